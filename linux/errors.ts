@@ -1,0 +1,111 @@
+/** Errors below the CNI edge: a failed system call, a refused netlink operation, bytes that cannot be decoded. */
+
+/** include/uapi/asm-generic/errno-base.h and errno.h: the numbers that code here tells apart or people often meet. */
+export const errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENFILE: 23,
+  EMFILE: 24,
+  ENOTTY: 25,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EROFS: 30,
+  EMLINK: 31,
+  EPIPE: 32,
+  ERANGE: 34,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  ENOTEMPTY: 39,
+  ELOOP: 40,
+  EPROTO: 71,
+  EMSGSIZE: 90,
+  EPROTONOSUPPORT: 93,
+  ESOCKTNOSUPPORT: 94,
+  EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
+  EADDRINUSE: 98,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+  EHOSTUNREACH: 113,
+  EALREADY: 114,
+  EDQUOT: 122,
+} as const;
+
+export type ErrnoName = keyof typeof errno;
+
+const names = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]));
+
+/** `ENOENT` for 2 (or −2); `errno 200` for a number without a name here. */
+export const errnoName = (number: number): string => names.get(Math.abs(number)) ?? `errno ${Math.abs(number)}`;
+
+/** A system call failed. `message` reads: Cannot open "/run/x": ENOENT */
+export class SyscallError extends Error {
+  override readonly name = 'SyscallError';
+  /** Positive errno. */
+  readonly errno: number;
+  /** Its name, `ENOENT`. */
+  readonly code: string;
+
+  /** @param action what failed, on what: `open "/run/x"`. @param number errno, of either sign. */
+  constructor(action: string, number: number) {
+    super(`Cannot ${action}: ${errnoName(number)}`);
+    this.errno = Math.abs(number);
+    this.code = errnoName(number);
+  }
+}
+
+/** The kernel refused a netlink request. `message` reads: Cannot add route "10.1.0.0/24": EEXIST (kernel text) */
+export class NetlinkError extends Error {
+  override readonly name = 'NetlinkError';
+  readonly errno: number;
+  readonly code: string;
+  /** The kernel's own words (extended ACK), where it has any. */
+  readonly extack: string | undefined;
+
+  /** @param action what was asked, of what: `add route "10.1.0.0/24"`. */
+  constructor(action: string, number: number, extack?: string) {
+    super(`Cannot ${action}: ${errnoName(number)}${extack ? ` (${extack})` : ''}`);
+    this.errno = Math.abs(number);
+    this.code = errnoName(number);
+    this.extack = extack;
+  }
+}
+
+/** Bytes from the kernel do not have the shape they should. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError';
+  constructor(what: string, offset: number, need: number, have: number) {
+    super(`Cannot decode ${what} at byte ${offset}: needs ${need} bytes, has ${have}`);
+  }
+}
+
+/** `result` if it is no error; else throws the SyscallError of `action`. */
+export function check<T>(result: T | number, action: string): T {
+  if (typeof result === 'number' && result < 0) throw new SyscallError(action, result);
+  return result as T;
+}
+
+/** Whether `error` is a failed system call or netlink request with one of these errno names. */
+export const hasCode = (error: unknown, ...codes: ErrnoName[]): boolean =>
+  (error instanceof SyscallError || error instanceof NetlinkError) && (codes as string[]).includes(error.code);

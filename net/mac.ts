@@ -1,0 +1,23 @@
+/** Ethernet addresses: six bytes, `02:00:5e:10:00:01` as text. */
+
+export type Mac = Uint8Array;
+
+/** Accepts six pairs of hex digits with `:` or `-` between them; undefined for anything else. */
+export function parseMac(text: string): Mac | undefined {
+  if (!/^[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text)) return undefined;
+  return Uint8Array.from(text.split(/[:-]/), (pair) => parseInt(pair, 16));
+}
+
+export const formatMac = (mac: Mac): string => Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+
+export const sameMac = (a: Mac, b: Mac): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
+
+/** A unicast, locally administered address (IEEE 802, bits 0 and 1 of the first byte) from six random bytes. */
+export function localMac(randomBytes: Uint8Array): Mac {
+  const mac = randomBytes.slice(0, 6);
+  mac[0] = (mac[0]! & 0xfc) | 0x02;
+  return mac;
+}
+
+/** Whether an interface can carry it: not multicast, not all zero. */
+export const isUnicastMac = (mac: Mac): boolean => (mac[0]! & 1) === 0 && mac.some((byte) => byte !== 0);

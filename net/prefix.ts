@@ -1,0 +1,67 @@
+/** Prefixes (CIDR): an address with a prefix length. Host bits may be set; `networkOf` clears them. */
+
+import {
+  type Address,
+  addressBits,
+  compareAddresses,
+  type Family,
+  formatAddress,
+  parseAddress,
+  unspecifiedAddress,
+} from './address.ts';
+
+export interface Prefix {
+  readonly address: Address;
+  /** Prefix length in bits, 0–32 or 0–128. */
+  readonly length: number;
+}
+
+/** The prefix written as `address/length`, or undefined if the text is none. */
+export function parsePrefix(text: string): Prefix | undefined {
+  const slash = text.indexOf('/');
+  if (slash < 0) return undefined;
+  const address = parseAddress(text.slice(0, slash));
+  const lengthText = text.slice(slash + 1);
+  if (!address || !/^(0|[1-9][0-9]{0,2})$/.test(lengthText)) return undefined;
+  const length = +lengthText;
+  return length <= addressBits(address.family) ? { address, length } : undefined;
+}
+
+export const formatPrefix = (prefix: Prefix): string => `${formatAddress(prefix.address)}/${prefix.length}`;
+
+/** Sets the bits after the prefix to `bit`. */
+function fillHostBits(prefix: Prefix, bit: 0 | 1): Address {
+  const bytes = prefix.address.bytes.slice();
+  for (let i = 0; i < bytes.length; i++) {
+    const kept = Math.min(8, Math.max(0, prefix.length - i * 8));
+    const hostMask = 0xff >> kept;
+    bytes[i] = bit === 0 ? bytes[i]! & ~hostMask : bytes[i]! | hostMask;
+  }
+  return { family: prefix.address.family, bytes };
+}
+
+/** The prefix with its host bits cleared. */
+export const networkOf = (prefix: Prefix): Prefix => ({ address: fillHostBits(prefix, 0), length: prefix.length });
+
+/** The last address of the prefix: the broadcast address of an IPv4 subnet. */
+export const lastAddressOf = (prefix: Prefix): Address => fillHostBits(prefix, 1);
+
+export const hasHostBits = (prefix: Prefix): boolean => compareAddresses(prefix.address, fillHostBits(prefix, 0)) !== 0;
+
+export function prefixContains(prefix: Prefix, address: Address): boolean {
+  if (prefix.address.family !== address.family) return false;
+  return compareAddresses(fillHostBits({ address, length: prefix.length }, 0), fillHostBits(prefix, 0)) === 0;
+}
+
+/** Whether one of the two contains the other (prefixes either nest or are disjoint). */
+export const prefixesOverlap = (a: Prefix, b: Prefix): boolean =>
+  a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
+
+/** Same family, length and network. */
+export const samePrefix = (a: Prefix, b: Prefix): boolean => a.length === b.length && prefixContains(a, b.address);
+
+/** The prefix of one address: /32 or /128. */
+export const hostPrefix = (address: Address): Prefix => ({ address, length: addressBits(address.family) });
+
+/** 0.0.0.0/0 or ::/0. */
+export const defaultPrefix = (family: Family): Prefix => ({ address: unspecifiedAddress(family), length: 0 });
