@@ -1,0 +1,219 @@
+/**
+ * The Bun adapter of `Sys`: plain descriptors and paths by `node:fs`, the rest by FFI into the C library.
+ *
+ * errno is read directly after the call, on the same thread, before anything else can run. `setns` moves the calling
+ * thread alone, which is the main one: what is called between a `setns` and the one that returns must be synchronous.
+ */
+
+import { dlopen, type Pointer, ptr, read } from 'bun:ffi';
+import fs from 'node:fs';
+import { constants } from 'node:os';
+import { errno } from './errors.ts';
+import type { FileStatus, SpawnResult, Sys } from './sys.ts';
+
+/** Bun's own global, as far as it is used here. */
+declare const Bun: {
+  spawnSync(options: {
+    cmd: readonly string[];
+    argv0?: string;
+    env: Record<string, string>;
+    stdin: Uint8Array;
+    stdout: 'pipe';
+    stderr: 'pipe';
+  }): { exitCode: number | null; signalCode?: string; stdout: Uint8Array; stderr: Uint8Array };
+};
+
+/** include/uapi/asm-generic/fcntl.h */
+const O_CLOEXEC = 0o2000000;
+/** include/linux/net.h */
+const SOCK_CLOEXEC = 0o2000000;
+/** include/uapi/asm-generic/poll.h */
+const POLLIN = 1;
+
+const { symbols: libc } = dlopen('libc.so.6', {
+  __errno_location: { args: [], returns: 'ptr' },
+  flock: { args: ['i32', 'i32'], returns: 'i32' },
+  poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
+  bind: { args: ['i32', 'ptr', 'i32'], returns: 'i32' },
+  setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'i32'], returns: 'i32' },
+  sendto: { args: ['i32', 'ptr', 'u64', 'i32', 'ptr', 'i32'], returns: 'i32' },
+  recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i32' },
+  setns: { args: ['i32', 'i32'], returns: 'i32' },
+  clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' },
+  getrandom: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  _exit: { args: ['i32'], returns: 'void' },
+});
+
+type LibcCall = (...args: (number | Pointer | null)[]) => number;
+
+/** Calls into libc until it is not interrupted; −1 becomes the negative errno. */
+function call(run: LibcCall, ...args: (number | Pointer | null)[]): number {
+  for (;;) {
+    const result = run(...args);
+    if (result !== -1) return result;
+    const number = read.i32(libc.__errno_location(), 0);
+    if (number !== errno.EINTR) return -number;
+  }
+}
+
+/**
+ * Runs a function of Node's API; its error becomes the negative errno (EINVAL for a text with a NUL byte, which never
+ * gets as far as the system). An error that is not the system's is thrown on.
+ */
+function attempt<T>(run: () => T): T | number {
+  for (;;) {
+    try {
+      return run();
+    } catch (error) {
+      const { errno: number, code } = error as { errno?: unknown; code?: unknown };
+      if (code === 'ERR_INVALID_ARG_VALUE') return -errno.EINVAL;
+      if (typeof number !== 'number') throw error;
+      if (Math.abs(number) !== errno.EINTR) return -Math.abs(number);
+    }
+  }
+}
+
+/** `attempt` for what returns nothing: 0. */
+function attemptVoid(run: () => void): number {
+  return attempt(() => {
+    run();
+    return 0;
+  });
+}
+
+/** buffer[offset, offset + length), or a RangeError: the same check as the native runtime's. */
+function bytesOf(buffer: ArrayBuffer, offset: number, length: number): Uint8Array {
+  return new Uint8Array(buffer, offset, length);
+}
+
+/** The address of these bytes; null where there are none (an empty buffer has no address). */
+function addressOf(bytes: Uint8Array): Pointer | null {
+  return bytes.length === 0 ? null : ptr(bytes);
+}
+
+const statusOf = (status: fs.Stats): FileStatus => ({
+  dev: status.dev,
+  ino: status.ino,
+  mode: status.mode,
+  size: status.size,
+  mtimeMs: status.mtimeMs,
+});
+
+/** The bytes in an ArrayBuffer of their own. */
+const copyOf = (bytes: Uint8Array): ArrayBuffer => new Uint8Array(bytes).buffer;
+
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+const encoder = new TextEncoder();
+
+const timespec = new BigInt64Array(2);
+
+function clock_gettime(clock: number): number {
+  const result = call(libc.clock_gettime, clock, ptr(timespec));
+  return result < 0 ? result : Number(timespec[0]) * 1000 + Number(timespec[1]) / 1e6;
+}
+
+function poll(fd: number, timeoutMs: number): number {
+  const deadline = clock_gettime(1) + timeoutMs;
+  /** struct pollfd: int fd; short events; short revents (little-endian machines) */
+  const pollfd = Int32Array.of(fd, POLLIN);
+  for (;;) {
+    const left = timeoutMs < 0 ? -1 : Math.max(0, Math.ceil(deadline - clock_gettime(1)));
+    const result = libc.poll(ptr(pollfd), 1, left);
+    if (result !== -1) return result;
+    const number = read.i32(libc.__errno_location(), 0);
+    if (number !== errno.EINTR) return -number;
+  }
+}
+
+function spawn(
+  path: string,
+  argv: readonly string[],
+  environment: readonly string[],
+  stdin: ArrayBuffer,
+): SpawnResult | number {
+  const env: Record<string, string> = {};
+  for (const entry of environment) {
+    const at = entry.indexOf('=');
+    if (at > 0) env[entry.slice(0, at)] = entry.slice(at + 1);
+  }
+  return attempt(() => {
+    const child = Bun.spawnSync({
+      cmd: [path, ...argv.slice(1)],
+      argv0: argv[0] ?? path,
+      env,
+      stdin: new Uint8Array(stdin),
+      stdout: 'pipe',
+      stderr: 'pipe',
+    });
+    return { status: exitStatus(child), stdout: copyOf(child.stdout), stderr: copyOf(child.stderr) };
+  });
+}
+
+function exitStatus(child: { exitCode: number | null; signalCode?: string }): number {
+  if (!child.signalCode) return child.exitCode ?? 0;
+  return 128 + (constants.signals[child.signalCode as NodeJS.Signals] ?? 0);
+}
+
+/** See `Sys` for what each function does. */
+export const sys: Sys = {
+  argv: [process.argv0, ...process.argv.slice(2)],
+
+  open: (path, flags, mode) => attempt(() => fs.openSync(path, flags | O_CLOEXEC, mode)),
+  close: (fd) => attemptVoid(() => fs.closeSync(fd)),
+  read: (fd, buffer, offset, length) => {
+    const bytes = bytesOf(buffer, offset, length);
+    return length === 0 ? 0 : attempt(() => fs.readSync(fd, bytes));
+  },
+  write: (fd, buffer, offset, length) => {
+    const bytes = bytesOf(buffer, offset, length);
+    return attempt(() => fs.writeSync(fd, bytes));
+  },
+  fsync: (fd) => attemptVoid(() => fs.fsyncSync(fd)),
+  ftruncate: (fd, length) => attemptVoid(() => fs.ftruncateSync(fd, length)),
+  flock: (fd, operation) => call(libc.flock, fd, operation),
+  poll,
+
+  mkdir: (path, mode) => attemptVoid(() => fs.mkdirSync(path, mode)),
+  rmdir: (path) => attemptVoid(() => fs.rmdirSync(path)),
+  unlink: (path) => attemptVoid(() => fs.unlinkSync(path)),
+  rename: (from, to) => attemptVoid(() => fs.renameSync(from, to)),
+  link: (from, to) => attemptVoid(() => fs.linkSync(from, to)),
+  readlink: (path) => attempt(() => fs.readlinkSync(path)),
+  stat: (path) => attempt(() => statusOf(fs.statSync(path))),
+  fstat: (fd) => attempt(() => statusOf(fs.fstatSync(fd))),
+  getdents: (path) => attempt(() => fs.readdirSync(path)),
+
+  socket: (domain, type, protocol) => call(libc.socket, domain, type | SOCK_CLOEXEC, protocol),
+  bind: (fd, address) => call(libc.bind, fd, addressOf(new Uint8Array(address)), address.byteLength),
+  setsockopt: (fd, level, option, value) =>
+    call(libc.setsockopt, fd, level, option, addressOf(new Uint8Array(value)), value.byteLength),
+  sendto: (fd, buffer, offset, length, flags, address) =>
+    call(
+      libc.sendto,
+      fd,
+      addressOf(bytesOf(buffer, offset, length)),
+      length,
+      flags,
+      address ? addressOf(new Uint8Array(address)) : null,
+      address?.byteLength ?? 0,
+    ),
+  recv: (fd, buffer, offset, length, flags) =>
+    call(libc.recv, fd, addressOf(bytesOf(buffer, offset, length)), length, flags),
+
+  setns: (fd, nstype) => call(libc.setns, fd, nstype),
+
+  spawn,
+  environ: () => Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`),
+  getpid: () => process.pid,
+  geteuid: () => process.geteuid?.() ?? 0,
+  clock_gettime,
+  getrandom: (buffer, offset, length) => call(libc.getrandom, addressOf(bytesOf(buffer, offset, length)), length, 0),
+  exit: (status) => {
+    libc._exit(status);
+    throw new Error('_exit returned');
+  },
+
+  decodeUtf8: (buffer, offset, length) => decoder.decode(bytesOf(buffer, offset, length)),
+  encodeUtf8: (text) => copyOf(encoder.encode(text)),
+};
