@@ -1,0 +1,24 @@
+/** The benches named on the command line, or all of them. */
+
+import { benchAdd, benchBurst } from './add.ts';
+import { BenchHost } from './host.ts';
+import { benchStart } from './start.ts';
+
+const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
+  start: (host) => benchStart(host, 100),
+  add: (host) => benchAdd(host, 60),
+  burst: (host) => benchBurst(host, 60),
+};
+
+const names = process.argv.slice(2);
+const unknown = names.find((name) => !benches[name]);
+if (unknown) {
+  console.error(`bench: there is no "${unknown}": choose from ${Object.keys(benches).join(', ')}`);
+  process.exit(2);
+}
+const host = new BenchHost();
+try {
+  for (const name of names.length > 0 ? names : Object.keys(benches)) console.log(`${await benches[name]!(host)}\n`);
+} finally {
+  host.remove();
+}
