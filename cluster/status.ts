@@ -1,0 +1,108 @@
+/**
+ * What weftd answers on its socket and weftctl shows. HTTP/1.1 over the unix socket `<run-dir>/weftd.sock`, JSON bodies.
+ * Times are ISO 8601 in UTC, addresses and prefixes are canonical text.
+ *
+ *   GET  /status            → NodeStatus
+ *   GET  /nodes             → ClusterNodes
+ *   GET  /config            → ConfigDocument; 404 where there is none
+ *   PUT  /config            body: ConfigUpdate → 200 ConfigDocument; 400 invalid; 409 strands leases, or changed meanwhile
+ *
+ * Any other outcome is `ApiError` with a status ≥ 400; 503 where etcd does not answer.
+ */
+
+export interface ApiError {
+  /** One line: the failed action, a colon, the cause. */
+  readonly error: string;
+  /** Further lines, such as the leases a change would strand. */
+  readonly details?: readonly string[];
+}
+
+export interface ConfigDocument {
+  /** As it stands in etcd. */
+  readonly text: string;
+  readonly modRevision: string;
+}
+
+export interface ConfigUpdate {
+  readonly text: string;
+  /** The modRevision that was read before; '0' for none; absent: write over whatever is there. */
+  readonly expected?: string;
+  /** Write it even though leases lie outside the new network. */
+  readonly force?: boolean;
+}
+
+export interface EtcdStatus {
+  readonly endpoints: readonly string[];
+  readonly prefix: string;
+  readonly connected: boolean;
+  readonly lastContact?: string;
+  readonly error?: string;
+}
+
+export interface PeerStatus {
+  /** The node's name; absent for a flannel node. */
+  readonly node?: string;
+  readonly version?: string;
+  readonly subnets: readonly string[];
+  readonly publicAddresses: readonly string[];
+  readonly backend: string;
+  /** By its liveness record; absent where it publishes none (flannel) or etcd is not known. */
+  readonly alive?: boolean;
+  /** Whether the kernel has all it takes to reach it. */
+  readonly programmed: boolean;
+  /** How packets travel: tunnel or plain route. */
+  readonly path: 'vxlan' | 'direct' | 'none';
+  /** Why it is not programmed. */
+  readonly problem?: string;
+}
+
+export interface NodeStatus {
+  readonly node: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  /** starting: not yet programmed once. running. degraded: see problems; packets may still flow. */
+  readonly state: 'starting' | 'running' | 'degraded' | 'stopping';
+  /** What is wrong now, one line each. */
+  readonly problems: readonly string[];
+  readonly networks: readonly string[];
+  readonly subnets: readonly string[];
+  readonly publicAddresses: readonly string[];
+  readonly backend: string;
+  /** The external interface. */
+  readonly interface?: string;
+  /** The devices weftd made: `flannel.1`, …; none for host-gw. */
+  readonly devices: readonly string[];
+  /** MTU of containers. */
+  readonly mtuBytes?: number;
+  readonly ipMasq: boolean;
+  readonly lease?: {
+    readonly key: string;
+    readonly reservation: boolean;
+    /** Absent for a reservation. */
+    readonly expiresAt?: string;
+  };
+  readonly etcd: EtcdStatus;
+  readonly peers: readonly PeerStatus[];
+}
+
+export interface NodeSummary {
+  /** Absent for a flannel node. */
+  readonly node?: string;
+  readonly version?: string;
+  readonly subnets: readonly string[];
+  readonly publicAddresses: readonly string[];
+  readonly backend: string;
+  readonly reservation: boolean;
+  /** By its liveness record; absent for a flannel node, which publishes none. */
+  readonly alive?: boolean;
+  readonly startedAt?: string;
+  readonly health?: string;
+  readonly containers?: number;
+}
+
+export interface ClusterNodes {
+  readonly nodes: readonly NodeSummary[];
+  /** Entries in etcd that cannot be read: `key: reason`. */
+  readonly malformed: readonly string[];
+}

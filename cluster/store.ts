@@ -1,0 +1,171 @@
+/**
+ * The port to the cluster's shared state. `etcd-store.ts` implements it; tests of the daemon may fake it.
+ *
+ * Every call ends within the store's deadline: with a result, or with an EtcdError that says whether trying again can
+ * help. No call retries by itself for longer than that; whoever calls decides on pace and persistence. Several calls
+ * may be under way at once.
+ */
+
+import type { Address } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import type { Lease, LeaseValue, OwnLease } from './lease.ts';
+import type { NetworkConfig, PerFamily } from './network-config.ts';
+
+/** What etcd refused or did not answer. The message names endpoint and key and says what to do. */
+export class EtcdError extends Error {
+  override readonly name = 'EtcdError';
+  /** The failed action: `read`, `write`, `list`, `claim`, `renew`, `release`, `watch`, `connect`. */
+  readonly op: string;
+  readonly key: string;
+  /** True where it may well succeed later as it is: no answer, no leader, overload. False: credentials, TLS, rights. */
+  readonly retryable: boolean;
+
+  constructor(op: string, key: string, retryable: boolean, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.op = op;
+    this.key = key;
+    this.retryable = retryable;
+  }
+}
+
+/** The network config as it stands; parsing is the reader's (`parseNetworkConfig`), so that one bad document can be reported and the last good one kept. */
+export interface StoredConfig {
+  readonly text: string;
+  /** etcd's mod_revision of the key. */
+  readonly modRevision: string;
+}
+
+/** An entry that cannot be read, and why. It is left alone, and its subnet, if the key tells one, counts as taken. */
+export interface MalformedEntry {
+  readonly key: string;
+  readonly reason: string;
+}
+
+export interface LeaseList {
+  readonly leases: readonly Lease[];
+  readonly malformed: readonly MalformedEntry[];
+  /** etcd's revision of the snapshot. */
+  readonly revision: string;
+}
+
+export interface SubnetClaim {
+  readonly config: NetworkConfig;
+  /** What goes into the lease. `node` and `version` set. */
+  readonly value: LeaseValue & { readonly node: string };
+  /** Subnets that node.json or subnet.env remember. Taken again where free and compatible. */
+  readonly previous?: PerFamily<Prefix>;
+  /** Claim one more although a lease with our public address exists. */
+  readonly further?: boolean;
+}
+
+export interface ClaimResult {
+  readonly own: OwnLease;
+  /** kept: the lease was ours before; previous: claimed again; new: picked. */
+  readonly how: 'kept' | 'previous' | 'new';
+  /** How many other nodes were faster for a subnet we had picked. */
+  readonly lostRaces: number;
+  /**
+   * Other leases of this node (same public address) that the config no longer allows. They are left in place: release
+   * them when nothing uses them any more.
+   */
+  readonly superseded: readonly Lease[];
+}
+
+export type RenewResult =
+  | { readonly outcome: 'renewed'; readonly own: OwnLease }
+  /** gone: the key is no longer there (expired, deleted). taken: somebody else's value is in it. Claim again. */
+  | { readonly outcome: 'lost'; readonly reason: 'gone' | 'taken'; readonly holder?: Lease };
+
+/** What a node says of itself besides its lease: `<prefix>/nodes/<node>`, on a short etcd lease: it is there while weftd lives. */
+export interface NodeRecord {
+  readonly node: string;
+  readonly version: string;
+  readonly publicAddresses: PerFamily<Address>;
+  readonly backendType: string;
+  /** Milliseconds since the epoch. */
+  readonly startedAtMs: number;
+  /** `ok`, or what is wrong, in a few words. */
+  readonly health: string;
+  /** Containers attached on the node, where known. */
+  readonly containers?: number;
+}
+
+export interface NodeList {
+  /** Each of them alive within the last 30 s. */
+  readonly nodes: readonly NodeRecord[];
+  readonly malformed: readonly MalformedEntry[];
+}
+
+export interface StoreHealth {
+  readonly endpoints: readonly string[];
+  /** Whether the last call that reached an outcome was answered. */
+  readonly connected: boolean;
+  /** Milliseconds since the epoch of the last answer. */
+  readonly lastContactMs: number | undefined;
+  /** Why the last call failed; undefined while connected. */
+  readonly error: string | undefined;
+}
+
+export interface Closable {
+  close(): void;
+}
+
+export interface ClusterStore {
+  /** The prefix of all keys, without a slash at its end. */
+  readonly prefix: string;
+
+  /** undefined: there is no config yet. */
+  readConfig(): Promise<StoredConfig | undefined>;
+
+  /**
+   * Writes the config text as it is (validate first). With `expected` (the mod_revision read before; '0' for "there is
+   * none") the write happens only if nobody wrote since: false if somebody did.
+   */
+  writeConfig(text: string, expected?: string): Promise<boolean>;
+
+  /** All leases in one request. One malformed entry does not hide the others. */
+  listLeases(): Promise<LeaseList>;
+
+  /**
+   * Leases a subnet: the one this public address already has, else the previous one, else a random pick of the first
+   * 100 free; by a transaction, picking again after a lost race. A reservation of ours is filled in and stays one.
+   * @throws EtcdError; NoFreeSubnetError
+   */
+  claimSubnet(claim: SubnetClaim): Promise<ClaimResult>;
+
+  /**
+   * Gives the lease another whole TTL and writes the value if it differs: only if the key is still ours. To be called
+   * with a changed value at once when address, MAC or backend change. A reservation is only written, never given a TTL.
+   */
+  renewLease(own: OwnLease, value: LeaseValue): Promise<RenewResult>;
+
+  /** Deletes the lease if it is still ours (a reservation too). False: it was not there, or not ours any more. */
+  releaseLease(lease: Lease): Promise<boolean>;
+
+  /**
+   * Writes this node's record and keeps it alive; called again with the changed record, or to be sure that it is there.
+   * Call it every 10 s: the record goes 30 s after the last call.
+   */
+  publishNode(record: NodeRecord): Promise<void>;
+  /** Takes the record back, at a clean stop. */
+  withdrawNode(node: string): Promise<void>;
+  listNodes(): Promise<NodeList>;
+
+  /**
+   * Calls `onWake` whenever config or leases may have changed: at the start, after each change (several close together
+   * may give one call), and after every loss of contact. It carries nothing: list again. Loss is mended inside, for
+   * ever, with backoff; `onProblem` hears of it once per outage.
+   */
+  watch(onWake: () => void, onProblem?: (error: EtcdError) => void): Closable;
+
+  /** From memory, without asking etcd. */
+  health(): StoreHealth;
+
+  /** Ends watches and connections. Leases stay. */
+  close(): void;
+}
+
+/** Every subnet of the config is leased, or none of them fits. */
+export class NoFreeSubnetError extends Error {
+  override readonly name = 'NoFreeSubnetError';
+}
