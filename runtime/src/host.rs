@@ -1,0 +1,166 @@
+//! Runs the program: an engine with limits, its modules from the archive, its jobs until the entry module has settled.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rquickjs::context::intrinsic;
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Coerced, Context, Ctx, Error, Exception, Module, Object, Persistent, Result, Runtime, Value};
+use rustix::process::{Resource, getrlimit};
+
+use crate::archive::{Archive, ENTRY};
+use crate::failure::{self, Failure};
+use crate::sys;
+
+/// A program that needs more is wrong; the caller's memory limit is not ours to use up.
+const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
+/// The engine's own limit; where the process has less stack, half of that.
+const STACK_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// What the program needs of the language's optional parts. There is no `eval`, `Function` from text, `Date`, `Proxy` or
+/// `WeakRef`: the clock is in `Sys`, and code comes from the archive alone.
+type Intrinsics = (
+    intrinsic::Json,
+    intrinsic::TypedArrays,
+    intrinsic::MapSet,
+    intrinsic::RegExp,
+    intrinsic::RegExpCompiler,
+    intrinsic::Promise,
+);
+
+type Thrown = Persistent<Value<'static>>;
+
+/// How the program ended, where it did not end the process itself.
+enum Outcome {
+    Settled,
+    Threw(Thrown),
+    /// An error of the engine's that is no exception.
+    Failed(Error),
+    NeverSettled,
+}
+
+/// Runs this executable's program and ends the process.
+pub fn run() -> ! {
+    failure::catch_panics();
+    let archive = Archive::open_own().unwrap_or_else(|error| Failure::new(error.to_string()).end());
+    match run_archive(archive) {
+        Ok(()) => failure::exit(0),
+        Err(failure) => failure.end(),
+    }
+}
+
+fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
+    let setup_failure = |error: Error| Failure::new(format!("The engine cannot start: {error}"));
+    let runtime = Runtime::new().map_err(setup_failure)?;
+    runtime.set_memory_limit(MEMORY_LIMIT_BYTES);
+    runtime.set_max_stack_size(stack_limit_bytes());
+    runtime.set_loader(Names, Modules(archive));
+    let rejections = track_rejections(&runtime);
+    let context = Context::custom::<Intrinsics>(&runtime).map_err(setup_failure)?;
+
+    let outcome = context.with(|ctx| {
+        sys::install(&ctx).map_err(setup_failure)?;
+        Ok(run_entry(&ctx))
+    })?;
+    let thrown = match outcome {
+        Outcome::NeverSettled => return Err(Failure::new("The program waits for what cannot happen")),
+        Outcome::Failed(error) => return Err(Failure::new(format!("The engine has failed: {error}"))),
+        Outcome::Threw(thrown) => Some(thrown),
+        Outcome::Settled => rejections.borrow_mut().pop().map(|(_, reason)| reason),
+    };
+    let Some(thrown) = thrown else { return Ok(()) };
+    // To tell of it takes memory, which may be what ran out.
+    runtime.set_memory_limit(usize::MAX);
+    Err(context.with(|ctx| describe(&ctx, thrown)))
+}
+
+fn run_entry(ctx: &Ctx<'_>) -> Outcome {
+    let settled = Module::import(ctx, ENTRY).and_then(|promise| promise.finish::<Value>());
+    let error = match settled {
+        Ok(_) => {
+            while ctx.execute_pending_job() {}
+            return Outcome::Settled;
+        }
+        Err(error) => error,
+    };
+    match error {
+        Error::WouldBlock => Outcome::NeverSettled,
+        Error::Exception => Outcome::Threw(Persistent::save(ctx, ctx.catch())),
+        other => Outcome::Failed(other),
+    }
+}
+
+/// Half of a small stack: beside the engine's own frames there are the host's, and what the kernel put there.
+fn stack_limit_bytes() -> usize {
+    let limit = getrlimit(Resource::Stack)
+        .current
+        .map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    STACK_LIMIT_BYTES.min(limit / 2)
+}
+
+type Rejections = Rc<RefCell<Vec<(Thrown, Thrown)>>>;
+
+/// Keeps the rejected promises nobody handles, each with its reason.
+fn track_rejections(runtime: &Runtime) -> Rejections {
+    let rejections: Rejections = Rc::default();
+    let kept = rejections.clone();
+    runtime.set_host_promise_rejection_tracker(Some(Box::new(move |ctx, promise, reason, handled| {
+        if handled {
+            let is_other = |saved: &Thrown| saved.clone().restore(&ctx).is_ok_and(|other| other != promise);
+            kept.borrow_mut().retain(|(saved, _)| is_other(saved));
+        } else {
+            kept.borrow_mut()
+                .push((Persistent::save(&ctx, promise), Persistent::save(&ctx, reason)));
+        }
+    })));
+    rejections
+}
+
+/// A thrown value in words: an error's name, message and stack, or the text of anything else.
+fn describe(ctx: &Ctx<'_>, thrown: Thrown) -> Failure {
+    let told = thrown.restore(ctx).and_then(|value| match value.as_object() {
+        Some(error) if value.is_error() => describe_error(error),
+        _ => Ok(Failure::new(format!("Uncaught: {}", value.get::<Coerced<String>>()?.0))),
+    });
+    told.unwrap_or_else(|_| Failure::new("Uncaught: a value that has no text"))
+}
+
+fn describe_error(error: &Object<'_>) -> Result<Failure> {
+    let name: Coerced<String> = error.get("name")?;
+    let message: Coerced<String> = error.get("message")?;
+    let stack: Option<Coerced<String>> = error.get("stack")?;
+    Ok(Failure {
+        message: format!("Uncaught {}: {}", name.0, message.0),
+        details: stack.map(|stack| stack.0.trim().to_owned()).unwrap_or_default(),
+    })
+}
+
+/// Modules are named by their file name; esbuild's chunks import each other as `./chunk-X.js`.
+struct Names;
+
+impl Resolver for Names {
+    fn resolve<'js>(&mut self, _: &Ctx<'js>, _: &str, name: &str, _: Option<ImportAttributes<'js>>) -> Result<String> {
+        Ok(name.strip_prefix("./").unwrap_or(name).into())
+    }
+}
+
+struct Modules(Archive);
+
+impl Loader for Modules {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
+        let bytecode = self
+            .0
+            .module(name)
+            .map_err(|error| Exception::throw_internal(ctx, &error.to_string()))?;
+        // SAFETY: weft-compile wrote these bytes with this same engine (the footer says so) and their checksum is right. They
+        // live as long as the process.
+        unsafe { Module::load(ctx.clone(), bytecode) }
+    }
+}
