@@ -1,0 +1,109 @@
+/** Whole files by the `Sys` port: read, write atomically, make folders. Errors are SyscallErrors that name the path. */
+
+import { check, errno, SyscallError } from './errors.ts';
+import { open, type Sys } from './sys.ts';
+
+/** More than any configuration, state file or plugin result should ever be. */
+const defaultLimitBytes = 16 * 1024 * 1024;
+
+/**
+ * Reads until the end of file. Waits where the descriptor does not block and has nothing yet (a pipe from a runtime
+ * may be such a one).
+ * @throws SyscallError EFBIG where there are more than `limitBytes`
+ */
+export function readAll(sys: Sys, fd: number, limitBytes: number, what = `descriptor ${fd}`): Uint8Array {
+  let buffer = new ArrayBuffer(Math.min(4096, limitBytes + 1));
+  let length = 0;
+  for (;;) {
+    const got = sys.read(fd, buffer, length, buffer.byteLength - length);
+    if (got === 0) return new Uint8Array(buffer, 0, length);
+    if (got === -errno.EAGAIN) {
+      check(sys.poll(fd, -1), `wait for ${what}`);
+      continue;
+    }
+    length += check(got, `read ${what}`);
+    if (length > limitBytes) throw new SyscallError(`read ${what} of more than ${limitBytes} bytes`, errno.EFBIG);
+    if (length === buffer.byteLength) {
+      const larger = new ArrayBuffer(Math.min(buffer.byteLength * 4, limitBytes + 1));
+      new Uint8Array(larger).set(new Uint8Array(buffer));
+      buffer = larger;
+    }
+  }
+}
+
+/** Writes all of `bytes`. */
+export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, what = `descriptor ${fd}`): void {
+  const buffer = bytes.buffer as ArrayBuffer;
+  const end = bytes.byteOffset + bytes.byteLength;
+  for (let at = bytes.byteOffset; at < end; ) {
+    const written = sys.write(fd, buffer, at, end - at);
+    // A pipe that is full and does not block: `poll` waits for readability only, so try again after a moment of it.
+    if (written === -errno.EAGAIN) sys.poll(fd, 1);
+    else at += check(written, `write ${what}`);
+  }
+}
+
+/** The file's bytes, or undefined where there is no such file (or no such folder). */
+export function readFile(sys: Sys, path: string): Uint8Array | undefined {
+  const fd = sys.open(path, open.O_RDONLY, 0);
+  if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
+  check(fd, `open "${path}"`);
+  try {
+    return readAll(sys, fd, defaultLimitBytes, `"${path}"`);
+  } finally {
+    sys.close(fd);
+  }
+}
+
+/** The file's text (UTF-8), or undefined where there is no such file. */
+export function readText(sys: Sys, path: string): string | undefined {
+  const bytes = readFile(sys, path);
+  return bytes && sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/**
+ * Puts `text` in place of the file: readers see the old or the new text, never a part, also after a power cut.
+ * `mode` is the file's permission bits (less the umask). Nothing is left behind on failure.
+ */
+export function writeFileAtomic(sys: Sys, path: string, text: string, mode: number): void {
+  // Two writers of one process cannot overlap (the calls are synchronous); two processes differ in their number.
+  const temporary = `${path}.${sys.getpid()}.tmp`;
+  const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW;
+  const fd = check(sys.open(temporary, flags, mode), `create "${temporary}"`);
+  let closed = false;
+  try {
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), `"${temporary}"`);
+    check(sys.fsync(fd), `write "${temporary}" to disk`);
+    closed = true;
+    check(sys.close(fd), `close "${temporary}"`);
+    check(sys.rename(temporary, path), `rename "${temporary}" to "${path}"`);
+  } catch (error) {
+    if (!closed) sys.close(fd);
+    sys.unlink(temporary);
+    throw error;
+  }
+}
+
+/** Makes the folder and those above it that are missing; it is fine if it is there. */
+export function ensureDirectory(sys: Sys, path: string, mode: number): void {
+  const made = sys.mkdir(path, mode);
+  if (made === 0) return;
+  if (made === -errno.ENOENT) {
+    const parent = path.replace(/\/+[^/]*\/*$/, '');
+    if (parent !== '' && parent !== path) {
+      ensureDirectory(sys, parent, mode);
+      const again = sys.mkdir(path, mode);
+      if (again !== -errno.EEXIST) check(again, `make folder "${path}"`);
+      return;
+    }
+  }
+  // On a read-only file system mkdir says EROFS even for a folder that is there.
+  if (made === -errno.EEXIST || made === -errno.EROFS) {
+    const status = sys.stat(path);
+    if (typeof status !== 'number') {
+      if ((status.mode & 0o170000) === 0o040000) return;
+      throw new SyscallError(`make folder "${path}"`, errno.ENOTDIR);
+    }
+  }
+  check(made, `make folder "${path}"`);
+}

@@ -1,0 +1,431 @@
+/**
+ * A netlink socket: requests go out, many in one datagram; answers come back and are matched by sequence number.
+ *
+ * The kernel handles the messages of a datagram in order, goes on after one that fails, and answers in order. An error
+ * is always answered, success only where NLM_F_ACK asks for it. So only the last message of a datagram asks: its
+ * answer says that all are through, and those before it that had no error have succeeded. A batch of any size costs one
+ * sendto and, where all goes well, one recv.
+ *
+ * After a SyscallError (a timeout, lost answers) it is unknown what the kernel did, and late answers may still come:
+ * they are recognised by their numbers and dropped, but a dump that was cut short can leave the socket busy. Close it.
+ */
+
+import { check, errno, NetlinkError, SyscallError } from '../errors.ts';
+import { inNamespace, openCurrentNamespace } from '../netns.ts';
+import type { Sys } from '../sys.ts';
+import { eachMessage, type NetlinkMessage, type NetlinkReader, NetlinkWriter, nlmsg } from './wire.ts';
+
+/** include/linux/socket.h, include/uapi/linux/netlink.h, include/uapi/asm-generic/socket.h */
+export const socket = {
+  AF_NETLINK: 16,
+  SOCK_RAW: 3,
+  NETLINK_ROUTE: 0,
+  NETLINK_NETFILTER: 12,
+  SOL_SOCKET: 1,
+  SO_RCVBUF: 8,
+  SO_RCVTIMEO: 20,
+  SO_RCVBUFFORCE: 33,
+  SOL_NETLINK: 270,
+  NETLINK_ADD_MEMBERSHIP: 1,
+  NETLINK_CAP_ACK: 10,
+  NETLINK_EXT_ACK: 11,
+  NETLINK_GET_STRICT_CHK: 12,
+  MSG_TRUNC: 0x20,
+} as const;
+
+/** enum nlmsgerr_attrs */
+const NLMSGERR_ATTR_MSG = 1;
+const NLMSGERR_ATTR_OFFS = 2;
+
+/** One message that changes something. */
+export interface NetlinkRequest {
+  /** What is asked, of what, for errors: `add route "10.1.0.0/24"`. Best a getter: it is seldom read. */
+  readonly action: string;
+  readonly type: number;
+  /** Without NLM_F_REQUEST and NLM_F_ACK, which are added. */
+  readonly flags: number;
+  readonly encodeBody: (writer: NetlinkWriter) => void;
+}
+
+/** One message that asks for something. */
+export interface NetlinkQuery<T> extends NetlinkRequest {
+  /** Makes a T of an answer; undefined leaves it out. Must copy what it keeps of the body. */
+  readonly decode: (type: number, body: NetlinkReader) => T | undefined;
+  /** The errors that say that there is no such thing. */
+  readonly absent: readonly number[];
+}
+
+/** These say that what was asked for does not exist: that is an answer, not a failure. */
+const notFound: readonly number[] = [errno.ENOENT, errno.ESRCH, errno.ENODEV];
+
+/** A request whose `action` text is only made when it is needed. */
+export const makeRequest = (
+  type: number,
+  flags: number,
+  action: () => string,
+  encodeBody: (writer: NetlinkWriter) => void,
+): NetlinkRequest => ({
+  type,
+  flags,
+  encodeBody,
+  get action() {
+    return action();
+  },
+});
+
+/** As `makeRequest`, for what is answered by data. */
+export const makeQuery = <T>(
+  type: number,
+  action: () => string,
+  encodeBody: (writer: NetlinkWriter) => void,
+  decode: (type: number, body: NetlinkReader) => T | undefined,
+  absent = notFound,
+): NetlinkQuery<T> => ({
+  type,
+  flags: 0,
+  encodeBody,
+  decode,
+  absent,
+  get action() {
+    return action();
+  },
+});
+
+/** What the kernel makes its dumps' pieces fit, at the most. */
+const receiveBytes = 32768;
+const sendLimitBytes = 65536;
+/** All may fail: as many error messages as this fit the default receive buffer (212992 bytes, some 800 each). */
+const sendLimitMessages = 160;
+const dumpAttempts = 8;
+const defaultReceiveTimeoutMs = 15_000;
+
+/** A native `int`, or a `struct timeval` of two longs. */
+const int = (value: number): ArrayBuffer => new Int32Array([value]).buffer;
+const timeval = (ms: number): ArrayBuffer => new Int32Array([Math.floor(ms / 1000), 0, (ms % 1000) * 1000, 0]).buffer;
+
+export interface NetlinkOptions {
+  /** Descriptor of the network namespace that the socket shall be of; else that of the calling thread. */
+  readonly namespace?: number;
+  /** Default NETLINK_ROUTE. */
+  readonly protocol?: number;
+  /** How long to wait for an answer; default 15 s (the kernel's lock may be held while many namespaces end). */
+  readonly receiveTimeoutMs?: number;
+}
+
+/**
+ * Opens a netlink socket, which the caller closes.
+ * @throws SyscallError EINVAL where `namespace` is no network namespace
+ */
+export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConnection {
+  const { namespace, protocol = socket.NETLINK_ROUTE, receiveTimeoutMs = defaultReceiveTimeoutMs } = options;
+  const open = () => check(sys.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol), 'open a netlink socket');
+  let fd: number;
+  if (namespace === undefined) {
+    fd = open();
+  } else {
+    const from = openCurrentNamespace(sys);
+    try {
+      fd = inNamespace(sys, { from, to: namespace }, open);
+    } finally {
+      sys.close(from);
+    }
+  }
+  return new NetlinkConnection(sys, fd, receiveTimeoutMs);
+}
+
+/** How the kernel answered one message: its errno, 0 for success, with its own words. */
+interface Answer {
+  readonly errno: number;
+  readonly extack: string | undefined;
+  /** Offset in the message of the attribute that is to blame. */
+  readonly offset: number | undefined;
+}
+
+/** `struct nlmsgerr`, extended (NETLINK_EXT_ACK): error, the request's header, and attributes unless it is short. */
+export function decodeAnswer(message: Pick<NetlinkMessage, 'flags' | 'body'>): Answer {
+  const { body, flags } = message;
+  const error = -body.i32(0);
+  let extack: string | undefined;
+  let offset: number | undefined;
+  if (flags & nlmsg.NLM_F_ACK_TLVS) {
+    // The request's body is there too unless NLM_F_CAPPED says it is left out.
+    const echoBytes = flags & nlmsg.NLM_F_CAPPED ? 16 : (body.u32(4) + 3) & ~3;
+    const r = body.attributes(4 + echoBytes, 'extended ACK');
+    while (r.next()) {
+      if (r.type === NLMSGERR_ATTR_MSG) extack = r.text();
+      else if (r.type === NLMSGERR_ATTR_OFFS) offset = r.u32();
+    }
+  }
+  return { errno: error, extack, offset };
+}
+
+/** The error of an answer; the offset helps where the kernel has no words. */
+function toError(action: string, answer: Answer): NetlinkError {
+  const place = answer.offset === undefined ? undefined : `attribute at byte ${answer.offset} of the message`;
+  return new NetlinkError(action, answer.errno, answer.extack ?? place);
+}
+
+export class NetlinkConnection {
+  readonly fd: number;
+  private readonly sys: Sys;
+  private readonly receiveTimeoutMs: number;
+  private readonly writer = new NetlinkWriter();
+  private receiveBuffer = new ArrayBuffer(receiveBytes);
+  private receiveView = new DataView(this.receiveBuffer);
+  private sequence = 0;
+  private strict = false;
+  private listening = false;
+  private closed = false;
+
+  constructor(sys: Sys, fd: number, receiveTimeoutMs: number) {
+    this.sys = sys;
+    this.fd = fd;
+    this.receiveTimeoutMs = receiveTimeoutMs;
+    try {
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, int(1), 'ask netlink for error texts');
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, int(1), 'ask netlink for short errors');
+      this.setOption(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receiveTimeoutMs), 'set a netlink timeout');
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    if (!this.closed) this.sys.close(this.fd);
+    this.closed = true;
+  }
+
+  private setOption(level: number, option: number, value: ArrayBuffer, action: string): void {
+    check(this.sys.setsockopt(this.fd, level, option, value), action);
+  }
+
+  /**
+   * Sends all requests, each whether or not one before it failed (the kernel does not stop either), reads the answers
+   * and then throws the first error.
+   * @throws NetlinkError of the first request that failed
+   */
+  execute(requests: readonly NetlinkRequest[]): void {
+    for (const error of this.executeEach(requests)) if (error) throw error;
+  }
+
+  /** As `execute`, with one outcome a request: undefined where it succeeded. */
+  executeEach(requests: readonly NetlinkRequest[]): (NetlinkError | undefined)[] {
+    const outcome = new Array<NetlinkError | undefined>(requests.length).fill(undefined);
+    for (let at = 0; at < requests.length; ) at = this.sendSome(requests, at, outcome);
+    return outcome;
+  }
+
+  /** Sends requests from `from` on, as many as one datagram takes; returns the index of the first not sent. */
+  private sendSome(requests: readonly NetlinkRequest[], from: number, outcome: (NetlinkError | undefined)[]): number {
+    const { writer } = this;
+    const firstSequence = this.sequence + 1;
+    let to = from;
+    let last = 0;
+    writer.truncate(0);
+    while (to < requests.length && to - from < sendLimitMessages) {
+      const start = writer.length;
+      this.encode(requests[to]!, 0);
+      if (writer.length > sendLimitBytes && to > from) {
+        writer.truncate(start);
+        this.sequence--;
+        break;
+      }
+      last = start;
+      to++;
+    }
+    writer.addFlags(last, nlmsg.NLM_F_ACK);
+    const subject = requests[from]!.action;
+    this.send(subject);
+    this.receiveAnswers(firstSequence, this.sequence, subject, (index, answer) => {
+      if (answer.errno !== 0) outcome[from + index] = toError(requests[from + index]!.action, answer);
+      return index === to - from - 1;
+    });
+    return to;
+  }
+
+  /**
+   * Sends messages of a netfilter batch (include/uapi/linux/netfilter/nfnetlink.h) in one datagram: all of them take
+   * effect, or none. `begin` and `end` enclose `requests`; an error that is about the batch as a whole is answered to
+   * `begin`.
+   * @throws NetlinkError of the first request that failed
+   */
+  transact(begin: NetlinkRequest, requests: readonly NetlinkRequest[], end: NetlinkRequest): void {
+    if (requests.length === 0) return;
+    const { writer } = this;
+    writer.truncate(0);
+    const firstSequence = this.sequence + 1;
+    this.encode(begin, 0);
+    let last = 0;
+    for (const request of requests) {
+      last = writer.length;
+      this.encode(request, 0);
+    }
+    writer.addFlags(last, nlmsg.NLM_F_ACK);
+    this.encode(end, 0);
+    this.send(begin.action);
+    let first: NetlinkError | undefined;
+    this.receiveAnswers(firstSequence, this.sequence, begin.action, (index, answer) => {
+      const request = index === 0 ? begin : (requests[index - 1] ?? end);
+      if (answer.errno !== 0) first ??= toError(request.action, answer);
+      return index >= requests.length || (index === 0 && answer.errno !== 0);
+    });
+    if (first) throw first;
+  }
+
+  /**
+   * Asks for one thing.
+   * @returns undefined where the kernel says that there is no such thing (`query.absent`, as a rule ENOENT, ESRCH, ENODEV)
+   */
+  get<T>(query: NetlinkQuery<T>): T | undefined {
+    for (let attempt = 1; ; attempt++) {
+      this.writer.truncate(0);
+      this.encode(query, 0);
+      this.send(query.action);
+      const { sequence } = this;
+      let found: T | undefined;
+      let failed: NetlinkError | undefined;
+      let answered = false;
+      let again = false;
+      while (!answered) {
+        const whole = this.receive(query.action, (message) => {
+          if (message.sequence !== sequence || answered) return;
+          answered = true;
+          if (message.type !== nlmsg.NLMSG_ERROR) {
+            found = query.decode(message.type, message.body);
+            return;
+          }
+          const answer = decodeAnswer(message);
+          if (answer.errno !== 0 && !query.absent.includes(answer.errno)) failed = toError(query.action, answer);
+        });
+        if (!whole) {
+          again = true;
+          break;
+        }
+      }
+      if (failed) throw failed;
+      if (!again) return found;
+      if (attempt === dumpAttempts) throw new SyscallError(`${query.action}: the answer does not fit`, errno.EMSGSIZE);
+    }
+  }
+
+  /**
+   * Asks for all that there is. A dump that changes interrupted is asked for again; in the end it is one consistent
+   * picture.
+   * @returns nothing where what the dump is limited to (an interface, a table) does not exist
+   * @throws SyscallError EAGAIN where it was interrupted every time
+   */
+  dump<T>(query: NetlinkQuery<T>): T[] {
+    if (!this.strict) {
+      // Lets the kernel filter, and refuse a filter it does not know instead of answering with everything.
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, int(1), 'ask netlink to filter');
+      this.strict = true;
+    }
+    for (let attempt = 1; attempt <= dumpAttempts; attempt++) {
+      const found: T[] = [];
+      if (this.dumpOnce(query, found)) return found;
+    }
+    throw new SyscallError(`${query.action}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
+  }
+
+  /** Returns false where the picture is not whole. Reads to the end all the same, or the socket stays busy. */
+  private dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
+    this.writer.truncate(0);
+    this.encode(query, nlmsg.NLM_F_DUMP);
+    this.send(query.action);
+    const { sequence } = this;
+    let whole = true;
+    let done = false;
+    let failed: NetlinkError | undefined;
+    while (!done) {
+      const complete = this.receive(query.action, (message) => {
+        if (message.sequence !== sequence || done) return;
+        if (message.flags & nlmsg.NLM_F_DUMP_INTR && message.type !== nlmsg.NLMSG_ERROR) whole = false;
+        if (message.type === nlmsg.NLMSG_DONE || message.type === nlmsg.NLMSG_ERROR) {
+          done = true;
+          // NLMSG_DONE begins with an error as well, and has no copy of the request.
+          const error = message.body.length >= 4 ? -message.body.i32(0) : 0;
+          if (error !== 0 && !query.absent.includes(error)) {
+            const answer = message.type === nlmsg.NLMSG_ERROR ? decodeAnswer(message) : undefined;
+            failed = toError(query.action, answer ?? { errno: error, extack: undefined, offset: undefined });
+          }
+          return;
+        }
+        const item = query.decode(message.type, message.body);
+        if (item !== undefined) found.push(item);
+      });
+      if (!complete) whole = false;
+    }
+    if (failed) throw failed;
+    return whole;
+  }
+
+  /**
+   * Subscribes to a multicast group (RTNLGRP_*, as a number, not as a bit). From then on the connection is for events
+   * alone: their numbers are those of whoever caused them and could be taken for answers.
+   */
+  join(group: number): void {
+    this.listening = true;
+    this.setOption(socket.SOL_NETLINK, socket.NETLINK_ADD_MEMBERSHIP, int(group), `join netlink group ${group}`);
+  }
+
+  /**
+   * One datagram of events, for `decodeEvents`. Undefined: none came within the timeout. 'overrun': the kernel had to
+   * drop some; whoever follows events must look at everything again.
+   */
+  receiveEvents(): Uint8Array | 'overrun' | undefined {
+    const got = this.sys.recv(this.fd, this.receiveBuffer, 0, this.receiveBuffer.byteLength, socket.MSG_TRUNC);
+    if (got === -errno.EAGAIN) return undefined;
+    if (got === -errno.ENOBUFS || got > this.receiveBuffer.byteLength) return 'overrun';
+    check(got, 'receive netlink events');
+    return new Uint8Array(this.receiveBuffer, 0, got).slice();
+  }
+
+  private encode(request: NetlinkRequest, extraFlags: number): void {
+    const { writer } = this;
+    this.sequence++;
+    const start = writer.beginMessage(request.type, request.flags | nlmsg.NLM_F_REQUEST | extraFlags, this.sequence);
+    request.encodeBody(writer);
+    writer.endMessage(start);
+  }
+
+  private send(action: string): void {
+    if (this.listening) throw new Error(`Cannot ${action}: this netlink connection is for events`);
+    const { buffer, length } = this.writer;
+    check(this.sys.sendto(this.fd, buffer, 0, length, 0, null), `send "${action}"`);
+  }
+
+  /** Receives until `visit` (with the index of the message answered) says that this was the last answer. */
+  private receiveAnswers(
+    firstSequence: number,
+    lastSequence: number,
+    action: string,
+    visit: (index: number, answer: Answer) => boolean,
+  ): void {
+    let done = false;
+    while (!done) {
+      this.receive(action, (message) => {
+        const index = message.sequence - firstSequence;
+        if (message.type !== nlmsg.NLMSG_ERROR || index < 0 || message.sequence > lastSequence) return;
+        if (visit(index, decodeAnswer(message))) done = true;
+      });
+    }
+  }
+
+  /** Receives one datagram. False where it was larger than the buffer, which is made to fit the next one. */
+  private receive(action: string, visit: (message: NetlinkMessage) => void): boolean {
+    const capacity = this.receiveBuffer.byteLength;
+    const got = this.sys.recv(this.fd, this.receiveBuffer, 0, capacity, socket.MSG_TRUNC);
+    if (got === -errno.EAGAIN) {
+      throw new SyscallError(`${action}: no answer within ${this.receiveTimeoutMs} ms`, errno.ETIMEDOUT);
+    }
+    check(got, `receive the answer to "${action}"`);
+    if (got > capacity) {
+      this.receiveBuffer = new ArrayBuffer(2 ** Math.ceil(Math.log2(got)));
+      this.receiveView = new DataView(this.receiveBuffer);
+      return false;
+    }
+    eachMessage(this.receiveView, 0, got, visit);
+    return true;
+  }
+}

@@ -1,0 +1,379 @@
+/**
+ * Links (network interfaces): RTM_NEWLINK and its kin, include/uapi/linux/if_link.h, `struct ifinfomsg` in
+ * rtnetlink.h. VXLAN devices are in vxlan.ts.
+ */
+
+import type { Mac } from '../../net/mac.ts';
+import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from './connection.ts';
+import { type NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from './wire.ts';
+
+/** include/uapi/linux/rtnetlink.h */
+export const rtmLink = { RTM_NEWLINK: 16, RTM_DELLINK: 17, RTM_GETLINK: 18 } as const;
+
+/** include/uapi/linux/if_link.h: enum IFLA_*, the IFLA_INFO_* inside IFLA_LINKINFO, IFLA_BRPORT_*, IFLA_BR_* */
+export const ifla = {
+  IFLA_ADDRESS: 1,
+  IFLA_IFNAME: 3,
+  IFLA_MTU: 4,
+  IFLA_LINK: 5,
+  IFLA_MASTER: 10,
+  IFLA_PROTINFO: 12,
+  IFLA_TXQLEN: 13,
+  IFLA_OPERSTATE: 16,
+  IFLA_LINKINFO: 18,
+  IFLA_IFALIAS: 20,
+  IFLA_NET_NS_FD: 28,
+  IFLA_EXT_MASK: 29,
+  IFLA_PROMISCUITY: 30,
+  IFLA_LINK_NETNSID: 37,
+  IFLA_INFO_KIND: 1,
+  IFLA_INFO_DATA: 2,
+  IFLA_INFO_SLAVE_KIND: 4,
+  IFLA_INFO_SLAVE_DATA: 5,
+  IFLA_BRPORT_STATE: 1,
+  IFLA_BRPORT_MODE: 4,
+  IFLA_BRPORT_LEARNING: 8,
+  IFLA_BRPORT_ISOLATED: 33,
+  IFLA_BR_VLAN_FILTERING: 7,
+  VETH_INFO_PEER: 1,
+  /** RTEXT_FILTER_SKIP_STATS of IFLA_EXT_MASK: counters are half of an answer and half of its cost. */
+  RTEXT_FILTER_SKIP_STATS: 8,
+} as const;
+
+/** include/uapi/linux/if.h: flags, and the states of RFC 2863 */
+export const iff = {
+  IFF_UP: 0x1,
+  IFF_LOOPBACK: 0x8,
+  IFF_RUNNING: 0x40,
+  IFF_NOARP: 0x80,
+  IFF_PROMISC: 0x100,
+  IFF_LOWER_UP: 0x10000,
+  IF_OPER_UNKNOWN: 0,
+  IF_OPER_DOWN: 2,
+  IF_OPER_LOWERLAYERDOWN: 3,
+  IF_OPER_UP: 6,
+} as const;
+
+const ifinfomsgBytes = 16;
+const AF_BRIDGE = 7;
+
+export interface BridgePort {
+  /** BR_STATE_*: 0 disabled, 1 listening, 2 learning, 3 forwarding, 4 blocking. */
+  readonly state: number;
+  /** Whether a frame may leave by the port it came in by. */
+  readonly hairpin: boolean;
+  readonly learning: boolean;
+  /** An isolated port exchanges frames with ports only that are not. */
+  readonly isolated: boolean;
+}
+
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly mtuBytes: number;
+  /** IFF_* bits. */
+  readonly flags: number;
+  /** IFF_UP: set up by the administrator, whatever the carrier does. */
+  readonly up: boolean;
+  /** IF_OPER_* number. */
+  readonly operstate: number;
+  /** ARPHRD_*: 1 is Ethernet, 772 loopback. */
+  readonly hardwareType: number;
+  /** Absent where the address is not an Ethernet one. */
+  readonly mac?: Mac;
+  /** Index of the bridge (bond, VRF) that this link is a port of. */
+  readonly master?: number;
+  /** `veth`, `bridge`, `vxlan`, …; absent for hardware and loopback. */
+  readonly kind?: string;
+  /** IFLA_INFO_DATA as it came: what is particular to the kind. `vxlanOf` reads that of VXLAN. */
+  readonly kindData?: Uint8Array;
+  readonly alias?: string;
+  /** IFLA_LINK: a veth's peer, a VLAN's or VXLAN's lower device; an index in `peerNamespaceId` where that is set. */
+  readonly peerIndex?: number;
+  /** IFLA_LINK_NETNSID: the peer's namespace as the link's own namespace numbers it. */
+  readonly peerNamespaceId?: number;
+  /** How many want it promiscuous; above 0 it is. */
+  readonly promiscuity: number;
+  readonly bridgePort?: BridgePort;
+  /** The attributes not read here; where they were asked for. */
+  readonly unknown?: readonly RawAttribute[];
+}
+
+export type LinkTarget = { readonly index: number } | { readonly name: string };
+
+export interface VethSettings {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes?: number;
+  /** Index of the bridge that the host's end becomes a port of. */
+  readonly master?: number;
+  readonly up?: boolean;
+  readonly peer: {
+    readonly name: string;
+    readonly mac: Mac;
+    readonly mtuBytes?: number;
+    /** Descriptor of the network namespace that the peer is born in. */
+    readonly namespace: number;
+  };
+}
+
+export interface BridgeSettings {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes?: number;
+  readonly up?: boolean;
+  readonly vlanFiltering?: boolean;
+}
+
+export interface LinkChange {
+  readonly up?: boolean;
+  readonly mtuBytes?: number;
+  readonly mac?: Mac;
+  /** Index of the new master; 0 takes the link out of the one it has. */
+  readonly master?: number;
+  readonly alias?: string;
+  readonly promiscuous?: boolean;
+  /** For a port of a bridge (already, when the kernel comes to this message). */
+  readonly bridgePort?: { readonly hairpin?: boolean; readonly isolated?: boolean };
+  /** A new name; the target must be an index. */
+  readonly name?: string;
+}
+
+const describe = (target: LinkTarget): string => ('name' in target ? `"${target.name}"` : `${target.index}`);
+
+/** `struct ifinfomsg`: all interface families, any type. */
+function encodeHeader(writer: NetlinkWriter, index: number, flags: number, change: number): void {
+  writer.u32(0);
+  writer.i32(index);
+  writer.u32(flags);
+  writer.u32(change);
+}
+
+function encodeTarget(writer: NetlinkWriter, target: LinkTarget, flags = 0, change = 0): void {
+  if ('index' in target) {
+    encodeHeader(writer, target.index, flags, change);
+  } else {
+    encodeHeader(writer, 0, flags, change);
+    writer.attributeText(ifla.IFLA_IFNAME, target.name);
+  }
+}
+
+/** What a link that is being made begins with; `endLink` of connection is the caller's `writer.end`. */
+export interface NewLink {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes?: number;
+  readonly master?: number;
+  readonly up?: boolean;
+}
+
+/** A request that makes a link; `encodeData` writes what is inside IFLA_INFO_DATA. */
+export const createLink = (kind: string, link: NewLink, encodeData?: (writer: NetlinkWriter) => void): NetlinkRequest =>
+  makeRequest(
+    rtmLink.RTM_NEWLINK,
+    nlmsg.NLM_F_CREATE | nlmsg.NLM_F_EXCL,
+    () => `create ${kind} "${link.name}"`,
+    (writer) => {
+      const up = link.up ? iff.IFF_UP : 0;
+      encodeHeader(writer, 0, up, up);
+      writer.attributeText(ifla.IFLA_IFNAME, link.name);
+      writer.attributeBytes(ifla.IFLA_ADDRESS, link.mac);
+      if (link.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, link.mtuBytes);
+      if (link.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, link.master);
+      const info = writer.begin(ifla.IFLA_LINKINFO);
+      writer.attributeText(ifla.IFLA_INFO_KIND, kind);
+      if (encodeData) {
+        const data = writer.begin(ifla.IFLA_INFO_DATA);
+        encodeData(writer);
+        writer.end(data);
+      }
+      writer.end(info);
+    },
+  );
+
+/**
+ * Makes a veth pair: one end here, its peer in another namespace from birth. The host's end can be set up and made a
+ * port by the same message; the peer cannot be set up (the kernel says ENOTCONN), and an alias or a port's flags take
+ * `changeLink` by name, which may follow in the same batch.
+ */
+export const createVeth = (veth: VethSettings): NetlinkRequest =>
+  createLink('veth', veth, (writer) => {
+    const { peer } = veth;
+    const start = writer.begin(ifla.VETH_INFO_PEER);
+    encodeHeader(writer, 0, 0, 0);
+    writer.attributeText(ifla.IFLA_IFNAME, peer.name);
+    writer.attributeBytes(ifla.IFLA_ADDRESS, peer.mac);
+    if (peer.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, peer.mtuBytes);
+    writer.attributeU32(ifla.IFLA_NET_NS_FD, peer.namespace);
+    writer.end(start);
+  });
+
+/** Makes a bridge. A MAC that is given stays when ports come and go. */
+export const createBridge = (bridge: BridgeSettings): NetlinkRequest =>
+  createLink('bridge', bridge, (writer) => {
+    if (bridge.vlanFiltering !== undefined) {
+      writer.attributeU8(ifla.IFLA_BR_VLAN_FILTERING, bridge.vlanFiltering ? 1 : 0);
+    }
+  });
+
+/** Changes what is given and nothing else. */
+export function changeLink(target: LinkTarget, change: LinkChange): NetlinkRequest {
+  if (change.name !== undefined && 'name' in target) {
+    throw new RangeError('A link that is to be renamed has to be given by its index');
+  }
+  return makeRequest(
+    rtmLink.RTM_NEWLINK,
+    0,
+    () => `change link ${describe(target)}`,
+    (writer) => {
+      let flags = 0;
+      let mask = 0;
+      if (change.up !== undefined) {
+        mask |= iff.IFF_UP;
+        if (change.up) flags |= iff.IFF_UP;
+      }
+      if (change.promiscuous !== undefined) {
+        mask |= iff.IFF_PROMISC;
+        if (change.promiscuous) flags |= iff.IFF_PROMISC;
+      }
+      encodeTarget(writer, target, flags, mask);
+      if (change.name !== undefined) writer.attributeText(ifla.IFLA_IFNAME, change.name);
+      if (change.mac) writer.attributeBytes(ifla.IFLA_ADDRESS, change.mac);
+      if (change.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, change.mtuBytes);
+      if (change.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, change.master);
+      if (change.alias !== undefined) writer.attributeText(ifla.IFLA_IFALIAS, change.alias);
+      if (change.bridgePort) {
+        const { hairpin, isolated } = change.bridgePort;
+        const info = writer.begin(ifla.IFLA_LINKINFO);
+        writer.attributeText(ifla.IFLA_INFO_SLAVE_KIND, 'bridge');
+        const data = writer.begin(ifla.IFLA_INFO_SLAVE_DATA);
+        if (hairpin !== undefined) writer.attributeU8(ifla.IFLA_BRPORT_MODE, hairpin ? 1 : 0);
+        if (isolated !== undefined) writer.attributeU8(ifla.IFLA_BRPORT_ISOLATED, isolated ? 1 : 0);
+        writer.end(data);
+        writer.end(info);
+      }
+    },
+  );
+}
+
+/** Deletes the link; a veth's peer goes with it. ENODEV where there is none. */
+export const deleteLink = (target: LinkTarget): NetlinkRequest =>
+  makeRequest(
+    rtmLink.RTM_DELLINK,
+    0,
+    () => `delete link ${describe(target)}`,
+    (writer) => encodeTarget(writer, target),
+  );
+
+/** One link by name or index; undefined where there is none. */
+export const getLink = (target: LinkTarget): NetlinkQuery<Link> =>
+  makeQuery(
+    rtmLink.RTM_GETLINK,
+    () => `get link ${describe(target)}`,
+    (writer) => {
+      encodeTarget(writer, target);
+      writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
+    },
+    (_type, body) => decodeLink(body),
+  );
+
+/** All links, or those of a kind (`veth`) or with a master. */
+export const dumpLinks = (filter: { kind?: string; master?: number } = {}): NetlinkQuery<Link> =>
+  makeQuery(
+    rtmLink.RTM_GETLINK,
+    () => 'list links',
+    (writer) => {
+      encodeHeader(writer, 0, 0, 0);
+      writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
+      if (filter.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, filter.master);
+      if (filter.kind !== undefined) {
+        const info = writer.begin(ifla.IFLA_LINKINFO);
+        writer.attributeText(ifla.IFLA_INFO_KIND, filter.kind);
+        writer.end(info);
+      }
+    },
+    (_type, body) => decodeLink(body),
+  );
+
+/**
+ * The body of an RTM_NEWLINK (or RTM_DELLINK) message. Of some sixty attributes a link is decoded from a dozen; the
+ * others are kept only where `keepUnknown` asks for it, as they would be most of the cost.
+ */
+export function decodeLink(body: NetlinkReader, keepUnknown = false): Link {
+  const link: { -readonly [K in keyof Link]: Link[K] } = {
+    index: body.i32(4),
+    name: '',
+    mtuBytes: 0,
+    flags: body.u32(8),
+    up: (body.u32(8) & iff.IFF_UP) !== 0,
+    operstate: 0,
+    hardwareType: body.u16(2),
+    promiscuity: 0,
+  };
+  // An RTM_NEWLINK of family AF_BRIDGE is about a port: its flags are in IFLA_PROTINFO.
+  const bridgeFamily = body.u8(0) === AF_BRIDGE;
+  const unknown: RawAttribute[] = [];
+  const r = body.attributes(ifinfomsgBytes, 'link');
+  while (r.next()) {
+    switch (r.type) {
+      case ifla.IFLA_IFNAME:
+        link.name = r.text();
+        break;
+      case ifla.IFLA_ADDRESS:
+        if (r.length === 6) link.mac = r.bytes();
+        break;
+      case ifla.IFLA_MTU:
+        link.mtuBytes = r.u32();
+        break;
+      case ifla.IFLA_LINK:
+        link.peerIndex = r.i32();
+        break;
+      case ifla.IFLA_MASTER:
+        link.master = r.u32();
+        break;
+      case ifla.IFLA_OPERSTATE:
+        link.operstate = r.u8();
+        break;
+      case ifla.IFLA_IFALIAS:
+        link.alias = r.text();
+        break;
+      case ifla.IFLA_PROMISCUITY:
+        link.promiscuity = r.u32();
+        break;
+      case ifla.IFLA_LINK_NETNSID:
+        link.peerNamespaceId = r.i32();
+        break;
+      case ifla.IFLA_LINKINFO:
+        decodeLinkInfo(r.nested(), link);
+        break;
+      default:
+        if (r.type === ifla.IFLA_PROTINFO && bridgeFamily) link.bridgePort = decodeBridgePort(r.nested());
+        else if (keepUnknown) unknown.push(r.raw());
+    }
+  }
+  if (keepUnknown) link.unknown = unknown;
+  return link;
+}
+
+function decodeLinkInfo(r: NetlinkReader, link: { -readonly [K in keyof Link]: Link[K] }): void {
+  let portKind = '';
+  while (r.next()) {
+    if (r.type === ifla.IFLA_INFO_KIND) link.kind = r.text();
+    else if (r.type === ifla.IFLA_INFO_DATA) link.kindData = r.bytes();
+    else if (r.type === ifla.IFLA_INFO_SLAVE_KIND) portKind = r.text();
+    else if (r.type === ifla.IFLA_INFO_SLAVE_DATA && portKind === 'bridge') {
+      link.bridgePort = decodeBridgePort(r.nested());
+    }
+  }
+}
+
+function decodeBridgePort(r: NetlinkReader): BridgePort {
+  const port = { state: 0, hairpin: false, learning: false, isolated: false };
+  while (r.next()) {
+    if (r.type === ifla.IFLA_BRPORT_STATE) port.state = r.u8();
+    else if (r.type === ifla.IFLA_BRPORT_MODE) port.hairpin = r.u8() !== 0;
+    else if (r.type === ifla.IFLA_BRPORT_LEARNING) port.learning = r.u8() !== 0;
+    else if (r.type === ifla.IFLA_BRPORT_ISOLATED) port.isolated = r.u8() !== 0;
+  }
+  return port;
+}

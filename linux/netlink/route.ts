@@ -1,0 +1,261 @@
+/** Routes: RTM_NEWROUTE and its kin, `struct rtmsg` of include/uapi/linux/rtnetlink.h. */
+
+import { type Address, type Family, formatAddress } from '../../net/address.ts';
+import { defaultPrefix, formatPrefix, type Prefix } from '../../net/prefix.ts';
+import { errno } from '../errors.ts';
+import { familyNumber, familyOf } from './address.ts';
+import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from './connection.ts';
+import { encodeRawAttributes, type NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from './wire.ts';
+
+/** include/uapi/linux/rtnetlink.h */
+export const rtmRoute = { RTM_NEWROUTE: 24, RTM_DELROUTE: 25, RTM_GETROUTE: 26 } as const;
+
+/** include/uapi/linux/rtnetlink.h: attributes, RTAX_* metrics, and the values of rtmsg's fields */
+export const rta = {
+  RTA_DST: 1,
+  RTA_OIF: 4,
+  RTA_GATEWAY: 5,
+  RTA_PRIORITY: 6,
+  RTA_PREFSRC: 7,
+  RTA_METRICS: 8,
+  RTA_TABLE: 15,
+  RTAX_MTU: 2,
+  RTAX_ADVMSS: 8,
+  RT_TABLE_UNSPEC: 0,
+  RT_TABLE_MAIN: 254,
+  RT_TABLE_LOCAL: 255,
+  RTPROT_UNSPEC: 0,
+  RTPROT_KERNEL: 2,
+  RTPROT_BOOT: 3,
+  RTPROT_STATIC: 4,
+  RT_SCOPE_UNIVERSE: 0,
+  RT_SCOPE_LINK: 253,
+  RT_SCOPE_HOST: 254,
+  RT_SCOPE_NOWHERE: 255,
+  RTN_UNSPEC: 0,
+  RTN_UNICAST: 1,
+  RTN_LOCAL: 2,
+  RTN_BLACKHOLE: 6,
+  RTNH_F_ONLINK: 4,
+} as const;
+
+const rtmsgBytes = 12;
+
+export interface Route {
+  readonly family: Family;
+  readonly destination: Prefix;
+  readonly gateway?: Address;
+  /** Index of the interface that it leaves by. */
+  readonly oif?: number;
+  readonly table: number;
+  /** RTPROT_*: who made it. */
+  readonly protocol: number;
+  /** RT_SCOPE_* */
+  readonly scope: number;
+  /** RTN_*: 1 unicast, 2 local, … */
+  readonly type: number;
+  /** RTA_PRIORITY; the lowest wins. IPv6's default is 1024, and is told as that. */
+  readonly metric?: number;
+  readonly preferredSource?: Address;
+  /** The gateway is taken to be on the link whatever the interface's addresses say. */
+  readonly onlink: boolean;
+  readonly mtuBytes?: number;
+  /** The MSS that TCP announces. */
+  readonly advmss?: number;
+  /** Metrics (RTAX_*) other than those two, as they came. */
+  readonly otherMetrics?: readonly RawAttribute[];
+  /** RTNH_F_* and RTM_F_* bits as they came, `onlink` among them. */
+  readonly flags: number;
+  /** What else there is (several next hops, expiry, …), as it came. */
+  readonly unknown?: readonly RawAttribute[];
+}
+
+export interface NewRoute {
+  readonly destination: Prefix;
+  readonly gateway?: Address;
+  readonly oif?: number;
+  /** Default as `ip route` has it: link for an IPv4 route without gateway, else universe. */
+  readonly scope?: number;
+  readonly onlink?: boolean;
+  readonly preferredSource?: Address;
+  /** Default main. */
+  readonly table?: number;
+  readonly metric?: number;
+  readonly mtuBytes?: number;
+  readonly advmss?: number;
+  /** Default RTPROT_BOOT, as `ip route`. */
+  readonly protocol?: number;
+}
+
+const describe = (route: { destination: Prefix; gateway?: Address; oif?: number }): string =>
+  `route "${formatPrefix(route.destination)}"` +
+  (route.gateway ? ` via ${formatAddress(route.gateway)}` : '') +
+  (route.oif === undefined ? '' : ` on interface ${route.oif}`);
+
+function encodeRequest(writer: NetlinkWriter, route: NewRoute, defaults: Pick<Route, 'scope' | 'type' | 'protocol'>) {
+  encodeRoute(writer, {
+    ...route,
+    family: route.destination.address.family,
+    table: route.table ?? rta.RT_TABLE_MAIN,
+    protocol: route.protocol ?? defaults.protocol,
+    scope: route.scope ?? defaults.scope,
+    type: defaults.type,
+    onlink: route.onlink ?? false,
+    flags: route.onlink ? rta.RTNH_F_ONLINK : 0,
+  });
+}
+
+/**
+ * Adds a route.
+ * @param mode 'create': EEXIST where one to this destination with this metric is there; 'replace': takes its place
+ */
+export const newRoute = (route: NewRoute, mode: 'create' | 'replace' = 'create'): NetlinkRequest =>
+  makeRequest(
+    rtmRoute.RTM_NEWROUTE,
+    nlmsg.NLM_F_CREATE | (mode === 'replace' ? nlmsg.NLM_F_REPLACE : nlmsg.NLM_F_EXCL),
+    () => `${mode === 'replace' ? 'set' : 'add'} ${describe(route)}`,
+    (writer) => {
+      const onLink = route.gateway === undefined && route.destination.address.family === 4;
+      encodeRequest(writer, route, {
+        scope: onLink ? rta.RT_SCOPE_LINK : rta.RT_SCOPE_UNIVERSE,
+        type: rta.RTN_UNICAST,
+        protocol: rta.RTPROT_BOOT,
+      });
+    },
+  );
+
+/** Deletes the first route that is like this one in all that is given. ESRCH where there is none. */
+export const deleteRoute = (route: NewRoute): NetlinkRequest =>
+  makeRequest(
+    rtmRoute.RTM_DELROUTE,
+    0,
+    () => `delete ${describe(route)}`,
+    (writer) =>
+      encodeRequest(writer, route, {
+        // These say "any" to the kernel.
+        scope: rta.RT_SCOPE_NOWHERE,
+        type: rta.RTN_UNSPEC,
+        protocol: rta.RTPROT_UNSPEC,
+      }),
+  );
+
+/** The routes of a family, or those of them that leave by an interface or are in a table (all tables otherwise). */
+export const dumpRoutes = (filter: { family: Family; oif?: number; table?: number }): NetlinkQuery<Route> =>
+  makeQuery(
+    rtmRoute.RTM_GETROUTE,
+    () => `list IPv${filter.family} routes`,
+    (writer) => {
+      writer.u32(familyNumber(filter.family));
+      writer.zeros(rtmsgBytes - 4);
+      if (filter.table !== undefined) writer.attributeU32(rta.RTA_TABLE, filter.table);
+      if (filter.oif !== undefined) writer.attributeU32(rta.RTA_OIF, filter.oif);
+    },
+    (_type, body) => decodeRoute(body),
+  );
+
+/** What the kernel would send a packet to `destination` by; undefined where it has no route. */
+export const lookupRoute = (destination: Address): NetlinkQuery<Route> =>
+  makeQuery(
+    rtmRoute.RTM_GETROUTE,
+    () => `find the route to ${formatAddress(destination)}`,
+    (writer) => {
+      writer.u8(familyNumber(destination.family));
+      writer.u8(destination.bytes.length * 8);
+      writer.zeros(rtmsgBytes - 2);
+      writer.attributeBytes(rta.RTA_DST, destination.bytes);
+    },
+    (_type, body) => {
+      const route = decodeRoute(body);
+      // IPv6 answers "unreachable" with a route of that type, as an error would be told.
+      return route && route.type > RTN_LAST_USABLE ? undefined : route;
+    },
+    [errno.ENETUNREACH, errno.EHOSTUNREACH],
+  );
+/** RTN_MULTICAST; those after it are blackhole, unreachable, prohibit, … */
+const RTN_LAST_USABLE = 5;
+
+/** The body of an RTM_NEWROUTE or RTM_DELROUTE message: `struct rtmsg` and attributes. */
+export function encodeRoute(writer: NetlinkWriter, route: Route): void {
+  const { destination, table } = route;
+  writer.u8(familyNumber(route.family));
+  writer.u8(destination.length);
+  writer.u8(0);
+  writer.u8(0);
+  writer.u8(table > 255 ? rta.RT_TABLE_UNSPEC : table);
+  writer.u8(route.protocol);
+  writer.u8(route.scope);
+  writer.u8(route.type);
+  writer.u32(route.flags);
+  if (destination.length > 0) writer.attributeBytes(rta.RTA_DST, destination.address.bytes);
+  if (table > 255) writer.attributeU32(rta.RTA_TABLE, table);
+  if (route.gateway) writer.attributeBytes(rta.RTA_GATEWAY, route.gateway.bytes);
+  if (route.oif !== undefined) writer.attributeU32(rta.RTA_OIF, route.oif);
+  if (route.metric !== undefined) writer.attributeU32(rta.RTA_PRIORITY, route.metric);
+  if (route.preferredSource) writer.attributeBytes(rta.RTA_PREFSRC, route.preferredSource.bytes);
+  if (route.mtuBytes !== undefined || route.advmss !== undefined || route.otherMetrics) {
+    const metrics = writer.begin(rta.RTA_METRICS);
+    if (route.mtuBytes !== undefined) writer.attributeU32(rta.RTAX_MTU, route.mtuBytes);
+    if (route.advmss !== undefined) writer.attributeU32(rta.RTAX_ADVMSS, route.advmss);
+    encodeRawAttributes(writer, route.otherMetrics);
+    writer.end(metrics);
+  }
+  encodeRawAttributes(writer, route.unknown);
+}
+
+/** The body of an RTM_NEWROUTE or RTM_DELROUTE message; undefined for a family other than IPv4 and IPv6. */
+export function decodeRoute(body: NetlinkReader): Route | undefined {
+  const family = familyOf(body.u8(0));
+  if (family === undefined) return undefined;
+  const size = family === 4 ? 4 : 16;
+  const flags = body.u32(8);
+  const unknown: RawAttribute[] = [];
+  const route: { -readonly [K in keyof Route]: Route[K] } = {
+    family,
+    destination: defaultPrefix(family),
+    table: body.u8(4),
+    protocol: body.u8(5),
+    scope: body.u8(6),
+    type: body.u8(7),
+    onlink: (flags & rta.RTNH_F_ONLINK) !== 0,
+    flags,
+  };
+  const length = body.u8(1);
+  const r = body.attributes(rtmsgBytes, 'route');
+  while (r.next()) {
+    switch (r.type) {
+      case rta.RTA_DST:
+        route.destination = { address: { family, bytes: r.bytes(0, size) }, length };
+        break;
+      case rta.RTA_OIF:
+        route.oif = r.u32();
+        break;
+      case rta.RTA_GATEWAY:
+        route.gateway = { family, bytes: r.bytes(0, size) };
+        break;
+      case rta.RTA_PRIORITY:
+        route.metric = r.u32();
+        break;
+      case rta.RTA_PREFSRC:
+        route.preferredSource = { family, bytes: r.bytes(0, size) };
+        break;
+      case rta.RTA_TABLE:
+        route.table = r.u32();
+        break;
+      case rta.RTA_METRICS: {
+        const metrics = r.nested();
+        const others: RawAttribute[] = [];
+        while (metrics.next()) {
+          if (metrics.type === rta.RTAX_MTU) route.mtuBytes = metrics.u32();
+          else if (metrics.type === rta.RTAX_ADVMSS) route.advmss = metrics.u32();
+          else others.push(metrics.raw());
+        }
+        if (others.length > 0) route.otherMetrics = others;
+        break;
+      }
+      default:
+        unknown.push(r.raw());
+    }
+  }
+  if (unknown.length > 0) route.unknown = unknown;
+  return route;
+}

@@ -1,0 +1,108 @@
+/** VXLAN devices (RFC 7348): IFLA_VXLAN_* of include/uapi/linux/if_link.h. */
+
+import type { Address } from '../../net/address.ts';
+import type { Mac } from '../../net/mac.ts';
+import type { NetlinkRequest } from './connection.ts';
+import { createLink, type Link } from './link.ts';
+import { encodeRawAttributes, NetlinkReader, type NetlinkWriter, type RawAttribute } from './wire.ts';
+
+/** include/uapi/linux/if_link.h: enum IFLA_VXLAN_* */
+const iflaVxlan = {
+  IFLA_VXLAN_ID: 1,
+  IFLA_VXLAN_LINK: 3,
+  IFLA_VXLAN_LOCAL: 4,
+  IFLA_VXLAN_LEARNING: 7,
+  IFLA_VXLAN_PORT: 15,
+  IFLA_VXLAN_LOCAL6: 17,
+  IFLA_VXLAN_GBP: 23,
+} as const;
+
+/** None of it can be changed later on; a device that should differ has to be deleted and made again. */
+export interface VxlanData {
+  /** VXLAN network identifier, 24 bits. */
+  readonly vni: number;
+  /** UDP destination port. */
+  readonly port: number;
+  /** Source address of the outer packets. */
+  readonly local?: Address;
+  /** Index of the interface that the outer packets leave by. */
+  readonly lower?: number;
+  /** Whether the device learns remote hosts from what it receives. */
+  readonly learning: boolean;
+  /** The group policy extension. */
+  readonly gbp: boolean;
+  /** What else there is, as it came. */
+  readonly unknown?: readonly RawAttribute[];
+}
+
+export interface VxlanSettings extends VxlanData {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes: number;
+  readonly up?: boolean;
+}
+
+/** Makes a VXLAN device. EEXIST where the name, or the VNI at this port, is taken (the kernel's text tells which). */
+export const createVxlan = (vxlan: VxlanSettings): NetlinkRequest =>
+  createLink('vxlan', vxlan, (writer) => encodeVxlanData(writer, vxlan));
+
+/** What is inside IFLA_INFO_DATA. */
+export function encodeVxlanData(writer: NetlinkWriter, vxlan: VxlanData): void {
+  writer.attributeU32(iflaVxlan.IFLA_VXLAN_ID, vxlan.vni);
+  if (vxlan.lower !== undefined) writer.attributeU32(iflaVxlan.IFLA_VXLAN_LINK, vxlan.lower);
+  if (vxlan.local) {
+    const type = vxlan.local.family === 4 ? iflaVxlan.IFLA_VXLAN_LOCAL : iflaVxlan.IFLA_VXLAN_LOCAL6;
+    writer.attributeBytes(type, vxlan.local.bytes);
+  }
+  writer.attributeU8(iflaVxlan.IFLA_VXLAN_LEARNING, vxlan.learning ? 1 : 0);
+  writer.attributeU16be(iflaVxlan.IFLA_VXLAN_PORT, vxlan.port);
+  // A flag: that it is there is its value.
+  if (vxlan.gbp) writer.attributeBytes(iflaVxlan.IFLA_VXLAN_GBP, new Uint8Array(0));
+  encodeRawAttributes(writer, vxlan.unknown);
+}
+
+export function decodeVxlanData(r: NetlinkReader): VxlanData {
+  const unknown: RawAttribute[] = [];
+  const data: { -readonly [K in keyof VxlanData]: VxlanData[K] } = {
+    vni: 0,
+    port: 0,
+    learning: false,
+    gbp: false,
+    unknown,
+  };
+  while (r.next()) {
+    switch (r.type) {
+      case iflaVxlan.IFLA_VXLAN_ID:
+        data.vni = r.u32();
+        break;
+      case iflaVxlan.IFLA_VXLAN_LINK:
+        // 0 is "none", and is written by none.
+        if (r.u32() !== 0) data.lower = r.u32();
+        break;
+      case iflaVxlan.IFLA_VXLAN_LOCAL:
+        data.local = { family: 4, bytes: r.bytes(0, 4) };
+        break;
+      case iflaVxlan.IFLA_VXLAN_LOCAL6:
+        data.local = { family: 6, bytes: r.bytes(0, 16) };
+        break;
+      case iflaVxlan.IFLA_VXLAN_LEARNING:
+        data.learning = r.u8() !== 0;
+        break;
+      case iflaVxlan.IFLA_VXLAN_PORT:
+        data.port = r.u16be();
+        break;
+      case iflaVxlan.IFLA_VXLAN_GBP:
+        data.gbp = true;
+        break;
+      default:
+        unknown.push(r.raw());
+    }
+  }
+  return data;
+}
+
+/** What makes a link of kind `vxlan` one; undefined for any other. */
+export const vxlanOf = (link: Link): VxlanData | undefined =>
+  link.kind === 'vxlan' && link.kindData
+    ? decodeVxlanData(NetlinkReader.of('VXLAN data', link.kindData).nested())
+    : undefined;

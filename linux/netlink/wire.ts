@@ -1,0 +1,403 @@
+/**
+ * Netlink's wire format (include/uapi/linux/netlink.h): messages of a 16-byte header and a body, bodies of a fixed
+ * header and attributes, attributes of a 4-byte header and a value, everything aligned to 4 bytes. Integers are in the
+ * machine's byte order, which is little endian on all that Weft is built for (x86-64, arm64), unless `be` says other.
+ *
+ * Pure: bytes in, bytes out. Nothing here reads beyond what it was given; too few bytes are a DecodeError.
+ */
+
+import { DecodeError } from '../errors.ts';
+
+/** include/uapi/linux/netlink.h: message types and flags. */
+export const nlmsg = {
+  NLMSG_NOOP: 1,
+  NLMSG_ERROR: 2,
+  NLMSG_DONE: 3,
+  NLMSG_OVERRUN: 4,
+  NLM_F_REQUEST: 0x01,
+  NLM_F_MULTI: 0x02,
+  NLM_F_ACK: 0x04,
+  NLM_F_DUMP_INTR: 0x10,
+  NLM_F_DUMP: 0x300,
+  NLM_F_REPLACE: 0x100,
+  NLM_F_EXCL: 0x200,
+  NLM_F_CREATE: 0x400,
+  NLM_F_APPEND: 0x800,
+  NLM_F_CAPPED: 0x100,
+  NLM_F_ACK_TLVS: 0x200,
+} as const;
+
+/** `NLMSG_HDRLEN` */
+export const messageHeaderBytes = 16;
+/** `NLA_HDRLEN` */
+const attributeHeaderBytes = 4;
+const NLA_F_NESTED = 0x8000;
+/** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
+const NLA_TYPE_MASK = 0x3fff;
+
+/** `#define NLMSG_ALIGN(len) (((len) + NLMSG_ALIGNTO - 1) & ~(NLMSG_ALIGNTO - 1))`; NLA_ALIGN is the same. */
+const align = (length: number): number => (length + 3) & ~3;
+
+/** Appends to one growing buffer; a batch of messages is one of these. */
+export class NetlinkWriter {
+  /** What is written so far is buffer[0, length). Replaced when it grows. */
+  buffer: ArrayBuffer;
+  length = 0;
+  private view: DataView;
+  private array: Uint8Array;
+
+  constructor(capacityBytes = 4096) {
+    this.buffer = new ArrayBuffer(capacityBytes);
+    this.view = new DataView(this.buffer);
+    this.array = new Uint8Array(this.buffer);
+  }
+
+  /** A copy of what is written so far. */
+  toBytes(): Uint8Array {
+    return this.array.slice(0, this.length);
+  }
+
+  /** Makes room for `count` more bytes and returns where they start. New bytes are zero. */
+  private grow(count: number): number {
+    const at = this.length;
+    const end = at + count;
+    if (end > this.buffer.byteLength) {
+      let capacity = this.buffer.byteLength * 2;
+      while (capacity < end) capacity *= 2;
+      const larger = new ArrayBuffer(capacity);
+      const array = new Uint8Array(larger);
+      array.set(this.array.subarray(0, at));
+      this.buffer = larger;
+      this.array = array;
+      this.view = new DataView(larger);
+    }
+    this.length = end;
+    return at;
+  }
+
+  /** Forgets what is written from `length` on. */
+  truncate(length: number): void {
+    this.array.fill(0, length, this.length);
+    this.length = length;
+  }
+
+  u8(value: number): void {
+    const at = this.grow(1);
+    this.array[at] = value;
+  }
+  u16(value: number): void {
+    const at = this.grow(2);
+    this.view.setUint16(at, value, true);
+  }
+  u32(value: number): void {
+    const at = this.grow(4);
+    this.view.setUint32(at, value, true);
+  }
+  i32(value: number): void {
+    const at = this.grow(4);
+    this.view.setInt32(at, value, true);
+  }
+  u16be(value: number): void {
+    const at = this.grow(2);
+    this.view.setUint16(at, value);
+  }
+  u32be(value: number): void {
+    const at = this.grow(4);
+    this.view.setUint32(at, value);
+  }
+  bytes(value: Uint8Array): void {
+    const at = this.grow(value.length);
+    this.array.set(value, at);
+  }
+  zeros(count: number): void {
+    this.grow(count);
+  }
+  /** UTF-8, without a terminator. */
+  text(value: string): void {
+    for (const character of value) {
+      const code = character.codePointAt(0)!;
+      if (code < 0x80) {
+        this.u8(code);
+      } else if (code < 0x800) {
+        this.u8(0xc0 | (code >> 6));
+        this.u8(0x80 | (code & 0x3f));
+      } else if (code < 0x10000) {
+        this.u8(0xe0 | (code >> 12));
+        this.u8(0x80 | ((code >> 6) & 0x3f));
+        this.u8(0x80 | (code & 0x3f));
+      } else {
+        this.u8(0xf0 | (code >> 18));
+        this.u8(0x80 | ((code >> 12) & 0x3f));
+        this.u8(0x80 | ((code >> 6) & 0x3f));
+        this.u8(0x80 | (code & 0x3f));
+      }
+    }
+  }
+
+  /** Opens a message, `struct nlmsghdr`; `endMessage` takes what this returns. */
+  beginMessage(type: number, flags: number, sequence: number): number {
+    const at = this.grow(messageHeaderBytes);
+    this.view.setUint16(at + 4, type, true);
+    this.view.setUint16(at + 6, flags, true);
+    this.view.setUint32(at + 8, sequence, true);
+    return at;
+  }
+  endMessage(start: number): void {
+    this.view.setUint32(start, this.length - start, true);
+    this.grow(align(this.length) - this.length);
+  }
+  /** Adds flags to a message written before. */
+  addFlags(start: number, flags: number): void {
+    this.view.setUint16(start + 6, this.view.getUint16(start + 6, true) | flags, true);
+  }
+
+  private header(type: number, valueBytes: number): void {
+    const at = this.grow(attributeHeaderBytes);
+    this.view.setUint16(at, attributeHeaderBytes + valueBytes, true);
+    this.view.setUint16(at + 2, type, true);
+  }
+  attributeU8(type: number, value: number): void {
+    this.header(type, 1);
+    const at = this.grow(4);
+    this.array[at] = value;
+  }
+  attributeU16(type: number, value: number): void {
+    this.header(type, 2);
+    const at = this.grow(4);
+    this.view.setUint16(at, value, true);
+  }
+  attributeU16be(type: number, value: number): void {
+    this.header(type, 2);
+    const at = this.grow(4);
+    this.view.setUint16(at, value);
+  }
+  attributeU32(type: number, value: number): void {
+    this.header(type, 4);
+    this.u32(value);
+  }
+  attributeU32be(type: number, value: number): void {
+    this.header(type, 4);
+    this.u32be(value);
+  }
+  attributeBytes(type: number, value: Uint8Array): void {
+    const start = this.beginValue(type);
+    this.bytes(value);
+    this.end(start);
+  }
+  /** A text with the terminating zero that the kernel's NLA_STRING and NLA_NUL_STRING take. */
+  attributeText(type: number, value: string): void {
+    const start = this.beginValue(type);
+    this.text(value);
+    this.u8(0);
+    this.end(start);
+  }
+  /** Opens an attribute of attributes; `end` takes what this returns. */
+  begin(type: number): number {
+    return this.beginValue(type | NLA_F_NESTED);
+  }
+  /** Opens an attribute with a value of any shape; `end` takes what this returns. */
+  beginValue(type: number): number {
+    const at = this.grow(attributeHeaderBytes);
+    this.view.setUint16(at + 2, type, true);
+    return at;
+  }
+  end(start: number): void {
+    const length = this.length - start;
+    if (length > 0xffff) throw new RangeError(`A netlink attribute cannot hold ${length} bytes`);
+    this.view.setUint16(start, length, true);
+    this.grow(align(length) - length);
+  }
+}
+
+/** An attribute that a codec does not know, kept as it came (flags of its type included). */
+export interface RawAttribute {
+  readonly type: number;
+  readonly value: Uint8Array;
+}
+
+/** Writes attributes that a decoder kept. */
+export function encodeRawAttributes(writer: NetlinkWriter, attributes: readonly RawAttribute[] | undefined): void {
+  for (const { type, value } of attributes ?? []) writer.attributeBytes(type, value);
+}
+
+/**
+ * Reads a body: its fixed header by offset, then its attributes one at a time.
+ *
+ *     const r = body.attributes(16);
+ *     while (r.next()) {
+ *       switch (r.type) { case IFLA_MTU: mtu = r.u32(); … }
+ *     }
+ */
+export class NetlinkReader {
+  /** Type of the current attribute, without its flag bits. */
+  type = 0;
+  private readonly what: string;
+  private readonly view: DataView;
+  private readonly limit: number;
+  /** The current value is [start, end). */
+  private start: number;
+  private end: number;
+
+  /** Reads view[start, end). @param what is being read, for DecodeError */
+  constructor(what: string, view: DataView, start: number, end: number) {
+    this.what = what;
+    this.view = view;
+    this.start = start;
+    this.end = end;
+    this.limit = end;
+  }
+
+  /** Reads all of `bytes`. */
+  static of(what: string, bytes: Uint8Array): NetlinkReader {
+    return new NetlinkReader(what, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, bytes.byteLength);
+  }
+
+  private at(offset: number, count: number): number {
+    const at = this.start + offset;
+    if (at + count > this.end) {
+      const name = this.type === 0 ? this.what : `${this.what} attribute ${this.type}`;
+      throw new DecodeError(name, at, count, Math.max(0, this.end - at));
+    }
+    return at;
+  }
+
+  /** Bytes of the current value: of the whole body before the first `next`. */
+  get length(): number {
+    return this.end - this.start;
+  }
+
+  // Each reads at `offset` of the current value.
+  u8(offset = 0): number {
+    return this.view.getUint8(this.at(offset, 1));
+  }
+  u16(offset = 0): number {
+    return this.view.getUint16(this.at(offset, 2), true);
+  }
+  u16be(offset = 0): number {
+    return this.view.getUint16(this.at(offset, 2));
+  }
+  u32(offset = 0): number {
+    return this.view.getUint32(this.at(offset, 4), true);
+  }
+  i32(offset = 0): number {
+    return this.view.getInt32(this.at(offset, 4), true);
+  }
+  u32be(offset = 0): number {
+    return this.view.getUint32(this.at(offset, 4));
+  }
+  /** Exact up to 2^53. */
+  u64be(offset = 0): number {
+    const at = this.at(offset, 8);
+    return this.view.getUint32(at) * 2 ** 32 + this.view.getUint32(at + 4);
+  }
+  /** A copy of the current value from `offset` on; exactly `count` bytes where that is given. */
+  bytes(offset = 0, count = Math.max(0, this.length - offset)): Uint8Array {
+    const at = this.view.byteOffset + this.at(offset, count);
+    return new Uint8Array(this.view.buffer as ArrayBuffer, at, count).slice();
+  }
+  /** The current value as text up to its first zero byte. UTF-8; a malformed byte is taken for itself (Latin-1). */
+  text(): string {
+    let text = '';
+    let ascii = true;
+    let at = this.start;
+    for (; at < this.end; at++) {
+      const byte = this.view.getUint8(at);
+      if (byte === 0) break;
+      if (byte >= 0x80) ascii = false;
+      text += String.fromCharCode(byte);
+    }
+    return ascii ? text : decodeUtf8(text);
+  }
+  /** The attributes inside the current value, after a fixed header of `skip` bytes. */
+  nested(skip = 0): NetlinkReader {
+    const start = this.at(skip, 0);
+    const name = this.type === 0 ? this.what : `${this.what} attribute ${this.type}`;
+    return new NetlinkReader(name, this.view, start, this.end).rewind();
+  }
+  /** The attributes of a body behind its fixed header of `headerBytes`. @param what the body is, for DecodeError */
+  attributes(headerBytes: number, what: string): NetlinkReader {
+    return new NetlinkReader(what, this.view, this.at(headerBytes, 0), this.end).rewind();
+  }
+  private rewind(): this {
+    this.end = this.start;
+    return this;
+  }
+
+  /** Moves to the next attribute; false after the last. */
+  next(): boolean {
+    const at = this.start + align(this.end - this.start);
+    const left = this.limit - at;
+    if (left <= 0) return false;
+    if (left < attributeHeaderBytes) throw new DecodeError(`${this.what} attributes`, at, attributeHeaderBytes, left);
+    const length = this.view.getUint16(at, true);
+    this.type = this.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
+    if (length < attributeHeaderBytes || length > left) {
+      throw new DecodeError(`${this.what} attribute ${this.type}`, at, Math.max(length, attributeHeaderBytes), left);
+    }
+    this.start = at + attributeHeaderBytes;
+    this.end = at + length;
+    return true;
+  }
+
+  /** The current attribute as it came. */
+  raw(): RawAttribute {
+    return { type: this.view.getUint16(this.start - 2, true), value: this.bytes() };
+  }
+}
+
+/** UTF-8 held one byte a character. What is not well formed stays as it is. */
+function decodeUtf8(binary: string): string {
+  try {
+    return decodeURIComponent(binary.replace(/[^\x20-\x24\x26-\x7e]/g, escapeByte));
+  } catch {
+    return binary;
+  }
+}
+const escapeByte = (character: string): string => `%${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
+
+/** A message's header, `struct nlmsghdr`, and its body. */
+export interface NetlinkMessage {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+  /** The port of the socket that the message is for, or that caused it. */
+  readonly port: number;
+  readonly body: NetlinkReader;
+}
+
+/**
+ * Takes a datagram apart: calls `visit` for every message in buffer[start, end).
+ * @throws DecodeError where a message is cut off
+ */
+export function eachMessage(
+  view: DataView,
+  start: number,
+  end: number,
+  visit: (message: NetlinkMessage) => void,
+  what = 'netlink message',
+): void {
+  for (let at = start; at < end; ) {
+    const left = end - at;
+    if (left < messageHeaderBytes) throw new DecodeError(what, at, messageHeaderBytes, left);
+    const length = view.getUint32(at, true);
+    if (length < messageHeaderBytes || length > left) {
+      throw new DecodeError(what, at, Math.max(length, messageHeaderBytes), left);
+    }
+    visit({
+      type: view.getUint16(at + 4, true),
+      flags: view.getUint16(at + 6, true),
+      sequence: view.getUint32(at + 8, true),
+      port: view.getUint32(at + 12, true),
+      body: new NetlinkReader(what, view, at + messageHeaderBytes, at + length),
+    });
+    at += align(length);
+  }
+}
+
+/** As a list; for tests and tools. */
+export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
+  const messages: NetlinkMessage[] = [];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  eachMessage(view, 0, bytes.byteLength, (message) => messages.push(message));
+  return messages;
+}

@@ -1,0 +1,54 @@
+/**
+ * Network namespaces, as descriptors. A thread enters one, makes what it needs there (a socket stays in the namespace
+ * it was made in) and goes back, all in one synchronous stretch: a thread that the runtime starts meanwhile would be
+ * born in the wrong namespace.
+ */
+
+import { check, errnoName, SyscallError } from './errors.ts';
+import { writeAll } from './files.ts';
+import { CLONE_NEWNET, open, type Sys } from './sys.ts';
+
+/** Opens the namespace that `path` names (`/run/netns/x`, `/proc/1/ns/net`). The caller closes it. */
+export const openNamespace = (sys: Sys, path: string): number =>
+  check(sys.open(path, open.O_RDONLY, 0), `open network namespace "${path}"`);
+
+/** Opens the namespace that the calling thread is in. The caller closes it. */
+export const openCurrentNamespace = (sys: Sys): number => openNamespace(sys, '/proc/thread-self/ns/net');
+
+/** setns(2), with an error that names the file where /proc can tell it. EINVAL: that is no network namespace. */
+function enter(sys: Sys, fd: number): void {
+  const entered = sys.setns(fd, CLONE_NEWNET);
+  if (entered >= 0) return;
+  const path = sys.readlink(`/proc/thread-self/fd/${fd}`);
+  throw new SyscallError(`enter network namespace ${typeof path === 'string' ? `"${path}"` : fd}`, entered);
+}
+
+/**
+ * Runs `body` in the namespace `to` and comes back to `from`, the one the caller is in, whatever `body` does.
+ * `body` must be synchronous and short. If the way back fails the process ends at once: whatever ran next would act
+ * on the wrong namespace.
+ * @throws SyscallError EINVAL where `to` is no network namespace, EPERM without CAP_SYS_ADMIN
+ */
+export function inNamespace<T>(sys: Sys, { from, to }: { from: number; to: number }, body: () => T): T {
+  enter(sys, to);
+  try {
+    return body();
+  } finally {
+    const left = sys.setns(from, CLONE_NEWNET);
+    if (left < 0) {
+      const text = `Cannot return to the host's network namespace: ${errnoName(left)}; giving up\n`;
+      try {
+        writeAll(sys, 2, new Uint8Array(sys.encodeUtf8(text)));
+      } finally {
+        sys.exit(1);
+      }
+    }
+  }
+}
+
+/** Whether two descriptors are the same namespace (or file): same device and inode. */
+export function sameNamespace(sys: Sys, a: number, b: number): boolean {
+  const statusA = check(sys.fstat(a), `stat network namespace ${a}`);
+  const statusB = check(sys.fstat(b), `stat network namespace ${b}`);
+  return statusA.dev === statusB.dev && statusA.ino === statusB.ino;
+}

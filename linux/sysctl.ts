@@ -1,0 +1,47 @@
+/** Kernel settings below /proc/sys. Those below `net` are of the calling thread's network namespace. */
+
+import { check, errno } from './errors.ts';
+import { readAll, writeAll } from './files.ts';
+import { open, type Sys } from './sys.ts';
+
+/** A segment may hold dots (interfaces named `eth0.5`): the path is a list, not `net.ipv4.…`. */
+function pathOf(segments: readonly string[]): string {
+  for (const segment of segments) {
+    if (segment === '' || segment === '.' || segment === '..' || segment.includes('/') || segment.includes('\0')) {
+      throw new RangeError(`"${segment}" cannot be part of a sysctl's name`);
+    }
+  }
+  return `/proc/sys/${segments.join('/')}`;
+}
+
+/** The value without the newline at its end, or undefined where this kernel (or interface) has no such setting. */
+export function readSysctl(sys: Sys, segments: readonly string[]): string | undefined {
+  const path = pathOf(segments);
+  const fd = sys.open(path, open.O_RDONLY, 0);
+  if (fd === -errno.ENOENT) return undefined;
+  check(fd, `open "${path}"`);
+  try {
+    const bytes = readAll(sys, fd, 65536, `"${path}"`);
+    return sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength).trimEnd();
+  } finally {
+    sys.close(fd);
+  }
+}
+
+/**
+ * Sets the value where it differs; tells whether it wrote. Writing what is there already would cost the kernel work
+ * (`forwarding` walks all interfaces) and could fail for nothing where /proc/sys is read-only.
+ * @throws SyscallError ENOENT where there is no such setting
+ */
+export function ensureSysctl(sys: Sys, segments: readonly string[], value: string): boolean {
+  const current = readSysctl(sys, segments);
+  if (current === value) return false;
+  const path = pathOf(segments);
+  const fd = check(sys.open(path, open.O_WRONLY, 0), `set "${path}" to "${value}"`);
+  try {
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(value)), `"${value}" to "${path}"`);
+  } finally {
+    sys.close(fd);
+  }
+  return true;
+}
