@@ -1,0 +1,56 @@
+/** Logs: one line an event. Text for people on a terminal, JSON for everything else. */
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export const logFormats = ['text', 'json'] as const;
+export type LogFormat = (typeof logFormats)[number];
+
+/** What belongs to an event besides its sentence. An Error stands for its message; undefined is left out. */
+export type LogFields = Readonly<Record<string, string | number | boolean | Error | undefined>>;
+
+export interface Logger {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+export interface LoggerOptions {
+  /** Events below it are dropped. */
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+  /** Takes one line, with its newline. */
+  readonly write: (line: string) => void;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+/** A value as `key=value` carries it: quoted where a space, a quote or nothing at all would make it ambiguous. */
+function formatValue(value: string | number | boolean): string {
+  const text = String(value);
+  return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
+}
+
+function formatLine(options: LoggerOptions, level: LogLevel, message: string, fields: LogFields): string {
+  const entries = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
+  const time = new Date(options.now()).toISOString();
+  if (options.format === 'json') {
+    return `${JSON.stringify({ time, level, message, ...Object.fromEntries(entries) })}\n`;
+  }
+  const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
+  // A message with a line break in it (a library's, say) still is one line.
+  return `${time} ${level.padEnd(5)} ${message.replace(/\s*\n\s*/g, ' ')}${pairs}\n`;
+}
+
+export function openLogger(options: LoggerOptions): Logger {
+  const threshold = logLevels.indexOf(options.level);
+  const logAt =
+    (level: LogLevel) =>
+    (message: string, fields: LogFields = {}): void => {
+      if (logLevels.indexOf(level) >= threshold) options.write(formatLine(options, level, message, fields));
+    };
+  return { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') };
+}

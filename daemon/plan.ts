@@ -1,0 +1,267 @@
+/**
+ * What to do so that the kernel is as it should be: a pure comparison.
+ *
+ * The order is flannel's, and makes a peer reachable all at once: first what nobody uses yet (neighbour, then FDB entry),
+ * the route last; removal goes the other way round. Only what is weftd's is ever touched: everything on its own devices,
+ * and outside of them the routes that carry its mark, or lead to a part of the cluster's networks through a peer.
+ *
+ * Applying a plan and planning again gives nothing.
+ */
+
+import { formatAddress, sameAddress } from '../net/address.ts';
+import { formatMac, sameMac } from '../net/mac.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../net/prefix.ts';
+import {
+  type ActualDevice,
+  type ActualRoute,
+  type ActualState,
+  type DesiredState,
+  type DeviceAddress,
+  defaultMetric,
+  type FdbEntry,
+  formatFdbEntry,
+  formatNeighbour,
+  formatRoute,
+  type NeighbourEntry,
+  type RouteEntry,
+  routeProtocol,
+  type VxlanDevice,
+} from './kernel-state.ts';
+
+export interface DeviceChanges {
+  readonly mac?: VxlanDevice['mac'];
+  readonly mtuBytes?: number;
+  readonly up?: true;
+}
+
+/** One step. `set-…` adds, or replaces what is there under the same key. */
+export type Operation =
+  | { readonly kind: 'add-device'; readonly device: VxlanDevice }
+  | { readonly kind: 'change-device'; readonly name: string; readonly changes: DeviceChanges }
+  | { readonly kind: 'remove-device'; readonly name: string; readonly because: string }
+  | { readonly kind: 'add-address' | 'remove-address'; readonly address: DeviceAddress }
+  | { readonly kind: 'set-neighbour' | 'remove-neighbour'; readonly neighbour: NeighbourEntry }
+  | { readonly kind: 'set-fdb' | 'remove-fdb'; readonly entry: FdbEntry }
+  | { readonly kind: 'set-route'; readonly route: RouteEntry }
+  | { readonly kind: 'remove-route'; readonly route: ActualRoute };
+
+export interface Plan {
+  readonly operations: readonly Operation[];
+  /** What stands in the way and is not weftd's to change. */
+  readonly problems: readonly string[];
+}
+
+/** The step in words: `set route "10.1.2.0/24" via "10.1.2.0" on "flannel.1"`. Also what identifies it across plans. */
+export function formatOperation(operation: Operation): string {
+  switch (operation.kind) {
+    case 'add-device':
+      return `add VXLAN device "${operation.device.name}"`;
+    case 'change-device':
+      return `change ${Object.keys(operation.changes).map(changeName).join(', ')} of device "${operation.name}"`;
+    case 'remove-device':
+      return `remove device "${operation.name}" (${operation.because})`;
+    case 'add-address':
+      return `add address "${formatPrefix(operation.address.prefix)}" to "${operation.address.device}"`;
+    case 'remove-address':
+      return `remove address "${formatPrefix(operation.address.prefix)}" from "${operation.address.device}"`;
+    case 'set-neighbour':
+      return `set ${formatNeighbour(operation.neighbour)}`;
+    case 'remove-neighbour':
+      return `remove ${formatNeighbour(operation.neighbour)}`;
+    case 'set-fdb':
+      return `set ${formatFdbEntry(operation.entry)}`;
+    case 'remove-fdb':
+      return `remove ${formatFdbEntry(operation.entry)}`;
+    case 'set-route':
+      return `set ${formatRoute(operation.route)}`;
+    case 'remove-route':
+      return `remove ${formatRoute(operation.route)}`;
+  }
+}
+
+const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state' })[key] ?? key;
+
+const prefixKey = (prefix: Prefix): string => formatPrefix(networkOf(prefix));
+
+/** Which attribute that only a new device can have is wrong, if one is. */
+function unchangeableDifference(device: VxlanDevice, { vxlan }: ActualDevice): string | undefined {
+  if (!vxlan) return 'it is no VXLAN device';
+  if (vxlan.vni !== device.vni) return `its VNI is ${vxlan.vni}, not ${device.vni}`;
+  if (vxlan.port !== device.port) return `its port is ${vxlan.port}, not ${device.port}`;
+  if (vxlan.lower !== device.lower) return 'it is bound to another interface';
+  if (!vxlan.local || !sameAddress(vxlan.local, device.local)) {
+    const is = vxlan.local ? `"${formatAddress(vxlan.local)}"` : 'unset';
+    return `its local address is ${is}, not "${formatAddress(device.local)}"`;
+  }
+  if (vxlan.learning !== device.learning) return `learning is ${vxlan.learning ? 'on' : 'off'}`;
+  if (vxlan.gbp !== device.gbp) return `group-based policy is ${vxlan.gbp ? 'on' : 'off'}`;
+  return undefined;
+}
+
+function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges | undefined {
+  const changes: DeviceChanges = {
+    ...(actual.mac && sameMac(actual.mac, device.mac) ? {} : { mac: device.mac }),
+    ...(actual.mtuBytes === device.mtuBytes ? {} : { mtuBytes: device.mtuBytes }),
+    ...(actual.up ? {} : { up: true as const }),
+  };
+  return Object.keys(changes).length > 0 ? changes : undefined;
+}
+
+/**
+ * Compares two lists by key: what of `desired` is missing or different in `actual`, and what of `actual` no desired
+ * entry accounts for. Several actual entries may share a key.
+ */
+function compare<D, A>(
+  desired: readonly D[],
+  actual: readonly A[],
+  keyOfDesired: (entry: D) => string,
+  keyOfActual: (entry: A) => string,
+  matches: (desired: D, actual: A) => boolean,
+): { missing: D[]; surplus: A[] } {
+  const wanted = new Map(desired.map((entry) => [keyOfDesired(entry), entry]));
+  const surplus: A[] = [];
+  const missing = new Map(wanted);
+  for (const entry of actual) {
+    const key = keyOfActual(entry);
+    const want = missing.get(key);
+    if (want && matches(want, entry)) missing.delete(key);
+    else surplus.push(entry);
+  }
+  return { missing: [...missing.values()], surplus };
+}
+
+/** Whether the route is weftd's to replace and remove. */
+function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, peers: ReadonlySet<string>) {
+  return (route: ActualRoute): boolean => {
+    if (devices.has(route.device)) return true;
+    const inside = desired.networks.some(
+      (network) => route.destination.length > network.length && prefixContains(network, route.destination.address),
+    );
+    if (!inside) return false;
+    if (route.protocol === routeProtocol.RTPROT_WEFT) return true;
+    return route.protocol === routeProtocol.RTPROT_BOOT && peers.has(formatAddress(route.gateway));
+  };
+}
+
+export function plan(desired: DesiredState, actual: ActualState): Plan {
+  const devicesBefore: Operation[] = [];
+  const additions: Operation[] = [];
+  const removals: Operation[] = [];
+  const problems: string[] = [];
+
+  const wantedDevices = new Set(desired.devices.map((device) => device.name));
+  /** Devices whose addresses and entries the kernel will have dropped by the time that entries are set. */
+  const gone = new Set<string>();
+  /** Devices that cannot be had now. */
+  const blocked = new Set<string>();
+
+  for (const device of desired.devices) {
+    const link = actual.devices.find(({ name }) => name === device.name);
+    if (!link) {
+      devicesBefore.push({ kind: 'add-device', device });
+      continue;
+    }
+    if (link.kind !== 'vxlan') {
+      problems.push(
+        `Cannot make VXLAN device "${device.name}": a link of kind "${link.kind ?? 'physical'}" has this name; rename or delete it`,
+      );
+      blocked.add(device.name);
+      continue;
+    }
+    const because = unchangeableDifference(device, link);
+    if (because !== undefined) {
+      devicesBefore.push({ kind: 'remove-device', name: device.name, because }, { kind: 'add-device', device });
+      gone.add(device.name);
+      continue;
+    }
+    const changes = deviceChanges(device, link);
+    if (changes) devicesBefore.push({ kind: 'change-device', name: device.name, changes });
+  }
+  const formerDevices = actual.devices.filter(
+    ({ name, kind }) => kind === 'vxlan' && desired.formerDevices.includes(name) && !wantedDevices.has(name),
+  );
+
+  const usable = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
+    entries.filter(({ device }) => !blocked.has(device));
+  const onOwnDevices = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
+    entries.filter(({ device }) => wantedDevices.has(device) && !gone.has(device) && !blocked.has(device));
+
+  const addresses = compare(
+    usable(desired.addresses),
+    onOwnDevices(actual.addresses),
+    ({ device, prefix }) => `${device} ${formatPrefix(prefix)}`,
+    ({ device, prefix }) => `${device} ${formatPrefix(prefix)}`,
+    () => true,
+  );
+  for (const address of addresses.missing) additions.push({ kind: 'add-address', address });
+
+  const neighbours = compare(
+    usable(desired.neighbours),
+    onOwnDevices(actual.neighbours),
+    ({ device, address }) => `${device} ${formatAddress(address)}`,
+    ({ device, address }) => `${device} ${formatAddress(address)}`,
+    (a, b) => sameMac(a.mac, b.mac),
+  );
+  for (const neighbour of neighbours.missing) additions.push({ kind: 'set-neighbour', neighbour });
+  const replacedNeighbours = new Set(
+    neighbours.missing.map(({ device, address }) => `${device} ${formatAddress(address)}`),
+  );
+
+  // One MAC can lead to several hosts in the kernel's table; here it may lead to one only.
+  const fdbKey = ({ device, mac }: FdbEntry): string => `${device} ${formatMac(mac)}`;
+  const fdb = compare(usable(desired.fdb), onOwnDevices(actual.fdb), fdbKey, fdbKey, (a, b) =>
+    sameAddress(a.destination, b.destination),
+  );
+  const surplusOf = new Map<string, number>();
+  for (const entry of fdb.surplus) surplusOf.set(fdbKey(entry), (surplusOf.get(fdbKey(entry)) ?? 0) + 1);
+  const missingFdb = new Set(fdb.missing.map(fdbKey));
+  const fdbRemovals: Operation[] = [];
+  for (const entry of fdb.surplus) {
+    // A replacing request overwrites a single wrong destination; of several it would overwrite just the first.
+    if (!missingFdb.has(fdbKey(entry))) fdbRemovals.push({ kind: 'remove-fdb', entry });
+    else if (surplusOf.get(fdbKey(entry))! > 1) additions.push({ kind: 'remove-fdb', entry });
+  }
+  for (const entry of fdb.missing) additions.push({ kind: 'set-fdb', entry });
+
+  const formerNames = new Set(formerDevices.map(({ name }) => name));
+  const owned = ownsRoute(
+    desired,
+    new Set([...wantedDevices, ...formerNames]),
+    new Set(desired.peerAddresses.map(formatAddress)),
+  );
+  const presentRoutes = actual.routes.filter(({ device }) => !gone.has(device) && !blocked.has(device));
+  const routes = compare(
+    usable(desired.routes),
+    presentRoutes,
+    ({ destination }) => prefixKey(destination),
+    ({ destination }) => prefixKey(destination),
+    (a, b) =>
+      a.device === b.device &&
+      sameAddress(a.gateway, b.gateway) &&
+      b.metric === defaultMetric[a.destination.address.family] &&
+      (b.onlink || !a.onlink),
+  );
+  for (const route of routes.missing) additions.push({ kind: 'set-route', route });
+  const replacedRoutes = new Set(routes.missing.map(({ destination }) => prefixKey(destination)));
+  for (const route of routes.surplus) {
+    if (!owned(route)) continue;
+    const { family } = route.destination.address;
+    // Of the routes with the same destination and metric, the first is the one that the replacing request overwrites.
+    if (route.metric === defaultMetric[family] && replacedRoutes.delete(prefixKey(route.destination))) continue;
+    removals.push({ kind: 'remove-route', route });
+  }
+  removals.push(...fdbRemovals);
+  for (const neighbour of neighbours.surplus) {
+    const key = `${neighbour.device} ${formatAddress(neighbour.address)}`;
+    if (!replacedNeighbours.has(key)) removals.push({ kind: 'remove-neighbour', neighbour });
+  }
+  for (const address of addresses.surplus) removals.push({ kind: 'remove-address', address });
+  for (const { name } of formerDevices) {
+    removals.push({ kind: 'remove-device', name, because: 'the configuration no longer has it' });
+  }
+  return { operations: [...devicesBefore, ...additions, ...removals], problems };
+}
+
+/** Whether two routes say the same, whoever made them. */
+export const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
+  samePrefix(a.destination, b.destination) && a.device === b.device && sameAddress(a.gateway, b.gateway);
