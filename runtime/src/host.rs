@@ -78,12 +78,9 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
 
 fn run_entry(ctx: &Ctx<'_>) -> Outcome {
     let settled = Module::import(ctx, ENTRY).and_then(|promise| promise.finish::<Value>());
-    let error = match settled {
-        Ok(_) => {
-            while ctx.execute_pending_job() {}
-            return Outcome::Settled;
-        }
-        Err(error) => error,
+    let Err(error) = settled else {
+        while ctx.execute_pending_job() {}
+        return Outcome::Settled;
     };
     match error {
         Error::WouldBlock => Outcome::NeverSettled,

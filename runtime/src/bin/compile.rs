@@ -31,25 +31,26 @@ fn main() -> ExitCode {
 }
 
 fn make(runtime: &Path, folder: &Path, output: &Path) -> Result<()> {
-    let mut executable = fs::read(runtime).map_err(|error| format!("Cannot read {runtime:?}: {error}"))?;
+    let mut executable =
+        fs::read(runtime).map_err(|error| format!("Cannot read \"{}\": {error}", runtime.display()))?;
     let mut modules = Vec::new();
     for (name, source) in sources(folder)? {
         modules.push((name.clone(), compile(&name, &source)?));
     }
     executable.extend_from_slice(&archive::encode(executable.len() as u64, &modules));
-    write_executable(output, &executable).map_err(|error| format!("Cannot write {output:?}: {error}"))
+    write_executable(output, &executable).map_err(|error| format!("Cannot write \"{}\": {error}", output.display()))
 }
 
 /// Name and text of the folder's modules: the entry first, the others by name, so that equal input gives equal output.
 fn sources(folder: &Path) -> Result<Vec<(String, String)>> {
-    let cannot_read = |path: &Path, error: std::io::Error| format!("Cannot read {path:?}: {error}");
+    let cannot_read = |path: &Path, error: std::io::Error| format!("Cannot read \"{}\": {error}", path.display());
     let mut sources = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| cannot_read(folder, error))? {
         let path = entry.map_err(|error| cannot_read(folder, error))?.path();
         let Some(name) = path
             .file_name()
             .and_then(|name| name.to_str())
-            .filter(|name| name.ends_with(".js"))
+            .filter(|_| path.extension().is_some_and(|extension| extension == "js"))
         else {
             continue;
         };
@@ -61,7 +62,7 @@ fn sources(folder: &Path) -> Result<Vec<(String, String)>> {
     sources.sort_by_key(|(name, _)| (name != ENTRY, name.clone()));
     match sources.first() {
         Some((name, _)) if name == ENTRY => Ok(sources),
-        _ => Err(format!("Cannot find {ENTRY:?} in {folder:?}")),
+        _ => Err(format!("Cannot find \"{ENTRY}\" in \"{}\"", folder.display())),
     }
 }
 

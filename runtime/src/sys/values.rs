@@ -108,7 +108,7 @@ impl<'js> Range<'js> {
 fn index(number: f64) -> Option<usize> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked
-    (number >= 0.0 && number < EXACT && number.fract() == 0.0).then_some(number as usize)
+    ((0.0..EXACT).contains(&number) && number.fract() == 0.0).then_some(number as usize)
 }
 
 /// A text of the program's, as UTF-8. Unpaired surrogates, which UTF-8 cannot hold, become U+FFFD.
