@@ -3,13 +3,15 @@
  * flannel ignores.
  */
 
-import type { Address } from '../net/address.ts';
-import type { Mac } from '../net/mac.ts';
-import type { Prefix } from '../net/prefix.ts';
-import type { PerFamily } from './network-config.ts';
+import { type Address, type Family, formatAddress, isUnspecified, parseAddress, sameAddress } from '../net/address.ts';
+import { formatMac, type Mac, parseMac, sameMac } from '../net/mac.ts';
+import { formatPrefix, hasHostBits, type Prefix, parsePrefix, samePrefix } from '../net/prefix.ts';
+import type { Keys } from './keys.ts';
+import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
 
 /** What a vxlan node tells its peers, a family. */
 export interface VxlanLeaseData {
+  /** 0 where the lease does not say (written by an old flannel): it is the config's. */
   readonly vni: number;
   readonly vtepMac: Mac;
 }
@@ -49,3 +51,162 @@ export interface OwnLease extends Lease {
   /** When etcd removes it unless it is renewed, in milliseconds since the epoch; undefined for a reservation. */
   readonly expiresAtMs: number | undefined;
 }
+
+/** An entry below `subnets/` that cannot be read: what is wrong with it. */
+export class LeaseFormatError extends Error {
+  override readonly name = 'LeaseFormatError';
+}
+
+const formatKeyPart = (subnet: Prefix): string => `${formatAddress(subnet.address)}-${subnet.length}`;
+
+/**
+ * The key of a lease: `…/10.5.52.0-24`, dual stack `…/10.5.52.0-24&fd00:5:0:34::-64`. IPv6 alone has `0.0.0.0-0` in
+ * IPv4's place, since flannel's pattern wants one there.
+ */
+export function formatLeaseKey(keys: Keys, subnets: PerFamily<Prefix>): string {
+  const v4 = subnets[4] ? formatKeyPart(subnets[4]) : '0.0.0.0-0';
+  return keys.subnets + (subnets[6] ? `${v4}&${formatKeyPart(subnets[6])}` : v4);
+}
+
+/** @throws LeaseFormatError */
+export function parseLeaseKey(keys: Keys, key: string): PerFamily<Prefix> {
+  const name = key.slice(keys.subnets.length);
+  const match = key.startsWith(keys.subnets)
+    ? /^(\d+\.\d+\.\d+\.\d+-\d+)(?:&([A-Fa-f\d:.]+-\d+))?$/.exec(name)
+    : undefined;
+  if (!match) throw new LeaseFormatError(`"${name}" is not written as a subnet is, like "10.5.52.0-24"`);
+  const subnets = perFamily((family) => {
+    const part = match[family === 4 ? 1 : 2];
+    if (part === undefined || (family === 4 && part === '0.0.0.0-0')) return undefined;
+    const subnet = parsePrefix(part.replace('-', '/'));
+    if (!subnet || subnet.address.family !== family) throw new LeaseFormatError(`"${part}" is no IPv${family} subnet`);
+    if (hasHostBits(subnet)) throw new LeaseFormatError(`"${part}" has bits set beyond its length`);
+    return subnet;
+  });
+  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${name}" names no subnet`);
+  return subnets;
+}
+
+const valueKeys = { 4: ['PublicIP', 'BackendData'], 6: ['PublicIPv6', 'BackendV6Data'] } as const;
+
+/**
+ * The value, byte for byte as flannel's Go writes it, then `Weft`, then what was found there and is not ours.
+ * `extra` is what `parseLeaseValue` gave.
+ */
+export function formatLeaseValue(value: LeaseValue, extra: Readonly<Record<string, unknown>> = {}): string {
+  const backendData = perFamily((family) => {
+    const data = value.backendData[family];
+    return data && { VNI: data.vni, VtepMAC: formatMac(data.vtepMac) };
+  });
+  return JSON.stringify({
+    // Go's zero value of an IPv4 address is written out; IPv6's is a null pointer.
+    PublicIP: value.publicAddresses[4] ? formatAddress(value.publicAddresses[4]) : '0.0.0.0',
+    PublicIPv6: value.publicAddresses[6] ? formatAddress(value.publicAddresses[6]) : null,
+    ...(value.backendType === '' ? {} : { BackendType: value.backendType }),
+    ...(backendData[4] ? { BackendData: backendData[4] } : {}),
+    ...(backendData[6] ? { BackendV6Data: backendData[6] } : {}),
+    ...(value.node === undefined ? {} : { Weft: { node: value.node, version: value.version ?? '' } }),
+    ...extra,
+  });
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** A key's value in whatever case it is written, as Go finds it; null counts as nothing. */
+function lookUp(object: Record<string, unknown>, key: string): unknown {
+  const wanted = key.toLowerCase();
+  let found: unknown;
+  for (const [name, value] of Object.entries(object)) if (name.toLowerCase() === wanted) found = value;
+  return found ?? undefined;
+}
+
+function parsePublicAddress(value: unknown, key: string, family: Family): Address | undefined {
+  if (value === undefined) return undefined;
+  const address = typeof value === 'string' ? parseAddress(value) : undefined;
+  if (!address || address.family !== family) {
+    throw new LeaseFormatError(`"${key}" is ${JSON.stringify(value)}, which is no IPv${family} address`);
+  }
+  return isUnspecified(address) ? undefined : address;
+}
+
+function parseVxlanData(value: unknown, key: string): VxlanLeaseData | undefined {
+  if (value === undefined) return undefined;
+  if (!isObject(value)) throw new LeaseFormatError(`"${key}" is ${JSON.stringify(value)}, not an object`);
+  const macText = lookUp(value, 'VtepMAC');
+  const vtepMac = typeof macText === 'string' ? parseMac(macText) : undefined;
+  if (!vtepMac) throw new LeaseFormatError(`"${key}.VtepMAC" is ${JSON.stringify(macText)}, which is no MAC address`);
+  const vni = lookUp(value, 'VNI') ?? 0;
+  if (typeof vni !== 'number' || !Number.isInteger(vni) || vni < 0) {
+    throw new LeaseFormatError(`"${key}.VNI" is ${JSON.stringify(vni)}, not a number`);
+  }
+  return { vni, vtepMac };
+}
+
+const ourKeys = new Set(['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data', 'weft']);
+
+/**
+ * Reads a lease's value. Addresses and backend may be missing: a reservation made by hand need not have them.
+ * @throws LeaseFormatError
+ */
+export function parseLeaseValue(text: string): LeaseValue & Pick<Lease, 'extra'> {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw new LeaseFormatError('its value is not JSON');
+  }
+  if (!isObject(document)) throw new LeaseFormatError('its value is not a JSON object');
+  const object = document;
+  const backendType = lookUp(object, 'BackendType') ?? '';
+  if (typeof backendType !== 'string') {
+    throw new LeaseFormatError(`"BackendType" is ${JSON.stringify(backendType)}, not a string`);
+  }
+  const weft = lookUp(object, 'Weft');
+  const { node, version } = isObject(weft) ? weft : {};
+  return {
+    publicAddresses: perFamily((family) => {
+      const key = valueKeys[family][0];
+      return parsePublicAddress(lookUp(object, key), key, family);
+    }),
+    backendType,
+    backendData:
+      backendType === 'vxlan'
+        ? perFamily((family) => parseVxlanData(lookUp(object, valueKeys[family][1]), valueKeys[family][1]))
+        : {},
+    ...(typeof node === 'string' && node !== '' ? { node } : {}),
+    ...(typeof version === 'string' && version !== '' ? { version } : {}),
+    extra: Object.fromEntries(Object.entries(object).filter(([key]) => !ourKeys.has(key.toLowerCase()))),
+  };
+}
+
+function sameForEachFamily<T>(a: PerFamily<T>, b: PerFamily<T>, same: (a: T, b: T) => boolean): boolean {
+  return families.every((family) => {
+    const x = a[family];
+    const y = b[family];
+    return x === undefined || y === undefined ? x === y : same(x, y);
+  });
+}
+
+export const sameSubnets = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean => sameForEachFamily(a, b, samePrefix);
+
+/** Whether both say the same of their owner: every address, every MAC, all of it. */
+export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
+  a.backendType === b.backendType &&
+  a.node === b.node &&
+  a.version === b.version &&
+  sameForEachFamily(a.publicAddresses, b.publicAddresses, sameAddress) &&
+  sameForEachFamily(a.backendData, b.backendData, (x, y) => x.vni === y.vni && sameMac(x.vtepMac, y.vtepMac));
+
+/** Whether both are the same host's: by the IPv4 address where both have one, as flannel does, else by the IPv6 one. */
+export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {
+  for (const family of families) {
+    const x = a.publicAddresses[family];
+    const y = b.publicAddresses[family];
+    if (x && y) return sameAddress(x, y);
+  }
+  return false;
+}
+
+/** The subnets as people write them: `10.5.52.0/24`, or `10.5.52.0/24 fd00:5:0:34::/64`. */
+export const formatSubnets = (subnets: PerFamily<Prefix>): string => valuesOf(subnets).map(formatPrefix).join(' ');

@@ -39,6 +39,8 @@ export interface StoredConfig {
 export interface MalformedEntry {
   readonly key: string;
   readonly reason: string;
+  /** What the key tells of the subnets; absent where it tells nothing, or is not a lease's. */
+  readonly subnets?: PerFamily<Prefix>;
 }
 
 export interface LeaseList {
@@ -144,9 +146,10 @@ export interface ClusterStore {
 
   /**
    * Writes this node's record and keeps it alive; called again with the changed record, or to be sure that it is there.
-   * Call it every 10 s: the record goes 30 s after the last call.
+   * Call it every 10 s: the record goes 30 s after the last call. Where another live node has the name, nothing is
+   * written and that node's record is given.
    */
-  publishNode(record: NodeRecord): Promise<void>;
+  publishNode(record: NodeRecord): Promise<{ readonly conflict?: NodeRecord }>;
   /** Takes the record back, at a clean stop. */
   withdrawNode(node: string): Promise<void>;
   listNodes(): Promise<NodeList>;

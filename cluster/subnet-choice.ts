@@ -1,0 +1,124 @@
+/**
+ * Which subnet a node takes. Pure; flannel's order: the lease it has, else the one it had, else a random one of the
+ * first that are free.
+ */
+
+import type { Family } from '../net/address.ts';
+import { networkOf, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { addressToInteger, integerToAddress, subnetSize } from './arithmetic.ts';
+import { type Lease, samePublicAddress, sameSubnets } from './lease.ts';
+import {
+  type FamilyNetwork,
+  families,
+  isCompatible,
+  type NetworkConfig,
+  type PerFamily,
+  perFamily,
+} from './network-config.ts';
+import { NoFreeSubnetError, type SubnetClaim } from './store.ts';
+
+/** What is leased, one entry a lease, unreadable ones included as far as their keys tell. */
+export type TakenSubnets = readonly PerFamily<Prefix>[];
+
+export type SubnetChoice =
+  | { readonly how: 'kept'; readonly lease: Lease }
+  | { readonly how: 'previous' | 'new'; readonly subnets: PerFamily<Prefix> };
+
+/** flannel's number of candidates. */
+const usualCandidates = 100;
+const mostCandidates = 12_800;
+
+/**
+ * Leases that belong to the node that claims: with its public address, or, when that has changed, with its name on the
+ * subnet that its own files remember. (The name alone is no proof: two hosts may both be called "localhost".)
+ */
+export const ownLeases = (leases: readonly Lease[], claim: SubnetClaim): Lease[] =>
+  leases.filter(
+    (lease) =>
+      samePublicAddress(lease, claim.value) ||
+      (lease.node === claim.value.node && claim.previous !== undefined && sameSubnets(lease.subnets, claim.previous)),
+  );
+
+/** The first `limit` free subnets of the family, as integers of their network addresses. */
+function freeSubnets(network: FamilyNetwork, family: Family, taken: TakenSubnets, limit: number): bigint[] {
+  const step = subnetSize(family, network.subnetLength);
+  const last = addressToInteger(network.subnetMax);
+  const ranges = taken
+    .flatMap((entry) => {
+      const subnet = entry[family];
+      if (!subnet) return [];
+      const start = addressToInteger(networkOf(subnet).address);
+      return [{ start, end: start + subnetSize(family, subnet.length) }];
+    })
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
+  const free: bigint[] = [];
+  let next = addressToInteger(network.subnetMin);
+  let i = 0;
+  while (next <= last && free.length < limit) {
+    while (i < ranges.length && ranges[i]!.end <= next) i++;
+    const range = ranges[i];
+    if (range && range.start < next + step) {
+      // To the first subnet boundary at or after the end of what is in the way.
+      next += ((range.end - next + step - 1n) / step) * step;
+    } else {
+      free.push(next);
+      next += step;
+    }
+  }
+  return free;
+}
+
+const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
+  families.every((family) => {
+    const subnet = subnets[family];
+    return !subnet || taken.every((entry) => !entry[family] || !prefixesOverlap(entry[family], subnet));
+  });
+
+/**
+ * @param taken every subnet leased, the claimant's own included
+ * @param random from [0, 1)
+ * @param lostRaces how often another node was faster so far: the more, the more candidates, so that a thousand nodes
+ *   that start at once do not go on fighting for the same hundred
+ * @throws NoFreeSubnetError
+ */
+export function chooseSubnet(
+  claim: SubnetClaim,
+  leases: readonly Lease[],
+  taken: TakenSubnets,
+  random: () => number,
+  lostRaces = 0,
+): SubnetChoice {
+  const { config, previous } = claim;
+  if (!claim.further) {
+    const compatible = ownLeases(leases, claim).filter((lease) => isCompatible(config, lease.subnets));
+    // Of several, the one this node remembers, since its containers have addresses of it.
+    const lease = compatible.find((one) => previous && sameSubnets(one.subnets, previous)) ?? compatible[0];
+    if (lease) return { how: 'kept', lease };
+    if (previous && isCompatible(config, previous) && isFree(previous, taken)) {
+      return { how: 'previous', subnets: previous };
+    }
+  }
+  return { how: 'new', subnets: pickSubnets(config, taken, random, lostRaces) };
+}
+
+function pickSubnets(
+  config: NetworkConfig,
+  taken: TakenSubnets,
+  random: () => number,
+  lostRaces: number,
+): PerFamily<Prefix> {
+  const limit = Math.min(usualCandidates * 2 ** lostRaces, mostCandidates);
+  return perFamily((family) => {
+    const network = config.networks[family];
+    if (!network) return undefined;
+    const free = freeSubnets(network, family, taken, limit);
+    if (free.length === 0) {
+      throw new NoFreeSubnetError(
+        `No free IPv${family} subnet: every /${network.subnetLength} of the network is leased; ` +
+          'give the network config a larger network or longer subnets, or release leases of nodes that are gone',
+      );
+    }
+    const address = integerToAddress(family, free[Math.floor(random() * free.length)]!)!;
+    return { address, length: network.subnetLength };
+  });
+}
