@@ -1,0 +1,129 @@
+/** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and the name `weft-ipam` for it. */
+
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { build } from 'esbuild';
+import { findCargo, installCargo } from '../setup.mjs';
+import { schemaPlugin } from './schema.mjs';
+import {
+  at,
+  BuildError,
+  binFolder,
+  hardLink,
+  hashOf,
+  hashOfFiles,
+  root,
+  run,
+  targets,
+  unlessDone,
+  writeFolder,
+} from './tools.mjs';
+
+/** Where esbuild's modules go: `main-cni.js` and the chunks that it loads when they are needed. */
+export const modulesFolder = at('dist', 'cni');
+
+/**
+ * Bundles the CNI programs. The engine has no Node API: an import of one fails here.
+ * @param {string} [entry] TypeScript file of the programs
+ * @param {string} [folder] where the modules go
+ */
+export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolder) {
+  if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of the CNI programs`);
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: { 'main-cni': entry },
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
+    target: 'es2023',
+    chunkNames: '[name]-[hash]',
+    charset: 'utf8',
+    legalComments: 'none',
+    minifyWhitespace: true,
+    minifySyntax: true,
+    plugins: [schemaPlugin],
+    write: false,
+    metafile: true,
+    logLevel: 'silent',
+  }).catch((error) => {
+    throw new BuildError(error.message);
+  });
+  writeFolder(folder, new Map(outputFiles.map((file) => [basename(file.path), file.contents])));
+  const bytes = outputFiles.reduce((sum, file) => sum + file.contents.length, 0);
+  const inputs = Object.keys(metafile.inputs).length;
+  return `${inputs} sources → ${outputFiles.length} modules, ${(bytes / 1024).toFixed(0)} kB`;
+}
+
+/** What the runtime is made of. A change of any of it makes cargo run. */
+const runtimeInputs = () => [
+  at('runtime', 'src'),
+  at('runtime', '.cargo'),
+  at('runtime', 'Cargo.toml'),
+  at('runtime', 'Cargo.lock'),
+];
+
+/**
+ * The environment cargo runs in, whoever calls it: the user's own flags would change what is built, and paths of this
+ * machine would get into it.
+ */
+export function cargoEnvironment(target = process.arch) {
+  const { rust, linker } = targets[target];
+  const env = { ...process.env };
+  for (const name of ['RUSTFLAGS', 'CARGO_BUILD_TARGET', 'CARGO_BUILD_RUSTFLAGS', 'CFLAGS', 'CARGO_TARGET_DIR']) {
+    delete env[name];
+  }
+  const cargoHome = env.CARGO_HOME ?? join(homedir(), '.cargo');
+  const flags = ['-Ctarget-feature=+crt-static', `--remap-path-prefix=${cargoHome}=cargo`];
+  env.CARGO_ENCODED_RUSTFLAGS = [...flags, `--remap-path-prefix=${at('runtime')}=runtime`].join('\x1f');
+  env.CFLAGS = `-ffile-prefix-map=${cargoHome}=cargo -ffile-prefix-map=${at('runtime')}=runtime`;
+  if (target !== process.arch) {
+    env[`CARGO_TARGET_${rust.toUpperCase().replaceAll('-', '_')}_LINKER`] = linker;
+    env[`CC_${rust.replaceAll('-', '_')}`] = linker;
+  }
+  return env;
+}
+
+/** Where `buildRuntime` leaves the runtime, and the compiler (which runs on this machine) beside it. */
+const runtimePath = (target) => at('dist', 'runtime', target, 'weft-runtime');
+const compilerPath = () => at('dist', 'runtime', process.arch, 'weft-compile');
+
+/** Builds the Rust part with `cargo`, unless nothing of it has changed. */
+export async function buildRuntime(cargo, target) {
+  const { rust } = targets[target];
+  const version = run(cargo, ['--version', '--verbose']);
+  const output = runtimePath(target);
+  return unlessDone(output, hashOf(version, JSON.stringify(targets[target]), hashOfFiles(...runtimeInputs())), () => {
+    const args = ['build', '--release', '--locked', '--quiet', '--target', rust];
+    run(cargo, args, { cwd: at('runtime'), env: cargoEnvironment(target) });
+    for (const name of readdirSync(at('runtime', 'target', rust, 'release'))) {
+      if (name !== 'weft-runtime' && name !== 'weft-compile') continue;
+      copyFileSync(at('runtime', 'target', rust, 'release', name), join(dirname(output), name));
+    }
+    return `${version.split('\n', 1)[0]}, ${megabytes(output)}`;
+  });
+}
+
+/**
+ * Joins runtime and bytecode.
+ * @param {string} [output] the executable
+ * @param {string} [modules] the folder of the modules
+ */
+export async function assemble(target, output = join(binFolder(target), 'weft'), modules = modulesFolder) {
+  const key = hashOf(hashOfFiles(modules), readFileSync(runtimePath(target)), readFileSync(compilerPath()));
+  const words = await unlessDone(output, key, () => {
+    mkdirSync(dirname(output), { recursive: true });
+    run(compilerPath(), [runtimePath(target), modules, output]);
+    return megabytes(output);
+  });
+  hardLink(output, join(dirname(output), 'weft-ipam'));
+  return words;
+}
+
+/** The cargo to build with; undefined where there is none and none can be installed (which has been said then). */
+export const cargoOrNone = () => findCargo() ?? installCargo();
+
+export const megabytes = (path) => `${(statSync(path).size / 1e6).toFixed(2)} MB`;

@@ -1,0 +1,53 @@
+/**
+ * `import validate from './x.schema.json?validator'` is a function that checks a value against that JSON schema: ajv's
+ * standalone code, made at build time. esbuild gets it by a plugin, Bun (tests on the sources) by the same in a preload.
+ */
+
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { BuildError, root } from './tools.mjs';
+
+const filter = /\.json\?validator$/;
+
+/** The JavaScript module for the schema in `path`. It imports nothing but ajv's small helpers, and only if it needs them. */
+export function validatorCode(path) {
+  const require = createRequire(import.meta.url);
+  const Ajv = require('ajv').default;
+  const standaloneCode = require('ajv/dist/standalone').default;
+  const ajv = new Ajv({
+    allErrors: false,
+    strict: true,
+    allowUnionTypes: true,
+    // Lengths in UTF-16 units, as the language counts them: needs no helper. ajv logs that it would rather not.
+    unicode: false,
+    logger: false,
+    code: { source: true, esm: true },
+  });
+  let code = standaloneCode(ajv, ajv.compile(JSON.parse(readFileSync(path, 'utf8'))));
+  let helpers = '';
+  code = code.replace(/const (\w+) = require\("(ajv\/dist\/runtime\/\w+)"\)\.default;/g, (_, name, module) => {
+    helpers += `import * as ${name}Module from ${JSON.stringify(module)};\n`;
+    return `const ${name} = ${name}Module.default?.default ?? ${name}Module.default;`;
+  });
+  const forbidden = /\brequire\(|\beval\(|\bnew Function\b/.exec(code);
+  if (forbidden) throw new BuildError(`The validator of "${path}" would need "${forbidden[0]}" at run time`);
+  return helpers + code;
+}
+
+/** For esbuild, and for Bun's `plugin`, which has the same form. */
+export const schemaPlugin = {
+  name: 'schema',
+  setup(build) {
+    build.onResolve({ filter }, ({ path, importer, resolveDir }) => ({
+      path: resolve(resolveDir ?? dirname(importer), path.slice(0, path.indexOf('?'))),
+      namespace: 'schema',
+    }));
+    build.onLoad({ filter: /./, namespace: 'schema' }, ({ path }) => ({
+      contents: validatorCode(path),
+      loader: 'js',
+      resolveDir: root,
+      watchFiles: [path],
+    }));
+  },
+};

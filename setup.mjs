@@ -1,0 +1,3 @@
+export const findCargo = () => 'cargo';
+export const installCargo = () => undefined;
+export const ensureNodeModules = () => {};
