@@ -24,6 +24,7 @@ export const socket = {
   SOL_SOCKET: 1,
   SO_RCVBUF: 8,
   SO_RCVTIMEO: 20,
+  SO_SNDBUFFORCE: 32,
   SO_RCVBUFFORCE: 33,
   SOL_NETLINK: 270,
   NETLINK_ADD_MEMBERSHIP: 1,
@@ -263,6 +264,10 @@ export class NetlinkConnection {
     }
     writer.addFlags(last, nlmsg.NLM_F_ACK);
     this.encode(end, 0);
+    if (writer.length > sendLimitBytes) {
+      // It cannot be split. Refused to the unprivileged, for whom the default (some 200 kB) has to do.
+      this.sys.setsockopt(this.fd, socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, int(writer.length + sendLimitBytes));
+    }
     this.send(begin.action);
     let first: NetlinkError | undefined;
     this.receiveAnswers(firstSequence, this.sequence, begin.action, (index, answer) => {

@@ -146,6 +146,10 @@ export class NetlinkWriter {
     this.view.setUint32(start, this.length - start, true);
     this.grow(align(this.length) - this.length);
   }
+  /** Changes a byte written before. */
+  setU8(at: number, value: number): void {
+    this.array[at] = value;
+  }
   /** Adds flags to a message written before. */
   addFlags(start: number, flags: number): void {
     this.view.setUint16(start + 6, this.view.getUint16(start + 6, true) | flags, true);
@@ -178,6 +182,12 @@ export class NetlinkWriter {
   attributeU32be(type: number, value: number): void {
     this.header(type, 4);
     this.u32be(value);
+  }
+  /** Exact up to 2^53. */
+  attributeU64be(type: number, value: number): void {
+    this.header(type, 8);
+    this.u32be(Math.floor(value / 2 ** 32));
+    this.u32be(value >>> 0);
   }
   attributeBytes(type: number, value: Uint8Array): void {
     const start = this.beginValue(type);
@@ -297,10 +307,14 @@ export class NetlinkReader {
   }
   /** The current value as text up to its first zero byte. UTF-8; a malformed byte is taken for itself (Latin-1). */
   text(): string {
+    return this.textAt(0, this.length);
+  }
+  /** As `text`, of `count` bytes at `offset`. */
+  textAt(offset: number, count: number): string {
     let text = '';
     let ascii = true;
-    let at = this.start;
-    for (; at < this.end; at++) {
+    const start = this.at(offset, count);
+    for (let at = start; at < start + count; at++) {
       const byte = this.view.getUint8(at);
       if (byte === 0) break;
       if (byte >= 0x80) ascii = false;

@@ -1,0 +1,252 @@
+/**
+ * Speaking to nf_tables: replace a whole table in one transaction, read one back, compare.
+ *
+ *     const nft = openNft(sys);                                  // or { namespace: fd }
+ *     const table: NftTable = { family: 'inet', name: 'weft', sets: [], chains: [{
+ *       name: 'postrouting',
+ *       base: { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' },
+ *       rules: [rule([sourceIn(network), not(destinationIn(network)), masquerade({ fullyRandom: true })])],
+ *     }] };
+ *     const actual = nft.readTable(table);
+ *     if (!actual || tableDifference(table, actual)) nft.replaceTable(table);
+ *     nft.transact(newElements(table, 'peers', added), …);       // a set's elements, without touching the rest
+ *
+ * Other programs' tables are never touched, except by `newRule` and `deleteRule` with their names.
+ */
+
+import { errno, SyscallError } from '../errors.ts';
+import {
+  makeQuery,
+  type NetlinkConnection,
+  type NetlinkOptions,
+  type NetlinkRequest,
+  openNetlink,
+  socket,
+} from '../netlink/connection.ts';
+import type { Sys } from '../sys.ts';
+import { formatExpression } from './expression.ts';
+import {
+  batchBegin,
+  batchEnd,
+  decodeChain,
+  decodeElements,
+  decodeRule,
+  decodeSet,
+  decodeTable,
+  deleteTable,
+  elementTexts,
+  encodeNfgenmsg,
+  type NftChain,
+  type NftRule,
+  type NftSet,
+  type NftTable,
+  newChain,
+  newElements,
+  newRule,
+  newSet,
+  newTable,
+  nfgenmsgBytes,
+  nfproto,
+  nftMessage,
+  rawElements,
+  type TableName,
+  toElements,
+} from './table.ts';
+
+const readAttempts = 8;
+
+/** Opens a connection to nf_tables, which the caller closes. */
+export const openNft = (sys: Sys, options: NetlinkOptions = {}): NftConnection =>
+  new NftConnection(openNetlink(sys, { ...options, protocol: socket.NETLINK_NETFILTER }));
+
+/** The requests that put the table in the place of one of that name, or of none. */
+export function replaceTableRequests(table: NftTable): NetlinkRequest[] {
+  const requests = [
+    // Deleting what is not there fails, and with it the batch; making what is there does not.
+    newTable(table),
+    deleteTable(table),
+    newTable(table),
+  ];
+  table.sets.forEach((set, i) => {
+    requests.push(newSet(table, set, i + 1), ...newElements(table, set.name, set.elements));
+  });
+  // All chains before any rule: rules may jump to any of them.
+  for (const chain of table.chains) requests.push(newChain(table, chain));
+  for (const chain of table.chains) for (const rule of chain.rules) requests.push(newRule(table, chain.name, rule));
+  return requests;
+}
+
+export class NftConnection {
+  private readonly netlink: NetlinkConnection;
+
+  constructor(netlink: NetlinkConnection) {
+    this.netlink = netlink;
+  }
+
+  close(): void {
+    this.netlink.close();
+  }
+
+  /** All of the requests or none. @throws NetlinkError of the first that is refused */
+  transact(requests: readonly NetlinkRequest[]): void {
+    this.netlink.transact(batchBegin, requests, batchEnd);
+  }
+
+  /** Puts the table in place of what is there under its name, at one instant; counters begin anew. */
+  replaceTable(table: NftTable): void {
+    this.transact(replaceTableRequests(table));
+  }
+
+  /** Deletes the table and all in it; it is fine if there is none. */
+  removeTable(table: TableName): void {
+    this.transact([newTable(table), deleteTable(table)]);
+  }
+
+  /** The table with all that is in it, as of one instant; undefined where there is none. */
+  readTable(name: TableName): NftTable | undefined {
+    for (let attempt = 1; attempt <= readAttempts; attempt++) {
+      const generation = this.generation();
+      const table = this.readOnce(name);
+      if (this.generation() === generation) return table;
+    }
+    throw new SyscallError(`read table "${name.family} ${name.name}": it kept changing`, errno.EAGAIN);
+  }
+
+  private readOnce(name: TableName): NftTable | undefined {
+    const found = this.netlink.get(
+      makeQuery(
+        nftMessage.NFT_MSG_GETTABLE,
+        () => `read table "${name.family} ${name.name}"`,
+        (writer) => {
+          encodeNfgenmsg(writer, nfproto[name.family]);
+          writer.attributeText(1, name.name);
+        },
+        (_type, body) => decodeTable(body),
+      ),
+    );
+    if (!found) return undefined;
+    const chains = this.listChains(name.family)
+      .filter(({ table }) => table.name === name.name)
+      .map(({ chain }) => ({ ...chain, rules: this.listRules(name, chain.name) }));
+    return { ...name, sets: this.listSets(name), chains };
+  }
+
+  /** All chains of a family's tables, without their rules: another program's FORWARD with policy drop is among them. */
+  listChains(family: TableName['family']): { table: TableName; chain: NftChain }[] {
+    return this.netlink.dump(
+      makeQuery(
+        nftMessage.NFT_MSG_GETCHAIN,
+        () => `list the chains of family ${family}`,
+        (writer) => encodeNfgenmsg(writer, nfproto[family]),
+        (_type, body) => decodeChain(body),
+      ),
+    );
+  }
+
+  /** The rules of a chain, in order, with their handles. */
+  listRules(table: TableName, chain: string): NftRule[] {
+    return this.netlink
+      .dump(
+        makeQuery(
+          nftMessage.NFT_MSG_GETRULE,
+          () => `list the rules of chain "${chain}" of table "${table.family} ${table.name}"`,
+          (writer) => {
+            encodeNfgenmsg(writer, nfproto[table.family]);
+            writer.attributeText(1, table.name);
+            writer.attributeText(2, chain);
+          },
+          (_type, body) => decodeRule(body),
+        ),
+      )
+      .filter((item) => item.chain === chain)
+      .map(({ rule }) => rule);
+  }
+
+  private listSets(table: TableName): NftSet[] {
+    const sets = this.netlink.dump(
+      makeQuery(
+        nftMessage.NFT_MSG_GETSET,
+        () => `list the sets of table "${table.family} ${table.name}"`,
+        (writer) => {
+          encodeNfgenmsg(writer, nfproto[table.family]);
+          writer.attributeText(1, table.name);
+        },
+        (_type, body) => decodeSet(body),
+      ),
+    );
+    return sets.map((set) => {
+      const raw = this.netlink
+        .dump(
+          makeQuery(
+            nftMessage.NFT_MSG_GETSETELEM,
+            () => `list the elements of set "${set.name}" of table "${table.family} ${table.name}"`,
+            (writer) => {
+              encodeNfgenmsg(writer, nfproto[table.family]);
+              writer.attributeText(1, table.name);
+              writer.attributeText(2, set.name);
+            },
+            (_type, body) => decodeElements(body),
+          ),
+        )
+        .flat();
+      return { ...set, elements: toElements(set, raw) };
+    });
+  }
+
+  /** The ruleset's generation: another number after every change by anyone. NFTA_GEN_ID is 1. */
+  private generation(): number | undefined {
+    return this.netlink.get(
+      makeQuery(
+        nftMessage.NFT_MSG_GETGEN,
+        () => "read the packet filter's generation",
+        (writer) => encodeNfgenmsg(writer, 0),
+        (_type, body) => {
+          let id: number | undefined;
+          const r = body.attributes(nfgenmsgBytes, 'nft generation');
+          while (r.next()) if (r.type === 1) id = r.u32be();
+          return id;
+        },
+      ),
+    );
+  }
+}
+
+/** Rules are the same if they do the same and say so: handles and counts do not matter. */
+export const sameRule = (a: NftRule, b: NftRule): boolean => formatRule(a) === formatRule(b);
+const formatRule = (rule: NftRule): string =>
+  `${rule.expressions.map(formatExpression).join(' ')} ${JSON.stringify(rule.comment ?? '')}`;
+
+/**
+ * How the actual table is not what is desired, in words for a log; undefined where it is. The order of rules matters;
+ * that of chains, sets and elements does not, nor do handles and counts.
+ */
+export function tableDifference(desired: NftTable, actual: NftTable): string | undefined {
+  const extraChain = actual.chains.find(({ name }) => !desired.chains.some((chain) => chain.name === name));
+  if (extraChain) return `chain "${extraChain.name}" is not Weft's`;
+  const extraSet = actual.sets.find(({ name }) => !desired.sets.some((set) => set.name === name));
+  if (extraSet) return `set "${extraSet.name}" is not Weft's`;
+  for (const set of desired.sets) {
+    const other = actual.sets.find(({ name }) => name === set.name);
+    if (!other) return `set "${set.name}" is missing`;
+    if (other.keyType !== set.keyType || other.interval !== set.interval) return `set "${set.name}" is of another type`;
+    const texts = [set, other].map(({ elements }) => elementTexts(rawElements(elements)).join());
+    if (texts[0] !== texts[1]) return `set "${set.name}" has other elements`;
+  }
+  for (const chain of desired.chains) {
+    const other = actual.chains.find(({ name }) => name === chain.name);
+    if (!other) return `chain "${chain.name}" is missing`;
+    const { base, rules } = chain;
+    const same =
+      base?.type === other.base?.type &&
+      base?.hook === other.base?.hook &&
+      base?.priority === other.base?.priority &&
+      base?.policy === other.base?.policy;
+    if (!same) return `chain "${chain.name}" is of another type, hook, priority or policy`;
+    if (rules.length !== other.rules.length) {
+      return `chain "${chain.name}" has ${other.rules.length} rules, not ${rules.length}`;
+    }
+    const wrong = rules.findIndex((rule, i) => !sameRule(rule, other.rules[i]!));
+    if (wrong >= 0) return `rule ${wrong + 1} of chain "${chain.name}" is another one`;
+  }
+  return undefined;
+}

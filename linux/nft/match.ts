@@ -1,0 +1,247 @@
+/**
+ * Rules that read well. An item is a match (the rule goes on if it holds) or a statement; a rule is a list of them.
+ *
+ *     rule([sourceIn(network), not(destinationIn(network)), masquerade({ fullyRandom: true })], { comment: 'weft' })
+ *
+ * IPv4 and IPv6 are told apart by the values. What a match takes for granted ("this is IPv4", "this is UDP") is added
+ * before it, once a rule, in the shape that suits the table's family.
+ */
+
+import type { Address, Family } from '../../net/address.ts';
+import type { Mac } from '../../net/mac.ts';
+import { networkOf, type Prefix } from '../../net/prefix.ts';
+import {
+  type Comparison,
+  type Expression,
+  nfNatRange,
+  nftCt,
+  nftFib,
+  nftMeta,
+  nftPayload,
+  nftRegister,
+} from './expression.ts';
+import type { NftFamily, NftRule } from './table.ts';
+
+/** What has to hold for a match to make sense. */
+type Guard = 'IPv4' | 'IPv6' | 'Ethernet' | 'TCP' | 'UDP';
+
+/** A statement, or a match that cannot be negated. */
+export interface RuleItem {
+  readonly guards: readonly Guard[];
+  readonly expressions: readonly Expression[];
+}
+
+export interface Match extends RuleItem {
+  /** The expressions of the opposite; the guards hold for it, too. */
+  readonly negated: readonly Expression[];
+}
+
+const register = nftRegister.NFT_REG_1;
+
+/** Loads, then compares with `value`. */
+function compare(guards: readonly Guard[], load: readonly Expression[], value: Uint8Array): Match {
+  const cmp = (op: Comparison): Expression => ({ type: 'cmp', source: register, op, value });
+  return { guards, expressions: [...load, cmp('==')], negated: [...load, cmp('!=')] };
+}
+
+const payload = (base: number, offset: number, lengthBytes: number): Expression => ({
+  type: 'payload',
+  base,
+  offset,
+  lengthBytes,
+  register,
+});
+const meta = (key: number): Expression => ({ type: 'meta', key, register });
+
+/** Host byte order, little endian on all that Weft is built for. */
+const hostU32 = (value: number): Uint8Array =>
+  new Uint8Array([value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24]);
+const bigU16 = (value: number): Uint8Array => new Uint8Array([value >> 8, value & 255]);
+
+const ipGuard = (family: Family): Guard => (family === 4 ? 'IPv4' : 'IPv6');
+/** Where the addresses are in an IP header (RFC 791, RFC 8200). */
+const addressOffset = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const;
+
+function addressIn(side: 'source' | 'destination', prefix: Prefix): Match {
+  const { family } = prefix.address;
+  const { address, length } = networkOf(prefix);
+  const guards = [ipGuard(family)];
+  const offset = addressOffset[side][family];
+  const base = nftPayload.NFT_PAYLOAD_NETWORK_HEADER;
+  const size = address.bytes.length;
+  if (length === 0) {
+    // Every packet of the family; of the opposite there is none. A load cannot fail to be something.
+    const load = [payload(base, offset, 1)];
+    const never: Expression = { type: 'range', source: register, inverted: true, from: byte(0), to: byte(255) };
+    return { guards, expressions: [], negated: [...load, never] };
+  }
+  // As nft does it: whole bytes are compared as they are, only an odd length needs a mask.
+  if (length % 8 === 0) {
+    return compare(guards, [payload(base, offset, length / 8)], address.bytes.slice(0, length / 8));
+  }
+  const mask = networkOf({ address: { family, bytes: new Uint8Array(size).fill(255) }, length }).address.bytes;
+  const and: Expression = { type: 'bitwise', source: register, register, mask, xor: new Uint8Array(size) };
+  return compare(guards, [payload(base, offset, size), and], address.bytes);
+}
+const byte = (value: number): Uint8Array => new Uint8Array([value]);
+
+/** The packet's source address is in the prefix. */
+export const sourceIn = (prefix: Prefix): Match => addressIn('source', prefix);
+/** The packet's destination address is in the prefix. */
+export const destinationIn = (prefix: Prefix): Match => addressIn('destination', prefix);
+
+function inSet(guards: readonly Guard[], load: Expression, set: string): Match {
+  const lookup = (inverted: boolean): Expression => ({ type: 'lookup', source: register, set, inverted });
+  return { guards, expressions: [load, lookup(false)], negated: [load, lookup(true)] };
+}
+const addressInSet = (side: 'source' | 'destination', set: string, family: Family): Match =>
+  inSet(
+    [ipGuard(family)],
+    payload(nftPayload.NFT_PAYLOAD_NETWORK_HEADER, addressOffset[side][family], family === 4 ? 4 : 16),
+    set,
+  );
+/** The packet's source address is in the table's set of that name, whose keys are of the family. */
+export const sourceInSet = (set: string, family: Family): Match => addressInSet('source', set, family);
+export const destinationInSet = (set: string, family: Family): Match => addressInSet('destination', set, family);
+
+export const sourceMac = (mac: Mac): Match =>
+  compare(['Ethernet'], [payload(nftPayload.NFT_PAYLOAD_LL_HEADER, 6, 6)], mac);
+
+/** UDP or TCP, to this port. */
+export const destinationPort = (protocol: 'UDP' | 'TCP', port: number): Match =>
+  compare([protocol], [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)], bigU16(port));
+
+/** An interface's name, zero-padded as the kernel has it (IFNAMSIZ). */
+function interfaceName(name: string): Uint8Array {
+  if (name.length === 0 || name.length > 15) throw new RangeError(`"${name}" is no interface name`);
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < name.length; i++) bytes[i] = name.charCodeAt(i);
+  return bytes;
+}
+/** It came in by the interface of this name, which need not exist yet. */
+export const inputInterface = (name: string): Match =>
+  compare([], [meta(nftMeta.NFT_META_IIFNAME)], interfaceName(name));
+/** It leaves by the interface of this name. */
+export const outputInterface = (name: string): Match =>
+  compare([], [meta(nftMeta.NFT_META_OIFNAME)], interfaceName(name));
+
+/** The packet is IPv4, or IPv6. */
+export const isFamily = (family: Family): RuleItem => ({ guards: [ipGuard(family)], expressions: [] });
+
+const masked = (load: Expression, value: number, mask: number): Match =>
+  mask >>> 0 === 0xffffffff
+    ? compare([], [load], hostU32(value))
+    : compare(
+        [],
+        [load, { type: 'bitwise', source: register, register, mask: hostU32(mask), xor: hostU32(0) }],
+        hostU32(value),
+      );
+/** Those bits of the packet's mark that are in `mask` are as in `value`. */
+export const markIs = (value: number, mask = 0xffffffff): Match => masked(meta(nftMeta.NFT_META_MARK), value, mask);
+/** The same of the connection's mark. */
+export const connectionMarkIs = (value: number, mask = 0xffffffff): Match =>
+  masked({ type: 'ct', key: nftCt.NFT_CT_MARK, register }, value, mask);
+
+/** NF_CT_STATE_BIT of enum ip_conntrack_info, include/uapi/linux/netfilter/nf_conntrack_common.h */
+const connectionStates = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;
+/** The packet's connection is in one of the states. */
+export function connectionStateIn(states: readonly (keyof typeof connectionStates)[]): Match {
+  const bits = states.reduce((sum, state) => sum | connectionStates[state], 0);
+  const load: Expression[] = [
+    { type: 'ct', key: nftCt.NFT_CT_STATE, register },
+    { type: 'bitwise', source: register, register, mask: hostU32(bits), xor: hostU32(0) },
+  ];
+  const none = compare([], load, hostU32(0));
+  return { guards: [], expressions: none.negated, negated: none.expressions };
+}
+
+/** The destination is an address of this host. */
+export const destinationIsLocal = (): Match =>
+  compare(
+    [],
+    [{ type: 'fib', result: nftFib.NFT_FIB_RESULT_ADDRTYPE, flags: nftFib.NFTA_FIB_F_DADDR, register }],
+    hostU32(2), // RTN_LOCAL
+  );
+
+/** The opposite of a match, in what the match is about: not(sourceIn(an IPv4 prefix)) holds for IPv4 packets only. */
+export const not = (match: Match): Match => ({
+  guards: match.guards,
+  expressions: match.negated,
+  negated: match.expressions,
+});
+
+const statement = (...expressions: Expression[]): RuleItem => ({ guards: [], expressions });
+/** Ends this base chain for the packet; later base chains of the same hook still see it. */
+export const accept = (): RuleItem => statement({ type: 'verdict', verdict: 'accept' });
+export const drop = (): RuleItem => statement({ type: 'verdict', verdict: 'drop' });
+/** Goes on behind the jump that led here; in a base chain to its policy. */
+export const returnVerdict = (): RuleItem => statement({ type: 'verdict', verdict: 'return' });
+export const jump = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'jump', chain });
+/** Counts the packets and bytes that get this far. */
+export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, bytes: 0 });
+/** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */
+export const masquerade = (options: { fullyRandom?: boolean } = {}): RuleItem =>
+  statement({ type: 'masq', flags: options.fullyRandom ? nfNatRange.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0 });
+/** Sets those bits of the packet's mark that are in `mask`. */
+export function setMark(value: number, mask = 0xffffffff): RuleItem {
+  const set: Expression = { type: 'meta set', key: nftMeta.NFT_META_MARK, source: register };
+  if (mask >>> 0 === 0xffffffff) return statement({ type: 'immediate', register, value: hostU32(value) }, set);
+  const change: Expression = {
+    type: 'bitwise',
+    source: register,
+    register,
+    mask: hostU32(~mask >>> 0),
+    xor: hostU32((value & mask) >>> 0),
+  };
+  return statement(meta(nftMeta.NFT_META_MARK), change, set);
+}
+/** Copies the packet's mark to its connection. */
+export const saveMark = (): RuleItem =>
+  statement(meta(nftMeta.NFT_META_MARK), { type: 'ct set', key: nftCt.NFT_CT_MARK, source: register });
+/** Copies the connection's mark to the packet. */
+export const restoreMark = (): RuleItem =>
+  statement(
+    { type: 'ct', key: nftCt.NFT_CT_MARK, register },
+    { type: 'meta set', key: nftMeta.NFT_META_MARK, source: register },
+  );
+
+/** The expressions that check a guard in a table of the family; none where the family says it already. */
+function guardExpressions(guard: Guard, family: NftFamily): readonly Expression[] {
+  const is = (key: number, value: Uint8Array) => compare([], [meta(key)], value).expressions;
+  switch (guard) {
+    case 'IPv4':
+    case 'IPv6':
+      if (family === 'ip' || family === 'ip6') return [];
+      if (family === 'bridge') return is(nftMeta.NFT_META_PROTOCOL, bigU16(guard === 'IPv4' ? 0x0800 : 0x86dd));
+      return is(nftMeta.NFT_META_NFPROTO, byte(guard === 'IPv4' ? 2 : 10));
+    case 'Ethernet':
+      return family === 'bridge' ? [] : is(nftMeta.NFT_META_IIFTYPE, new Uint8Array([1, 0]));
+    case 'TCP':
+      return is(nftMeta.NFT_META_L4PROTO, byte(6));
+    case 'UDP':
+      return is(nftMeta.NFT_META_L4PROTO, byte(17));
+  }
+}
+
+/**
+ * A rule of these items, in this order.
+ * @param options.family of the table that the rule is for; default inet
+ * @param options.comment what `nft list` shows, at most 127 bytes
+ */
+export function rule(items: readonly RuleItem[], options: { comment?: string; family?: NftFamily } = {}): NftRule {
+  const { family = 'inet', comment } = options;
+  const checked = new Set<Guard>();
+  const expressions: Expression[] = [];
+  for (const item of items) {
+    for (const guard of item.guards) {
+      if (checked.has(guard)) continue;
+      checked.add(guard);
+      expressions.push(...guardExpressions(guard, family));
+    }
+    expressions.push(...item.expressions);
+  }
+  return comment === undefined ? { expressions } : { expressions, comment };
+}
+
+/** The keys of a set of addresses. */
+export const addressKeys = (addresses: readonly Address[]): Uint8Array[] => addresses.map(({ bytes }) => bytes);
