@@ -1,0 +1,15 @@
+/** Time and chance, handed in by the entry point so that tests can hold them. */
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  nowMs(): number;
+  /** Calls back once, after `delayMs`. A timer under way keeps no process alive by itself. */
+  setTimer(callback: () => void, delayMs: number): Timer;
+}
+
+/** A number from [0, 1). */
+export type Random = () => number;

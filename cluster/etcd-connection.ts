@@ -1,0 +1,277 @@
+/**
+ * One gRPC client to one endpoint at a time. The only file that loads etcd3, and only when the first call is made:
+ * that costs 50–160 ms.
+ *
+ * etcd3's own fault handling is switched off, since each part of it stands in the way of quick recovery: its circuit
+ * breaker refuses calls for seconds after etcd is back, its host choice is random per call, so that one frozen member
+ * of three hits every third call, its watch manager ends for good when a restarted etcd no longer knows the token.
+ * Instead: on any failure that may be the connection's, the client is thrown away and the next call makes a new one,
+ * to the next endpoint. A new client means new sockets, a new token and no backoff left over from the old one.
+ */
+
+import { readFile } from 'node:fs/promises';
+import type { Etcd3, IOptions } from 'etcd3';
+import type { Clock, Random } from './clock.ts';
+import { type FailedCall, toEtcdError } from './etcd-errors.ts';
+import type { EtcdEndpoints } from './options.ts';
+import { EtcdError, type StoreHealth } from './store.ts';
+
+export interface ConnectionOptions {
+  readonly etcd: EtcdEndpoints;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** By when a call has ended, with an answer or without. */
+  readonly timeoutMs: number;
+}
+
+/** What a call gets: the client, and options to pass on to each request. */
+export interface Rpc {
+  readonly client: Etcd3;
+  readonly deadline: { readonly deadline: number };
+}
+
+/** One client, from its making to its first failure. */
+export interface Session {
+  readonly endpoint: string;
+  readonly client: Etcd3;
+  /** Called once, when the client is thrown away. */
+  readonly onDrop: Set<() => void>;
+}
+
+/** Calls straight through: no retry, no circuit breaker. etcd3 wants a promise even where the work throws at once. */
+const passThrough = { execute: async (work: (context: object) => unknown) => work({}) };
+
+/** The parts of gRPC's interceptor interface that are used here. */
+interface Listener {
+  onReceiveMetadata(metadata: unknown): void;
+  onReceiveMessage(message: unknown): void;
+  onReceiveStatus(status: { details: string }): void;
+}
+interface InterceptedCall {
+  start(metadata: { set(key: string, value: string): void }, listener: Listener): void;
+}
+
+/** A client's token, and how it gets into each request. */
+class TokenHolder {
+  token: string | undefined;
+
+  /**
+   * Adds the token, and asks a member that has lost its leader to say so at once (Go's `WithRequireLeader`): watches
+   * there end instead of falling silent, and calls do not wait for their deadline.
+   */
+  readonly interceptor = (options: unknown, nextCall: (options: unknown) => InterceptedCall): InterceptedCall => {
+    const call = nextCall(options);
+    const start = call.start.bind(call);
+    call.start = (metadata, listener) => {
+      metadata.set('hasleader', 'true');
+      if (this.token !== undefined) metadata.set('token', this.token);
+      start(metadata, {
+        onReceiveMetadata: (received) => listener.onReceiveMetadata(received),
+        onReceiveMessage: (message) => listener.onReceiveMessage(message),
+        onReceiveStatus: (status) =>
+          // etcd3 repeats a call that ends with "invalid auth token" for ever, without a pause.
+          listener.onReceiveStatus({ ...status, details: status.details.replace('invalid auth token', expiredToken) }),
+      });
+    };
+    return call;
+  };
+}
+
+/** Leases of ten thousand nodes fit; gRPC's default of 4 MB is met by fewer. */
+const maxMessageBytes = 64 * 1024 * 1024;
+
+const expiredToken = 'the auth token has expired';
+
+async function readPem(path: string, option: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const cause = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw new EtcdError('connect', path, false, `Cannot read "${path}" (${option}): ${cause}`, error);
+  }
+}
+
+export class EtcdConnection {
+  readonly #options: ConnectionOptions;
+  readonly #endpoints: readonly string[];
+  #position: number;
+  #session: Promise<Session> | undefined;
+  #current: Session | undefined;
+  #sessionsMade = 0;
+  /** etcd has said that it wants no authentication: user and password are kept back from then on. */
+  #authenticationOff = false;
+  #closed = false;
+  #connected = false;
+  #lastContactMs: number | undefined;
+  #error: string | undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.#endpoints = options.etcd.endpoints;
+    // Where to begin is chance, so that nodes spread over the members.
+    this.#position = Math.floor(options.random() * this.#endpoints.length);
+  }
+
+  #endpoint(): string {
+    return this.#endpoints[this.#position % this.#endpoints.length]!;
+  }
+
+  health(): StoreHealth {
+    return {
+      endpoints: this.#endpoints,
+      connected: this.#connected,
+      lastContactMs: this.#lastContactMs,
+      error: this.#error,
+    };
+  }
+
+  /** The client in use, made if there is none. */
+  session(): Promise<Session> {
+    if (this.#closed) {
+      return Promise.reject(new EtcdError('connect', '', false, 'Cannot use the connection to etcd: it is closed'));
+    }
+    if (!this.#session) {
+      const session = this.#open();
+      this.#session = session;
+      session.then(
+        (made) => {
+          if (this.#session === session) this.#current = made;
+          else made.client.close();
+        },
+        () => {
+          // A client that could not be made is not kept.
+          if (this.#session === session) this.#session = undefined;
+        },
+      );
+    }
+    return this.#session;
+  }
+
+  async #open(): Promise<Session> {
+    const { etcd, clock, timeoutMs } = this.#options;
+    const endpoint = this.#endpoint();
+    const number = ++this.#sessionsMade;
+    const secure = endpoint.startsWith('https:');
+    const tokens = new TokenHolder();
+    const [{ Etcd3 }, ca, key, certificate] = await Promise.all([
+      import('etcd3'),
+      secure && etcd.caFile ? readPem(etcd.caFile, '--etcd-cafile') : undefined,
+      secure && etcd.keyFile ? readPem(etcd.keyFile, '--etcd-keyfile') : undefined,
+      secure && etcd.certFile ? readPem(etcd.certFile, '--etcd-certfile') : undefined,
+    ]);
+    const options: IOptions = {
+      hosts: endpoint,
+      faultHandling: {
+        host: () => passThrough as never,
+        global: passThrough as never,
+      },
+      // Nothing hangs on a frozen server, even where a call forgets its own deadline.
+      defaultCallOptions: (context) => (context.isStream ? {} : { deadline: clock.nowMs() + timeoutMs }),
+      grpcOptions: {
+        interceptors: [tokens.interceptor],
+        'grpc.max_receive_message_length': maxMessageBytes,
+        'grpc.max_reconnect_backoff_ms': 2000,
+        // http_proxy in the environment is for other programs.
+        'grpc.enable_http_proxy': 0,
+        // gRPC pools sockets by address and options. The number keeps a new client off the old one's, while its own
+        // services still share one.
+        'weft.session': number,
+      },
+    };
+    if (secure && ca) {
+      options.credentials = {
+        rootCertificate: ca,
+        ...(key && certificate ? { privateKey: key, certChain: certificate } : {}),
+      };
+    } else if (secure && key && certificate) {
+      // gRPC takes a missing root as the system's roots; only etcd3's types insist on one.
+      options.credentials = { privateKey: key, certChain: certificate } as never;
+    }
+    const client = new Etcd3(options);
+    if (etcd.username !== undefined && !this.#authenticationOff) {
+      // Not by etcd3's `auth` option: that keeps sockets of its own, with up to two minutes of backoff.
+      try {
+        const request = { name: etcd.username, password: etcd.password ?? '' };
+        tokens.token = (await client.auth.authenticate(request)).token;
+      } catch (error) {
+        client.close();
+        // Seen with etcd 3.4; etcd's own clients go on without, too.
+        if (!(error instanceof Error && error.message.includes('authentication is not enabled'))) {
+          this.#position++;
+          throw error;
+        }
+        this.#authenticationOff = true;
+        return this.#open();
+      }
+    }
+    return { endpoint, client, onDrop: new Set() };
+  }
+
+  /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
+  drop(session: Session): void {
+    if (this.#current !== session) return;
+    this.#current = undefined;
+    this.#session = undefined;
+    this.#position++;
+    this.#end(session);
+  }
+
+  #end(session: Session): void {
+    for (const callback of session.onDrop) callback();
+    session.onDrop.clear();
+    session.client.close();
+  }
+
+  succeeded(): void {
+    this.#connected = true;
+    this.#lastContactMs = this.#options.clock.nowMs();
+    this.#error = undefined;
+  }
+
+  failed(error: EtcdError): void {
+    this.#connected = false;
+    this.#error = error.message;
+  }
+
+  /**
+   * Makes a call. Where the connection may be at fault it is made once more at the next endpoint (the same one where
+   * there is but one: a restarted etcd refuses the old connection and takes the new), within the same deadline. So
+   * `run` may happen twice although the first took effect: writes must be guarded by a comparison.
+   * @throws EtcdError
+   */
+  async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>): Promise<T> {
+    const { clock, timeoutMs } = this.#options;
+    const end = clock.nowMs() + timeoutMs;
+    const attempts = Math.max(2, this.#endpoints.length);
+    let failure: EtcdError | undefined;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const leftMs = end - clock.nowMs();
+      if (leftMs <= 0) break;
+      // Several endpoints share the time, so that a frozen one leaves some for the others.
+      const shareMs = this.#endpoints.length === 1 ? leftMs : leftMs / (attempts - attempt);
+      const about: FailedCall = { op, key, endpoint: this.#endpoint() };
+      let session: Session | undefined;
+      try {
+        session = await this.session();
+        const result = await run({ client: session.client, deadline: { deadline: clock.nowMs() + shareMs } });
+        this.succeeded();
+        return result;
+      } catch (error) {
+        failure = toEtcdError(about, error);
+        if (!failure.retryable) break;
+        if (session) this.drop(session);
+      }
+    }
+    failure ??= toEtcdError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
+    this.failed(failure);
+    throw failure;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#session = undefined;
+    const session = this.#current;
+    this.#current = undefined;
+    if (session) this.#end(session);
+  }
+}
