@@ -1,0 +1,134 @@
+/**
+ * One call of a plugin: environment and stdin are checked in the order that the reference's dispatcher has, the verb
+ * runs, and exactly one document goes to stdout, the result or the error. Nothing here touches the system: it is
+ * handed in.
+ */
+
+import { type Environment, isCommand, isIdentifier, readEnvironment } from './environment.ts';
+import { CniError, causeText, errorCodes, formatError, toCniError } from './errors.ts';
+import { lookUp } from './keys.ts';
+import type { CniRequest, JsonObject, Verb } from './request.ts';
+import { type CniVersion, isAtLeast, isSupported, supportedVersions } from './versions.ts';
+
+/** How a call reaches the outside. */
+export interface Stdio {
+  /** All of stdin. Throws where it cannot be read. */
+  readonly readStdin: () => Uint8Array;
+  readonly decodeUtf8: (bytes: Uint8Array) => string;
+  readonly writeStdout: (text: string) => void;
+}
+
+/** Gets the code of a command, which is only loaded when it is called for. */
+export type LoadVerb = (command: CniRequest['command']) => Promise<Verb>;
+
+/** The first version that has the command. */
+const introducedIn: Readonly<Partial<Record<string, CniVersion>>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
+
+interface Basics {
+  readonly network: string;
+  readonly cniVersion: string;
+  readonly configuration: JsonObject;
+}
+
+function textOf(configuration: JsonObject, key: string): string {
+  const value = lookUp(configuration, key) ?? '';
+  if (typeof value !== 'string') {
+    throw new CniError(
+      errorCodes.undecodable,
+      `The network configuration's "${key}" has to be a text, but is ${JSON.stringify(value)}`,
+    );
+  }
+  return value;
+}
+
+function readBasics(text: string): Basics {
+  let configuration: unknown;
+  try {
+    configuration = JSON.parse(text);
+  } catch (error) {
+    const what = text.trim() === '' ? 'is empty: nothing came on stdin' : 'is not JSON';
+    throw new CniError(errorCodes.undecodable, `The network configuration ${what}`, { details: causeText(error) });
+  }
+  if (typeof configuration !== 'object' || configuration === null || Array.isArray(configuration)) {
+    throw new CniError(errorCodes.undecodable, 'The network configuration is not a JSON object');
+  }
+  const object = configuration as JsonObject;
+  const network = textOf(object, 'name');
+  const cniVersion = textOf(object, 'cniVersion') || '0.1.0';
+  if (network === '') {
+    throw new CniError(errorCodes.invalidConfiguration, 'The network configuration has no "name"');
+  }
+  if (!isIdentifier(network)) {
+    throw new CniError(
+      errorCodes.invalidConfiguration,
+      `The network's name ${JSON.stringify(network)} is not letters, digits, ".", "_" and "-" after a letter or digit`,
+    );
+  }
+  return { network, cniVersion, configuration: object };
+}
+
+function checkVersion(command: string, version: string): asserts version is CniVersion {
+  const introduced = introducedIn[command];
+  if (introduced) {
+    const known = isAtLeast(version, introduced);
+    if (known === undefined) {
+      throw new CniError(errorCodes.undecodable, `The cniVersion ${JSON.stringify(version)} is not a version`);
+    }
+    if (!known) {
+      throw new CniError(
+        errorCodes.incompatibleVersion,
+        `${command} needs cniVersion ${introduced} or later, the configuration says "${version}"`,
+        { details: `the configuration says "${version}", ${command} came with ${introduced}` },
+      );
+    }
+  }
+  if (!isSupported(version)) {
+    throw new CniError(errorCodes.incompatibleVersion, `Weft does not speak cniVersion ${JSON.stringify(version)}`, {
+      details: `the configuration says ${JSON.stringify(version)}, Weft speaks ${supportedVersions.join(', ')}`,
+    });
+  }
+}
+
+function checkRequest(environment: Environment, basics: Basics, stdin: Uint8Array): CniRequest {
+  const { command } = environment;
+  if (!isCommand(command)) {
+    throw new CniError(
+      errorCodes.badEnvironment,
+      `CNI_COMMAND ${JSON.stringify(command)} is none of ADD, DEL, CHECK, GC, STATUS and VERSION`,
+    );
+  }
+  const { cniVersion, network, configuration } = basics;
+  checkVersion(command, cniVersion);
+  return { ...environment, command, network, cniVersion, configuration, stdin };
+}
+
+function readStdin(stdio: Stdio): Uint8Array {
+  try {
+    return stdio.readStdin();
+  } catch (error) {
+    throw new CniError(errorCodes.inputOutput, 'Cannot read the network configuration from stdin', { cause: error });
+  }
+}
+
+/**
+ * Runs one call. Never throws.
+ * @param environment `K=V` entries; CNI_COMMAND is there and is not VERSION
+ * @returns the exit status
+ */
+export async function dispatch(environment: readonly string[], stdio: Stdio, loadVerb: LoadVerb): Promise<number> {
+  let cniVersion: string | undefined;
+  try {
+    const checked = readEnvironment(environment);
+    const stdin = readStdin(stdio);
+    const basics = readBasics(stdio.decodeUtf8(stdin));
+    if (isSupported(basics.cniVersion)) cniVersion = basics.cniVersion;
+    const request = checkRequest(checked, basics, stdin);
+    const verb = await loadVerb(request.command);
+    const answer = verb(request);
+    if (answer !== undefined) stdio.writeStdout(`${answer}\n`);
+    return 0;
+  } catch (error) {
+    stdio.writeStdout(`${formatError(toCniError(error), cniVersion)}\n`);
+    return 1;
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * Errors at the CNI edge: one class, one list of our own codes, and one function that makes any error one of them.
+ */
+
+import { latestVersion } from './versions.ts';
+
+/**
+ * Every code that Weft answers with. 1–11, 50 and 51 are the specification's (CNI 1.1.0, "Error"); 100 and up are
+ * Weft's, one per cause; 999 says that Weft itself is at fault.
+ */
+export const errorCodes = {
+  incompatibleVersion: 1,
+  unsupportedField: 2,
+  unknownContainer: 3,
+  badEnvironment: 4,
+  inputOutput: 5,
+  undecodable: 6,
+  invalidConfiguration: 7,
+  badNamespace: 8,
+  tryAgainLater: 11,
+  notAvailable: 50,
+  limitedConnectivity: 51,
+  noFreeAddress: 100,
+  addressNotAvailable: 101,
+  alreadyAttached: 102,
+  storeFailed: 103,
+  interfaceExists: 104,
+  notABridge: 105,
+  bridgeAddressDiffers: 106,
+  kernelRefused: 107,
+  systemCallFailed: 108,
+  delegateFailed: 109,
+  attachmentDiffers: 110,
+  reservationMissing: 111,
+  collectionIncomplete: 112,
+  notPermitted: 113,
+  linkNotUp: 114,
+  fault: 999,
+} as const;
+
+export type ErrorCode = (typeof errorCodes)[keyof typeof errorCodes];
+
+/** What Weft's own codes mean, for people: code → text. */
+export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
+  [errorCodes.noFreeAddress, 'Every address of a range set is taken'],
+  [errorCodes.addressNotAvailable, 'An address that was asked for is outside the ranges, a gateway or taken'],
+  [errorCodes.alreadyAttached, 'The container already holds an address for this interface of this network'],
+  [errorCodes.storeFailed, 'The address store cannot be read or written'],
+  [errorCodes.interfaceExists, 'The container already has an interface of this name'],
+  [errorCodes.notABridge, 'The interface named as the bridge is no bridge'],
+  [errorCodes.bridgeAddressDiffers, 'The bridge carries another address than the gateway that it should be'],
+  [errorCodes.kernelRefused, 'The kernel refused a change to interfaces, addresses or routes'],
+  [errorCodes.systemCallFailed, 'A system call failed'],
+  [errorCodes.delegateFailed, 'Another plugin could not be run, or its answer could not be read'],
+  [errorCodes.attachmentDiffers, 'CHECK: the container is not attached as its result says'],
+  [errorCodes.reservationMissing, 'CHECK: the container holds no address in the store'],
+  [errorCodes.collectionIncomplete, 'GC: some of what is stale could not be removed'],
+  [errorCodes.notPermitted, 'The plugin was not started as root'],
+  [errorCodes.linkNotUp, 'The interface did not come up in time'],
+];
+
+/** The error document without its `cniVersion`; `rest` keeps what another plugin's error has beyond that. */
+export interface ErrorDocument {
+  readonly code: number;
+  readonly msg: string;
+  readonly details: string;
+}
+
+export class CniError extends Error {
+  override readonly name = 'CniError';
+  readonly code: number;
+  readonly details: string;
+  /** Another plugin's error document, passed on as it came. */
+  readonly document: string | undefined;
+
+  /**
+   * @param code one of `errorCodes`, or another plugin's
+   * @param msg what failed, on what, and what to do
+   */
+  constructor(
+    code: number,
+    msg: string,
+    options: { readonly cause?: unknown; readonly details?: string; readonly document?: string } = {},
+  ) {
+    super(msg, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.details = options.details ?? (options.cause === undefined ? '' : causeText(options.cause));
+    this.document = options.document;
+  }
+}
+
+/** The messages of an error and of what caused it, in one line. */
+export function causeText(error: unknown): string {
+  const texts: string[] = [];
+  for (let at: unknown = error; at !== undefined && texts.length < 8; at = (at as { cause?: unknown }).cause) {
+    if (!(at instanceof Error)) {
+      texts.push(String(at));
+      break;
+    }
+    texts.push(at.message);
+  }
+  return texts.join(': ');
+}
+
+/** Fields of the errors of lower layers, which this layer may not import: told apart by name. */
+interface LowerError extends Error {
+  readonly code?: string;
+}
+
+function isLower(error: unknown, ...names: string[]): error is LowerError {
+  return error instanceof Error && names.includes(error.name);
+}
+
+/**
+ * The CniError that any error becomes. Code that knows more wraps errors itself (`CniError` with `cause`); this is for
+ * what nobody wrapped.
+ */
+export function toCniError(error: unknown): CniError {
+  if (error instanceof CniError) return error;
+  if (isLower(error, 'SyscallError', 'NetlinkError', 'DecodeError') && /^(EPERM|EACCES)$/.test(error.code ?? '')) {
+    return new CniError(
+      errorCodes.notPermitted,
+      `${error.message}; the plugin has to run as root with CAP_NET_ADMIN and CAP_SYS_ADMIN`,
+      { cause: error },
+    );
+  }
+  if (isLower(error, 'NetlinkError', 'DecodeError')) {
+    return new CniError(errorCodes.kernelRefused, error.message, { cause: error });
+  }
+  if (isLower(error, 'SyscallError')) return new CniError(errorCodes.systemCallFailed, error.message, { cause: error });
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  return new CniError(errorCodes.fault, `Weft has a fault, please report it: ${message}`, {
+    cause: error,
+    details: `${causeText(error)}${stack ? ` at ${stack.trim().replace(/\s*\n\s*/g, ', ')}` : ''}`,
+  });
+}
+
+/** The error document (CNI 1.1.0, "Error"), one line. */
+export function formatError(error: CniError, cniVersion: string | undefined): string {
+  if (error.document !== undefined) return error.document;
+  return JSON.stringify({
+    cniVersion: cniVersion ?? latestVersion,
+    code: error.code,
+    msg: error.message,
+    details: error.details,
+  });
+}

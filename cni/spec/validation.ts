@@ -1,0 +1,75 @@
+/** From a JSON Schema validator's verdict to one clear error: what, where, what to do. */
+
+import { CniError, errorCodes } from './errors.ts';
+
+/** As ajv's generated code reports it. */
+export interface ValidationError {
+  /** JSON pointer: `/ipam/ranges/0`. */
+  readonly instancePath: string;
+  readonly keyword: string;
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+/** A validator that ajv generated from a schema when Weft was built. */
+export interface Validate {
+  (value: unknown): boolean;
+  errors?: readonly ValidationError[] | null;
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  object: 'an object',
+  array: 'a list',
+  string: 'a text',
+  boolean: 'true or false',
+  integer: 'a whole number',
+  number: 'a number',
+};
+
+/** `/ipam/ranges/0/subnet` → `ipam.ranges[0].subnet` */
+const formatPath = (pointer: string): string =>
+  pointer
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+    .map((part, i) => (/^[0-9]+$/.test(part) ? `[${part}]` : i === 0 ? part : `.${part}`))
+    .join('');
+
+function valueAt(value: unknown, pointer: string): unknown {
+  let at = value;
+  for (const part of pointer.split('/').slice(1)) at = (at as Record<string, unknown>)[part];
+  return at;
+}
+
+function describeRule({ keyword, params }: ValidationError): string {
+  switch (keyword) {
+    case 'type':
+      return `has to be ${typeNames[String(params['type'])] ?? String(params['type'])}`;
+    case 'required':
+      return `needs a "${String(params['missingProperty'])}"`;
+    case 'minimum':
+      return `has to be ${String(params['limit'])} or more`;
+    case 'maximum':
+      return `has to be ${String(params['limit'])} or less`;
+    case 'minItems':
+      return 'must not be empty';
+    case 'enum':
+      return `has to be one of ${JSON.stringify(params['allowedValues'])}`;
+    default:
+      return `breaks the rule "${keyword}"`;
+  }
+}
+
+/** @throws CniError 7 naming the first key that is wrong */
+export function checkConfiguration(configuration: unknown, validate: Validate): void {
+  if (validate(configuration)) return;
+  const error = validate.errors?.[0];
+  if (!error) throw new CniError(errorCodes.invalidConfiguration, 'The network configuration is not valid');
+  const path = formatPath(error.instancePath);
+  const written = JSON.stringify(valueAt(configuration, error.instancePath)) ?? 'nothing';
+  const value = written.length > 120 ? `${written.slice(0, 117)}...` : written;
+  throw new CniError(
+    errorCodes.invalidConfiguration,
+    `The network configuration's ${path ? `"${path}"` : 'top level'} ${describeRule(error)}, but is ${value}`,
+    { details: `${error.instancePath || '/'}: ${error.keyword}` },
+  );
+}

@@ -1,0 +1,127 @@
+/**
+ * Takes addresses from range sets: one of each set, round robin from the one given out last, or those that were asked
+ * for. All or nothing. Pure but for the store, whose lock the caller holds.
+ */
+
+import { CniError, errorCodes } from '../cni/spec/errors.ts';
+import type { AttachmentName } from '../cni/spec/request.ts';
+import { type Address, compareAddresses, formatAddress, offsetAddress, sameAddress } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import { type AddressRange, formatRangeSet, type RangeSet, rangeContains } from './ranges.ts';
+import type { AddressStore } from './store.ts';
+
+export interface Allocation {
+  /** The address with its subnet's prefix length. */
+  readonly address: Prefix;
+  readonly gateway: Address;
+}
+
+/**
+ * The addresses of a set, each once, from the one after `last` on, from a range's end to the next range's start, up to
+ * `last` itself. Where `last` is not of the set, from the set's first on. Gateways are left out.
+ */
+export function* candidates(set: RangeSet, last: Address | undefined): Generator<readonly [AddressRange, Address]> {
+  const lastAt = last ? set.findIndex((range) => rangeContains(range, last)) : -1;
+  const from = Math.max(lastAt, 0);
+  // The range that `last` is in comes twice: what follows `last` at first, and the rest in the end.
+  for (let i = 0; i <= set.length; i++) {
+    const range = set[(from + i) % set.length]!;
+    const split = lastAt >= 0 && last ? last : undefined;
+    if (i === set.length && !split) return;
+    let at = i === 0 && split ? offsetAddress(split, 1) : range.start;
+    const end = i === set.length && split ? split : range.end;
+    while (at && compareAddresses(at, end) <= 0) {
+      if (!sameAddress(at, range.gateway)) yield [range, at];
+      at = offsetAddress(at, 1);
+    }
+  }
+}
+
+function takeRequested(
+  store: AddressStore,
+  set: RangeSet,
+  range: AddressRange,
+  address: Address,
+  holder: AttachmentName,
+) {
+  const text = formatAddress(address);
+  const refused = (why: string) =>
+    new CniError(errorCodes.addressNotAvailable, `The requested IP address ${text} ${why}`, {
+      details: `range set ${formatRangeSet(set)}`,
+    });
+  if (sameAddress(address, range.gateway)) throw refused("is the subnet's gateway");
+  if (!store.reserve(address, holder)) throw refused('is taken; ask for another or for none');
+}
+
+function takeFree(store: AddressStore, set: RangeSet, setIndex: number, holder: AttachmentName) {
+  for (const [range, address] of candidates(set, store.lastReserved(setIndex))) {
+    if (!store.isReserved(address) && store.reserve(address, holder)) return [range, address] as const;
+  }
+  throw new CniError(
+    errorCodes.noFreeAddress,
+    `There are no IP addresses available in range set ${formatRangeSet(set)}: all are taken; ` +
+      'remove containers, or give the network a larger range',
+    { details: `no IP addresses available in range set: ${formatRangeSet(set)}` },
+  );
+}
+
+/** The first cause is what the caller has to learn; what could not be released now is released by the DEL that follows. */
+function releaseQuietly(store: AddressStore, address: Address): void {
+  try {
+    store.release(address);
+  } catch {
+    // See above.
+  }
+}
+
+/**
+ * @param requested addresses asked for; each has to be of one of the sets
+ * @throws CniError 100, 101 or 102; nothing is reserved then
+ */
+export function allocate(
+  store: AddressStore,
+  sets: readonly RangeSet[],
+  requested: readonly Address[],
+  holder: AttachmentName,
+): Allocation[] {
+  const held = store.find(holder);
+  if (held.length > 0) {
+    throw new CniError(
+      errorCodes.alreadyAttached,
+      `Container "${holder.containerId}" already holds ${held.map(formatAddress).join(' and ')} ` +
+        `for its interface "${holder.ifname}", a duplicate allocation is not allowed; DEL it first`,
+      { details: 'duplicate allocation' },
+    );
+  }
+  const taken: Address[] = [];
+  const open = [...requested];
+  try {
+    const allocations = sets.map((set, setIndex): Allocation => {
+      const wanted = open.findIndex((address) => set.some((range) => rangeContains(range, address)));
+      let range: AddressRange;
+      let address: Address;
+      if (wanted >= 0) {
+        address = open.splice(wanted, 1)[0]!;
+        range = set.find((candidate) => rangeContains(candidate, address))!;
+        takeRequested(store, set, range, address, holder);
+      } else {
+        [range, address] = takeFree(store, set, setIndex, holder);
+      }
+      taken.push(address);
+      store.setLastReserved(setIndex, address);
+      return { address: { address, length: range.subnet.length }, gateway: range.gateway };
+    });
+    if (open.length > 0) {
+      throw new CniError(
+        errorCodes.addressNotAvailable,
+        `Weft failed to allocate all requested IPs: ${open.map(formatAddress).join(', ')} ` +
+          `${open.length > 1 ? 'are' : 'is'} not in the ranges ${sets.map(formatRangeSet).join(' and ')}`,
+        { details: `failed to allocate all requested IPs: ${open.map(formatAddress).join(', ')}` },
+      );
+    }
+    return allocations;
+  } catch (error) {
+    for (const address of taken) releaseQuietly(store, address);
+    throw error;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * Ranges of addresses, as host-local's configuration has them: a set is a list of ranges of one family, of which an
+ * attachment gets one address; several sets give it several.
+ */
+
+import { CniError, errorCodes } from '../cni/spec/errors.ts';
+import { isSingleAddressVersion } from '../cni/spec/results.ts';
+import type { CniVersion } from '../cni/spec/versions.ts';
+import {
+  type Address,
+  addressBits,
+  compareAddresses,
+  formatAddress,
+  offsetAddress,
+  parseAddress,
+} from '../net/address.ts';
+import { gatewayOf, type NodeNetwork } from '../net/node-file.ts';
+import {
+  formatPrefix,
+  hasHostBits,
+  lastAddressOf,
+  networkOf,
+  type Prefix,
+  parsePrefix,
+  prefixContains,
+} from '../net/prefix.ts';
+
+export interface AddressRange {
+  /** Without host bits. */
+  readonly subnet: Prefix;
+  /** First and last address that may be given out; the gateway may be among them and is left out. */
+  readonly start: Address;
+  readonly end: Address;
+  readonly gateway: Address;
+}
+
+/** At least one range, all of one family, none overlapping another. */
+export type RangeSet = readonly AddressRange[];
+
+/** A range as the configuration writes it. */
+export interface RangeConfiguration {
+  readonly subnet?: string;
+  readonly rangeStart?: string;
+  readonly rangeEnd?: string;
+  readonly gateway?: string;
+}
+
+/** A subnet has to hold the network's address, a gateway, a container's address and the broadcast address. */
+const hostBitsAtLeast = 2;
+
+const invalid = (message: string): CniError => new CniError(errorCodes.invalidConfiguration, message);
+
+export const familyOf = (set: RangeSet): 4 | 6 => set[0]!.subnet.address.family;
+
+export const rangeContains = (range: AddressRange, address: Address): boolean =>
+  prefixContains(range.subnet, address) &&
+  compareAddresses(range.start, address) <= 0 &&
+  compareAddresses(address, range.end) <= 0;
+
+export const formatRange = (range: AddressRange): string => `${formatAddress(range.start)}-${formatAddress(range.end)}`;
+
+export const formatRangeSet = (set: RangeSet): string => set.map(formatRange).join(',');
+
+function addressOf(text: string, path: string): Address {
+  const address = parseAddress(text);
+  if (!address) throw invalid(`"${path}" is ${JSON.stringify(text)}, which is not an IP address`);
+  return address;
+}
+
+/** The default ends of what a subnet gives out: .1 to the last but the broadcast address (IPv4), or to the last. */
+function defaultRange(subnet: Prefix): AddressRange {
+  const last = lastAddressOf(subnet);
+  return {
+    subnet,
+    start: offsetAddress(subnet.address, 1)!,
+    end: subnet.address.family === 4 ? offsetAddress(last, -1)! : last,
+    gateway: gatewayOf(subnet),
+  };
+}
+
+/**
+ * @param path where the range stands, for errors: `ipam.ranges[0][1]`
+ * @throws CniError 7
+ */
+export function parseRange(range: RangeConfiguration, path: string): AddressRange {
+  const subnetText = range.subnet ?? '';
+  const subnet = parsePrefix(subnetText);
+  if (!subnet)
+    throw invalid(`"${path}.subnet" is ${JSON.stringify(subnetText)}, which is not a subnet such as 10.1.2.0/24`);
+  if (addressBits(subnet.address.family) - subnet.length < hostBitsAtLeast) {
+    throw invalid(
+      `"${path}.subnet" ${subnetText} is too small to give out addresses, ` +
+        `it has to be /${addressBits(subnet.address.family) - hostBitsAtLeast} or larger`,
+    );
+  }
+  if (hasHostBits(subnet)) {
+    throw invalid(`"${path}.subnet" ${subnetText} has host bits set, write ${formatPrefix(networkOf(subnet))}`);
+  }
+  const defaults = defaultRange(subnet);
+  const inside = (key: 'rangeStart' | 'rangeEnd', otherwise: Address): Address => {
+    const text = range[key];
+    if (!text) return otherwise;
+    const address = addressOf(text, `${path}.${key}`);
+    if (!prefixContains(subnet, address)) throw invalid(`"${path}.${key}" ${text} is not in the subnet ${subnetText}`);
+    return address;
+  };
+  const start = inside('rangeStart', defaults.start);
+  const end = inside('rangeEnd', defaults.end);
+  if (compareAddresses(start, end) > 0) {
+    throw invalid(`"${path}" begins at ${formatAddress(start)}, which is after its end ${formatAddress(end)}`);
+  }
+  const gateway = range.gateway ? addressOf(range.gateway, `${path}.gateway`) : defaults.gateway;
+  if (gateway.family !== subnet.address.family) {
+    throw invalid(`"${path}.gateway" ${range.gateway} is not of the same family as the subnet ${subnetText}`);
+  }
+  return { subnet, start, end, gateway };
+}
+
+const rangesOverlap = (a: AddressRange, b: AddressRange): boolean =>
+  a.start.family === b.start.family && compareAddresses(a.start, b.end) <= 0 && compareAddresses(b.start, a.end) <= 0;
+
+/** @throws CniError 7 */
+function parseRangeSet(ranges: readonly RangeConfiguration[], path: string): RangeSet {
+  if (ranges.length === 0) throw invalid(`"${path}" is an empty range set, it needs at least one subnet`);
+  const set = ranges.map((range, i) => parseRange(range, `${path}[${i}]`));
+  set.forEach((range, i) => {
+    if (range.subnet.address.family !== familyOf(set)) {
+      throw invalid(`"${path}" mixes IPv4 and IPv6, which have to be sets of their own`);
+    }
+    for (const other of set.slice(0, i)) {
+      if (rangesOverlap(range, other)) {
+        throw invalid(`"${path}" holds ${formatRange(other)} and ${formatRange(range)}, which overlap`);
+      }
+    }
+  });
+  return set;
+}
+
+/** All that a configuration says of ranges; later sources are further back. */
+export interface RangeSources {
+  /** runtimeConfig.ipRanges */
+  readonly runtime: readonly (readonly RangeConfiguration[])[];
+  /** `subnet` and its kin, directly in `ipam`. */
+  readonly legacy: RangeConfiguration;
+  /** ipam.ranges */
+  readonly ranges: readonly (readonly RangeConfiguration[])[];
+}
+
+/** Whether any ranges are given; else the node's own subnets are meant. */
+export const hasRanges = (sources: RangeSources): boolean =>
+  sources.runtime.length > 0 || sources.ranges.length > 0 || sources.legacy.subnet !== undefined;
+
+/**
+ * The range sets of a configuration, checked: one address is taken from each, in this order.
+ * @throws CniError 7
+ */
+export function parseRangeSets(sources: RangeSources, version: CniVersion): RangeSet[] {
+  const sets = [
+    ...sources.runtime.map((set, i) => parseRangeSet(set, `runtimeConfig.ipRanges[${i}]`)),
+    ...(sources.legacy.subnet === undefined ? [] : [[parseRange(sources.legacy, 'ipam')]]),
+    ...sources.ranges.map((set, i) => parseRangeSet(set, `ipam.ranges[${i}]`)),
+  ];
+  if (sets.length === 0) throw invalid('There are no IP ranges: "ipam" needs "ranges" or a "subnet"');
+  sets.forEach((set, i) => {
+    for (const other of sets.slice(0, i)) {
+      if (set.some((a) => other.some((b) => rangesOverlap(a, b)))) {
+        throw invalid(
+          `The range sets ${sets.indexOf(other)} (${formatRangeSet(other)}) and ${i} (${formatRangeSet(set)}) overlap`,
+        );
+      }
+    }
+  });
+  checkCounts(sets, version);
+  return sets;
+}
+
+function checkCounts(sets: readonly RangeSet[], version: CniVersion): void {
+  if (!isSingleAddressVersion(version)) return;
+  for (const family of [4, 6] as const) {
+    if (sets.filter((set) => familyOf(set) === family).length > 1) {
+      throw invalid(
+        `cniVersion ${version} has one IPv${family} address only, and there are several IPv${family} range sets`,
+      );
+    }
+  }
+}
+
+/** The sets that a node's subnets make: one a family, its ranges being the node's subnets of that family, in order. */
+export function rangeSetsOfNode(node: Pick<NodeNetwork, 'subnets'>): RangeSet[] {
+  return ([4, 6] as const)
+    .map((family) => node.subnets.filter((subnet) => subnet.address.family === family).map(defaultRange))
+    .filter((set) => set.length > 0);
+}

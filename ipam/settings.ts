@@ -1,0 +1,118 @@
+/** What a configuration means for the IPAM: the store, the ranges, what was asked for. Keys are canonical here. */
+
+import { parseArguments } from '../cni/spec/environment.ts';
+import { CniError, errorCodes } from '../cni/spec/errors.ts';
+import type { CniRequest, JsonObject } from '../cni/spec/request.ts';
+import { type Dns, parseRoute, ResultError, type ResultRoute } from '../cni/spec/results.ts';
+import { readText } from '../linux/files.ts';
+import type { Sys } from '../linux/sys.ts';
+import { type Address, formatAddress, parseAddress, sameAddress } from '../net/address.ts';
+import type { NodeNetwork } from '../net/node-file.ts';
+import { parsePrefix } from '../net/prefix.ts';
+import {
+  hasRanges,
+  parseRangeSets,
+  type RangeConfiguration,
+  type RangeSet,
+  type RangeSources,
+  rangeSetsOfNode,
+} from './ranges.ts';
+import { parseResolvConf } from './resolv-conf.ts';
+
+export const defaultDataDir = '/var/lib/cni/networks';
+
+/** The `ipam` section, `{}` where there is none. */
+export const ipamOf = (configuration: JsonObject): JsonObject => {
+  const { ipam } = configuration;
+  return typeof ipam === 'object' && ipam !== null && !Array.isArray(ipam) ? (ipam as JsonObject) : {};
+};
+
+/** The network's folder. Depends on nothing that may have become invalid, so that DEL always finds it. */
+export function storeFolder(request: Pick<CniRequest, 'network' | 'configuration'>): string {
+  const { dataDir } = ipamOf(request.configuration);
+  const base = typeof dataDir === 'string' && dataDir !== '' ? dataDir : defaultDataDir;
+  return `${base.replace(/(.)\/+$/, '$1')}/${request.network}`;
+}
+
+/** @param configuration validated by the schema */
+export function rangeSourcesOf(configuration: JsonObject): RangeSources {
+  const ipam = ipamOf(configuration);
+  const runtimeConfig = (configuration['runtimeConfig'] ?? {}) as JsonObject;
+  return {
+    runtime: (runtimeConfig['ipRanges'] ?? []) as RangeConfiguration[][],
+    legacy: ipam as RangeConfiguration,
+    ranges: (ipam['ranges'] ?? []) as RangeConfiguration[][],
+  };
+}
+
+/** Whether the addresses come from the subnets that the cluster gave this node. */
+export const usesNodeSubnets = (configuration: JsonObject): boolean => !hasRanges(rangeSourcesOf(configuration));
+
+/**
+ * @param node the node's network, where `usesNodeSubnets`
+ * @throws CniError 7
+ */
+export function rangeSetsOf(request: CniRequest, node: () => Pick<NodeNetwork, 'subnets'>): RangeSet[] {
+  const sources = rangeSourcesOf(request.configuration);
+  return hasRanges(sources) ? parseRangeSets(sources, request.cniVersion) : rangeSetsOfNode(node());
+}
+
+function requestedAddress(text: string, where: string): Address {
+  // What is asked for may carry a prefix length, which the range decides.
+  const address = parsePrefix(text)?.address ?? parseAddress(text);
+  if (!address) {
+    throw new CniError(
+      where === 'CNI_ARGS' ? errorCodes.badEnvironment : errorCodes.invalidConfiguration,
+      `The IP address asked for by ${where} is ${JSON.stringify(text)}, which is not an IP address`,
+    );
+  }
+  return address;
+}
+
+/**
+ * The addresses asked for, by CNI_ARGS, args.cni.ips and runtimeConfig.ips, in this order, each once.
+ * @throws CniError 4 or 7
+ */
+export function requestedAddresses(request: CniRequest): Address[] {
+  const { configuration } = request;
+  const args = ((configuration['args'] as JsonObject | undefined)?.['cni'] ?? {}) as { ips?: string[] };
+  const runtimeConfig = (configuration['runtimeConfig'] ?? {}) as { ips?: string[] };
+  const fromArguments = parseArguments(request.args).IP;
+  const found: Address[] = [];
+  const add = (texts: readonly string[] | undefined, where: string): void => {
+    for (const text of texts ?? []) {
+      const address = requestedAddress(text.trim(), where);
+      if (!found.some((other) => sameAddress(other, address))) found.push(address);
+    }
+  };
+  add(fromArguments ? fromArguments.split(',') : undefined, 'CNI_ARGS');
+  add(args.ips, '"args.cni.ips"');
+  add(runtimeConfig.ips, '"runtimeConfig.ips"');
+  return found;
+}
+
+/** @throws CniError 7 */
+export function routesOf(configuration: JsonObject): ResultRoute[] {
+  const routes = (ipamOf(configuration)['routes'] ?? []) as unknown[];
+  return routes.map((route, i) => {
+    try {
+      return parseRoute(route, `ipam.routes[${i}]`);
+    } catch (error) {
+      if (!(error instanceof ResultError)) throw error;
+      throw new CniError(errorCodes.invalidConfiguration, `The network configuration's ${error.message}`);
+    }
+  });
+}
+
+/** @throws CniError 7 where the file is not there */
+export function dnsOf(sys: Sys, configuration: JsonObject): Dns {
+  const path = ipamOf(configuration)['resolvConf'] as string | undefined;
+  if (!path) return {};
+  const text = readText(sys, path);
+  if (text === undefined) {
+    throw new CniError(errorCodes.invalidConfiguration, `"ipam.resolvConf" names "${path}", and there is no such file`);
+  }
+  return parseResolvConf(text);
+}
+
+export const formatAddresses = (addresses: readonly Address[]): string => addresses.map(formatAddress).join(', ');
