@@ -7,15 +7,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { alone, at, BuildError, binFolder, step, targets } from './build/tools.mjs';
-import { ensureNodeModules } from './setup.mjs';
+import { ensureNodeModules, ensureRust, SetupError } from './setup.mjs';
 
 /** @type {Record<string, (target: string) => Promise<void>>} */
 const parts = { cni, weftd, 'weft-bun': weftBun };
 
 async function cni(target) {
-  const { assemble, buildRuntime, bundleCni, cargoOrNone } = await import('./build/cni.mjs');
+  const { assemble, buildRuntime, bundleCni } = await import('./build/cni.mjs');
   await step('cni modules', () => bundleCni());
-  const cargo = cargoOrNone();
+  const cargo = ensureRust();
   if (!cargo) return weftBun(target, binFolder(target));
   await step('runtime', () => buildRuntime(cargo, target));
   if (target !== process.arch) await step('compiler', () => buildRuntime(cargo, process.arch));
@@ -53,7 +53,11 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const { values, positionals } = parseArgs({ options: { target: { type: 'string' } }, allowPositionals: true });
     await buildParts(positionals.length ? positionals : ['cni', 'weftd'], values.target);
   } catch (error) {
-    console.error(error instanceof BuildError || error.code?.startsWith('ERR_PARSE_ARGS') ? error.message : error);
+    console.error(
+      error instanceof BuildError || error instanceof SetupError || error.code?.startsWith('ERR_PARSE_ARGS')
+        ? error.message
+        : error,
+    );
     process.exitCode = 1;
   }
 }

@@ -4,7 +4,6 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSyn
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
-import { findCargo, installCargo } from '../setup.mjs';
 import { schemaPlugin } from './schema.mjs';
 import {
   at,
@@ -122,8 +121,5 @@ export async function assemble(target, output = join(binFolder(target), 'weft'),
   hardLink(output, join(dirname(output), 'weft-ipam'));
   return words;
 }
-
-/** The cargo to build with; undefined where there is none and none can be installed (which has been said then). */
-export const cargoOrNone = () => findCargo() ?? installCargo();
 
 export const megabytes = (path) => `${(statSync(path).size / 1e6).toFixed(2)} MB`;

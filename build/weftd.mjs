@@ -1,0 +1,97 @@
+/** What runs under Bun: TypeScript → one CommonJS bundle → an executable that holds Bun, the bundle and its bytecode. */
+
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { build } from 'esbuild';
+import { bunBinary } from '../setup.mjs';
+import { bundleCni, megabytes, modulesFolder } from './cni.mjs';
+import { etcd3Plugin } from './etcd3.mjs';
+import { schemaPlugin } from './schema.mjs';
+import { at, BuildError, binFolder, hardLink, hashOf, root, run, unlessDone, writeFolder } from './tools.mjs';
+
+/** The folders of the bundles: `weftd.cjs`, `weft.cjs`. */
+const weftdFolder = at('dist', 'weftd');
+const weftBunFolder = at('dist', 'weft-bun');
+
+/**
+ * Bundles to CommonJS, the form that Bun makes bytecode of. What is loaded by `await import()` stays a function that runs
+ * when it is called for; a top-level `await` cannot be had in this form, and esbuild says so.
+ */
+async function bundle(entry, folder, name, plugins) {
+  if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of ${name}`);
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: { [name]: entry },
+    outdir: folder,
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    format: 'cjs',
+    platform: 'node',
+    external: ['bun', 'bun:*'],
+    target: 'es2023',
+    charset: 'utf8',
+    legalComments: 'none',
+    minifySyntax: true,
+    plugins,
+    write: false,
+    metafile: true,
+    logLevel: 'silent',
+    logOverride: { 'empty-import-meta': 'error' },
+  }).catch((error) => {
+    throw new BuildError(error.message);
+  });
+  writeFolder(folder, new Map(outputFiles.map((file) => [basename(file.path), file.contents])));
+  return `${Object.keys(metafile.inputs).length} sources, ${(outputFiles[0].contents.length / 1e6).toFixed(2)} MB`;
+}
+
+export const bundleWeftd = (entry = at('main-weftd.ts'), folder = weftdFolder) =>
+  bundle(entry, folder, 'weftd', [schemaPlugin, etcd3Plugin]);
+
+/** The CNI programs' own bundle, `dist/cni`, with the Bun adapter before it. */
+export async function bundleWeftBun() {
+  await bundleCni();
+  const sameBundle = {
+    name: 'same-bundle',
+    setup(build) {
+      build.onResolve({ filter: /^\.\/main-cni\.ts$/ }, () => ({ path: join(modulesFolder, 'main-cni.js') }));
+    },
+  };
+  return bundle(at('main-cni-bun.ts'), weftBunFolder, 'weft', [sameBundle]);
+}
+
+/** `weftd`, and the name `weftctl` for it. */
+export const compileWeftd = (target) =>
+  compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), 'weftctl', target);
+
+/** `weft`, and the name `weft-ipam` for it. */
+export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.cjs'), output, 'weft-ipam', target);
+
+/** Has Bun make the executable `output`, with a second name in its folder. It runs in the bundle's folder, where no file of the project or the user configures it. */
+export async function compile(source, output, link, target) {
+  const bun = bunBinary(process.arch);
+  const carrier = bunBinary(target);
+  const version = JSON.parse(readFileSync(join(dirname(carrier), '..', 'package.json'), 'utf8')).version;
+  const flags = [
+    '--compile',
+    '--bytecode',
+    '--minify',
+    '--format=cjs',
+    // Without these two an executable runs code that a file in its current folder names.
+    '--no-compile-autoload-dotenv',
+    '--no-compile-autoload-bunfig',
+    // Short runs: compiling to machine code does not pay before this.
+    '--compile-jit-policy=100',
+    `--compile-executable-path=${carrier}`,
+  ];
+  const words = await unlessDone(output, hashOf(target, version, flags.join(' '), readFileSync(source)), () => {
+    const made = join(dirname(source), 'bin', basename(output));
+    mkdirSync(dirname(made), { recursive: true });
+    mkdirSync(dirname(output), { recursive: true });
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('BUN_')));
+    run(bun, ['build', ...flags, basename(source), '--outfile', made], { cwd: dirname(source), env });
+    renameSync(made, output);
+    return `Bun ${version}, ${megabytes(output)}`;
+  });
+  hardLink(output, join(dirname(output), link));
+  return words;
+}
