@@ -239,6 +239,17 @@ export function ensureRust() {
   return cargo;
 }
 
+/** `cargo fmt` for Debian's cargo, which comes without it. Where it cannot be had, its check is skipped. */
+export function ensureRustfmt(cargo) {
+  if (cargo !== '/usr/bin/cargo' || findCommand('cargo-fmt') || !isRoot()) return;
+  say('Debian package rustfmt-web: checks the form of the Rust sources');
+  try {
+    aptInstall(['rustfmt-web']);
+  } catch (error) {
+    say(`rustfmt-web cannot be had: ${error.message.split('\n')[0]}`);
+  }
+}
+
 // cnitool
 
 /** cnitool: CNI's own program to call plugins by. Built by Go into `.cache/bin`. */

@@ -1,9 +1,9 @@
 /** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and the name `weft-ipam` for it. */
 
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
+import { cargoEnvironment } from './cargo.mjs';
 import { schemaPlugin } from './schema.mjs';
 import {
   at,
@@ -64,27 +64,6 @@ const runtimeInputs = () => [
   at('runtime', 'Cargo.toml'),
   at('runtime', 'Cargo.lock'),
 ];
-
-/**
- * The environment cargo runs in, whoever calls it: the user's own flags would change what is built, and paths of this
- * machine would get into it.
- */
-export function cargoEnvironment(target = process.arch) {
-  const { rust, linker } = targets[target];
-  const env = { ...process.env };
-  for (const name of ['RUSTFLAGS', 'CARGO_BUILD_TARGET', 'CARGO_BUILD_RUSTFLAGS', 'CFLAGS', 'CARGO_TARGET_DIR']) {
-    delete env[name];
-  }
-  const cargoHome = env.CARGO_HOME ?? join(homedir(), '.cargo');
-  const flags = ['-Ctarget-feature=+crt-static', `--remap-path-prefix=${cargoHome}=cargo`];
-  env.CARGO_ENCODED_RUSTFLAGS = [...flags, `--remap-path-prefix=${at('runtime')}=runtime`].join('\x1f');
-  env.CFLAGS = `-ffile-prefix-map=${cargoHome}=cargo -ffile-prefix-map=${at('runtime')}=runtime`;
-  if (target !== process.arch) {
-    env[`CARGO_TARGET_${rust.toUpperCase().replaceAll('-', '_')}_LINKER`] = linker;
-    env[`CC_${rust.replaceAll('-', '_')}`] = linker;
-  }
-  return env;
-}
 
 /** Where `buildRuntime` leaves the runtime, and the compiler (which runs on this machine) beside it. */
 const runtimePath = (target) => at('dist', 'runtime', target, 'weft-runtime');

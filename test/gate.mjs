@@ -1,0 +1,187 @@
+/**
+ * The gate: `npm test` runs every part, `npm test -- unit types` these. A line for each part with what it counted; the output
+ * of what failed; the last line is the sum. It installs what it needs first (setup.mjs).
+ */
+
+import { spawn } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cargoEnvironment } from '../build/cargo.mjs';
+import { targets } from '../build/tools.mjs';
+import { bunBinary, ensureCnitool, ensureDebian, ensureNodeModules, ensureRust, ensureRustfmt } from '../setup.mjs';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const tool = (name) => join(root, 'node_modules', '.bin', name);
+
+/** Nothing here takes this long: whatever does, hangs. */
+const limitMs = 20 * 60 * 1000;
+
+/**
+ * What a part counted. `output` is shown where something failed; `notes` always.
+ * @typedef {{ passed: number; failed: number; skipped?: number; output?: string; notes?: string[] }} Count
+ */
+
+/**
+ * Runs a program to its end; its standard output and error come as they were written.
+ * @returns {Promise<{ ok: boolean; output: string }>}
+ */
+function run(program, args, options = {}) {
+  return new Promise((resolve) => {
+    // A process group of its own, to end all of it where it hangs.
+    const child = spawn(program, args, { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    let output = '';
+    const timer = setTimeout(() => {
+      output += `\n${program} was ended after ${limitMs / 60_000} minutes`;
+      process.kill(-child.pid, 'SIGKILL');
+    }, limitMs);
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text) => {
+        output += text;
+      });
+    }
+    child.on('error', (error) => resolve({ ok: false, output: String(error) }));
+    child.on('close', (status) => {
+      clearTimeout(timer);
+      resolve({ ok: status === 0, output });
+    });
+  });
+}
+
+/** Runs programs, each of which passes or fails as a whole. @returns {Promise<Count>} */
+async function checks(...commands) {
+  const count = { passed: 0, failed: 0, output: '' };
+  for (const [program, args, options] of commands) {
+    const { ok, output } = await run(program, args, options);
+    count[ok ? 'passed' : 'failed'] += 1;
+    if (!ok) count.output += output;
+  }
+  return count;
+}
+
+/** The number after `label` in uvu's summary. */
+const total = (output, label) => Number(new RegExp(`^\\s*${label}:?\\s+(\\d+)\\s*$`, 'm').exec(output)?.[1] ?? 0);
+
+/** Runs the `*.test.ts` below test/<folder> under Bun. @returns {Promise<Count>} */
+async function uvu(folder) {
+  const uvuBin = join('node_modules', 'uvu', 'bin.js');
+  const args = [uvuBin, '--no-color', join('test', folder), '\\.test\\.ts$'];
+  const { ok, output } = await run(bunBinary(), args, { env: { ...process.env, NO_COLOR: '1' } });
+  const [all, passed, skipped] = ['Total', 'Passed', 'Skipped'].map((label) => total(output, label));
+  if (all === 0) return { passed: 0, failed: 1, output: output || `There is no test in test/${folder}` };
+  const failed = Math.max(all - passed, ok ? 0 : 1);
+  return { passed, failed, skipped, output };
+}
+
+/** Builds what the tests of whole programs run, and what they run them with. */
+async function wholePrograms(folder) {
+  if (process.geteuid?.() !== 0)
+    return { passed: 0, failed: 1, output: `test/${folder} makes network namespaces: run as root` };
+  ensureDebian('test');
+  ensureCnitool();
+  const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd', 'weft-bun']]);
+  return built.failed ? built : uvu(folder);
+}
+
+/** @type {Record<string, () => Promise<Count>>} */
+const parts = {
+  lint: () => checks([tool('biome'), ['check', '--colors=off', '--error-on-warnings', '.']]),
+
+  types: () => checks([tool('tsc'), ['-p', 'cni']], [tool('tsc'), ['-p', '.']]),
+
+  async layers() {
+    const { output } = await run(process.execPath, [join('test', 'layers.mjs')]);
+    const [, kept, broken] = /(\d+) rules kept, (\d+) broken/.exec(output) ?? [0, 0, 1];
+    return { passed: Number(kept), failed: Number(broken), output };
+  },
+
+  async build() {
+    const count = await checks([process.execPath, ['build.mjs']]);
+    const bin = (name) => join(root, 'dist', 'bin', name);
+    const expect = (holds, message) => {
+      count[holds ? 'passed' : 'failed'] += 1;
+      if (!holds) count.output += `${message}\n`;
+    };
+    for (const [name, link] of [
+      ['weft', 'weft-ipam'],
+      ['weftd', 'weftctl'],
+    ]) {
+      const both = [bin(name), bin(link)].filter((path) => existsSync(path)).map((path) => statSync(path).ino);
+      expect(both.length === 2 && both[0] === both[1], `dist/bin/${link} is not the same file as dist/bin/${name}`);
+    }
+    expect(existsSync(bin('weft')) && statSync(bin('weft')).size <= 4e6, 'dist/bin/weft is larger than 4 MB');
+    return count;
+  },
+
+  async runtime() {
+    const cargo = ensureRust();
+    if (!cargo) return { passed: 0, failed: 1, output: 'There is no cargo to build runtime/ with' };
+    ensureRustfmt(cargo);
+    const options = { cwd: join(root, 'runtime'), env: cargoEnvironment() };
+    const target = ['--locked', '--target', targets[process.arch].rust];
+    const count = { passed: 0, failed: 0, skipped: 0, output: '', notes: [] };
+    for (const [name, args] of [
+      ['fmt', ['--check']],
+      ['clippy', [...target, '--quiet', '--all-targets', '--', '-D', 'warnings']],
+    ]) {
+      if (!(await run(cargo, [name, '--version'], options)).ok) {
+        count.skipped += 1;
+        count.notes.push(`cargo ${name} skipped: it does not come with ${cargo}`);
+        continue;
+      }
+      const { ok, output } = await run(cargo, [name, ...args], options);
+      count[ok ? 'passed' : 'failed'] += 1;
+      if (!ok) count.output += output;
+    }
+    const { ok, output } = await run(cargo, ['test', ...target], options);
+    const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
+    const sum = (index) => results.reduce((all, result) => all + Number(result[index]), 0);
+    count.passed += sum(1);
+    count.failed += Math.max(sum(2), ok && sum(1) > 0 ? 0 : 1);
+    count.skipped += sum(3);
+    count.output += output;
+    return count;
+  },
+
+  unit: () => uvu('unit'),
+  conformance: () => wholePrograms('conformance'),
+  cluster: () => wholePrograms('cluster'),
+};
+
+/** Runs one part; what it throws counts as a failure of it. */
+async function count(name) {
+  try {
+    return await parts[name]();
+  } catch (error) {
+    return { passed: 0, failed: 1, output: String(error?.stack ?? error) };
+  }
+}
+
+async function main() {
+  const names = process.argv.slice(2);
+  const unknown = names.find((name) => !(name in parts));
+  if (unknown) {
+    console.log(`There is no part "${unknown}": parts are ${Object.keys(parts).join(', ')}`);
+    process.exitCode = 2;
+    return;
+  }
+  ensureNodeModules();
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  for (const name of names.length > 0 ? names : Object.keys(parts)) {
+    const start = performance.now();
+    if (process.stdout.isTTY) process.stdout.write(`${name.padEnd(12)} …\r`);
+    const { passed, failed, skipped = 0, output = '', notes = [] } = await count(name);
+    const seconds = ((performance.now() - start) / 1000).toFixed(1).padStart(6);
+    const counts = `${String(passed).padStart(5)} passed ${String(failed).padStart(4)} failed`;
+    console.log(`${name.padEnd(12)} ${counts}${skipped > 0 ? ` ${skipped} skipped` : ''} ${seconds} s`);
+    for (const note of notes) console.log(`  ${note}`);
+    if (failed > 0) console.log(output.trimEnd().replace(/^/gm, '  '));
+    sum.passed += passed;
+    sum.failed += failed;
+    sum.skipped += skipped;
+  }
+  console.log(`${sum.passed} passed, ${sum.failed} failed${sum.skipped > 0 ? `, ${sum.skipped} skipped` : ''}`);
+  process.exitCode = sum.failed > 0 ? 1 : 0;
+}
+
+await main();

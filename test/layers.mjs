@@ -1,0 +1,119 @@
+/**
+ * Who may import whom, and what the rooms may not touch. `node test/layers.mjs` prints each breach, then `N rules kept, N
+ * broken`; exit status 1 if any is broken.
+ */
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Room → the rooms it may import from, beside itself. The first room whose folder a file is in is its own. */
+const rooms = {
+  net: [],
+  linux: ['net'],
+  'cni/spec': ['net'],
+  cluster: ['net'],
+  ipam: ['net', 'linux', 'cni/spec'],
+  cni: ['net', 'linux', 'cni/spec', 'ipam'],
+  daemon: ['net', 'linux', 'cluster'],
+  cli: ['net', 'linux', 'cni/spec', 'cluster', 'ipam', 'cni', 'daemon'],
+};
+
+/** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */
+const packages = { etcd3: ['cluster'], 'ip-address': ['net', 'cluster'] };
+
+/** These run in QuickJS: they have no API but `Sys`. */
+const nativeRooms = ['net', 'linux', 'cni/spec', 'ipam', 'cni'];
+
+/** Adapters to the outside are what the rule about it is not for. */
+const adapters = ['linux/sys-bun.ts', 'linux/sys-native.ts'];
+
+/** Environment, clock and randomness are handed in by the entry points. */
+const outside =
+  /\b(process\.env|process\.argv|Bun\.env|import\.meta\.env|Date\.now|new Date\(\)|performance\.now|Math\.random|crypto\.random\w+|crypto\.getRandomValues)/;
+
+/** A file's text without its comments. Texts stay: the names of modules are among them. */
+function withoutComments(source) {
+  const commentOrText = /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/g;
+  return source.replace(commentOrText, (found) => (found.startsWith('/') ? '' : found));
+}
+
+/** What a file imports, by the names it uses. */
+function importsOf(code) {
+  const importing = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)'([^'$\n]+)'/g;
+  return [...code.matchAll(importing)].map((found) => found[1]);
+}
+
+/** Every TypeScript source of the rooms and the entry points, by its path from the project's folder. */
+function sources() {
+  const inRooms = Object.keys(rooms)
+    .filter((room) => !room.includes('/') && existsSync(join(root, room)))
+    .flatMap((room) => readdirSync(join(root, room), { recursive: true }).map((name) => join(room, name)));
+  const entries = readdirSync(root).filter((name) => name.startsWith('main-'));
+  return [...inRooms, ...entries].filter((path) => path.endsWith('.ts')).map((path) => path.replaceAll(sep, '/'));
+}
+
+const roomOf = (path) => {
+  const found = Object.keys(rooms).filter((room) => path.startsWith(`${room}/`));
+  return found.sort((a, b) => b.length - a.length)[0];
+};
+
+/** @type {Record<string, (file: { path: string; room?: string; code: string; imports: string[] }) => (string | false)[]>} */
+const rules = {
+  'a room imports from the rooms above it only': ({ path, room, imports }) =>
+    imports
+      .filter((name) => name.startsWith('.'))
+      .map((name) => {
+        const target = relative(root, join(root, dirname(path), name)).replaceAll(sep, '/');
+        const other = roomOf(target);
+        if (!room || other === room || rooms[room].includes(other)) return false;
+        return `${room} imports "${target}"`;
+      }),
+  'a package is imported by its own room only': ({ room, imports }) =>
+    imports
+      .filter((name) => !name.startsWith('.') && !/^(node|bun)(:|$)/.test(name))
+      .map((name) => !packages[name]?.includes(room) && `imports "${name}"`),
+  'the rooms of the CNI programs import no Node or Bun module': ({ path, room, imports }) =>
+    imports
+      .filter((name) => /^(node|bun)(:|$)/.test(name) && !adapters.includes(path))
+      .map((name) => (nativeRooms.includes(room) || path === 'main-cni.ts') && `imports "${name}"`),
+  'environment, clock and randomness are handed in': ({ path, room, code }) => {
+    const found = room && !adapters.includes(path) && outside.exec(code);
+    return [found && `uses "${found[1]}"`];
+  },
+  'relative imports name the file as it is': ({ path, imports }) =>
+    imports
+      .filter((name) => name.startsWith('.'))
+      .map((name) => !existsSync(join(root, dirname(path), name.replace(/\?\w+$/, ''))) && `cannot find "${name}"`),
+  'exports have names': ({ path, code }) => [
+    !path.endsWith('.d.ts') && /^export default\b/m.test(code) && 'has a default export',
+  ],
+};
+
+/** The files that package.json's scripts run. */
+function missingScripts() {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const files = Object.entries(scripts).map(([name, command]) => [name, /\bnode (\S+\.m?js)/.exec(command)?.[1]]);
+  return files
+    .filter(([, file]) => file && !existsSync(join(root, file)))
+    .map(([name, file]) => `package.json: script "${name}" runs "${file}", which is not there`);
+}
+
+const files = sources().map((path) => {
+  const code = withoutComments(readFileSync(join(root, path), 'utf8'));
+  return { path, room: roomOf(path), code, imports: importsOf(code) };
+});
+const breaches = Object.entries(rules).map(([rule, check]) =>
+  files.flatMap((file) =>
+    check(file)
+      .filter(Boolean)
+      .map((what) => `${file.path}: ${what} (rule: ${rule})`),
+  ),
+);
+breaches.push(missingScripts());
+for (const line of breaches.flat()) console.log(line);
+const broken = breaches.filter((found) => found.length > 0).length;
+console.log(`${breaches.length - broken} rules kept, ${broken} broken, in ${files.length} files`);
+process.exitCode = broken > 0 ? 1 : 0;
