@@ -73,14 +73,20 @@ async function uvu(folder) {
   return { passed, failed, skipped, output };
 }
 
-/** Builds what the tests of whole programs run, and what they run them with. */
-async function wholePrograms(folder) {
-  if (process.geteuid?.() !== 0)
-    return { passed: 0, failed: 1, output: `test/${folder} makes network namespaces: run as root` };
+/** Runs tests that make network namespaces. @returns {Promise<Count>} */
+async function withRoot(folder) {
+  if (process.geteuid?.() !== 0) {
+    return { passed: 0, failed: 1, output: `test/${folder} makes network namespaces: run it as root` };
+  }
   ensureDebian('test');
+  return uvu(folder);
+}
+
+/** Runs tests of the executables, and builds those first. @returns {Promise<Count>} */
+async function wholePrograms(folder) {
   ensureCnitool();
   const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd', 'weft-bun']]);
-  return built.failed ? built : uvu(folder);
+  return built.failed > 0 ? built : withRoot(folder);
 }
 
 /** @type {Record<string, () => Promise<Count>>} */
@@ -144,6 +150,7 @@ const parts = {
   },
 
   unit: () => uvu('unit'),
+  kernel: () => withRoot('kernel'),
   conformance: () => wholePrograms('conformance'),
   cluster: () => wholePrograms('cluster'),
 };
