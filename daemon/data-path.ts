@@ -1,0 +1,455 @@
+/**
+ * The node's data path: makes the kernel what the cluster's view says, and keeps it so.
+ *
+ * `reconcile` is the whole of it: it looks, compares, mends, and may be called at any time. Called when all is right it
+ * changes nothing.
+ */
+
+import type { Lease } from '../cluster/lease.ts';
+import { families, type NetworkConfig, type PerFamily } from '../cluster/network-config.ts';
+import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
+import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
+import type { NodeNetwork } from '../net/node-file.ts';
+import { formatPrefix, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
+import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
+import type { EventInterest } from './events.ts';
+import type { NodeFiles, NodeState } from './files.ts';
+import { chooseInterface, type ExternalInterface, type InterfaceChoice } from './interface.ts';
+import { type HostState, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
+import type { Logger } from './log.ts';
+import { type ClusterView, familiesInUse, type Identity, isOfHost } from './membership.ts';
+import { formatOperation, type Operation, plan } from './plan.ts';
+import type { Problems } from './problems.ts';
+import type { Rules } from './rules.ts';
+import { Backoff } from './wakeup.ts';
+
+export interface DataPathOptions {
+  readonly kernel: Kernel;
+  readonly rules: Rules;
+  readonly files: NodeFiles;
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly node: string;
+  readonly choice: InterfaceChoice;
+  readonly ipMasq: boolean;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  /** Six random bytes. */
+  readonly randomMacBytes: () => Uint8Array;
+}
+
+/** A step that failed, and when it is tried again. */
+interface Failure {
+  readonly operation: Operation;
+  readonly message: string;
+  readonly backoff: Backoff;
+  readonly dueMs: number;
+}
+
+/** What a run of `reconcile` came to. */
+export interface ReconcileResult {
+  readonly changes: number;
+  /** When something that failed is due again; infinite where nothing is. */
+  readonly retryDelayMs: number;
+  /** What the lease says of this host is no longer so. */
+  readonly identityChanged: boolean;
+}
+
+export interface PeerState {
+  readonly lease: Lease;
+  readonly path: 'vxlan' | 'direct' | 'none';
+  readonly problem: string | undefined;
+}
+
+/** What the data path is now. */
+export interface DataPathState {
+  readonly external: ExternalInterface;
+  readonly devices: readonly string[];
+  readonly mtuBytes: number;
+  readonly peers: readonly PeerState[];
+}
+
+const firstRetryMs = 500;
+const lastRetryMs = 60_000;
+
+/** What a failed step has to do with a peer. */
+function concerns(operation: Operation, peer: Lease): boolean {
+  switch (operation.kind) {
+    case 'set-route':
+      return families.some((family) => {
+        const subnet = peer.subnets[family];
+        return subnet && samePrefix(subnet, operation.route.destination);
+      });
+    case 'set-neighbour':
+      return families.some((family) => {
+        const subnet = peer.subnets[family];
+        return subnet && sameAddress(networkOf(subnet).address, operation.neighbour.address);
+      });
+    case 'set-fdb':
+      return families.some((family) => {
+        const data = peer.backendData[family];
+        return data && sameMac(data.vtepMac, operation.entry.mac);
+      });
+    case 'add-device':
+      return true;
+    default:
+      return false;
+  }
+}
+
+export class DataPath {
+  private readonly options: DataPathOptions;
+  private remembered: NodeState;
+  private failures = new Map<string, Failure>();
+  private external: ExternalInterface | undefined;
+  private current: DataPathState | undefined;
+  private currentInterest: EventInterest | undefined;
+
+  constructor(options: DataPathOptions) {
+    this.options = options;
+    this.remembered = options.files.readState();
+  }
+
+  /** As it was made last; undefined before the first time. */
+  get state(): DataPathState | undefined {
+    return this.current;
+  }
+
+  /** What kernel events matter; undefined: all do. */
+  get interest(): EventInterest | undefined {
+    return this.currentInterest;
+  }
+
+  /**
+   * Who this node is to others: its public addresses, and MACs that stay the same for as long as anything remembers
+   * them. Peers have the one in our lease, so that comes first.
+   * @throws InterfaceError
+   */
+  identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
+    const { kernel, choice } = this.options;
+    const host = kernel.readHost();
+    const inUse = familiesInUse(config);
+    const { publicAddresses } = chooseInterface(choice, inUse, kernel.hostView(host));
+    const macs: { [family in Family]?: Mac } = {};
+    if (config.backend.type === 'vxlan') {
+      const own = leases.find((lease) => isOfHost(lease, publicAddresses));
+      for (const family of inUse) {
+        const name = deviceName(family, config.backend.vni);
+        const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
+        const known = [own?.backendData[family]?.vtepMac, this.remembered.devices.get(name), link?.mac];
+        macs[family] = known.find((mac) => mac && isUnicastMac(mac)) ?? localMac(this.options.randomMacBytes());
+      }
+      // Kept before anybody is told, so that the next start says the same.
+      this.remember(config, macs, []);
+    }
+    return { publicAddresses, macs };
+  }
+
+  /** Adds to what outlives us: the union of what was and is, as removal needs all of it. */
+  private remember(config: NetworkConfig, macs: PerFamily<Mac>, gateways: readonly Address[]): void {
+    const devices = new Map(this.remembered.devices);
+    for (const family of families) {
+      const mac = macs[family];
+      if (mac && config.backend.type === 'vxlan') devices.set(deviceName(family, config.backend.vni), mac);
+    }
+    const networks = [...this.remembered.networks];
+    for (const family of familiesInUse(config)) {
+      const { network } = config.networks[family]!;
+      if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
+    }
+    const all = [...this.remembered.gateways];
+    for (const gateway of gateways) if (!all.some((known) => sameAddress(known, gateway))) all.push(gateway);
+    this.remembered = { devices, networks, gateways: all };
+    this.options.files.writeState(this.remembered);
+  }
+
+  /** Devices that no longer belong are forgotten once they are gone. */
+  private forgetDevices(
+    desired: Desired,
+    host: HostState,
+    outcomes: readonly { operation: Operation; error?: unknown }[],
+  ) {
+    const present = new Set(host.links.map(({ name }) => name));
+    for (const { operation, error } of outcomes) {
+      if (operation.kind === 'remove-device' && !error) present.delete(operation.name);
+    }
+    const wanted = new Set(desired.state.devices.map(({ name }) => name));
+    const devices = new Map([...this.remembered.devices].filter(([name]) => wanted.has(name) || present.has(name)));
+    if (devices.size === this.remembered.devices.size) return;
+    this.remembered = { ...this.remembered, devices };
+    this.options.files.writeState(this.remembered);
+  }
+
+  /**
+   * Makes the kernel, the rules and the files what `view` says.
+   * @throws InterfaceError, SyscallError: nothing could be compared; try again later
+   */
+  reconcile(view: ClusterView): ReconcileResult {
+    const { kernel, files, logger, problems } = this.options;
+    const startedMs = this.options.now();
+    const { config, backend, own } = view;
+    const inUse = familiesInUse(config);
+    const host = kernel.readHost();
+    const external = chooseInterface(this.options.choice, inUse, kernel.hostView(host));
+    this.noteExternal(external, own.publicAddresses);
+
+    const macs: { [family in Family]?: Mac } = {};
+    const networks: { [family in Family]?: Prefix } = {};
+    for (const family of inUse) {
+      networks[family] = config.networks[family]!.network;
+      const data = own.backendData[family];
+      if (data) macs[family] = data.vtepMac;
+    }
+    const tunnels = new Set(this.remembered.devices.keys());
+    const desired = deriveDesired({
+      networks,
+      backend,
+      subnets: own.subnets,
+      macs,
+      external,
+      peers: view.peers,
+      isNeighbour: neighbourTest(
+        host,
+        external.index,
+        new Set(host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index)),
+      ),
+      formerDevices: [...this.remembered.devices.keys()],
+      formerNetworks: this.remembered.networks,
+      formerPeerAddresses: this.remembered.gateways,
+    });
+    const direct = desired.peers.flatMap(({ peer, paths }) =>
+      families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
+    );
+    if (direct.length > 0) this.remember(config, macs, direct);
+
+    const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
+    const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
+    const due = operations.filter((operation) => this.isDue(operation));
+    const outcomes = kernel.apply(due, host);
+    this.noteOutcomes(operations, outcomes);
+    this.forgetDevices(desired, host, outcomes);
+    const changes = outcomes.filter(({ error }) => !error).length + this.ensureSysctls(desired, external, inUse);
+    problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
+    problems.reportAll(
+      'peer',
+      new Map(
+        desired.peers.flatMap(({ peer, problem }) =>
+          problem ? [[peer.key, `Peer with lease "${peer.key}" is left out: ${problem}`]] : [],
+        ),
+      ),
+    );
+
+    const ruleChanges = this.reconcileRules(view);
+    const network: NodeNetwork = {
+      node: this.options.node,
+      networks: inUse.map((family) => networks[family]!),
+      subnets: inUse.map((family) => own.subnets[family]!),
+      mtuBytes: desired.mtuBytes,
+      ipMasq: this.options.ipMasq,
+    };
+    // Not before there is a way for the packets of the containers that are then started.
+    const devicesFailed =
+      obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDevice(operation));
+    if (!devicesFailed && files.writeNetwork(network)) {
+      logger.info('node files written', {
+        subnets: network.subnets.map(formatPrefix).join(', '),
+        mtuBytes: network.mtuBytes,
+      });
+    }
+    this.note(desired, external, host);
+    const total = changes + ruleChanges;
+    if (total > 0) {
+      logger.info('data path changed', { ...countKinds(outcomes), tookMs: Math.round(this.options.now() - startedMs) });
+    }
+    return {
+      changes: total,
+      retryDelayMs: this.retryDelayMs(),
+      identityChanged: inUse.some((family) => {
+        const told = own.publicAddresses[family];
+        return !told || !sameAddress(told, external.publicAddresses[family]!);
+      }),
+    };
+  }
+
+  /**
+   * The packet filter alone.
+   * @returns how many tables were replaced
+   */
+  reconcileRules({ config, own }: ClusterView): number {
+    const { rules, problems, ipMasq } = this.options;
+    const networks: { [family in Family]?: Prefix } = {};
+    for (const family of familiesInUse(config)) networks[family] = config.networks[family]!.network;
+    try {
+      const changes = rules.ensure({ networks, subnets: own.subnets, ipMasq });
+      problems.report('packet filter', undefined);
+      return changes;
+    } catch (error) {
+      // Containers of one another's hosts reach each other all the same.
+      problems.report('packet filter', (error as Error).message);
+      return 0;
+    }
+  }
+
+  private noteExternal(external: ExternalInterface, told: PerFamily<Address>): void {
+    const text = (value: ExternalInterface | undefined): string =>
+      value
+        ? `${value.name} ${value.mtuBytes} ${families.map((family) => value.addresses[family] && formatAddress(value.addresses[family])).join(' ')}`
+        : '';
+    if (text(this.external) !== text(external)) {
+      this.options.logger.info('external interface', {
+        name: external.name,
+        mtuBytes: external.mtuBytes,
+        addresses: families
+          .flatMap((family) => external.addresses[family] ?? [])
+          .map(formatAddress)
+          .join(', '),
+        lease: families
+          .flatMap((family) => told[family] ?? [])
+          .map(formatAddress)
+          .join(', '),
+      });
+    }
+    this.external = external;
+  }
+
+  private isDue(operation: Operation): boolean {
+    const failure = this.failures.get(formatOperation(operation));
+    return !failure || failure.dueMs <= this.options.now();
+  }
+
+  /** Keeps the failures of steps that are still planned, with a growing pause; reports each by its subject. */
+  private noteOutcomes(
+    planned: readonly Operation[],
+    outcomes: readonly { operation: Operation; error: Error | undefined }[],
+  ): void {
+    const { logger, problems } = this.options;
+    const keys = new Set(planned.map(formatOperation));
+    const failures = new Map([...this.failures].filter(([key]) => keys.has(key)));
+    const failedDevices = new Set<string>();
+    for (const { operation, error } of outcomes) {
+      const key = formatOperation(operation);
+      if (!error) {
+        failures.delete(key);
+        if (isDevice(operation)) logger.info(key);
+        else logger.debug(key);
+        continue;
+      }
+      // A device's failure stands for those of all its entries.
+      if (operation.kind === 'add-device') failedDevices.add(error.message);
+      else if (failedDevices.has(error.message)) continue;
+      const backoff = failures.get(key)?.backoff ?? new Backoff(firstRetryMs, lastRetryMs, this.options.random);
+      failures.set(key, { operation, message: error.message, backoff, dueMs: this.options.now() + backoff.next() });
+    }
+    this.failures = failures;
+    problems.reportAll('step', new Map([...failures].map(([key, { message }]) => [key, message])));
+  }
+
+  private retryDelayMs(): number {
+    const due = Math.min(Number.POSITIVE_INFINITY, ...[...this.failures.values()].map(({ dueMs }) => dueMs));
+    return Math.max(0, due - this.options.now());
+  }
+
+  private ensureSysctls(desired: Desired, external: ExternalInterface, inUse: readonly Family[]): number {
+    const { kernel, logger, problems } = this.options;
+    const settings: SysctlSetting[] = desired.state.devices.map(({ name }) => ({
+      path: ['net', 'ipv6', 'conf', name, 'accept_ra'],
+      value: '0',
+    }));
+    if (inUse.includes(4)) settings.push({ path: ['net', 'ipv4', 'ip_forward'], value: '1' });
+    if (inUse.includes(6)) {
+      // A host that forwards does not listen to routers any more unless it is told to: it would lose its default route.
+      const acceptRa = ['net', 'ipv6', 'conf', external.name, 'accept_ra'];
+      if (kernel.readSysctl(acceptRa) === '1') settings.push({ path: acceptRa, value: '2' });
+      settings.push({ path: ['net', 'ipv6', 'conf', 'all', 'forwarding'], value: '1' });
+    }
+    let written = 0;
+    const failed = new Map<string, string>();
+    for (const setting of settings) {
+      try {
+        if (!kernel.ensureSysctl(setting)) continue;
+        written++;
+        logger.info('kernel setting written', { name: setting.path.join('.'), value: setting.value });
+      } catch (error) {
+        failed.set(setting.path.join('.'), (error as Error).message);
+      }
+    }
+    problems.reportAll('sysctl', failed);
+    return written;
+  }
+
+  private note(desired: Desired, external: ExternalInterface, host: HostState): void {
+    const failures = [...this.failures.values()];
+    const devices = desired.state.devices.map(({ name }) => name);
+    this.current = {
+      external,
+      devices,
+      mtuBytes: desired.mtuBytes,
+      peers: desired.peers.map(({ peer, paths, problem }) => {
+        const failed = failures.find(({ operation }) => concerns(operation, peer));
+        const used = Object.values(paths);
+        return {
+          lease: peer,
+          path: used.includes('tunnel') ? 'vxlan' : used.includes('direct') ? 'direct' : 'none',
+          problem: problem ?? failed?.message,
+        };
+      }),
+    };
+    const watched = new Set([external.name, ...devices, ...this.remembered.devices.keys()]);
+    this.currentInterest = {
+      names: watched,
+      indexes: new Set(host.links.filter(({ name }) => watched.has(name)).map(({ index }) => index)),
+      networks: this.remembered.networks,
+    };
+  }
+
+  /**
+   * Takes away all that weftd made on this host: routes, entries, devices, rules, files. Goes on past errors.
+   * @returns what could not be removed
+   */
+  remove(peerAddresses: readonly Address[]): Error[] {
+    const { kernel, files, logger, rules } = this.options;
+    const errors: Error[] = [];
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch (error) {
+        errors.push(error as Error);
+      }
+    };
+    attempt(() => {
+      const host = kernel.readHost();
+      const names = new Set(this.remembered.devices.keys());
+      const desired = nothingDesired(
+        this.remembered.networks,
+        [...names],
+        [...peerAddresses, ...this.remembered.gateways],
+      );
+      const outcomes = kernel.apply(plan(desired, kernel.readActual(host, names)).operations, host);
+      for (const { operation, error } of outcomes) {
+        if (error) errors.push(error);
+        else logger.info(formatOperation(operation));
+      }
+    });
+    attempt(() => rules.remove());
+    // The files last, and only once nothing is left that they would be needed for.
+    if (errors.length === 0) attempt(() => files.removeAll());
+    return errors;
+  }
+}
+
+const isDevice = ({ kind }: Operation): boolean =>
+  kind === 'add-device' || kind === 'change-device' || kind === 'remove-device';
+
+const countKinds = (
+  outcomes: readonly { operation: Operation; error: Error | undefined }[],
+): Record<string, number> => {
+  const counts: Record<string, number> = {};
+  for (const { operation, error } of outcomes) {
+    const [verb, noun] = operation.kind.split('-') as [string, string];
+    const key = error ? 'failed' : `${noun}${verb === 'remove' ? 'Removed' : verb === 'change' ? 'Changed' : 'Set'}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+};

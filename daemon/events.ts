@@ -1,0 +1,144 @@
+/**
+ * What the kernel tells of changes: multicast netlink, read without holding up anything else.
+ *
+ * An event only wakes, so losing some (ENOBUFS) costs nothing but one look at everything.
+ */
+
+import { check, DecodeError } from '../linux/errors.ts';
+import { openNetlink, socket } from '../linux/netlink/connection.ts';
+import { rtnlgrp } from '../linux/netlink/events.ts';
+import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
+import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
+import { decodeMessages, type NetlinkMessage } from '../linux/netlink/wire.ts';
+import type { Sys } from '../linux/sys.ts';
+import { type Prefix, prefixContains } from '../net/prefix.ts';
+
+/** Room for some thousands of events: all peers may change at once. Refused to the unprivileged, who do with less. */
+const receiveBufferBytes = 4 * 1024 * 1024;
+
+/** `struct sockaddr_nl` of AF_NETLINK with everything else 0: the kernel chooses the port. */
+const anyNetlinkAddress = (): ArrayBuffer => new Uint16Array([socket.AF_NETLINK, 0, 0, 0, 0, 0]).buffer;
+
+/** Bun's own global, as far as it is used here: a descriptor read by epoll, which keeps no thread waiting. */
+declare const Bun: { file(fd: number): { stream(): ReadableStream<Uint8Array> } };
+
+/** What the daemon cares about. Undefined: everything. */
+export interface EventInterest {
+  /** Interfaces by number, for addresses, neighbours and FDB entries. */
+  readonly indexes: ReadonlySet<number>;
+  /** Links by name, for those that come back under a new number. */
+  readonly names: ReadonlySet<string>;
+  /** Routes into these, by whatever interface. */
+  readonly networks: readonly Prefix[];
+}
+
+/** Whether the change may be about something that is weftd's or that it builds on. */
+export function isInteresting({ type, body }: NetlinkMessage, interest: EventInterest): boolean {
+  if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
+    const route = decodeRoute(body);
+    if (!route) return false;
+    const { destination, oif } = route;
+    return (
+      destination.length === 0 ||
+      (oif !== undefined && interest.indexes.has(oif)) ||
+      interest.networks.some((network) => prefixContains(network, destination.address))
+    );
+  }
+  // struct ifinfomsg, ifaddrmsg and ndmsg all have the interface's number at this place.
+  if (interest.indexes.has(body.i32(4))) return true;
+  return (type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK) && interest.names.has(decodeLink(body).name);
+}
+
+export interface KernelEvents {
+  close(): void;
+}
+
+/** A netlink protocol and its multicast groups. */
+export interface EventSource {
+  readonly protocol: number;
+  readonly groups: readonly number[];
+}
+
+/** Links, addresses, routes, neighbours; FDB entries are told of in RTNLGRP_NEIGH. */
+export const networkEvents: EventSource = { protocol: socket.NETLINK_ROUTE, groups: Object.values(rtnlgrp) };
+
+/** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
+export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
+
+export interface KernelEventsOptions {
+  readonly source: EventSource;
+  /** Asked at every event of the network's. */
+  readonly interest?: () => EventInterest | undefined;
+  readonly onEvent: () => void;
+  /** Events were lost, or cannot be had for now. Followed by `onEvent` once they can. */
+  readonly onProblem: (error: Error) => void;
+  /** Calls back later; cancelled by `close`. */
+  readonly retryDelayMs: number;
+}
+
+/** Follows the kernel's changes until closed; an overrun or a broken socket makes a new one. */
+export function openKernelEvents(sys: Sys, options: KernelEventsOptions): KernelEvents {
+  let closed = false;
+  let release = (): void => {};
+  let retry: ReturnType<typeof setTimeout> | undefined;
+
+  const visit = (bytes: Uint8Array): void => {
+    const interest = options.interest?.();
+    try {
+      if (interest && !decodeMessages(bytes).some((message) => isInteresting(message, interest))) return;
+    } catch (error) {
+      // A datagram that was cut short: what it said is not known.
+      if (!(error instanceof DecodeError)) throw error;
+    }
+    options.onEvent();
+  };
+
+  const follow = async (): Promise<void> => {
+    const connection = openNetlink(sys, { protocol: options.source.protocol });
+    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    try {
+      // An unbound socket counts as the kernel's own (port 0), and is not sent what the kernel says.
+      check(sys.bind(connection.fd, anyNetlinkAddress()), 'bind the event socket');
+      sys.setsockopt(
+        connection.fd,
+        socket.SOL_SOCKET,
+        socket.SO_RCVBUFFORCE,
+        new Int32Array([receiveBufferBytes]).buffer,
+      );
+      for (const group of options.source.groups) connection.join(group);
+      reader = Bun.file(connection.fd).stream().getReader();
+      release = () => {
+        reader?.cancel().catch(() => {});
+        connection.close();
+      };
+      // What happened before the groups were joined was not told.
+      options.onEvent();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (closed) return;
+        if (done) throw new Error('the kernel closed the event socket');
+        visit(value);
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+  };
+
+  const start = (): void => {
+    follow().catch((error: unknown) => {
+      if (closed) return;
+      options.onProblem(error as Error);
+      retry = setTimeout(start, options.retryDelayMs);
+    });
+  };
+  start();
+
+  return {
+    close() {
+      closed = true;
+      clearTimeout(retry);
+      release();
+    },
+  };
+}

@@ -1,0 +1,290 @@
+/**
+ * weftd's loop: what wakes it, and what it does then.
+ *
+ * Two pieces of work, each by itself and one run at a time: `syncCluster` talks to etcd and may take as long as etcd
+ * does; `reconcile` mends the kernel and takes milliseconds. The first wakes the second; etcd's troubles never hold up
+ * the repair of the data path.
+ */
+
+import type { Lease } from '../cluster/lease.ts';
+import { families } from '../cluster/network-config.ts';
+import type { NodeStatus } from '../cluster/status.ts';
+import type { ClusterStore } from '../cluster/store.ts';
+import { formatAddress } from '../net/address.ts';
+import { formatPrefix } from '../net/prefix.ts';
+import type { DataPath } from './data-path.ts';
+import type { Logger } from './log.ts';
+import { isExpected, type Membership } from './membership.ts';
+import type { Problems } from './problems.ts';
+import { Backoff, Wakeup } from './wakeup.ts';
+
+export interface LoopOptions {
+  readonly store: ClusterStore;
+  readonly membership: Membership;
+  readonly dataPath: DataPath;
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly node: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly ipMasq: boolean;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly monotonic: () => number;
+  readonly random: () => number;
+  /** Containers attached on this host, where it can be told. */
+  readonly countContainers: () => number | undefined;
+  readonly intervals?: Partial<Intervals>;
+}
+
+export interface Intervals {
+  /** Of looking at etcd and at the kernel although nothing was heard of. */
+  readonly resyncMs: number;
+  /** Of telling the cluster that this node is alive. */
+  readonly publishMs: number;
+  /** First and last pause after a failure. */
+  readonly retryFirstMs: number;
+  readonly retryLastMs: number;
+}
+
+const defaultIntervals: Intervals = { resyncMs: 60_000, publishMs: 10_000, retryFirstMs: 500, retryLastMs: 15_000 };
+
+/** Changes come in bursts; the first is acted on at once, the rest together. */
+const syncPauseMs = 20;
+const reconcilePauseMs = 20;
+const rulesPauseMs = 250;
+
+export class Loop {
+  private readonly options: LoopOptions;
+  private readonly intervals: Intervals;
+  private readonly startedAtMs: number;
+  private readonly syncWakeup: Wakeup;
+  private readonly reconcileWakeup: Wakeup;
+  private readonly rulesWakeup: Wakeup;
+  private readonly publishWakeup: Wakeup;
+  private readonly syncBackoff: Backoff;
+  private readonly reconcileBackoff: Backoff;
+  private watch: { close(): void } | undefined;
+  private ready = false;
+  private stopping = false;
+  private inSync = false;
+  /** When the first change that is not yet in the kernel was heard of. */
+  private heardAtMs: number | undefined;
+  private lastChangeMs: number | undefined;
+  private readonly readyWaiters: (() => void)[] = [];
+
+  constructor(options: LoopOptions) {
+    this.options = options;
+    this.intervals = { ...defaultIntervals, ...options.intervals };
+    this.startedAtMs = options.now();
+    const { retryFirstMs, retryLastMs } = this.intervals;
+    this.syncBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
+    this.reconcileBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
+    const wakeup = (minimumIntervalMs: number, work: () => Promise<void> | void): Wakeup =>
+      new Wakeup({ minimumIntervalMs, work, now: options.monotonic });
+    this.syncWakeup = wakeup(syncPauseMs, () => this.syncCluster());
+    this.reconcileWakeup = wakeup(reconcilePauseMs, () => this.reconcile());
+    this.rulesWakeup = wakeup(rulesPauseMs, () => this.reconcileRules());
+    this.publishWakeup = wakeup(1000, () => this.publish());
+  }
+
+  start(): void {
+    this.syncWakeup.wake();
+    this.publishWakeup.wake(this.intervals.publishMs);
+    this.watch = this.options.store.watch(
+      () => this.wakeCluster(),
+      // The list that follows tells the same, and is what counts.
+      (error) => this.options.logger.debug('watch interrupted', { error }),
+    );
+  }
+
+  /** Something in etcd may have changed. */
+  wakeCluster(): void {
+    this.heardAtMs ??= this.options.monotonic();
+    this.syncWakeup.wake();
+  }
+
+  /** Something in the kernel may have changed. */
+  wakeKernel(): void {
+    this.reconcileWakeup.wake();
+    // Before there is a view, the host itself may be what is waited for: an interface, an address, a route.
+    if (!this.options.membership.view && this.options.problems.has('external interface')) this.syncWakeup.wake();
+  }
+
+  /** The packet filter may have changed. */
+  wakeRules(): void {
+    this.rulesWakeup.wake();
+  }
+
+  /** Looks at everything again. */
+  wakeAll(): void {
+    this.wakeCluster();
+    this.reconcileWakeup.wake();
+  }
+
+  /** Resolves once the data path is there for the first time. */
+  whenReady(): Promise<void> {
+    return this.ready ? Promise.resolve() : new Promise((resolve) => this.readyWaiters.push(resolve));
+  }
+
+  /** Ends at once; what is under way in etcd is not waited for. The data path and the lease stay. */
+  stop(): void {
+    this.stopping = true;
+    for (const wakeup of [this.syncWakeup, this.reconcileWakeup, this.rulesWakeup, this.publishWakeup]) wakeup.close();
+    this.watch?.close();
+  }
+
+  private async syncCluster(): Promise<void> {
+    const { membership, problems } = this.options;
+    try {
+      const before = membership.view;
+      const view = await membership.sync();
+      if (this.stopping) return;
+      this.inSync = true;
+      for (const subject of ['etcd', 'external interface', 'subnet lease']) problems.report(subject, undefined);
+      this.syncBackoff.reset();
+      this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
+      if (view) {
+        this.reconcileWakeup.wake();
+        if (!before) this.publishWakeup.wake();
+      }
+    } catch (error) {
+      if (this.stopping) return;
+      this.inSync = false;
+      this.heardAtMs = undefined;
+      this.noteSyncFailure(error as Error);
+      this.syncWakeup.wake(this.syncBackoff.next());
+    }
+  }
+
+  private noteSyncFailure(error: Error): void {
+    const { problems } = this.options;
+    const subject = { EtcdError: 'etcd', InterfaceError: 'external interface', NoFreeSubnetError: 'subnet lease' }[
+      error.name
+    ];
+    if (subject === undefined || !isExpected(error)) this.options.logger.error('Cannot follow the cluster', { error });
+    const stays = this.options.membership.view || this.ready ? '; what is set up stays as it is' : '';
+    problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`);
+  }
+
+  private reconcile(): void {
+    const { membership, dataPath, problems, logger } = this.options;
+    const { view } = membership;
+    if (!view) return;
+    try {
+      const result = dataPath.reconcile(view);
+      problems.report('external interface', undefined);
+      problems.report('kernel', undefined);
+      this.reconcileBackoff.reset();
+      this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
+      if (result.identityChanged) this.syncWakeup.wake();
+      if (this.heardAtMs !== undefined && this.inSync) {
+        const tookMs = Math.round((this.options.monotonic() - this.heardAtMs) * 10) / 10;
+        this.heardAtMs = undefined;
+        if (result.changes > 0) {
+          this.lastChangeMs = tookMs;
+          logger.debug('change in etcd programmed', { tookMs, changes: result.changes });
+        }
+      }
+      if (!this.ready) this.becomeReady(view.peers);
+    } catch (error) {
+      const { name, message } = error as Error;
+      const subject = name === 'InterfaceError' ? 'external interface' : 'kernel';
+      problems.report(subject, `${message}; trying again`);
+      if (!['InterfaceError', 'SyscallError', 'NetlinkError'].includes(name)) {
+        logger.error('Cannot mend the data path', { error: error as Error });
+      }
+      this.reconcileWakeup.wake(this.reconcileBackoff.next());
+    }
+  }
+
+  private becomeReady(peers: readonly Lease[]): void {
+    this.ready = true;
+    this.options.logger.info('ready', { peers: peers.length });
+    for (const waiter of this.readyWaiters.splice(0)) waiter();
+  }
+
+  private reconcileRules(): void {
+    const { membership, dataPath } = this.options;
+    if (membership.view && this.ready) dataPath.reconcileRules(membership.view);
+  }
+
+  private async publish(): Promise<void> {
+    const { store, membership, node, version, logger, problems } = this.options;
+    this.publishWakeup.wake(this.intervals.publishMs);
+    const { view } = membership;
+    // While etcd is away there is nothing to be told, and the listing tells when it is back.
+    if (!view || !this.inSync) return;
+    const containers = this.options.countContainers();
+    try {
+      await store.publishNode({
+        node,
+        version,
+        publicAddresses: view.own.publicAddresses,
+        backendType: view.backend.type,
+        startedAtMs: this.startedAtMs,
+        health: problems.list()[0] ?? 'ok',
+        ...(containers === undefined ? {} : { containers }),
+      });
+    } catch (error) {
+      if (!isExpected(error)) throw error;
+      logger.debug('Cannot tell the cluster that this node is alive', { error });
+      // The next listing says what is wrong, once.
+      this.syncWakeup.wake();
+    }
+  }
+
+  status(): NodeStatus & { readonly lastChangeMs?: number } {
+    const { membership, dataPath, problems, store } = this.options;
+    const { view } = membership;
+    const { state } = dataPath;
+    const health = store.health();
+    const list = problems.list();
+    const iso = (ms: number): string => new Date(ms).toISOString();
+    return {
+      node: this.options.node,
+      version: this.options.version,
+      pid: this.options.pid,
+      startedAt: iso(this.startedAtMs),
+      state: this.stopping ? 'stopping' : !this.ready ? 'starting' : list.length > 0 ? 'degraded' : 'running',
+      problems: list,
+      networks: view ? families.flatMap((family) => view.config.networks[family]?.network ?? []).map(formatPrefix) : [],
+      subnets: view ? families.flatMap((family) => view.own.subnets[family] ?? []).map(formatPrefix) : [],
+      publicAddresses: view
+        ? families.flatMap((family) => view.own.publicAddresses[family] ?? []).map(formatAddress)
+        : [],
+      backend: view?.backend.type ?? '',
+      ...(state ? { interface: state.external.name, mtuBytes: state.mtuBytes } : {}),
+      devices: state?.devices ?? [],
+      ipMasq: this.options.ipMasq,
+      ...(view
+        ? {
+            lease: {
+              key: view.own.key,
+              reservation: view.own.reservation,
+              ...(view.own.expiresAtMs === undefined ? {} : { expiresAt: iso(view.own.expiresAtMs) }),
+            },
+          }
+        : {}),
+      etcd: {
+        endpoints: health.endpoints,
+        prefix: store.prefix,
+        connected: health.connected,
+        ...(health.lastContactMs === undefined ? {} : { lastContact: iso(health.lastContactMs) }),
+        ...(health.error === undefined ? {} : { error: health.error }),
+      },
+      peers: (state?.peers ?? []).map(({ lease, path, problem }) => ({
+        ...(lease.node === undefined ? {} : { node: lease.node }),
+        ...(lease.version === undefined ? {} : { version: lease.version }),
+        subnets: families.flatMap((family) => lease.subnets[family] ?? []).map(formatPrefix),
+        publicAddresses: families.flatMap((family) => lease.publicAddresses[family] ?? []).map(formatAddress),
+        backend: lease.backendType,
+        programmed: path !== 'none' && problem === undefined,
+        path,
+        ...(problem === undefined ? {} : { problem }),
+      })),
+      ...(this.lastChangeMs === undefined ? {} : { lastChangeMs: this.lastChangeMs }),
+    };
+  }
+}

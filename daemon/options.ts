@@ -1,0 +1,242 @@
+/** weftd's command line: flanneld's names, and a few of its own. */
+
+import {
+  type EtcdEndpoints,
+  etcdOptions,
+  formatOptions,
+  type OptionSpec,
+  type ParsedOptions,
+  parseEtcdOptions,
+  parseOptions,
+  UsageError,
+} from '../cluster/options.ts';
+import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
+import type { InterfaceChoice } from './interface.ts';
+import { type LogFormat, type LogLevel, logFormats, logLevels } from './log.ts';
+
+export interface DaemonOptions {
+  readonly etcd: EtcdEndpoints;
+  readonly choice: InterfaceChoice;
+  /** This host's name in the cluster; undefined: the hostname. */
+  readonly node: string | undefined;
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly subnetFile: string;
+  readonly ipMasq: boolean;
+  readonly renewMarginMs: number;
+  readonly leave: boolean;
+  /** undefined: text on a terminal, JSON otherwise. */
+  readonly logFormat: LogFormat | undefined;
+  readonly logLevel: LogLevel;
+  /** What is accepted for flanneld's sake and has no effect here; said once at the start. */
+  readonly ignored: readonly string[];
+  readonly help: boolean;
+  readonly version: boolean;
+}
+
+const defaults = {
+  runDir: '/run/weft',
+  stateDir: '/var/lib/weft',
+  subnetFile: '/run/flannel/subnet.env',
+  renewMarginMinutes: 60,
+} as const;
+
+const specs: readonly OptionSpec[] = [
+  ...etcdOptions,
+  {
+    name: 'iface',
+    kind: 'list',
+    placeholder: 'NAME',
+    help: 'external interface, by name or address',
+    byDefault: "the default route's; may be given several times, the first that fits counts",
+  },
+  {
+    name: 'iface-regex',
+    kind: 'list',
+    placeholder: 'REGEX',
+    help: 'external interface, by a pattern for its name or address',
+  },
+  {
+    name: 'iface-can-reach',
+    kind: 'text',
+    placeholder: 'ADDRESS',
+    help: 'external interface, as the one that leads to this address',
+  },
+  { name: 'public-ip', kind: 'text', placeholder: 'ADDRESS', help: 'IPv4 address that other hosts reach this one by' },
+  {
+    name: 'public-ipv6',
+    kind: 'text',
+    placeholder: 'ADDRESS',
+    help: 'IPv6 address that other hosts reach this one by',
+  },
+  {
+    name: 'subnet-file',
+    kind: 'text',
+    placeholder: 'FILE',
+    help: "flannel's subnet.env, for plugins and scripts that read it",
+    byDefault: defaults.subnetFile,
+  },
+  {
+    name: 'subnet-lease-renew-margin',
+    kind: 'integer',
+    placeholder: 'MINUTES',
+    help: 'how long before its expiry the subnet lease is renewed',
+    byDefault: String(defaults.renewMarginMinutes),
+    lowest: 1,
+    highest: 24 * 60 - 1,
+  },
+  { name: 'ip-masq', kind: 'flag', help: "give what leaves the cluster's network the host's address" },
+  {
+    name: 'node',
+    kind: 'text',
+    placeholder: 'NAME',
+    help: "this host's name in the cluster",
+    byDefault: 'the hostname',
+  },
+  {
+    name: 'run-dir',
+    kind: 'text',
+    placeholder: 'DIR',
+    help: 'node.json for the plugins, and the socket for weftctl',
+    byDefault: defaults.runDir,
+  },
+  {
+    name: 'state-dir',
+    kind: 'text',
+    placeholder: 'DIR',
+    help: 'what has to outlive a reboot',
+    byDefault: defaults.stateDir,
+  },
+  {
+    name: 'leave',
+    kind: 'flag',
+    help: 'give the subnet back, remove what weftd made on this host, and exit',
+    commandLineOnly: true,
+  },
+  {
+    name: 'log-format',
+    kind: 'text',
+    placeholder: logFormats.join('|'),
+    help: 'how events are written',
+    byDefault: 'text on a terminal, else json',
+  },
+  {
+    name: 'log-level',
+    kind: 'text',
+    placeholder: logLevels.join('|'),
+    help: 'the least important events written',
+    byDefault: 'info',
+  },
+  { name: 'version', kind: 'flag', help: 'print the version and exit', commandLineOnly: true },
+  { name: 'help', kind: 'flag', help: 'print this and exit', commandLineOnly: true },
+];
+
+/**
+ * flanneld's options that a unit file may have. They are taken, so that the file goes on working, and said to have no
+ * effect where they are set to something.
+ */
+const unused: readonly OptionSpec[] = [
+  { name: 'healthz-ip', kind: 'text', help: '' },
+  { name: 'healthz-port', kind: 'integer', help: '' },
+  { name: 'iptables-resync', kind: 'text', help: '' },
+  { name: 'iptables-forward-rules', kind: 'flag', help: '' },
+  { name: 'ip-masq-fully-random-disable', kind: 'flag', help: '' },
+  { name: 'ip-blackhole-route', kind: 'flag', help: '' },
+  { name: 'v', kind: 'text', help: '' },
+  { name: 'logtostderr', kind: 'flag', help: '' },
+];
+
+export const helpText = (): string =>
+  `weftd: leases this host's subnet in etcd and keeps the way to the other hosts' containers
+
+Usage: weftd [OPTION]...
+
+${formatOptions(specs)}
+
+One dash does as well as two. Every option is read from the environment, too: --etcd-endpoints from
+WEFTD_ETCD_ENDPOINTS, then FLANNELD_ETCD_ENDPOINTS.
+`;
+
+function addressOption(options: ParsedOptions, name: string, family?: Family): Address | undefined {
+  const text = options.text(name);
+  if (text === undefined || text === '') return undefined;
+  const address = parseAddress(text);
+  const kind = family === undefined ? 'IP' : `IPv${family}`;
+  if (!address || (family !== undefined && address.family !== family) || isUnspecified(address)) {
+    throw new UsageError(`Option --${name} is "${text}": it must be an ${kind} address`);
+  }
+  return address;
+}
+
+function wordOption<W extends string>(options: ParsedOptions, name: string, words: readonly W[]): W | undefined {
+  const text = options.text(name);
+  if (text === undefined) return undefined;
+  const word = words.find((candidate) => candidate === text);
+  if (word === undefined) throw new UsageError(`Option --${name} is "${text}": it must be one of ${words.join(', ')}`);
+  return word;
+}
+
+function folderOption(options: ParsedOptions, name: string, byDefault: string): string {
+  const text = options.text(name) ?? byDefault;
+  if (!text.startsWith('/')) throw new UsageError(`Option --${name} is "${text}": it must be an absolute path`);
+  return text.length > 1 ? text.replace(/\/+$/, '') : text;
+}
+
+function patternsOption(options: ParsedOptions, name: string): readonly string[] {
+  const patterns = options.list(name).filter((pattern) => pattern !== '');
+  for (const pattern of patterns) {
+    try {
+      new RegExp(pattern);
+    } catch (error) {
+      throw new UsageError(`Option --${name} is "${pattern}": ${(error as Error).message}`);
+    }
+  }
+  return patterns;
+}
+
+/**
+ * @param args without the program's name
+ * @throws UsageError: one line for the person who wrote it
+ */
+export function parseDaemonOptions(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): DaemonOptions {
+  const options = parseOptions([...specs, ...unused], args, environment);
+  if (options.words.length > 0) {
+    throw new UsageError(`Unexpected argument "${options.words[0]}": weftd takes options only`);
+  }
+  const node = options.text('node');
+  if (node !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(node)) {
+    throw new UsageError(`Option --node is "${node}": it must be a host name of letters, digits, ".", "_" and "-"`);
+  }
+  const publicAddresses: Partial<Record<Family, Address>> = {};
+  for (const [family, name] of [
+    [4, 'public-ip'],
+    [6, 'public-ipv6'],
+  ] as const) {
+    const address = addressOption(options, name, family);
+    if (address) publicAddresses[family] = address;
+  }
+  return {
+    etcd: parseEtcdOptions(options),
+    choice: {
+      names: options.list('iface').filter((name) => name !== ''),
+      patterns: patternsOption(options, 'iface-regex'),
+      canReach: addressOption(options, 'iface-can-reach'),
+      publicAddresses,
+    },
+    node,
+    runDir: folderOption(options, 'run-dir', defaults.runDir),
+    stateDir: folderOption(options, 'state-dir', defaults.stateDir),
+    subnetFile: folderOption(options, 'subnet-file', defaults.subnetFile),
+    ipMasq: options.flag('ip-masq'),
+    renewMarginMs: (options.integer('subnet-lease-renew-margin') ?? defaults.renewMarginMinutes) * 60_000,
+    leave: options.flag('leave'),
+    logFormat: wordOption(options, 'log-format', logFormats),
+    logLevel: wordOption(options, 'log-level', logLevels) ?? 'info',
+    ignored: unused.filter(({ name }) => options.has(name)).map(({ name }) => `--${name}`),
+    help: options.flag('help'),
+    version: options.flag('version'),
+  };
+}

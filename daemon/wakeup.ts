@@ -1,0 +1,80 @@
+/** Runs a piece of work whenever it is asked for: one at a time, several askings close together as one. */
+
+export interface WakeupOptions {
+  readonly work: () => Promise<void> | void;
+  /** The least time from the start of one run to the start of the next. The first after a pause runs at once. */
+  readonly minimumIntervalMs: number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+}
+
+/** `work` must not throw. */
+export class Wakeup {
+  private readonly options: WakeupOptions;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private dueMs = Number.POSITIVE_INFINITY;
+  private lastStartMs = Number.NEGATIVE_INFINITY;
+  private running = false;
+  private closed = false;
+
+  constructor(options: WakeupOptions) {
+    this.options = options;
+  }
+
+  /** Asks for a run, in `delayMs` at the latest. */
+  wake(delayMs = 0): void {
+    if (this.closed) return;
+    const now = this.options.now();
+    const dueMs = Math.max(now + delayMs, this.lastStartMs + this.options.minimumIntervalMs);
+    if (dueMs >= this.dueMs) return;
+    this.dueMs = dueMs;
+    if (!this.running) this.schedule();
+  }
+
+  /** No run starts any more. */
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+  }
+
+  private schedule(): void {
+    clearTimeout(this.timer);
+    const delayMs = Math.min(Math.max(0, this.dueMs - this.options.now()), 2 ** 31 - 1);
+    this.timer = setTimeout(() => void this.run(), delayMs);
+  }
+
+  private async run(): Promise<void> {
+    if (this.closed) return;
+    this.running = true;
+    this.dueMs = Number.POSITIVE_INFINITY;
+    this.lastStartMs = this.options.now();
+    await this.options.work();
+    this.running = false;
+    if (!this.closed && this.dueMs !== Number.POSITIVE_INFINITY) this.schedule();
+  }
+}
+
+/** Delays that double from `firstMs` to `lastMs`, each shortened by up to a half at random, so that hosts do not retry in step. */
+export class Backoff {
+  private readonly firstMs: number;
+  private readonly lastMs: number;
+  private readonly random: () => number;
+  private failures = 0;
+
+  /** @param random from 0 to below 1 */
+  constructor(firstMs: number, lastMs: number, random: () => number) {
+    this.firstMs = firstMs;
+    this.lastMs = lastMs;
+    this.random = random;
+  }
+
+  next(): number {
+    const fullMs = Math.min(this.firstMs * 2 ** this.failures, this.lastMs);
+    this.failures++;
+    return fullMs * (1 - this.random() / 2);
+  }
+
+  reset(): void {
+    this.failures = 0;
+  }
+}
