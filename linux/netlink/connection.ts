@@ -370,6 +370,14 @@ export class NetlinkConnection {
    * alone: their numbers are those of whoever caused them and could be taken for answers.
    */
   join(group: number): void {
+    // A socket gets its address when it first sends. One without is passed over by the kernel's events, which are from
+    // port 0: as if they were its own.
+    if (!this.listening) {
+      const address = new Uint16Array([socket.AF_NETLINK, 0, 0, 0, 0, 0]).buffer;
+      const bound = this.sys.bind(this.fd, address);
+      // EINVAL: it has one.
+      if (bound !== -errno.EINVAL) check(bound, 'bind a netlink socket');
+    }
     this.listening = true;
     this.setOption(socket.SOL_NETLINK, socket.NETLINK_ADD_MEMBERSHIP, int(group), `join netlink group ${group}`);
   }
