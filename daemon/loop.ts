@@ -145,7 +145,8 @@ export class Loop {
       for (const subject of ['etcd', 'external interface', 'subnet lease']) problems.report(subject, undefined);
       this.syncBackoff.reset();
       this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
-      if (view) {
+      if (!view) this.heardAtMs = undefined;
+      else {
         this.reconcileWakeup.wake();
         if (!before) this.publishWakeup.wake();
       }
@@ -228,8 +229,8 @@ export class Loop {
         ...(containers === undefined ? {} : { containers }),
       });
     } catch (error) {
-      if (!isExpected(error)) throw error;
-      logger.debug('Cannot tell the cluster that this node is alive', { error });
+      if (isExpected(error)) logger.debug('Cannot tell the cluster that this node is alive', { error });
+      else logger.error('Cannot tell the cluster that this node is alive', { error: error as Error });
       // The next listing says what is wrong, once.
       this.syncWakeup.wake();
     }

@@ -5,7 +5,7 @@
  * from the data path by itself.
  */
 
-import type { Lease, LeaseValue, OwnLease } from '../cluster/lease.ts';
+import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../cluster/lease.ts';
 import {
   backendName,
   ConfigError,
@@ -16,7 +16,7 @@ import {
 } from '../cluster/network-config.ts';
 import type { ClusterStore, EtcdError, NoFreeSubnetError } from '../cluster/store.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
-import { formatMac, type Mac } from '../net/mac.ts';
+import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { OwnBackend } from './desired.ts';
 import type { Logger } from './log.ts';
@@ -57,32 +57,21 @@ export interface MembershipOptions {
 /** The least time between two renewals. */
 const renewalFloorMs = 1000;
 
-/** The family's entries as text, to compare and to log: `10.1.2.0/24, fd00::/64`. */
-const formatPerFamily = <T>(values: PerFamily<T>, format: (value: T) => string): string =>
-  families.flatMap((family) => (values[family] === undefined ? [] : [format(values[family])])).join(', ');
+export const formatAddresses = (addresses: PerFamily<Address>): string =>
+  families
+    .flatMap((family) => addresses[family] ?? [])
+    .map(formatAddress)
+    .join(' ');
 
-export const formatSubnets = (subnets: PerFamily<Prefix>): string => formatPerFamily(subnets, formatPrefix);
-export const formatAddresses = (addresses: PerFamily<Address>): string => formatPerFamily(addresses, formatAddress);
-
-function sameValue(a: LeaseValue, b: LeaseValue): boolean {
-  const text = ({ publicAddresses, backendType, backendData, node, version }: LeaseValue): string =>
-    JSON.stringify([
-      formatAddresses(publicAddresses),
-      backendType,
-      formatPerFamily(backendData, ({ vni, vtepMac }) => `${vni} ${formatMac(vtepMac)}`),
-      node,
-      version,
-    ]);
-  return text(a) === text(b);
-}
-
-/** Whether the lease is of the host with these public addresses. */
-export const isOfHost = (lease: Lease, publicAddresses: PerFamily<Address>): boolean =>
-  families.some((family) => {
+/** Whether the lease is of the host with these public addresses: by the IPv4 one where both have it, as flannel does. */
+export function isOfHost(lease: Lease, publicAddresses: PerFamily<Address>): boolean {
+  for (const family of families) {
     const a = lease.publicAddresses[family];
     const b = publicAddresses[family];
-    return a !== undefined && b !== undefined && sameAddress(a, b);
-  });
+    if (a && b) return sameAddress(a, b);
+  }
+  return false;
+}
 
 export const familiesInUse = (config: NetworkConfig): Family[] =>
   families.filter((family) => config.networks[family] !== undefined);
@@ -199,7 +188,7 @@ export class Membership {
     if (own && this.claimedConfig === configText) {
       const listed = leases.find(({ key }) => key === own.key);
       const due = this.options.now() >= this.renewAtMs;
-      if (listed && !due && sameValue(listed, value)) return own;
+      if (listed && !due && sameLeaseValue(listed, value)) return own;
       if (listed) {
         const result = await store.renewLease(own, value);
         if (result.outcome === 'renewed') {

@@ -1,0 +1,298 @@
+/** weftd: puts the parts together, and ends cleanly. */
+
+import { hostname } from 'node:os';
+import type { Clock } from '../cluster/clock.ts';
+import type { PerFamily } from '../cluster/network-config.ts';
+import { UsageError } from '../cluster/options.ts';
+import type { ClusterStore } from '../cluster/store.ts';
+import { readText } from '../linux/files.ts';
+import { openNetlink } from '../linux/netlink/connection.ts';
+import { dumpLinks } from '../linux/netlink/link.ts';
+import { clock as clocks, type Sys } from '../linux/sys.ts';
+import type { Family } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import { openApi } from './api.ts';
+import { DataPath } from './data-path.ts';
+import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
+import { lockRunDirectory, NodeFiles, RunDirectoryBusyError, socketPath } from './files.ts';
+import { Kernel } from './kernel.ts';
+import { leave } from './leave.ts';
+import { type Logger, openLogger } from './log.ts';
+import { Loop } from './loop.ts';
+import { Membership } from './membership.ts';
+import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
+import { Problems } from './problems.ts';
+import { openRules } from './rules.ts';
+
+/** What the process has, handed in by the entry point. */
+export interface DaemonHost {
+  readonly sys: Sys;
+  /** Without the program's name. */
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+  readonly stderrIsTerminal: boolean;
+  /** Calls back at each of the signals. */
+  readonly onSignal: (signal: 'SIGTERM' | 'SIGINT' | 'SIGHUP', callback: () => void) => void;
+}
+
+/** include/uapi/linux/capability.h */
+const CAP_NET_ADMIN = 12;
+
+/** Whether this process may change the network, by `CapEff` of proc(5). */
+function mayAdministerNetwork(sys: Sys): boolean {
+  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(readText(sys, '/proc/self/status') ?? '');
+  return match !== null && ((BigInt(`0x${match[1]}`) >> BigInt(CAP_NET_ADMIN)) & 1n) === 1n;
+}
+
+function randomNumber(sys: Sys): number {
+  const buffer = new ArrayBuffer(4);
+  sys.getrandom(buffer, 0, 4);
+  return new Uint32Array(buffer)[0]! / 2 ** 32;
+}
+
+function randomBytes(sys: Sys, count: number): Uint8Array {
+  const buffer = new ArrayBuffer(count);
+  sys.getrandom(buffer, 0, count);
+  return new Uint8Array(buffer);
+}
+
+/** For tests: intervals and lives that would be hours otherwise. In milliseconds and seconds. */
+function testSettings(environment: DaemonHost['environment']) {
+  const integer = (name: string): number | undefined => {
+    const text = environment[name];
+    return text !== undefined && /^[1-9]\d*$/.test(text) ? Number(text) : undefined;
+  };
+  return {
+    leaseTtlSeconds: integer('WEFTD_TEST_LEASE_TTL_SECONDS'),
+    renewMarginMs: integer('WEFTD_TEST_RENEW_MARGIN_MS'),
+    resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
+    etcdTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
+  };
+}
+
+export const byFamily = (subnets: readonly Prefix[]): PerFamily<Prefix> => {
+  const result: { [family in Family]?: Prefix } = {};
+  for (const subnet of subnets) result[subnet.address.family] ??= subnet;
+  return result;
+};
+
+/** Interfaces that the plugins made carry an alias that begins with this. */
+const containerAlias = /^weft /;
+
+function countContainers(sys: Sys): number | undefined {
+  try {
+    const connection = openNetlink(sys);
+    try {
+      return connection.dump(dumpLinks({ kind: 'veth' })).filter(({ alias }) => containerAlias.test(alias ?? ''))
+        .length;
+    } finally {
+      connection.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+/** The parts that running and leaving have in common. */
+export interface DaemonParts {
+  readonly sys: Sys;
+  readonly options: DaemonOptions;
+  readonly node: string;
+  readonly version: string;
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly store: ClusterStore;
+  readonly files: NodeFiles;
+  readonly dataPath: DataPath;
+  readonly membership: Membership;
+  readonly countContainers: () => number | undefined;
+  readonly close: () => void;
+}
+
+async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logger): Promise<DaemonParts> {
+  const { sys, version } = host;
+  const settings = testSettings(host.environment);
+  const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
+  const random = (): number => randomNumber(sys);
+  const node = options.node ?? hostname();
+  const problems = new Problems(logger, monotonic);
+  const clock: Clock = {
+    nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
+    setTimer(callback, delayMs) {
+      const timer = setTimeout(callback, delayMs);
+      timer.unref();
+      return { cancel: () => clearTimeout(timer) };
+    },
+  };
+  const { openEtcdStore } = await import('../cluster/etcd-store.ts');
+  const store = openEtcdStore({
+    etcd: options.etcd,
+    clock,
+    random,
+    ...(settings.leaseTtlSeconds === undefined ? {} : { leaseTtlSeconds: settings.leaseTtlSeconds }),
+    ...(settings.etcdTimeoutMs === undefined ? {} : { timeoutMs: settings.etcdTimeoutMs }),
+  });
+  const files = new NodeFiles(sys, options);
+  const kernel = new Kernel(sys);
+  const rules = openRules(sys, logger);
+  const dataPath = new DataPath({
+    kernel,
+    rules,
+    files,
+    logger,
+    problems,
+    node,
+    choice: options.choice,
+    ipMasq: options.ipMasq,
+    now: monotonic,
+    random,
+    randomMacBytes: () => randomBytes(sys, 6),
+  });
+  const before = files.readNetwork((error) => problems.report('node files', error.message));
+  const membership = new Membership({
+    store,
+    logger,
+    problems,
+    node,
+    version,
+    renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
+    previous: before && byFamily(before.subnets),
+    now: clock.nowMs,
+    identify: (config, leases) => dataPath.identify(config, leases),
+  });
+  return {
+    sys,
+    options,
+    node,
+    version,
+    logger,
+    problems,
+    store,
+    files,
+    dataPath,
+    membership,
+    countContainers: () => countContainers(sys),
+    close() {
+      store.close();
+      kernel.close();
+      rules.close();
+    },
+  };
+}
+
+/** Runs until a signal ends it. */
+async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
+  const { sys, logger, store, options } = parts;
+  const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
+  const { resyncMs } = testSettings(host.environment);
+  const loop = new Loop({
+    ...parts,
+    pid: sys.getpid(),
+    ipMasq: options.ipMasq,
+    now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
+    monotonic,
+    random: () => randomNumber(sys),
+    ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),
+  });
+  const stopped = new Promise<string>((resolve) => {
+    host.onSignal('SIGTERM', () => resolve('SIGTERM'));
+    host.onSignal('SIGINT', () => resolve('SIGINT'));
+  });
+  host.onSignal('SIGHUP', () => {
+    logger.info('asked to look at everything again', { signal: 'SIGHUP' });
+    loop.wakeAll();
+  });
+  const api = await openApi({
+    path: socketPath(options.runDir),
+    store,
+    status: () => loop.status(),
+    onError: (error) => logger.error('Cannot answer a request', { error }),
+  });
+  const eventProblem = (error: Error): void => logger.warn('kernel events were lost; looking at everything', { error });
+  const events = [
+    openKernelEvents(sys, {
+      source: networkEvents,
+      interest: () => parts.dataPath.interest,
+      onEvent: () => loop.wakeKernel(),
+      onProblem: eventProblem,
+      retryDelayMs: 100,
+    }),
+    openKernelEvents(sys, {
+      source: packetFilterEvents,
+      onEvent: () => loop.wakeRules(),
+      onProblem: eventProblem,
+      retryDelayMs: 1000,
+    }),
+  ];
+  loop.start();
+  const signal = await stopped;
+  loop.stop();
+  for (const stream of events) stream.close();
+  api.close();
+  parts.close();
+  logger.info('stopped; the data path and the lease stay', { signal });
+  return 0;
+}
+
+async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger): Promise<number> {
+  const { sys } = host;
+  if (!mayAdministerNetwork(sys)) {
+    logger.error('weftd needs the right to change the network (CAP_NET_ADMIN): run it as root');
+    return 1;
+  }
+  for (const option of options.ignored) logger.warn(`option ${option} has no effect in weftd`);
+  if (options.leave) return leave(() => openParts(host, options, logger), sys, options, logger);
+  const lock = lockRunDirectory(sys, options.runDir);
+  try {
+    const parts = await openParts(host, options, logger);
+    logger.info('weftd starts', {
+      version: host.version,
+      node: parts.node,
+      etcd: options.etcd.endpoints.join(','),
+      prefix: options.etcd.prefix,
+    });
+    return await serve(host, parts);
+  } finally {
+    lock.release();
+  }
+}
+
+/**
+ * Runs weftd until it is stopped.
+ * @returns the exit status: 0; 1 where it could not run; 2 for a wrong command line
+ */
+export async function run(host: DaemonHost): Promise<number> {
+  let options: DaemonOptions;
+  try {
+    options = parseDaemonOptions(host.args, host.environment);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    host.stderr(`weftd: ${error.message}\n`);
+    return 2;
+  }
+  if (options.help) {
+    host.stdout(helpText());
+    return 0;
+  }
+  if (options.version) {
+    host.stdout(`weftd ${host.version}\n`);
+    return 0;
+  }
+  const logger = openLogger({
+    level: options.logLevel,
+    format: options.logFormat ?? (host.stderrIsTerminal ? 'text' : 'json'),
+    write: host.stderr,
+    now: () => host.sys.clock_gettime(clocks.CLOCK_REALTIME),
+  });
+  try {
+    return await runWith(host, options, logger);
+  } catch (error) {
+    const { name, message, stack } = error as Error;
+    const expected = error instanceof RunDirectoryBusyError || name === 'SyscallError' || name === 'Error';
+    logger.error(message, expected ? {} : { stack });
+    return 1;
+  }
+}
