@@ -1,0 +1,179 @@
+/** Makes an attachment as planned: the bridge, the veth pair, the container's end. Each step that succeeds leaves its undo. */
+
+import { hasCode, NetlinkError } from '../linux/errors.ts';
+import { newAddress } from '../linux/netlink/address.ts';
+import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
+import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
+import { changeLink, createVeth, getLink, iff, type Link } from '../linux/netlink/link.ts';
+import { newRoute } from '../linux/netlink/route.ts';
+import { inNamespace } from '../linux/netns.ts';
+import { clock, type Sys } from '../linux/sys.ts';
+import { ensureBridge, ensureSysctls } from './bridge.ts';
+import { removeLink } from './links.ts';
+import type { Namespaces } from './namespaces.ts';
+import type { AttachmentPlan } from './plan.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import type { Result } from './spec/results.ts';
+import type { UndoStack } from './undo.ts';
+
+/** BR_STATE_FORWARDING, include/uapi/linux/if_bridge.h */
+const forwardingState = 3;
+/** The kernel does it within a millisecond; longer than this means that something is wrong. */
+const upDeadlineMs = 5_000;
+
+export interface Connections {
+  /** Netlink sockets of the two namespaces. */
+  readonly host: NetlinkConnection;
+  readonly container: NetlinkConnection;
+}
+
+export const interfaceExists = (ifname: string, netns: string, cause?: unknown): CniError =>
+  new CniError(
+    errorCodes.interfaceExists,
+    `The container already has an interface "${ifname}" (namespace "${netns}"): DEL it first, or choose another CNI_IFNAME`,
+    cause === undefined ? { details: `interface ${ifname} exists` } : { cause },
+  );
+
+/** On a connection of its own: the one that was in use may be what failed. */
+function removeHostVeth(sys: Sys, name: string): void {
+  const connection = openNetlink(sys);
+  try {
+    removeLink(connection, { name });
+  } finally {
+    connection.close();
+  }
+}
+
+function createPair(
+  sys: Sys,
+  { host }: Connections,
+  bridgeIndex: number,
+  plan: AttachmentPlan,
+  pod: number,
+  undo: UndoStack,
+) {
+  const { name, mac, alias, mtuBytes, hairpin, isolated } = plan.host;
+  const mtu = mtuBytes === undefined ? {} : { mtuBytes };
+  const { container } = plan;
+  const requests = [
+    createVeth({
+      name,
+      mac,
+      ...mtu,
+      master: bridgeIndex,
+      up: true,
+      peer: { name: container.name, mac: container.mac, ...mtu, namespace: pod },
+    }),
+    changeLink({ name }, { alias, ...(hairpin || isolated ? { bridgePort: { hairpin, isolated } } : {}) }),
+  ];
+  let refused: NetlinkError | undefined;
+  // From the moment of sending on there may be a pair, also where the answer is lost.
+  undo.push(`delete "${name}"`, () => {
+    if (!refused) removeHostVeth(sys, name);
+  });
+  const [creation, change] = host.executeEach(requests);
+  refused = creation;
+  if (creation) throw creation;
+  if (change) throw change;
+}
+
+/** EEXIST: the container has an interface of that name, or the host's end of this very attachment is there. */
+function explainRefusal(error: unknown, { container }: Connections, plan: AttachmentPlan, netns: string): unknown {
+  if (!(error instanceof NetlinkError) || !hasCode(error, 'EEXIST')) return error;
+  if (container.get(getLink({ name: plan.container.name }))) return interfaceExists(plan.container.name, netns, error);
+  return new CniError(
+    errorCodes.interfaceExists,
+    `The host already has "${plan.host.name}", the other end of this container's "${plan.container.name}": DEL it first`,
+    { cause: error },
+  );
+}
+
+/** Sets up the container's end. Returns what it became. */
+function configureContainer(
+  { container: connection }: Connections,
+  plan: AttachmentPlan['container'],
+): Link | undefined {
+  const { name, addresses, routes } = plan;
+  if (!plan.up) return undefined;
+  connection.execute([changeLink({ name }, { up: true })]);
+  const link = connection.get(getLink({ name }));
+  if (!link)
+    throw new CniError(errorCodes.kernelRefused, `The container's interface "${name}" was deleted while it was set up`);
+  const { index } = link;
+  const requests = [
+    ...addresses.map((address) => newAddress({ index, ...address })),
+    ...routes.map((route) => newRoute({ oif: index, ...route })),
+  ];
+  connection.execute(requests);
+  return link;
+}
+
+const isOperational = (link: Link | undefined): boolean => link?.operstate === iff.IF_OPER_UP;
+const isForwarding = (link: Link | undefined): boolean =>
+  isOperational(link) && link?.bridgePort?.state === forwardingState;
+
+/**
+ * Waits until the link is as it should be. The kernel follows a carrier asynchronously; asking for a link makes it do
+ * so at once since Linux 6.8, else its event is waited for.
+ * @param namespace of the link, undefined for the host's
+ */
+function awaitLink(
+  sys: Sys,
+  connection: NetlinkConnection,
+  name: string,
+  namespace: number | undefined,
+  isReady: (link: Link | undefined) => boolean,
+): void {
+  if (isReady(connection.get(getLink({ name })))) return;
+  const now = () => sys.clock_gettime(clock.CLOCK_MONOTONIC);
+  const deadline = now() + upDeadlineMs;
+  const events = openEvents(sys, [rtnlgrp.RTNLGRP_LINK], namespace === undefined ? {} : { namespace });
+  try {
+    // Looked at again with the events open, so that none is missed in between.
+    while (!isReady(connection.get(getLink({ name })))) {
+      const left = deadline - now();
+      if (left <= 0 || sys.poll(events.fd, Math.ceil(left)) === 0) {
+        throw new CniError(
+          errorCodes.linkNotUp,
+          `The interface "${name}" did not come up within ${upDeadlineMs / 1000} s`,
+        );
+      }
+      events.receiveEvents();
+    }
+  } finally {
+    events.close();
+  }
+}
+
+/**
+ * Does what the plan says.
+ * @returns the attachment's result
+ * @throws what the first failing step threw; `undo` then holds what is to be undone
+ */
+export function attach(
+  sys: Sys,
+  plan: AttachmentPlan,
+  netns: string,
+  namespaces: Namespaces,
+  connections: Connections,
+  undo: UndoStack,
+): Result {
+  const bridge = ensureBridge(sys, connections.host, plan);
+  try {
+    createPair(sys, connections, bridge.index, plan, namespaces.container, undo);
+  } catch (error) {
+    throw explainRefusal(error, connections, plan, netns);
+  }
+  ensureSysctls(sys, plan.hostSysctls);
+  inNamespace(sys, { from: namespaces.host, to: namespaces.container }, () =>
+    ensureSysctls(sys, plan.containerSysctls),
+  );
+  const link = configureContainer(connections, plan.container);
+  if (link) {
+    if (!isOperational(link)) {
+      awaitLink(sys, connections.container, plan.container.name, namespaces.container, isOperational);
+    }
+    awaitLink(sys, connections.host, plan.host.name, undefined, isForwarding);
+  }
+  return plan.result(bridge.mac);
+}

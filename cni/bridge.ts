@@ -1,0 +1,123 @@
+/**
+ * The bridge: made, addressed and kept by whoever comes first. It is the host's, not an attachment's: no failure and no
+ * DEL removes it, because the next attachment may already be using it.
+ */
+
+import { check, hasCode } from '../linux/errors.ts';
+import { deleteAddress, dumpAddresses, newAddress } from '../linux/netlink/address.ts';
+import type { NetlinkConnection, NetlinkRequest } from '../linux/netlink/connection.ts';
+import { changeLink, createBridge, getLink, iff, type Link } from '../linux/netlink/link.ts';
+import type { Sys } from '../linux/sys.ts';
+import { ensureSysctl } from '../linux/sysctl.ts';
+import { localMac, type Mac } from '../net/mac.ts';
+import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { type AttachmentPlan, type Sysctl, sameInterfaceAddress } from './plan.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+
+const macBytes = 6;
+
+/** `count` random, locally administered MACs, by one system call. */
+export function randomMacs(sys: Sys, count: number): Mac[] {
+  const random = new ArrayBuffer(count * macBytes);
+  check(sys.getrandom(random, 0, random.byteLength), 'get random bytes');
+  return Array.from({ length: count }, (_, i) => localMac(new Uint8Array(random, i * macBytes, macBytes)));
+}
+
+/** Applies settings of the current namespace. */
+export function ensureSysctls(sys: Sys, sysctls: readonly Sysctl[]): void {
+  for (const { path, value, optional } of sysctls) {
+    try {
+      ensureSysctl(sys, path, value);
+    } catch (error) {
+      // A kernel without IPv6, or a /proc/sys that is read-only.
+      if (!optional || !hasCode(error, 'ENOENT', 'EROFS', 'EACCES')) throw error;
+    }
+  }
+}
+
+/** Tells apart a refusal that says that somebody was faster. */
+function executeUnless(
+  connection: NetlinkConnection,
+  requests: readonly NetlinkRequest[],
+  ...codes: ['EEXIST' | 'EADDRNOTAVAIL']
+) {
+  for (const error of connection.executeEach(requests)) if (error && !hasCode(error, ...codes)) throw error;
+}
+
+function findOrCreate(sys: Sys, connection: NetlinkConnection, { name, mtuBytes }: AttachmentPlan['bridge']): Link {
+  const found = connection.get(getLink({ name }));
+  if (found) return found;
+  // A MAC that is given stays when ports come and go.
+  const mac = randomMacs(sys, 1)[0]!;
+  executeUnless(
+    connection,
+    [createBridge({ name, mac, ...(mtuBytes === undefined ? {} : { mtuBytes }), up: true })],
+    'EEXIST',
+  );
+  const made = connection.get(getLink({ name }));
+  if (made) return made;
+  throw new CniError(errorCodes.kernelRefused, `The bridge "${name}" was deleted while a container was attached to it`);
+}
+
+function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
+  const { gateways, tolerated } = plan;
+  if (gateways.length === 0) return;
+  const present = connection.dump(dumpAddresses({ index: link.index })).map(({ prefix }) => prefix);
+  const isOneOf = (list: readonly Prefix[], prefix: Prefix) =>
+    list.some((other) => sameInterfaceAddress(other, prefix));
+  // The bridge has one IPv4 network, unless the configuration itself says more; IPv6 networks only must not overlap.
+  const conflicts = (prefix: Prefix): boolean =>
+    tolerated !== 'any' &&
+    !isOneOf(gateways, prefix) &&
+    !isOneOf(tolerated, prefix) &&
+    gateways.some(
+      (gateway) =>
+        gateway.address.family === prefix.address.family &&
+        (gateway.address.family === 4 || prefixesOverlap(gateway, prefix)),
+    );
+  const others = present.filter(conflicts);
+  if (others.length > 0 && !plan.replaceOthers) {
+    throw new CniError(
+      errorCodes.bridgeAddressDiffers,
+      `The bridge "${plan.name}" has the address ${others.map(formatPrefix).join(', ')} and should have ` +
+        `${gateways.map(formatPrefix).join(', ')}; remove the one it has, or set "forceAddress"`,
+    );
+  }
+  const missing = gateways.filter((gateway) => !isOneOf(present, gateway));
+  const { index } = link;
+  executeUnless(
+    connection,
+    others.map((prefix) => deleteAddress({ index, prefix })),
+    'EADDRNOTAVAIL',
+  );
+  executeUnless(
+    connection,
+    missing.map((prefix) => newAddress({ index, prefix, noDad: prefix.address.family === 6 })),
+    'EEXIST',
+  );
+}
+
+/**
+ * @param connection of the host's namespace, which the calling thread is in
+ * @throws CniError 105, 106
+ */
+export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: AttachmentPlan): Link {
+  const { bridge } = plan;
+  const link = findOrCreate(sys, connection, bridge);
+  if (link.kind !== 'bridge') {
+    throw new CniError(
+      errorCodes.notABridge,
+      `"${bridge.name}" is ${link.kind ? `a ${link.kind} interface` : 'an interface'} and no bridge; name another by "bridge"`,
+    );
+  }
+  // Before its addresses: an IPv6 address is refused where IPv6 is off.
+  ensureSysctls(sys, plan.bridgeSysctls);
+  const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
+  if (!link.up || promiscuous) {
+    connection.execute([
+      changeLink({ index: link.index }, { up: true, ...(promiscuous ? { promiscuous: true } : {}) }),
+    ]);
+  }
+  ensureAddresses(connection, link, bridge);
+  return link;
+}

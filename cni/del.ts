@@ -1,0 +1,70 @@
+/**
+ * DEL: the link first, the address after it, so that no address is given out again while packets still go to its old
+ * holder. Whatever is missing is fine.
+ */
+
+import { removeAddresses } from '../ipam/attachments.ts';
+import { hasCode } from '../linux/errors.ts';
+import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
+import { getLink } from '../linux/netlink/link.ts';
+import type { Sys } from '../linux/sys.ts';
+import { callPlugin } from './delegate.ts';
+import { weftKeys } from './keys.ts';
+import { removeLink } from './links.ts';
+import { aliasPrefix, hostVethAlias, hostVethName } from './names.ts';
+import { openContainerNetlink, openNamespaces } from './namespaces.ts';
+import { ipamTypeOf, ownIpamType } from './settings.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import { foldKeys } from './spec/keys.ts';
+import type { CniRequest } from './spec/request.ts';
+
+/**
+ * Deletes the container's end where it is the reference plugin's, or an older Weft's: its host end has another name
+ * than ours. A DEL may come late, when the same namespace path holds the container's replacement: what belongs to
+ * another attachment stays.
+ */
+function removeForeignLink(request: CniRequest, host: NetlinkConnection, container: NetlinkConnection): void {
+  const link = container.get(getLink({ name: request.ifname }));
+  if (link?.kind !== 'veth') return;
+  const peer = link.peerIndex === undefined ? undefined : host.get(getLink({ index: link.peerIndex }));
+  const alias = peer?.alias;
+  if (alias?.startsWith(aliasPrefix(request.network)) && alias !== hostVethAlias(request)) return;
+  removeLink(container, { index: link.index });
+}
+
+/** @returns an error that says that CNI_NETNS is no namespace: nothing of ours can be in there */
+function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
+  const host = openNetlink(sys);
+  try {
+    const removed = removeLink(host, { name: hostVethName(request) });
+    if (request.netns === '') return undefined;
+    const namespaces = openNamespaces(sys, request);
+    try {
+      const container = openContainerNetlink(sys, namespaces, request.netns);
+      try {
+        if (!removed) removeForeignLink(request, host, container);
+      } finally {
+        container.close();
+      }
+    } finally {
+      sys.close(namespaces.host);
+      sys.close(namespaces.container);
+    }
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof CniError) || error.code !== errorCodes.badNamespace) throw error;
+    return hasCode(error.cause, 'ENOENT', 'ENOTDIR') ? undefined : error;
+  } finally {
+    host.close();
+  }
+}
+
+export function runDel(sys: Sys, request: CniRequest): undefined {
+  foldKeys(request.configuration, weftKeys);
+  const namespaceFault = removeLinks(sys, request);
+  const type = ipamTypeOf(request.configuration);
+  if (type === ownIpamType) removeAddresses(sys, request);
+  else if (type !== '') callPlugin(sys, request, type, 'DEL');
+  if (namespaceFault) throw namespaceFault;
+  return undefined;
+}

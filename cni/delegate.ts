@@ -1,0 +1,120 @@
+/** Other plugins, called as a runtime calls us: by exec, with the same environment and the whole configuration. */
+
+import { check, errno } from '../linux/errors.ts';
+import { type Sys, stat } from '../linux/sys.ts';
+import type { Command } from './spec/environment.ts';
+import { CniError, causeText, errorCodes } from './spec/errors.ts';
+import { foldKeys } from './spec/keys.ts';
+import type { CniRequest, JsonObject } from './spec/request.ts';
+import { parseResult, type Result, resultKeys } from './spec/results.ts';
+import { latestVersion } from './spec/versions.ts';
+
+const pluginNamePattern = /^[^/\0]+$/;
+
+/**
+ * The plugin's file in CNI_PATH.
+ * @throws CniError 7 for a name that is a path, 50 where there is no such plugin
+ */
+export function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
+  if (!pluginNamePattern.test(type) || type === '.' || type === '..') {
+    throw new CniError(
+      errorCodes.invalidConfiguration,
+      `"ipam.type" ${JSON.stringify(type)} is not the name of a plugin`,
+    );
+  }
+  for (const folder of request.path) {
+    const path = `${folder}/${type}`;
+    const status = sys.stat(path);
+    if (typeof status !== 'number' && (status.mode & stat.S_IFMT) === stat.S_IFREG) return path;
+  }
+  throw new CniError(
+    errorCodes.notAvailable,
+    `There is no plugin "${type}" in CNI_PATH "${request.path.join(':')}"; install it there, or change "ipam.type"`,
+    { details: `failed to find plugin "${type}" in path ${JSON.stringify(request.path)}` },
+  );
+}
+
+function parseDocument(text: string): JsonObject | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The plugin's own error as it came, or one that says that it had none. */
+function pluginError(type: string, status: number, stdout: string, stderr: string): CniError {
+  const document = parseDocument(stdout);
+  if (document && typeof document['code'] === 'number' && typeof document['msg'] === 'string') {
+    const { code, msg, details } = document;
+    const whole = 'cniVersion' in document ? document : { cniVersion: latestVersion, ...document };
+    return new CniError(code, msg, {
+      details: typeof details === 'string' ? details : '',
+      document: JSON.stringify(whole),
+    });
+  }
+  return new CniError(
+    errorCodes.delegateFailed,
+    `The plugin "${type}" ended with status ${status} and no error of its own`,
+    {
+      details: [stdout, stderr]
+        .map((text) => text.trim())
+        .filter((text) => text !== '')
+        .join('; '),
+    },
+  );
+}
+
+/**
+ * Runs the plugin.
+ * @returns its stdout
+ * @throws CniError: the plugin's own, 50, or 109
+ */
+export function callPlugin(sys: Sys, request: CniRequest, type: string, command: Command): string {
+  const path = findPlugin(sys, request, type);
+  const environment = request.all.filter((entry) => !entry.startsWith('CNI_COMMAND='));
+  environment.push(`CNI_COMMAND=${command}`);
+  const { buffer, byteOffset, byteLength } = request.stdin;
+  const stdin = (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength);
+  const spawned = sys.spawn(path, [path], environment, stdin);
+  if (spawned === -errno.ENOENT) {
+    throw new CniError(errorCodes.delegateFailed, `The plugin "${path}" cannot be started: its interpreter is missing`);
+  }
+  try {
+    const { status, stdout, stderr } = check(spawned, `run the plugin "${path}"`);
+    const text = sys.decodeUtf8(stdout, 0, stdout.byteLength);
+    if (status === 0) return text;
+    throw pluginError(type, status, text, sys.decodeUtf8(stderr, 0, stderr.byteLength));
+  } catch (error) {
+    if (error instanceof CniError) throw error;
+    throw new CniError(errorCodes.delegateFailed, `The plugin "${type}" could not be run`, { cause: error });
+  }
+}
+
+/**
+ * ADD of an IPAM plugin. Where it fails its DEL follows: it may have kept an address.
+ * @throws CniError
+ */
+export function addByPlugin(sys: Sys, request: CniRequest, type: string): Result {
+  try {
+    const document = parseDocument(callPlugin(sys, request, type, 'ADD'));
+    foldKeys(document, resultKeys);
+    return parseResult(document, request.cniVersion);
+  } catch (error) {
+    let details = '';
+    try {
+      callPlugin(sys, request, type, 'DEL');
+    } catch (failed) {
+      details = `its DEL failed too: ${causeText(failed)}`;
+    }
+    if (error instanceof CniError) {
+      if (details === '' || error.document !== undefined) throw error;
+      throw new CniError(error.code, error.message, { cause: error, details: `${error.details}; ${details}` });
+    }
+    throw new CniError(errorCodes.delegateFailed, `The answer of the plugin "${type}" cannot be read`, {
+      cause: error,
+      details: [causeText(error), details].filter((text) => text !== '').join('; '),
+    });
+  }
+}

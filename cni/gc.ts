@@ -1,0 +1,50 @@
+/** GC: removes what no valid attachment holds, links first, addresses after them. Goes on past errors. */
+
+import { collectAddresses } from '../ipam/attachments.ts';
+import { openNetlink } from '../linux/netlink/connection.ts';
+import { dumpLinks } from '../linux/netlink/link.ts';
+import type { Sys } from '../linux/sys.ts';
+import { callPlugin } from './delegate.ts';
+import { weftKeys } from './keys.ts';
+import { removeLink } from './links.ts';
+import { aliasPrefix, hostVethName } from './names.ts';
+import { ipamTypeOf, ownIpamType } from './settings.ts';
+import { throwCollected, validAttachments } from './spec/attachments.ts';
+import { foldKeys } from './spec/keys.ts';
+import type { AttachmentName, CniRequest } from './spec/request.ts';
+
+function attempt(errors: unknown[], run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    errors.push(error);
+  }
+}
+
+/** Weft's own links alone: they say in their alias which network they are of. */
+function collectLinks(sys: Sys, { network }: CniRequest, valid: readonly AttachmentName[], errors: unknown[]): void {
+  const keep = new Set(valid.map(({ containerId, ifname }) => hostVethName({ network, containerId, ifname })));
+  const prefix = aliasPrefix(network);
+  const connection = openNetlink(sys);
+  try {
+    for (const { name, index, alias } of connection.dump(dumpLinks({ kind: 'veth' }))) {
+      if (alias?.startsWith(prefix) && !keep.has(name)) attempt(errors, () => removeLink(connection, { index }));
+    }
+  } finally {
+    connection.close();
+  }
+}
+
+/** @throws CniError 112 naming all that failed */
+export function runGc(sys: Sys, request: CniRequest): undefined {
+  const { configuration } = request;
+  foldKeys(configuration, weftKeys);
+  const valid = validAttachments(configuration);
+  const errors: unknown[] = [];
+  attempt(errors, () => collectLinks(sys, request, valid, errors));
+  const type = ipamTypeOf(configuration);
+  if (type === ownIpamType) attempt(errors, () => errors.push(...collectAddresses(sys, request, valid).errors));
+  else if (type !== '') attempt(errors, () => callPlugin(sys, request, type, 'GC'));
+  throwCollected(errors);
+  return undefined;
+}

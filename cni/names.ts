@@ -1,0 +1,41 @@
+/** How Weft's interfaces on the host are named, so that DEL and GC find them without the container's namespace. */
+
+import type { AttachmentName } from './spec/request.ts';
+
+/** One interface of a container in a network. */
+export interface Attachment extends AttachmentName {
+  readonly network: string;
+}
+
+/** FNV-1a, 64 bits, of ASCII text: the two halves. */
+function fnv1a(text: string): readonly [high: number, low: number] {
+  let high = 0xcbf29ce4;
+  let low = 0x84222325;
+  for (let i = 0; i < text.length; i++) {
+    low = (low ^ (text.charCodeAt(i) & 0xff)) >>> 0;
+    // × 0x100000001b3, which is 2^40 + 0x1b3.
+    const product = low * 0x1b3;
+    high = (Math.imul(high, 0x1b3) + Math.floor(product / 2 ** 32) + (low << 8)) >>> 0;
+    low = product >>> 0;
+  }
+  return [high, low];
+}
+
+/**
+ * `veth` and eleven hex digits (IFNAMSIZ leaves 15 in all), always the same for an attachment. Changing this loses
+ * track of the interfaces that are there.
+ */
+export function hostVethName({ network, containerId, ifname }: Attachment): string {
+  const [high, low] = fnv1a(`${network}/${containerId}/${ifname}`);
+  return `veth${(high & 0xfff).toString(16).padStart(3, '0')}${low.toString(16).padStart(8, '0')}`;
+}
+
+/** IFALIASZ, include/uapi/linux/if_link.h, counts the terminator. */
+const aliasLimitBytes = 255;
+
+/** What the alias of every host's end of a network begins with. */
+export const aliasPrefix = (network: string): string => `weft ${network} `;
+
+/** `weft <network> <container id> <interface>`, for people and for GC; cut off where the kernel takes no more. */
+export const hostVethAlias = ({ network, containerId, ifname }: Attachment): string =>
+  `${aliasPrefix(network)}${containerId} ${ifname}`.slice(0, aliasLimitBytes);

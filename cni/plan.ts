@@ -1,0 +1,218 @@
+/**
+ * An attachment, planned: which links, addresses, routes and sysctls shall be, from the configuration, the node's
+ * network and the IPAM's answer. Pure; attach.ts makes it so.
+ */
+
+import type { NewAddress } from '../linux/netlink/address.ts';
+import type { NewRoute } from '../linux/netlink/route.ts';
+import { type Address, type Family, isUnspecified, offsetAddress } from '../net/address.ts';
+import { formatMac, type Mac } from '../net/mac.ts';
+import { defaultPrefix, lastAddressOf, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
+import { type Attachment, hostVethAlias, hostVethName } from './names.ts';
+import type { Settings } from './settings.ts';
+import type { Result, ResultInterface, ResultIp, ResultRoute } from './spec/results.ts';
+
+/** A kernel setting. Optional: not every kernel (or every namespace) has it, and what is attached works without. */
+export interface Sysctl {
+  readonly path: readonly string[];
+  readonly value: string;
+  readonly optional: boolean;
+}
+
+export interface PlanInput {
+  readonly attachment: Attachment;
+  /** CNI_NETNS as it was given. */
+  readonly netns: string;
+  readonly settings: Settings;
+  /** MTU of the node's network, where that is in use. */
+  readonly nodeMtuBytes: number | undefined;
+  /** The IPAM's answer; empty for layer 2. */
+  readonly ipam: Pick<Result, 'ips' | 'routes' | 'dns'>;
+  /** The gateways that other attachments to the bridge may have, as far as they are known. */
+  readonly knownGateways: readonly Prefix[];
+  readonly hostMac: Mac;
+  readonly containerMac: Mac;
+}
+
+export interface AttachmentPlan {
+  readonly bridge: {
+    readonly name: string;
+    /** For a bridge that has to be made. */
+    readonly mtuBytes: number | undefined;
+    readonly promiscuous: boolean;
+    /** Addresses that it shall carry. */
+    readonly gateways: readonly Prefix[];
+    /** Addresses that it may carry besides; 'any': all of them. */
+    readonly tolerated: readonly Prefix[] | 'any';
+    /** Whether other addresses are removed, rather than refused. */
+    readonly replaceOthers: boolean;
+  };
+  readonly host: {
+    readonly name: string;
+    readonly mac: Mac;
+    readonly alias: string;
+    readonly mtuBytes: number | undefined;
+    readonly hairpin: boolean;
+    readonly isolated: boolean;
+  };
+  readonly container: {
+    readonly name: string;
+    readonly mac: Mac;
+    readonly mtuBytes: number | undefined;
+    readonly up: boolean;
+    readonly addresses: readonly Omit<NewAddress, 'index'>[];
+    readonly routes: readonly Omit<NewRoute, 'oif'>[];
+  };
+  /** Of the host's namespace: those of the bridge and of forwarding, and those of the host's end. */
+  readonly bridgeSysctls: readonly Sysctl[];
+  readonly hostSysctls: readonly Sysctl[];
+  /** Of the container's namespace. */
+  readonly containerSysctls: readonly Sysctl[];
+  /** All but the bridge's MAC, which is known when the bridge is. */
+  readonly result: (bridgeMac: Mac | undefined) => Result;
+}
+
+/** include/uapi/linux/rtnetlink.h */
+const RT_SCOPE_LINK = 253;
+/** Prefixes longer than this have no broadcast address (RFC 3021). */
+const longestBroadcastPrefix = 30;
+
+/** Index of the container's end in a result's `interfaces`: the bridge and the host's end come first. */
+const containerInterfaceIndex = 2;
+
+const familyOf = (prefix: Prefix): Family => prefix.address.family;
+
+const ipv4Sysctl = (ifname: string, key: string, value: string): Sysctl => ({
+  path: ['net', 'ipv4', 'conf', ifname, key],
+  value,
+  optional: true,
+});
+const ipv6Sysctl = (ifname: string, key: string, value: string, optional = true): Sysctl => ({
+  path: ['net', 'ipv6', 'conf', ifname, key],
+  value,
+  optional,
+});
+
+function withGateway(ip: ResultIp, isGateway: boolean): ResultIp {
+  const { address } = ip;
+  const gateway = ip.gateway ?? (isGateway ? offsetAddress(networkOf(address).address, 1) : undefined);
+  return { address, ...(gateway ? { gateway } : {}), interface: containerInterfaceIndex };
+}
+
+const isDefault = (route: ResultRoute): boolean => route.dst.length === 0 && isUnspecified(route.dst.address);
+
+/** A default route for each family that has an address and no default route yet. */
+function defaultRoutes(ips: readonly ResultIp[], routes: readonly ResultRoute[]): ResultRoute[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const gateway = gatewayOf(ips, family);
+    if (!gateway || routes.some((route) => isDefault(route) && familyOf(route.dst) === family)) return [];
+    return [{ dst: defaultPrefix(family), gw: gateway }];
+  });
+}
+
+const gatewayOf = (ips: readonly ResultIp[], family: Family): Address | undefined =>
+  ips.find((ip) => familyOf(ip.address) === family && ip.gateway)?.gateway;
+
+function planAddress({ address }: ResultIp, duplicateDetection: boolean): Omit<NewAddress, 'index'> {
+  if (familyOf(address) === 6) return { prefix: address, noDad: !duplicateDetection };
+  return address.length > longestBroadcastPrefix
+    ? { prefix: address }
+    : { prefix: address, broadcast: lastAddressOf(address) };
+}
+
+/** No preferred source: the kernel picks the address, and goes on doing so when addresses change. */
+function planRoute(route: ResultRoute, ips: readonly ResultIp[]): Omit<NewRoute, 'oif'> {
+  const gateway = route.gw ?? (route.scope === RT_SCOPE_LINK ? undefined : gatewayOf(ips, familyOf(route.dst)));
+  return {
+    destination: route.dst,
+    ...(gateway ? { gateway } : {}),
+    ...(route.mtu ? { mtuBytes: route.mtu } : {}),
+    ...(route.advmss ? { advmss: route.advmss } : {}),
+    ...(route.priority ? { metric: route.priority } : {}),
+    ...(route.table ? { table: route.table } : {}),
+    ...(route.scope === undefined ? {} : { scope: route.scope }),
+  };
+}
+
+function uniquePrefixes(prefixes: readonly Prefix[]): Prefix[] {
+  return prefixes.filter((prefix, i) => !prefixes.slice(0, i).some((other) => sameInterfaceAddress(other, prefix)));
+}
+
+/** Same address and same length, which `samePrefix` alone does not say: it compares networks. */
+export const sameInterfaceAddress = (a: Prefix, b: Prefix): boolean =>
+  samePrefix(a, b) && a.address.bytes.every((byte, i) => byte === b.address.bytes[i]);
+
+export function planAttachment(input: PlanInput): AttachmentPlan {
+  const { attachment, settings, ipam } = input;
+  const { ifname } = attachment;
+  const { bridge } = settings;
+  const mtuBytes = settings.mtuBytes ?? input.nodeMtuBytes;
+  const ips = ipam.ips.map((ip) => withGateway(ip, settings.isGateway));
+  const routes = settings.isDefaultGateway ? [...ipam.routes, ...defaultRoutes(ips, ipam.routes)] : ipam.routes;
+  const families = new Set(ips.map((ip) => familyOf(ip.address)));
+  const gateways = settings.isGateway
+    ? uniquePrefixes(
+        ips.flatMap(({ gateway, address }) => (gateway ? [{ address: gateway, length: address.length }] : [])),
+      )
+    : [];
+  const gatewayFamilies = new Set(gateways.map(familyOf));
+  const name = hostVethName(attachment);
+  const dns = settings.dns ?? ipam.dns;
+
+  const bridgeSysctls: Sysctl[] = [ipv6Sysctl(bridge, 'accept_ra', '0')];
+  if (gatewayFamilies.has(4)) {
+    bridgeSysctls.push({ path: ['net', 'ipv4', 'ip_forward'], value: '1', optional: false });
+  }
+  if (gatewayFamilies.has(6)) {
+    bridgeSysctls.push(ipv6Sysctl('all', 'forwarding', '1', false), ipv6Sysctl(bridge, 'disable_ipv6', '0', false));
+  }
+  const containerSysctls: Sysctl[] = [ipv4Sysctl(ifname, 'arp_notify', '1')];
+  if (families.has(6)) {
+    containerSysctls.push(
+      ipv6Sysctl(ifname, 'disable_ipv6', '0', false),
+      ipv6Sysctl(ifname, 'ndisc_notify', '1'),
+      ipv6Sysctl(ifname, 'keep_addr_on_down', '1'),
+    );
+  }
+  containerSysctls.push(ipv6Sysctl(ifname, 'accept_dad', settings.duplicateDetection ? '1' : '0'));
+
+  return {
+    bridge: {
+      name: bridge,
+      mtuBytes,
+      promiscuous: settings.promiscuous,
+      gateways,
+      // The node's subnets may change while containers of the old one still run: both gateways serve side by side.
+      tolerated: settings.overlay ? 'any' : input.knownGateways,
+      replaceOthers: settings.forceAddress,
+    },
+    host: {
+      name,
+      mac: input.hostMac,
+      alias: hostVethAlias(attachment),
+      mtuBytes,
+      hairpin: settings.hairpin,
+      isolated: settings.isolated,
+    },
+    container: {
+      name: ifname,
+      mac: input.containerMac,
+      mtuBytes,
+      up: !settings.interfaceDisabled,
+      addresses: ips.map((ip) => planAddress(ip, settings.duplicateDetection)),
+      routes: routes.map((route) => planRoute(route, ips)),
+    },
+    bridgeSysctls,
+    hostSysctls: [ipv6Sysctl(name, 'accept_ra', '0')],
+    containerSysctls,
+    result: (bridgeMac) => {
+      const mtu = mtuBytes === undefined ? {} : { mtu: mtuBytes };
+      const interfaces: ResultInterface[] = [
+        { name: bridge, ...(bridgeMac ? { mac: formatMac(bridgeMac) } : {}) },
+        { name, mac: formatMac(input.hostMac), ...mtu },
+        { name: ifname, mac: formatMac(input.containerMac), ...mtu, sandbox: input.netns },
+      ];
+      return { interfaces, ips, routes, dns };
+    },
+  };
+}

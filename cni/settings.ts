@@ -1,0 +1,150 @@
+/** What a configuration means for `weft`. Keys are canonical here, and types validated. */
+
+import { ipamOf, usesNodeSubnets } from '../ipam/settings.ts';
+import { isUnicastMac, type Mac, parseMac } from '../net/mac.ts';
+import { minimumMtuBytes } from '../net/mtu.ts';
+import { interfaceNameProblem, parseArguments } from './spec/environment.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import type { CniRequest, JsonObject } from './spec/request.ts';
+import { type Dns, isEmptyDns } from './spec/results.ts';
+import { checkConfiguration } from './spec/validation.ts';
+import validate from './weft.schema.json?validator';
+
+/** The IPAM plugin that runs in this process. */
+export const ownIpamType = 'weft-ipam';
+
+export interface Settings {
+  /** The network of the node: weftd's subnets, its MTU, and defaults that suit both. */
+  readonly overlay: boolean;
+  /** '' where there is no IPAM: the container is attached on layer 2 alone. */
+  readonly ipamType: string;
+  readonly bridge: string;
+  readonly isGateway: boolean;
+  readonly isDefaultGateway: boolean;
+  readonly forceAddress: boolean;
+  /** Undefined leaves it to the node's network, or to the kernel. */
+  readonly mtuBytes: number | undefined;
+  readonly hairpin: boolean;
+  readonly promiscuous: boolean;
+  readonly isolated: boolean;
+  /** Detect duplicate IPv6 addresses. */
+  readonly duplicateDetection: boolean;
+  readonly interfaceDisabled: boolean;
+  /** Takes the place of the IPAM's; undefined where it says nothing. */
+  readonly dns: Dns | undefined;
+}
+
+/** The keys of the configuration as the schema has validated them. */
+interface Configuration {
+  readonly bridge?: string;
+  readonly isGateway?: boolean;
+  readonly isDefaultGateway?: boolean;
+  readonly forceAddress?: boolean;
+  readonly ipMasq?: boolean;
+  readonly mtu?: number;
+  readonly hairpinMode?: boolean;
+  readonly promiscMode?: boolean;
+  readonly vlan?: number;
+  readonly vlanTrunk?: readonly unknown[];
+  readonly preserveDefaultVlan?: boolean;
+  readonly macspoofchk?: boolean;
+  readonly enabledad?: boolean;
+  readonly disableContainerInterface?: boolean;
+  readonly portIsolation?: boolean;
+  readonly dns?: Dns;
+  readonly args?: { readonly cni?: { readonly mac?: string } };
+  readonly runtimeConfig?: { readonly mac?: string };
+}
+
+const invalid = (message: string): CniError => new CniError(errorCodes.invalidConfiguration, message);
+
+/** The name of the bridge, which DEL and GC want to know without all the rest. */
+export const defaultBridge = 'cni0';
+
+/** Never throws: '' for what is no text. */
+export function ipamTypeOf(configuration: JsonObject): string {
+  const { type } = ipamOf(configuration);
+  return typeof type === 'string' ? type : '';
+}
+
+function checkSupported(configuration: Configuration): void {
+  const asked: readonly (readonly [string, boolean])[] = [
+    ['ipMasq', configuration.ipMasq === true],
+    ['macspoofchk', configuration.macspoofchk === true],
+    ['vlan', (configuration.vlan ?? 0) > 0],
+    ['vlanTrunk', configuration.vlanTrunk !== undefined],
+    ['preserveDefaultVlan', configuration.preserveDefaultVlan === true],
+  ];
+  const unsupported = asked.filter(([, isAsked]) => isAsked).map(([key]) => `"${key}"`);
+  if (unsupported.length > 0) {
+    throw new CniError(
+      errorCodes.unsupportedField,
+      `Weft does not do ${unsupported.join(', ')} yet; leave ${unsupported.length > 1 ? 'them' : 'it'} out`,
+      { details: `unsupported: ${unsupported.join(', ')}` },
+    );
+  }
+}
+
+/** @throws CniError 2 or 7 */
+export function readSettings(configuration: JsonObject): Settings {
+  checkConfiguration(configuration, validate);
+  const keys = configuration as Configuration;
+  checkSupported(keys);
+  const ipamType = ipamTypeOf(configuration);
+  const overlay = ipamType === ownIpamType && usesNodeSubnets(configuration);
+  const bridge = keys.bridge || defaultBridge;
+  const problem = interfaceNameProblem(bridge);
+  if (problem) throw invalid(`"bridge" ${JSON.stringify(bridge)} ${problem}`);
+  const mtuBytes = keys.mtu || undefined;
+  if (mtuBytes !== undefined && mtuBytes < minimumMtuBytes[4]) {
+    throw invalid(`"mtu" is ${mtuBytes}, and IPv4 needs ${minimumMtuBytes[4]} or more`);
+  }
+  const promiscuous = keys.promiscMode ?? false;
+  if (keys.hairpinMode && promiscuous) throw invalid('"hairpinMode" and "promiscMode" exclude each other, choose one');
+  const interfaceDisabled = keys.disableContainerInterface ?? false;
+  if (interfaceDisabled && ipamType !== '') {
+    throw invalid(
+      '"disableContainerInterface" and "ipam" exclude each other: an interface that is down has no address',
+    );
+  }
+  const isDefaultGateway = keys.isDefaultGateway ?? overlay;
+  return {
+    overlay,
+    ipamType,
+    bridge,
+    isGateway: isDefaultGateway || (keys.isGateway ?? overlay),
+    isDefaultGateway,
+    forceAddress: keys.forceAddress ?? false,
+    mtuBytes,
+    hairpin: keys.hairpinMode ?? (overlay && !promiscuous),
+    promiscuous,
+    isolated: keys.portIsolation ?? false,
+    duplicateDetection: keys.enabledad ?? false,
+    interfaceDisabled,
+    dns: keys.dns && !isEmptyDns(keys.dns) ? keys.dns : undefined,
+  };
+}
+
+/**
+ * The MAC asked for: runtimeConfig.mac, else args.cni.mac, else CNI_ARGS MAC.
+ * @param configuration validated
+ * @throws CniError 4 or 7
+ */
+export function requestedMac(request: CniRequest): Mac | undefined {
+  const { runtimeConfig, args } = request.configuration as Configuration;
+  const fromArguments = parseArguments(request.args).MAC;
+  const sources = [
+    ['"runtimeConfig.mac"', runtimeConfig?.mac, errorCodes.invalidConfiguration],
+    ['"args.cni.mac"', args?.cni?.mac, errorCodes.invalidConfiguration],
+    ['CNI_ARGS MAC', fromArguments, errorCodes.badEnvironment],
+  ] as const;
+  for (const [where, text, code] of sources) {
+    if (!text) continue;
+    const mac = parseMac(text);
+    if (!mac)
+      throw new CniError(code, `${where} is ${JSON.stringify(text)}, which is not a MAC such as 0a:58:0a:05:48:02`);
+    if (!isUnicastMac(mac)) throw new CniError(code, `${where} ${text} is no address that an interface can have`);
+    return mac;
+  }
+  return undefined;
+}
