@@ -7,7 +7,7 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the epoch. */
   nowMs(): number;
-  /** Calls back once, after `delayMs`. A timer under way keeps no process alive by itself. */
+  /** Calls back once, after `delayMs`. */
   setTimer(callback: () => void, delayMs: number): Timer;
 }
 

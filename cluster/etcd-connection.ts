@@ -12,7 +12,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Etcd3, IOptions } from 'etcd3';
 import type { Clock, Random } from './clock.ts';
-import { type FailedCall, toEtcdError } from './etcd-errors.ts';
+import { toEtcdError } from './etcd-errors.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { EtcdError, type StoreHealth } from './store.ts';
 
@@ -34,8 +34,8 @@ export interface Rpc {
 export interface Session {
   readonly endpoint: string;
   readonly client: Etcd3;
-  /** Called once, when the client is thrown away. */
-  readonly onDrop: Set<() => void>;
+  /** Called once, when the client is thrown away, with the reason. */
+  readonly onDrop: Set<(reason: EtcdError) => void>;
 }
 
 /** Calls straight through: no retry, no circuit breaker. etcd3 wants a promise even where the work throws at once. */
@@ -80,6 +80,9 @@ class TokenHolder {
 /** Leases of ten thousand nodes fit; gRPC's default of 4 MB is met by fewer. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
+const closedError = (): EtcdError =>
+  new EtcdError('connect', '', false, 'Cannot use the connection to etcd: it is closed');
+
 const expiredToken = 'the auth token has expired';
 
 async function readPem(path: string, option: string): Promise<Buffer> {
@@ -91,13 +94,15 @@ async function readPem(path: string, option: string): Promise<Buffer> {
   }
 }
 
+/** In this process: it keeps the sockets of different clients apart. */
+let sessionsMade = 0;
+
 export class EtcdConnection {
   readonly #options: ConnectionOptions;
   readonly #endpoints: readonly string[];
   #position: number;
   #session: Promise<Session> | undefined;
   #current: Session | undefined;
-  #sessionsMade = 0;
   /** etcd has said that it wants no authentication: user and password are kept back from then on. */
   #authenticationOff = false;
   #closed = false;
@@ -128,7 +133,7 @@ export class EtcdConnection {
   /** The client in use, made if there is none. */
   session(): Promise<Session> {
     if (this.#closed) {
-      return Promise.reject(new EtcdError('connect', '', false, 'Cannot use the connection to etcd: it is closed'));
+      return Promise.reject(closedError());
     }
     if (!this.#session) {
       const session = this.#open();
@@ -150,7 +155,7 @@ export class EtcdConnection {
   async #open(): Promise<Session> {
     const { etcd, clock, timeoutMs } = this.#options;
     const endpoint = this.#endpoint();
-    const number = ++this.#sessionsMade;
+    const number = ++sessionsMade;
     const secure = endpoint.startsWith('https:');
     const tokens = new TokenHolder();
     const [{ Etcd3 }, ca, key, certificate] = await Promise.all([
@@ -208,16 +213,16 @@ export class EtcdConnection {
   }
 
   /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
-  drop(session: Session): void {
+  drop(session: Session, reason: EtcdError): void {
     if (this.#current !== session) return;
     this.#current = undefined;
     this.#session = undefined;
     this.#position++;
-    this.#end(session);
+    this.#end(session, reason);
   }
 
-  #end(session: Session): void {
-    for (const callback of session.onDrop) callback();
+  #end(session: Session, reason: EtcdError): void {
+    for (const callback of session.onDrop) callback(reason);
     session.onDrop.clear();
     session.client.close();
   }
@@ -244,12 +249,13 @@ export class EtcdConnection {
     const end = clock.nowMs() + timeoutMs;
     const attempts = Math.max(2, this.#endpoints.length);
     let failure: EtcdError | undefined;
+    const tried = new Set<string>();
     for (let attempt = 0; attempt < attempts; attempt++) {
       const leftMs = end - clock.nowMs();
       if (leftMs <= 0) break;
       // Several endpoints share the time, so that a frozen one leaves some for the others.
       const shareMs = this.#endpoints.length === 1 ? leftMs : leftMs / (attempts - attempt);
-      const about: FailedCall = { op, key, endpoint: this.#endpoint() };
+      tried.add(this.#endpoint());
       let session: Session | undefined;
       try {
         session = await this.session();
@@ -257,9 +263,9 @@ export class EtcdConnection {
         this.succeeded();
         return result;
       } catch (error) {
-        failure = toEtcdError(about, error);
+        failure = toEtcdError({ op, key, endpoint: [...tried].join(', ') }, error);
         if (!failure.retryable) break;
-        if (session) this.drop(session);
+        if (session) this.drop(session, failure);
       }
     }
     failure ??= toEtcdError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
@@ -272,6 +278,6 @@ export class EtcdConnection {
     this.#session = undefined;
     const session = this.#current;
     this.#current = undefined;
-    if (session) this.#end(session);
+    if (session) this.#end(session, closedError());
   }
 }

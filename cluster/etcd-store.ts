@@ -1,0 +1,531 @@
+/** The cluster's shared state in etcd, v3 API. Tested against a real etcd 3.4. */
+
+import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from 'etcd3';
+import type { Prefix } from '../net/prefix.ts';
+import { prefixesOverlap } from '../net/prefix.ts';
+import type { Clock, Random } from './clock.ts';
+import { EtcdConnection } from './etcd-connection.ts';
+import { toEtcdError } from './etcd-errors.ts';
+import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './etcd-watch.ts';
+import { type Keys, keysBelow, nodeKey } from './keys.ts';
+import {
+  formatLeaseKey,
+  formatLeaseValue,
+  type Lease,
+  LeaseFormatError,
+  type LeaseValue,
+  type OwnLease,
+  parseLeaseKey,
+  parseLeaseValue,
+  sameLeaseValue,
+  samePublicAddress,
+} from './lease.ts';
+import { families, isCompatible, type PerFamily } from './network-config.ts';
+import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
+import type { EtcdEndpoints } from './options.ts';
+import {
+  type ClaimResult,
+  type Closable,
+  type ClusterStore,
+  EtcdError,
+  type LeaseList,
+  type MalformedEntry,
+  type NodeList,
+  type NodeRecord,
+  type RenewResult,
+  type StoredConfig,
+  type StoreHealth,
+  type SubnetClaim,
+} from './store.ts';
+import { chooseSubnet, ownLeases } from './subnet-choice.ts';
+
+export interface EtcdStoreOptions {
+  readonly etcd: EtcdEndpoints;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Life of a subnet lease; flannel's 24 h. */
+  readonly leaseTtlSeconds?: number;
+  /** Life of a node's record. */
+  readonly nodeTtlSeconds?: number;
+  /** By when each call has ended. */
+  readonly timeoutMs?: number;
+  /** How often a watch checks that its endpoint answers. */
+  readonly heartbeatMs?: number;
+  readonly maxBackoffMs?: number;
+}
+
+const defaults = {
+  leaseTtlSeconds: 86_400,
+  nodeTtlSeconds: 30,
+  timeoutMs: 5000,
+  heartbeatMs: 5000,
+  maxBackoffMs: 5000,
+} as const;
+
+/** How long claiming goes on after lost races. */
+const claimTimeoutMs = 60_000;
+
+/** Nothing is contacted before the first call. */
+export const openEtcdStore = (options: EtcdStoreOptions): ClusterStore => new EtcdStore(options);
+
+/** The key does not exist. */
+const isAbsent = (key: string): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Create',
+  result: 'Equal',
+  create_revision: '0',
+});
+
+/** Nobody has written the key since. With '0': it does not exist. */
+const isUnchanged = (key: string, modRevision: string): ICompare => ({
+  key: Buffer.from(key),
+  target: 'Mod',
+  result: 'Equal',
+  mod_revision: modRevision,
+});
+
+const put = (key: string, value: string, etcdLease: string): IRequestOp => ({
+  request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: etcdLease },
+});
+
+const get = (key: string): IRequestOp => ({ request_range: { key: Buffer.from(key) } });
+
+/** What the `get` at place `i` of a transaction's branch gave. */
+function entryOf(response: ITxnResponse, i = 0): Entry | undefined {
+  const kv: IKeyValue | undefined = response.responses[i]?.response_range?.kvs[0];
+  return kv && toEntry(kv);
+}
+
+const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
+  families.some((family) => {
+    const x = a[family];
+    const y = b[family];
+    return x !== undefined && y !== undefined && prefixesOverlap(x, y);
+  });
+
+class EtcdStore implements ClusterStore {
+  readonly #keys: Keys;
+  readonly #options: Required<EtcdStoreOptions>;
+  readonly #connection: EtcdConnection;
+  readonly #watches = new Set<EtcdWatch>();
+  /** The newest revision that a write of ours made: a watch that has not come that far is not read from. */
+  #ownRevision = 0n;
+  /** The etcd lease that holds this node's record. */
+  #nodeLease: string | undefined;
+
+  constructor(options: EtcdStoreOptions) {
+    this.#options = { ...defaults, ...options };
+    this.#keys = keysBelow(options.etcd.prefix);
+    const { etcd, clock, random, timeoutMs } = this.#options;
+    this.#connection = new EtcdConnection({ etcd, clock, random, timeoutMs });
+  }
+
+  get prefix(): string {
+    return this.#keys.prefix;
+  }
+
+  health(): StoreHealth {
+    return this.#connection.health();
+  }
+
+  close(): void {
+    for (const watch of this.#watches) watch.close();
+    this.#watches.clear();
+    this.#connection.close();
+  }
+
+  // Reading
+
+  /** What a watch in contact knows, unless a write of our own is newer. */
+  #remembered(): Snapshot | undefined {
+    for (const watch of this.#watches) {
+      const snapshot = watch.current();
+      if (snapshot && BigInt(snapshot.revision) >= this.#ownRevision) return snapshot;
+    }
+    return undefined;
+  }
+
+  async readConfig(): Promise<StoredConfig | undefined> {
+    const remembered = this.#remembered();
+    const config = remembered ? remembered.config : await this.#get('read the network config', this.#keys.config);
+    return config && { text: config.value, modRevision: config.modRevision };
+  }
+
+  async listLeases(): Promise<LeaseList> {
+    return this.#parseLeases(this.#remembered() ?? (await readSnapshot(this.#connection, this.#keys)));
+  }
+
+  #parseLeases(snapshot: Snapshot): LeaseList {
+    const leases: Lease[] = [];
+    const malformed: MalformedEntry[] = [];
+    for (const entry of snapshot.leases.values()) {
+      let subnets: PerFamily<Prefix> | undefined;
+      try {
+        subnets = parseLeaseKey(this.#keys, entry.key);
+        leases.push(this.#lease(entry, subnets));
+      } catch (error) {
+        if (!(error instanceof LeaseFormatError)) throw error;
+        malformed.push({ key: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) });
+      }
+    }
+    return { leases, malformed, revision: snapshot.revision };
+  }
+
+  /** @throws LeaseFormatError */
+  #lease(entry: Entry, subnets: PerFamily<Prefix>): Lease {
+    return {
+      ...parseLeaseValue(entry.value),
+      key: entry.key,
+      subnets,
+      reservation: entry.etcdLease === '0',
+      etcdLease: entry.etcdLease,
+      modRevision: entry.modRevision,
+    };
+  }
+
+  async #get(op: string, key: string): Promise<Entry | undefined> {
+    const response = await this.#connection.call(op, key, ({ client, deadline }) =>
+      client.kv.range({ key: Buffer.from(key) }, deadline),
+    );
+    return response.kvs[0] && toEntry(response.kvs[0]);
+  }
+
+  // Writing
+
+  async #transact(
+    op: string,
+    key: string,
+    compare: ICompare[],
+    success: IRequestOp[],
+    failure: IRequestOp[],
+  ): Promise<ITxnResponse> {
+    const response = await this.#connection.call(op, key, ({ client, deadline }) =>
+      client.kv.txn({ compare, success, failure }, deadline),
+    );
+    if (response.succeeded && success.some((part) => part.request_put || part.request_delete_range)) {
+      const revision = BigInt(response.header.revision);
+      if (revision > this.#ownRevision) this.#ownRevision = revision;
+    }
+    return response;
+  }
+
+  async #grant(op: string, key: string, ttlSeconds: number): Promise<string> {
+    const response = await this.#connection.call(op, key, ({ client, deadline }) =>
+      client.leaseClient.leaseGrant({ TTL: ttlSeconds }, deadline),
+    );
+    return response.ID;
+  }
+
+  /** Lets an etcd lease go that holds nothing any more. Failing does no harm: it lapses by itself. */
+  async #revoke(etcdLease: string): Promise<void> {
+    try {
+      await this.#connection.call('revoke the lease', etcdLease, ({ client, deadline }) =>
+        client.leaseClient.leaseRevoke({ ID: etcdLease }, deadline),
+      );
+    } catch (error) {
+      if (!(error instanceof EtcdError)) throw error;
+    }
+  }
+
+  /** One keep-alive of an etcd lease. The seconds it lives from now on; 0 or less if it does not exist any more. */
+  #keepAlive(op: string, key: string, etcdLease: string): Promise<number> {
+    return this.#connection.call(op, key, async ({ client, deadline }) => {
+      const stream = await client.leaseClient.leaseKeepAlive(deadline);
+      return await new Promise<number>((resolve, reject) => {
+        stream.on('data', (response: { TTL: string }) => {
+          resolve(Number(response.TTL));
+          // Not cancelled: etcd3 takes the error that follows for the connection's, and closes it.
+          stream.end();
+        });
+        stream.on('error', reject);
+        stream.on('end', () => reject(new Error('etcd ended the keep-alive')));
+        stream.write({ ID: etcdLease });
+      });
+    });
+  }
+
+  async writeConfig(text: string, expected?: string): Promise<boolean> {
+    const key = this.#keys.config;
+    const compare = expected === undefined ? [] : [isUnchanged(key, expected)];
+    const response = await this.#transact('write the network config', key, compare, [put(key, text, '0')], [get(key)]);
+    // The first of two attempts may have been carried out without our hearing of it.
+    return response.succeeded || entryOf(response)?.value === text;
+  }
+
+  // Leases
+
+  async claimSubnet(claim: SubnetClaim): Promise<ClaimResult> {
+    const op = 'claim a subnet';
+    const { clock, random, leaseTtlSeconds } = this.#options;
+    const endMs = clock.nowMs() + claimTimeoutMs;
+    let lostRaces = 0;
+    let etcdLease: string | undefined;
+    try {
+      while (clock.nowMs() < endMs) {
+        const { leases, malformed } = this.#parseLeases(await readSnapshot(this.#connection, this.#keys));
+        const taken = [...leases, ...malformed].flatMap(({ subnets }) => (subnets ? [subnets] : []));
+        const choice = chooseSubnet(claim, leases, taken, random, lostRaces);
+        const superseded = claim.further
+          ? []
+          : ownLeases(leases, claim).filter((lease) => !isCompatible(claim.config, lease.subnets));
+        if (choice.how === 'kept') {
+          const refreshed = await this.#refresh(op, choice.lease, claim.value);
+          if ('own' in refreshed) return { own: refreshed.own, how: 'kept', lostRaces, superseded };
+          // It changed under our hands: look again.
+          continue;
+        }
+        const key = formatLeaseKey(this.#keys, choice.subnets);
+        const beforeMs = clock.nowMs();
+        etcdLease ??= await this.#grant(op, key, leaseTtlSeconds);
+        const value = formatLeaseValue(claim.value);
+        const response = await this.#transact(op, key, [isAbsent(key)], [put(key, value, etcdLease)], [get(key)]);
+        const found = entryOf(response);
+        // Found with our own etcd lease: the first of two attempts was carried out without our hearing of it.
+        const isOurs = response.succeeded || found?.etcdLease === etcdLease;
+        if (isOurs && !(await this.#mustYield(key, choice.subnets))) {
+          const own: OwnLease = {
+            ...claim.value,
+            key,
+            subnets: choice.subnets,
+            reservation: false,
+            etcdLease,
+            modRevision: response.succeeded ? response.header.revision : found!.modRevision,
+            extra: {},
+            expiresAtMs: beforeMs + leaseTtlSeconds * 1000,
+          };
+          etcdLease = undefined;
+          return { own, how: choice.how, lostRaces, superseded };
+        }
+        lostRaces++;
+      }
+      throw toEtcdError(
+        { op, key: this.#keys.subnets, endpoint: this.#options.etcd.endpoints.join(', ') },
+        new Error(`other nodes were faster ${lostRaces} times`),
+      );
+    } finally {
+      if (etcdLease !== undefined) await this.#revoke(etcdLease);
+    }
+  }
+
+  /**
+   * Whether a lease that was there before ours overlaps it under another key: two dual-stack nodes may pick the same
+   * IPv4 subnet with different IPv6 ones at the same time, and a config just changed may have two lengths in use. If
+   * so, ours is taken back. Of two that overlap the later yields.
+   */
+  async #mustYield(key: string, subnets: PerFamily<Prefix>): Promise<boolean> {
+    const snapshot = await readSnapshot(this.#connection, this.#keys);
+    const own = snapshot.leases.get(key);
+    if (!own) return true;
+    const { leases, malformed } = this.#parseLeases(snapshot);
+    const rival = [...leases, ...malformed].find(
+      (other) =>
+        other.key !== key &&
+        other.subnets !== undefined &&
+        overlap(other.subnets, subnets) &&
+        BigInt(snapshot.leases.get(other.key)!.createRevision) < BigInt(own.createRevision),
+    );
+    if (!rival) return false;
+    const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
+    await this.#transact('claim a subnet', key, [isUnchanged(key, own.modRevision)], [remove], []);
+    return true;
+  }
+
+  /**
+   * Another whole life for a lease, and the value, if nobody has written it since; without an event for the other nodes
+   * where the value is as it was. A reservation gets the value only.
+   */
+  async #refresh(
+    op: string,
+    lease: Lease,
+    value: LeaseValue,
+  ): Promise<{ own: OwnLease } | { found: Entry | undefined }> {
+    const { clock, leaseTtlSeconds } = this.#options;
+    const { key } = lease;
+    const beforeMs = clock.nowMs();
+    let { etcdLease } = lease;
+    let ttlSeconds: number | undefined;
+    let granted: string | undefined;
+    if (!lease.reservation) {
+      ttlSeconds = await this.#keepAlive(op, key, etcdLease);
+      // Made with a life that is not ours to keep up with (by hand, or before the option was changed), or just lapsed.
+      if (ttlSeconds < leaseTtlSeconds / 2) {
+        granted = await this.#grant(op, key, leaseTtlSeconds);
+        etcdLease = granted;
+        ttlSeconds = leaseTtlSeconds;
+      }
+    }
+    const mustWrite = granted !== undefined || !sameLeaseValue(lease, value);
+    const text = formatLeaseValue(value, lease.extra);
+    // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
+    const response = await this.#transact(
+      op,
+      key,
+      [isUnchanged(key, lease.modRevision)],
+      [mustWrite ? put(key, text, etcdLease) : get(key)],
+      [get(key)],
+    );
+    const found = response.succeeded ? undefined : entryOf(response);
+    // The first of two attempts may have been carried out without our hearing of it.
+    const isWritten = response.succeeded || (mustWrite && found?.value === text && found.etcdLease === etcdLease);
+    if (!isWritten) {
+      if (granted !== undefined) await this.#revoke(granted);
+      return { found };
+    }
+    const modRevision = !mustWrite
+      ? lease.modRevision
+      : response.succeeded
+        ? response.header.revision
+        : found!.modRevision;
+    const own: OwnLease = {
+      ...value,
+      key,
+      subnets: lease.subnets,
+      reservation: lease.reservation,
+      etcdLease,
+      modRevision,
+      extra: lease.extra,
+      expiresAtMs: ttlSeconds === undefined ? undefined : beforeMs + ttlSeconds * 1000,
+    };
+    return { own };
+  }
+
+  async renewLease(own: OwnLease, value: LeaseValue): Promise<RenewResult> {
+    let lease: Lease = own;
+    // A lease that was written by somebody may still be ours, such as one just made a reservation. Once more, then.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const refreshed = await this.#refresh('renew the lease', lease, value);
+      if ('own' in refreshed) return { outcome: 'renewed', own: refreshed.own };
+      if (!refreshed.found) return { outcome: 'lost', reason: 'gone' };
+      const holder = this.#readable(refreshed.found);
+      if (!holder || !this.#isSameOwner(holder, own, value)) {
+        return { outcome: 'lost', reason: 'taken', ...(holder ? { holder } : {}) };
+      }
+      lease = holder;
+    }
+    throw toEtcdError(
+      { op: 'renew the lease', key: own.key, endpoint: this.#options.etcd.endpoints.join(', ') },
+      new Error('somebody else keeps writing it'),
+    );
+  }
+
+  #readable(entry: Entry): Lease | undefined {
+    try {
+      return this.#lease(entry, parseLeaseKey(this.#keys, entry.key));
+    } catch (error) {
+      if (error instanceof LeaseFormatError) return undefined;
+      throw error;
+    }
+  }
+
+  #isSameOwner(holder: Lease, own: LeaseValue, value: LeaseValue): boolean {
+    return samePublicAddress(holder, own) || samePublicAddress(holder, value);
+  }
+
+  async releaseLease(lease: Lease): Promise<boolean> {
+    const op = 'release the lease';
+    const { key } = lease;
+    let { modRevision, etcdLease } = lease;
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
+      const response = await this.#transact(op, key, [isUnchanged(key, modRevision)], [remove], [get(key)]);
+      if (response.succeeded) {
+        if (etcdLease !== '0') await this.#revoke(etcdLease);
+        return true;
+      }
+      const found = entryOf(response);
+      const holder = found && this.#readable(found);
+      if (!holder || !samePublicAddress(holder, lease)) return false;
+      ({ modRevision, etcdLease } = holder);
+    }
+    return false;
+  }
+
+  // Nodes
+
+  async publishNode(record: NodeRecord): Promise<{ readonly conflict?: NodeRecord }> {
+    const op = "publish the node's record";
+    const key = nodeKey(this.#keys, record.node);
+    const text = formatNodeRecord(record);
+    if (this.#nodeLease !== undefined && (await this.#keepAlive(op, key, this.#nodeLease)) <= 0) {
+      this.#nodeLease = undefined;
+    }
+    this.#nodeLease ??= await this.#grant(op, key, this.#options.nodeTtlSeconds);
+    const etcdLease = this.#nodeLease;
+    const holds: ICompare = { key: Buffer.from(key), target: 'Lease', result: 'Equal', lease: etcdLease };
+    const same: ICompare = { key: Buffer.from(key), target: 'Value', result: 'Equal', value: Buffer.from(text) };
+    // Written only where it differs: a thousand nodes that say the same every ten seconds make no history.
+    const current = await this.#transact(op, key, [holds, same], [], [get(key)]);
+    if (current.succeeded) return {};
+    const found = entryOf(current);
+    if (found && found.etcdLease !== etcdLease) {
+      const holder = this.#readableNode(found);
+      // The same host before its restart, or a record that nobody keeps alive, is written over.
+      if (holder && found.etcdLease !== '0' && !samePublicNode(holder, record)) return { conflict: holder };
+    }
+    const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
+    await this.#transact(op, key, [guard], [put(key, text, etcdLease)], []);
+    return {};
+  }
+
+  #readableNode(entry: Entry): NodeRecord | undefined {
+    try {
+      return parseNodeRecord(entry.value);
+    } catch (error) {
+      if (error instanceof LeaseFormatError) return undefined;
+      throw error;
+    }
+  }
+
+  async withdrawNode(node: string): Promise<void> {
+    const etcdLease = this.#nodeLease;
+    if (etcdLease === undefined) return;
+    this.#nodeLease = undefined;
+    const key = nodeKey(this.#keys, node);
+    const holds: ICompare = { key: Buffer.from(key), target: 'Lease', result: 'Equal', lease: etcdLease };
+    const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
+    await this.#transact("withdraw the node's record", key, [holds], [remove], []);
+    await this.#revoke(etcdLease);
+  }
+
+  async listNodes(): Promise<NodeList> {
+    const response = await this.#connection.call('list the nodes', this.#keys.nodes, ({ client, deadline }) =>
+      client.kv.range(rangeOf(this.#keys.nodes), deadline),
+    );
+    const nodes: NodeRecord[] = [];
+    const malformed: MalformedEntry[] = [];
+    for (const entry of response.kvs.map(toEntry)) {
+      try {
+        nodes.push(parseNodeRecord(entry.value));
+      } catch (error) {
+        if (!(error instanceof LeaseFormatError)) throw error;
+        malformed.push({ key: entry.key, reason: error.message });
+      }
+    }
+    return { nodes, malformed };
+  }
+
+  watch(onWake: () => void, onProblem: (error: EtcdError) => void = () => undefined): Closable {
+    const { clock, random, heartbeatMs, timeoutMs, maxBackoffMs } = this.#options;
+    const watch = new EtcdWatch({
+      connection: this.#connection,
+      keys: this.#keys,
+      clock,
+      random,
+      heartbeatMs,
+      timeoutMs,
+      maxBackoffMs,
+      onWake,
+      onProblem,
+    });
+    this.#watches.add(watch);
+    return {
+      close: () => {
+        this.#watches.delete(watch);
+        watch.close();
+      },
+    };
+  }
+}
+
+const samePublicNode = (a: NodeRecord, b: NodeRecord): boolean =>
+  samePublicAddress({ ...a, backendData: {} }, { ...b, backendData: {} });

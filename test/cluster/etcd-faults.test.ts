@@ -1,0 +1,291 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type ClusterStore, EtcdError } from '../../cluster/store.ts';
+import { freePort, startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('etcd in trouble');
+const subnets = '/coreos.com/network/subnets/';
+const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
+
+let etcd: TestEtcd;
+const stores: ClusterStore[] = [];
+const servers: TestEtcd[] = [];
+const open = (...args: Parameters<typeof testStore>): ClusterStore => {
+  const store = testStore(...args);
+  stores.push(store);
+  return store;
+};
+const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtcd> => {
+  const server = await startEtcd(options);
+  servers.push(server);
+  return server;
+};
+
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.before.each(() => {
+  etcd.ctl('del', '--prefix', '');
+});
+test.after.each(async () => {
+  for (const store of stores.splice(0)) store.close();
+  for (const server of servers.splice(0)) await server.remove();
+});
+test.after(async () => {
+  await etcd.remove();
+});
+
+/** A store that watches, with what it was woken for and told. */
+function watching(server: TestEtcd, options: Parameters<typeof testStore>[1] = {}) {
+  const store = open(server.endpoint, options);
+  const seen = { wakes: 0, problems: [] as EtcdError[] };
+  const watch = store.watch(
+    () => {
+      seen.wakes++;
+    },
+    (error) => seen.problems.push(error),
+  );
+  const knows = (name: string): Promise<true> =>
+    waitFor(`the store to know ${name}`, async () => {
+      const { leases } = await store.listLeases();
+      return leases.some((lease) => lease.key === subnets + name) || undefined;
+    });
+  return { store, seen, watch, knows };
+}
+
+async function failure(work: () => Promise<unknown>): Promise<EtcdError> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof EtcdError) return error;
+    throw error;
+  }
+  throw new Error('it should have thrown');
+}
+
+test('a watch wakes at the start and for config and leases, and for nothing else', async () => {
+  const { seen } = watching(etcd);
+  await waitFor('the first wake', () => seen.wakes === 1);
+  etcd.ctl('put', '/coreos.com/network/config', '{}');
+  await waitFor('a wake for the config', () => seen.wakes === 2);
+  etcd.ctl('put', '/coreos.com/network/nodes/a', '{}');
+  etcd.ctl('put', `${subnets}10.5.1.0-24`, leaseValue(1));
+  await waitFor('a wake for the lease', () => seen.wakes === 3);
+  etcd.ctl('del', `${subnets}10.5.1.0-24`);
+  await waitFor('a wake for its end', () => seen.wakes === 4);
+  assert.equal(seen.problems, []);
+});
+
+test('while it watches, lists come from memory, and include what this store wrote itself', async () => {
+  const { store, seen } = watching(etcd);
+  await waitFor('the first wake', () => seen.wakes === 1);
+  for (let n = 1; n <= 20; n++) {
+    const { own } = await store.claimSubnet(claimOf(n));
+    const { leases } = await store.listLeases();
+    assert.ok(
+      leases.some((lease) => lease.key === own.key && lease.modRevision === own.modRevision),
+      `lease ${n}`,
+    );
+  }
+  await waitFor('the wakes', () => seen.wakes >= 21);
+  // A frozen etcd is not asked.
+  etcd.freeze();
+  const { leases } = await store.listLeases();
+  etcd.thaw();
+  assert.is(leases.length, 20);
+});
+
+test('etcd restarted: one problem told, then woken, and nothing missed', async () => {
+  const { store, seen, knows } = watching(etcd);
+  await waitFor('the first wake', () => seen.wakes === 1);
+  await etcd.stop('SIGTERM');
+  await waitFor('the problem', () => seen.problems.length === 1);
+  assert.is(seen.problems[0]?.retryable, true);
+  const error = await failure(() => store.listLeases());
+  assert.match(
+    error.message,
+    /^Cannot list the leases "\/coreos\.com\/network\/subnets\/" in etcd at http:\/\/127\.0\.0\.1:\d+: connection refused; is etcd running there\? \(--etcd-endpoints\)$/,
+  );
+  assert.is(store.health().connected, false);
+  await etcd.start();
+  etcd.ctl('put', `${subnets}10.5.2.0-24`, leaseValue(2));
+  await knows('10.5.2.0-24');
+  assert.is(store.health().connected, true);
+  assert.is(seen.problems.length, 1);
+  etcd.ctl('put', `${subnets}10.5.3.0-24`, leaseValue(3));
+  await knows('10.5.3.0-24');
+});
+
+test('etcd killed, changed and compacted while the watch is away', async () => {
+  const { seen, knows } = watching(etcd);
+  await waitFor('the first wake', () => seen.wakes === 1);
+  await etcd.stop('SIGKILL');
+  await etcd.start();
+  etcd.ctl('put', `${subnets}10.5.4.0-24`, leaseValue(4));
+  const { header } = JSON.parse(etcd.ctl('get', 'x', '-w', 'json')) as { header: { revision: number } };
+  etcd.ctl('compact', String(header.revision), '--physical');
+  await knows('10.5.4.0-24');
+  etcd.ctl('put', `${subnets}10.5.5.0-24`, leaseValue(5));
+  await knows('10.5.5.0-24');
+});
+
+test('etcd frozen: calls end by their deadline, the watch notices, and all returns after the thaw', async () => {
+  const { store, seen, knows } = watching(etcd, { timeoutMs: 600 });
+  await waitFor('the first wake', () => seen.wakes === 1);
+  etcd.freeze();
+  try {
+    const startMs = Date.now();
+    const error = await failure(() => store.claimSubnet(claimOf(1)));
+    assert.ok(Date.now() - startMs < 1500, 'by its deadline');
+    assert.match(error.message, /no answer in time; is etcd running there/);
+    assert.is(error.retryable, true);
+    await waitFor('the problem', () => seen.problems.length === 1);
+  } finally {
+    etcd.thaw();
+  }
+  etcd.ctl('put', `${subnets}10.5.6.0-24`, leaseValue(6));
+  await knows('10.5.6.0-24');
+  assert.is((await store.claimSubnet(claimOf(1))).own.reservation, false);
+});
+
+test('a store opened while etcd is down works when it is up', async () => {
+  const server = await start();
+  await server.stop();
+  const { seen, knows } = watching(server);
+  await waitFor('the problem', () => seen.problems.length === 1);
+  await server.start();
+  server.ctl('put', `${subnets}10.5.7.0-24`, leaseValue(7));
+  await knows('10.5.7.0-24');
+  assert.ok(seen.wakes >= 1);
+});
+
+test('of several endpoints one frozen, one dead: the call goes to the third', async () => {
+  const frozen = await start();
+  frozen.freeze();
+  const dead = `http://127.0.0.1:${await freePort()}`;
+  // Whichever it begins with.
+  for (const random of [() => 0, () => 0.4, () => 0.9]) {
+    const store = open([frozen.endpoint, dead, etcd.endpoint], { random, timeoutMs: 1500 });
+    assert.is(await store.readConfig(), undefined);
+    const startMs = Date.now();
+    await store.listLeases();
+    assert.ok(Date.now() - startMs < 300, 'and stays there');
+  }
+});
+
+test('a password: a wrong one is told plainly, a restart of etcd ends the token and nothing else', async () => {
+  const server = await start({ args: ['--bcrypt-cost', '4'] });
+  server.ctl('user', 'add', 'root:secret');
+  server.ctl('user', 'grant-role', 'root', 'root');
+  server.ctl('user', 'add', 'guest:secret');
+  server.ctl('auth', 'enable');
+  const login = { username: 'root', password: 'secret' };
+
+  const wrong = await failure(() =>
+    open(server.endpoint, { etcdOptions: { username: 'root', password: 'x' } }).readConfig(),
+  );
+  assert.match(wrong.message, /wrong user name or password; check --etcd-username and --etcd-password$/);
+  assert.is(wrong.retryable, false);
+  const none = await failure(() => open(server.endpoint).readConfig());
+  assert.match(none.message, /wants a user name and password; give --etcd-username and --etcd-password$/);
+  const guest = { username: 'guest', password: 'secret' };
+  const denied = await failure(() => open(server.endpoint, { etcdOptions: guest }).readConfig());
+  assert.match(denied.message, /permission denied; grant etcd's role/);
+
+  const { store, seen, knows } = watching(server, { etcdOptions: login });
+  await waitFor('the first wake', () => seen.wakes === 1);
+  const { own } = await store.claimSubnet(claimOf(1));
+  // Simple tokens live in the server's memory: they are gone after a restart.
+  await server.stop();
+  await server.start();
+  assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+  server.ctl('--user', 'root:secret', 'put', `${subnets}10.5.8.0-24`, leaseValue(8));
+  await knows('10.5.8.0-24');
+});
+
+test('a token that has expired while nothing was asked is renewed', async () => {
+  const server = await start({ args: ['--bcrypt-cost', '4', '--auth-token-ttl', '1'] });
+  server.ctl('user', 'add', 'root:secret');
+  server.ctl('user', 'grant-role', 'root', 'root');
+  server.ctl('auth', 'enable');
+  const store = open(server.endpoint, { etcdOptions: { username: 'root', password: 'secret' } });
+  await store.readConfig();
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  assert.is(await store.readConfig(), undefined);
+});
+
+test('a password where etcd wants none: it goes on without', async () => {
+  const store = open(etcd.endpoint, { etcdOptions: { username: 'root', password: 'secret' } });
+  assert.is(await store.readConfig(), undefined);
+  assert.is(await store.writeConfig('{}'), true);
+});
+
+test('TLS: with the right authority it works, without or with none spoken it is told plainly', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-tls-'));
+  try {
+    const keyFile = join(folder, 'key.pem');
+    const certFile = join(folder, 'cert.pem');
+    const made = spawnSync('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+      ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
+      ...['-keyout', keyFile, '-out', certFile],
+    ]);
+    assert.is(made.status, 0, String(made.stderr));
+    const server = await start({ tls: { caFile: certFile, certFile, keyFile } });
+    const store = open(server.endpoint, { etcdOptions: { caFile: certFile } });
+    assert.is(await store.writeConfig('{}'), true);
+
+    const untrusted = await failure(() => open(server.endpoint).readConfig());
+    assert.match(untrusted.message, /certificate.*; check http or https in --etcd-endpoints, and --etcd-cafile/);
+    assert.is(untrusted.retryable, false);
+    const missing = await failure(() =>
+      open(server.endpoint, { etcdOptions: { caFile: '/nowhere/ca.pem' } }).readConfig(),
+    );
+    assert.match(missing.message, /^Cannot read "\/nowhere\/ca\.pem" \(--etcd-cafile\): ENOENT$/);
+    const plain = await failure(() => open(server.endpoint.replace('https', 'http'), { timeoutMs: 600 }).readConfig());
+    assert.match(plain.message, /Cannot read the network config/);
+    const overPlain = await failure(() =>
+      open(etcd.endpoint.replace('http://127.0.0.1', 'https://localhost'), { timeoutMs: 600 }).readConfig(),
+    );
+    assert.match(overPlain.message, /check http or https/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('something that is no etcd, and a name that is none', async () => {
+  const server = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  const port = await freePort();
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  try {
+    const error = await failure(() => open(`http://127.0.0.1:${port}`, { timeoutMs: 600 }).readConfig());
+    assert.match(error.message, /^Cannot read the network config "\/coreos\.com\/network\/config" in etcd at http/);
+  } finally {
+    server.close();
+  }
+  const named = await failure(() => open('http://no-such-host.invalid:2379').readConfig());
+  assert.match(named.message, /its name cannot be resolved; check --etcd-endpoints and DNS$/);
+});
+
+test('closed, a watch is silent and the store refuses', async () => {
+  const { store, seen, watch } = watching(etcd);
+  await waitFor('the first wake', () => seen.wakes === 1);
+  const other = open(etcd.endpoint);
+  watch.close();
+  assert.is(await store.writeConfig('{}'), true, 'closing a watch leaves the rest of the store alone');
+  await other.writeConfig('{"a":1}');
+  assert.is((await store.readConfig())?.text, '{"a":1}');
+  assert.is(seen.wakes, 1);
+  assert.equal(seen.problems, []);
+  store.close();
+  assert.match((await failure(() => store.listLeases())).message, /it is closed/);
+});
+
+test.run();

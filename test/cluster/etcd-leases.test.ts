@@ -1,0 +1,335 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { formatSubnets } from '../../cluster/lease.ts';
+import { parseNetworkConfig } from '../../cluster/network-config.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
+import { parseAddress } from '../../net/address.ts';
+import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
+import { startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('leases in etcd');
+const subnets = '/coreos.com/network/subnets/';
+
+let etcd: TestEtcd;
+const stores: ClusterStore[] = [];
+const open = (...args: [options?: Parameters<typeof testStore>[1]]): ClusterStore => {
+  const store = testStore(etcd.endpoint, ...args);
+  stores.push(store);
+  return store;
+};
+
+test.before(async () => {
+  etcd = await startEtcd();
+});
+test.before.each(() => {
+  etcd.ctl('del', '--prefix', '');
+});
+test.after.each(() => {
+  for (const store of stores.splice(0)) store.close();
+});
+test.after(async () => {
+  await etcd.remove();
+});
+
+const valueAt = (key: string): string => etcd.ctl('get', '--print-value-only', key).trimEnd();
+/** The id of the etcd lease on a key, '0' for none. As text: JSON's numbers cannot hold it. */
+const leaseAt = (key: string): string => /"lease":(\d+)/.exec(etcd.ctl('get', key, '-w', 'json'))?.[1] ?? '0';
+
+test('the network config is written, read, and guarded against a change in between', async () => {
+  const store = open();
+  assert.is(await store.readConfig(), undefined);
+  assert.is(await store.writeConfig('{"a":1}', '0'), true);
+  const first = await store.readConfig();
+  assert.is(first?.text, '{"a":1}');
+  assert.is(valueAt('/coreos.com/network/config'), '{"a":1}');
+  assert.is(await store.writeConfig('{"a":2}', first?.modRevision), true);
+  assert.is(await store.writeConfig('{"a":3}', first?.modRevision), false, 'somebody wrote since');
+  assert.is((await store.readConfig())?.text, '{"a":2}');
+});
+
+test('a claim writes what flannel would, and Weft, with a lease of a day', async () => {
+  const { own, how } = await open().claimSubnet(claimOf(7));
+  assert.is(how, 'new');
+  assert.match(own.key, /^\/coreos\.com\/network\/subnets\/10\.5\.\d+\.0-24$/);
+  assert.is(
+    valueAt(own.key),
+    '{"PublicIP":"192.0.2.7","PublicIPv6":null,"BackendType":"vxlan",' +
+      '"BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:07"},"Weft":{"node":"node-7","version":"0.1.0"}}',
+  );
+  assert.match(etcd.ctl('lease', 'timetolive', BigInt(own.etcdLease).toString(16)), /granted with TTL\(86400s\)/);
+  assert.ok(Math.abs(own.expiresAtMs! - Date.now() - 86_400_000) < 5000);
+});
+
+test('claimed again it is kept: same subnet, no event for the peers', async () => {
+  const first = await open().claimSubnet(claimOf(1));
+  const again = await open().claimSubnet(claimOf(1));
+  assert.is(again.how, 'kept');
+  assert.is(again.own.key, first.own.key);
+  assert.is(again.own.modRevision, first.own.modRevision);
+});
+
+test('twenty nodes at once, twenty subnets for them: each gets its own (flannel’s defect 1)', async () => {
+  // 10.5.0.0/16 with 32 subnets within bounds: many collisions.
+  const config = parseNetworkConfig(
+    '{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","SubnetMax":"10.5.35.0","Backend":{"Type":"vxlan"}}',
+  );
+  const claims = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => open({ timeoutMs: 5000 }).claimSubnet(claimOf(i + 1, { config }))),
+  );
+  assert.is(new Set(claims.map(({ own }) => own.key)).size, 20);
+  assert.ok(
+    claims.some(({ lostRaces }) => lostRaces > 0),
+    'there were races',
+  );
+  const { leases, malformed } = await open().listLeases();
+  assert.is(leases.length, 20);
+  assert.is(malformed.length, 0);
+  // No etcd lease is left over from a lost race.
+  assert.match(etcd.ctl('lease', 'list'), /found 2\d leases/);
+  await assertThrows(() => open().claimSubnet(claimOf(99, { config })), /No free IPv4 subnet: every \/24/);
+});
+
+test('dual-stack nodes at once: neither family overlaps, though their keys differ', async () => {
+  const config = parseNetworkConfig(
+    '{"EnableIPv6":true,"Network":"10.5.0.0/16","SubnetMin":"10.5.1.0","SubnetMax":"10.5.8.0",' +
+      '"IPv6Network":"fd00:5::/48","IPv6SubnetMin":"fd00:5:0:1::","IPv6SubnetMax":"fd00:5:0:8::","Backend":{"Type":"vxlan"}}',
+  );
+  await Promise.all(
+    Array.from({ length: 8 }, (_, i) => {
+      const value = nodeValue(i + 1);
+      const publicAddresses = { ...value.publicAddresses, 6: parseAddress(`2001:db8::${i + 1}`)! };
+      const backendData = { ...value.backendData, 6: value.backendData[4]! };
+      return open({ timeoutMs: 5000 }).claimSubnet({ config, value: { ...value, publicAddresses, backendData } });
+    }),
+  );
+  const { leases } = await open().listLeases();
+  assert.is(leases.length, 8);
+  for (const family of [4, 6] as const) {
+    const all = leases.map((lease) => lease.subnets[family]!);
+    for (const [i, a] of all.entries()) {
+      for (const b of all.slice(i + 1)) assert.not.ok(prefixesOverlap(a, b), `IPv${family}`);
+    }
+  }
+});
+
+test('the previous subnet is claimed again where it is free', async () => {
+  const previous = { 4: parsePrefix('10.5.77.0/24')! };
+  const { own, how } = await open().claimSubnet(claimOf(1, { previous }));
+  assert.is(how, 'previous');
+  assert.is(own.key, `${subnets}10.5.77.0-24`);
+  const other = await open().claimSubnet(claimOf(2, { previous }));
+  assert.is(other.how, 'new');
+});
+
+test('a reservation of ours is filled in, and stays one through renewals (defect 2)', async () => {
+  const key = `${subnets}10.5.9.0-24`;
+  etcd.ctl('put', key, '{"PublicIP":"192.0.2.9","Comment":{"rack":4}}');
+  const store = open();
+  const { own, how } = await store.claimSubnet(claimOf(9));
+  assert.is(how, 'kept');
+  assert.is(own.key, key);
+  assert.is(own.reservation, true);
+  assert.is(own.expiresAtMs, undefined);
+  assert.is(leaseAt(key), '0');
+  const value = JSON.parse(valueAt(key));
+  assert.is(value.BackendData.VtepMAC, '02:00:00:00:00:09');
+  assert.equal(value.Comment, { rack: 4 }, 'what is not ours stays');
+  const renewed = await store.renewLease(own, { ...nodeValue(9), version: '0.2.0' });
+  assert.is(renewed.outcome, 'renewed');
+  assert.is(leaseAt(key), '0');
+  assert.equal(JSON.parse(valueAt(key)).Comment, { rack: 4 });
+  assert.is(JSON.parse(valueAt(key)).Weft.version, '0.2.0');
+});
+
+test('a lease made a reservation by hand is a reservation from then on', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  etcd.ctl('put', own.key, valueAt(own.key));
+  const renewed = await store.renewLease(own, nodeValue(1));
+  assert.is(renewed.outcome, 'renewed');
+  assert.is(renewed.outcome === 'renewed' && renewed.own.reservation, true);
+  assert.is(leaseAt(own.key), '0');
+});
+
+test('renewal with the same value makes no event; with a changed one it is written', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  const same = await store.renewLease(own, nodeValue(1));
+  assert.is(same.outcome === 'renewed' && same.own.modRevision, own.modRevision);
+  const moved = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.201')! } };
+  const changed = await store.renewLease(own, moved);
+  assert.is(changed.outcome, 'renewed');
+  assert.is(JSON.parse(valueAt(own.key)).PublicIP, '192.0.2.201');
+  assert.is(leaseAt(own.key), own.etcdLease, 'still on the same etcd lease');
+});
+
+test('renewal does not write over another owner (defect 3)', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  const theirs = '{"PublicIP":"192.0.2.250","PublicIPv6":null,"BackendType":"host-gw"}';
+  etcd.ctl('put', own.key, theirs);
+  const result = await store.renewLease(own, { ...nodeValue(1), version: '9' });
+  assert.is(result.outcome, 'lost');
+  assert.is(result.outcome === 'lost' && result.reason, 'taken');
+  assert.is(valueAt(own.key), theirs);
+  assert.is(await store.releaseLease(own), false, 'nor does a release remove it');
+  assert.is(valueAt(own.key), theirs);
+});
+
+test('a lease that has gone is reported, and the same subnet is claimed again (defect 9)', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  etcd.ctl('lease', 'revoke', BigInt(own.etcdLease).toString(16));
+  const result = await store.renewLease(own, nodeValue(1));
+  assert.equal(result, { outcome: 'lost', reason: 'gone' });
+  const again = await store.claimSubnet(claimOf(1, { previous: own.subnets }));
+  assert.is(again.how, 'previous');
+  assert.is(again.own.key, own.key);
+});
+
+test('a short lease lapses unless it is renewed', async () => {
+  const store = open({ leaseTtlSeconds: 2 });
+  const [kept, left] = await Promise.all([store.claimSubnet(claimOf(1)), store.claimSubnet(claimOf(2))]);
+  let own = kept.own;
+  await waitFor('the lease that nobody renews to lapse', async () => {
+    const renewed = await store.renewLease(own, nodeValue(1));
+    assert.is(renewed.outcome, 'renewed');
+    if (renewed.outcome === 'renewed') own = renewed.own;
+    const { leases } = await store.listLeases();
+    assert.ok(leases.some((lease) => lease.key === own.key));
+    return !leases.some((lease) => lease.key === left.own.key);
+  });
+});
+
+test('a lease with too short a life, made by somebody else, gets ours', async () => {
+  const granted = /lease ([0-9a-f]+) granted/.exec(etcd.ctl('lease', 'grant', '60'))![1]!;
+  const key = `${subnets}10.5.3.0-24`;
+  etcd.ctl('put', `--lease=${granted}`, key, '{"PublicIP":"192.0.2.3","PublicIPv6":null,"BackendType":"host-gw"}');
+  const { own, how } = await open().claimSubnet(claimOf(3));
+  assert.is(how, 'kept');
+  assert.match(etcd.ctl('lease', 'timetolive', BigInt(own.etcdLease).toString(16)), /TTL\(86400s\)/);
+});
+
+test('malformed entries are reported and skipped, the rest stand, their subnets stay taken (defect 5)', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  etcd.ctl('put', `${subnets}10.5.2.0-24`, 'no JSON at all');
+  etcd.ctl(
+    'put',
+    `${subnets}10.5.3.0-24`,
+    '{"PublicIP":"192.0.2.3","BackendType":"vxlan","BackendData":{"VtepMAC":"x"}}',
+  );
+  etcd.ctl('put', `${subnets}nonsense`, '{}');
+  etcd.ctl('put', `${subnets}10.5.4.7-24`, '{}');
+  const { leases, malformed } = await store.listLeases();
+  assert.equal(
+    leases.map((lease) => lease.key),
+    [own.key],
+  );
+  assert.equal(
+    malformed.map(({ key, reason }) => `${key.slice(subnets.length)}: ${reason}`),
+    [
+      '10.5.2.0-24: its value is not JSON',
+      '10.5.3.0-24: "BackendData.VtepMAC" is "x", which is no MAC address',
+      '10.5.4.7-24: "10.5.4.7-24" has bits set beyond its length',
+      'nonsense: "nonsense" is not written as a subnet is, like "10.5.52.0-24"',
+    ],
+  );
+  const config = parseNetworkConfig(
+    '{"Network":"10.5.0.0/16","SubnetMin":"10.5.2.0","SubnetMax":"10.5.3.0","Backend":{"Type":"vxlan"}}',
+  );
+  await assertThrows(() => store.claimSubnet(claimOf(2, { config })), /No free IPv4 subnet/);
+});
+
+test('after a change of the network a new subnet is claimed and the old lease is named, not removed', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  const config = parseNetworkConfig('{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}');
+  const moved = await store.claimSubnet(claimOf(1, { config, previous: own.subnets }));
+  assert.match(formatSubnets(moved.own.subnets), /^10\.6\./);
+  assert.equal(
+    moved.superseded.map((lease) => lease.key),
+    [own.key],
+  );
+  assert.is(await store.releaseLease(moved.superseded[0]!), true);
+  assert.is(etcd.ctl('get', own.key), '');
+});
+
+test('a changed public address keeps the subnet, by the node’s name and its memory', async () => {
+  const { own } = await open().claimSubnet(claimOf(1));
+  const value = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.77')! } };
+  const again = await open().claimSubnet(claimOf(1, { value, previous: own.subnets }));
+  assert.is(again.how, 'kept');
+  assert.is(again.own.key, own.key);
+  assert.is(JSON.parse(valueAt(own.key)).PublicIP, '192.0.2.77');
+});
+
+test('a further subnet is claimed next to the first', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  const further = await store.claimSubnet(claimOf(1, { further: true }));
+  assert.is(further.how, 'new');
+  assert.is.not(further.own.key, own.key);
+  assert.is(await store.releaseLease(further.own), true);
+  assert.is(await store.releaseLease(further.own), false, 'it is gone already');
+  assert.equal(
+    (await store.listLeases()).leases.map((lease) => lease.key),
+    [own.key],
+  );
+});
+
+test('a node’s record lives while it is published, tells of a namesake, and goes', async () => {
+  const store = open({ nodeTtlSeconds: 2 });
+  const record = {
+    node: 'node-1',
+    version: '0.1.0',
+    publicAddresses: { 4: parseAddress('192.0.2.1')! },
+    backendType: 'vxlan',
+    startedAtMs: 1_700_000_000_000,
+    health: 'ok',
+    containers: 3,
+  };
+  assert.equal(await store.publishNode(record), {});
+  const key = '/coreos.com/network/nodes/node-1';
+  assert.is(
+    valueAt(key),
+    '{"node":"node-1","publicIP":"192.0.2.1","backend":"vxlan","version":"0.1.0",' +
+      '"started":"2023-11-14T22:13:20.000Z","health":"ok","containers":3}',
+  );
+  assert.equal((await store.listNodes()).nodes, [record]);
+  const revision = (): number => JSON.parse(etcd.ctl('get', key, '-w', 'json')).header.revision;
+  const before = revision();
+  await store.publishNode(record);
+  assert.is(revision(), before, 'the same again makes no event');
+  await store.publishNode({ ...record, health: 'degraded' });
+  assert.is((await store.listNodes()).nodes[0]?.health, 'degraded');
+
+  const namesake = open();
+  const conflict = await namesake.publishNode({ ...record, publicAddresses: { 4: parseAddress('192.0.2.2')! } });
+  assert.is(conflict.conflict?.health, 'degraded');
+  // The same host after a restart of weftd takes its record over.
+  assert.equal(await open({ nodeTtlSeconds: 2 }).publishNode(record), {});
+
+  await store.withdrawNode('node-1');
+  assert.is((await store.listNodes()).nodes.length, 1, 'the restarted one’s record stays');
+  etcd.ctl('put', '/coreos.com/network/nodes/broken', '{');
+  await waitFor('the record that nobody publishes to go', async () => {
+    const { nodes, malformed } = await store.listNodes();
+    assert.is(malformed.length, 1);
+    return nodes.length === 0;
+  });
+});
+
+async function assertThrows(work: () => Promise<unknown>, pattern: RegExp): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    assert.match(String(error), pattern);
+    return;
+  }
+  assert.unreachable('it should have thrown');
+}
+
+test.run();
