@@ -32,6 +32,22 @@ export interface EventInterest {
   readonly networks: readonly Prefix[];
 }
 
+/** `struct netconfmsg` and NETCONFA_* of include/uapi/linux/netconf.h: settings such as forwarding, told when written. */
+const netconf = {
+  RTM_NEWNETCONF: 80,
+  NETCONFA_IFINDEX: 1,
+  NETCONFA_IFINDEX_ALL: -1,
+  headerBytes: 4,
+  RTNLGRP_IPV4_NETCONF: 24,
+  RTNLGRP_IPV6_NETCONF: 25,
+} as const;
+
+function netconfIndex(body: NetlinkMessage['body']): number | undefined {
+  const r = body.attributes(netconf.headerBytes, 'netconf');
+  while (r.next()) if (r.type === netconf.NETCONFA_IFINDEX) return r.i32();
+  return undefined;
+}
+
 /** Whether the change may be about something that is weftd's or that it builds on. */
 export function isInteresting({ type, body }: NetlinkMessage, interest: EventInterest): boolean {
   if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
@@ -43,6 +59,10 @@ export function isInteresting({ type, body }: NetlinkMessage, interest: EventInt
       (oif !== undefined && interest.indexes.has(oif)) ||
       interest.networks.some((network) => prefixContains(network, destination.address))
     );
+  }
+  if (type === netconf.RTM_NEWNETCONF) {
+    const index = netconfIndex(body);
+    return index === netconf.NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index));
   }
   // struct ifinfomsg, ifaddrmsg and ndmsg all have the interface's number at this place.
   if (interest.indexes.has(body.i32(4))) return true;
@@ -60,7 +80,10 @@ export interface EventSource {
 }
 
 /** Links, addresses, routes, neighbours; FDB entries are told of in RTNLGRP_NEIGH. */
-export const networkEvents: EventSource = { protocol: socket.NETLINK_ROUTE, groups: Object.values(rtnlgrp) };
+export const networkEvents: EventSource = {
+  protocol: socket.NETLINK_ROUTE,
+  groups: [...Object.values(rtnlgrp), netconf.RTNLGRP_IPV4_NETCONF, netconf.RTNLGRP_IPV6_NETCONF],
+};
 
 /** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
 export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
