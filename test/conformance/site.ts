@@ -1,0 +1,224 @@
+/** A host for one test: a namespace of its own, an address store of its own, and the pods behind it. */
+
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import {
+  type CallOptions,
+  type CniDocument,
+  callPlugin,
+  callPluginAsync,
+  fails,
+  type Outcome,
+  type own,
+  type Program,
+  pluginFolder,
+  succeeds,
+} from '../support/cni.ts';
+import { execute, run } from '../support/commands.ts';
+import { describeNamespace, readLink } from '../support/kernel-state.ts';
+import { Scratch } from '../support/scratch.ts';
+
+export interface Pod {
+  readonly namespace: string;
+  readonly path: string;
+  readonly id: string;
+}
+
+type Configuration = Record<string, unknown>;
+
+export class Site {
+  readonly scratch: Scratch;
+  readonly namespace: string;
+  readonly folder: string;
+  readonly dataDir: string;
+  readonly runDir: string;
+  readonly subnetFile: string;
+  readonly pods: Pod[] = [];
+  readonly #label: string;
+
+  constructor(scratch: Scratch, label: string) {
+    this.scratch = scratch;
+    this.#label = label;
+    this.namespace = scratch.addNamespace(label);
+    this.folder = scratch.makeFolder(label);
+    this.dataDir = join(this.folder, 'store');
+    this.runDir = join(this.folder, 'run');
+    this.subnetFile = join(this.folder, 'flannel/subnet.env');
+    mkdirSync(this.runDir);
+    mkdirSync(join(this.folder, 'flannel'));
+  }
+
+  addPod(): Pod {
+    return this.addPods(1)[0]!;
+  }
+
+  addPods(count: number): Pod[] {
+    const first = this.pods.length + 1;
+    const labels = Array.from({ length: count }, (_, i) => `${this.#label}-p${first + i}`);
+    const made = this.scratch.addNamespaces(labels).map((namespace, i) => ({
+      namespace,
+      path: `/run/netns/${namespace}`,
+      id: `pod-${first + i}`,
+    }));
+    this.pods.push(...made);
+    return made;
+  }
+
+  /** An `ipam` section of ours with this site's store. */
+  ipam(keys: Configuration = {}): Configuration {
+    return { type: 'weft-ipam', dataDir: this.dataDir, ...keys };
+  }
+
+  /** A configuration in bridge's own words. */
+  bridge(keys: Configuration = {}, ipam: Configuration = { subnet: '10.1.2.0/24' }): Configuration {
+    return { cniVersion: '1.0.0', name: 'net', type: 'weft', bridge: 'br0', ipam: this.ipam(ipam), ...keys };
+  }
+
+  /** The whole of an overlay's configuration, but for this site's own paths. */
+  overlay(keys: Configuration = {}, ipam: Configuration = {}): Configuration {
+    const { runDir, subnetFile } = this;
+    return { cniVersion: '1.1.0', name: 'weft', type: 'weft', runDir, subnetFile, ipam: this.ipam(ipam), ...keys };
+  }
+
+  call(program: Program, options: CallOptions): Outcome {
+    return callPlugin(program, { namespace: this.namespace, ...options });
+  }
+
+  #attachment(command: string, pod: Pod, stdin: unknown, options: CallOptions): CallOptions {
+    const { namespace } = this;
+    return { namespace, command, containerId: pod.id, netns: pod.path, ifname: 'eth0', stdin, ...options };
+  }
+
+  /** `weft COMMAND` for a pod. */
+  weft(command: string, pod: Pod, stdin: unknown, options: CallOptions = {}): Outcome {
+    return callPlugin('weft', this.#attachment(command, pod, stdin, options));
+  }
+
+  weftAsync(command: string, pod: Pod, stdin: unknown, options: CallOptions = {}): Promise<Outcome> {
+    return callPluginAsync('weft', this.#attachment(command, pod, stdin, options));
+  }
+
+  add(pod: Pod, configuration: Configuration, options: CallOptions = {}): CniDocument {
+    return succeeds(this.weft('ADD', pod, configuration, options));
+  }
+
+  check(pod: Pod, configuration: Configuration, prevResult: unknown, options: CallOptions = {}): Outcome {
+    return this.weft('CHECK', pod, { ...configuration, prevResult }, options);
+  }
+
+  delete(pod: Pod, configuration: Configuration, options: CallOptions = {}): void {
+    const outcome = this.weft('DEL', pod, configuration, options);
+    succeeds(outcome);
+    assert.is(outcome.stdout, '', 'DEL says nothing');
+  }
+
+  /** The call fails with this code, and leaves links, addresses, routes and reservations as they were. */
+  refuses(
+    call: () => Outcome,
+    codes: number | typeof own | readonly number[],
+    text?: RegExp,
+    namespaces: readonly string[] = [this.namespace, ...this.pods.map((pod) => pod.namespace)],
+  ): CniDocument {
+    const state = () => [
+      ...namespaces.flatMap((namespace) =>
+        describeNamespace(namespace).map((line) => `${namespace.split('-').slice(2).join('-')}: ${line}`),
+      ),
+      ...this.reservations().map((address) => `reservation ${address}`),
+    ];
+    const before = state();
+    const document = fails(call(), codes, text);
+    assert.equal(state(), before, 'a refused call leaves nothing behind');
+    return document;
+  }
+
+  /** Addresses taken in the store, sorted; `network/address` where several networks are there. */
+  reservations(network = 'net'): string[] {
+    const folder = join(this.dataDir, network);
+    if (!existsSync(folder)) return [];
+    return readdirSync(folder)
+      .filter((name) => !/^(lock|last_reserved_ip\..*)$/.test(name))
+      .sort();
+  }
+
+  reservation(address: string, network = 'net'): string {
+    return readFileSync(join(this.dataDir, network, address), 'utf8');
+  }
+
+  /** Writes a file of the store as host-local would. */
+  writeStore(name: string, content: string, network = 'net'): void {
+    mkdirSync(join(this.dataDir, network), { recursive: true });
+    writeFileSync(join(this.dataDir, network, name), content, { mode: 0o600 });
+  }
+
+  writeNodeFile(keys: Configuration = {}): void {
+    const file = {
+      version: 1,
+      node: 'site',
+      networks: ['10.96.0.0/16'],
+      subnets: ['10.96.7.0/24'],
+      mtu: 1450,
+      ipMasq: false,
+      ...keys,
+    };
+    writeFileSync(join(this.runDir, 'node.json'), JSON.stringify(file));
+  }
+
+  writeSubnetEnv(): void {
+    const lines = ['NETWORK=10.97.0.0/16', 'SUBNET=10.97.3.1/24', 'MTU=1400', 'IPMASQ=false'];
+    writeFileSync(this.subnetFile, lines.map((line) => `FLANNEL_${line}\n`).join(''));
+  }
+
+  /** A link of the host, which has to be there. */
+  link(name: string) {
+    return readLink(this.namespace, name) ?? missing(name, this.namespace);
+  }
+
+  /** A link of the pod, which has to be there. */
+  podLink(pod: Pod, name = 'eth0') {
+    return readLink(pod.namespace, name) ?? missing(name, pod.namespace);
+  }
+
+  /** The value of a sysctl in a namespace: path below /proc/sys. */
+  sysctl(path: string, namespace = this.namespace): string {
+    return run(['cat', `/proc/sys/${path}`], { namespace }).trim();
+  }
+
+  ip(...words: string[]): void {
+    run(['ip', '-n', this.namespace, ...words]);
+  }
+
+  podIp(pod: Pod, ...words: string[]): void {
+    run(['ip', '-n', pod.namespace, ...words]);
+  }
+
+  pings(from: string, address: string): boolean {
+    return execute(['ping', '-c', '1', '-W', '2', address], { namespace: from }).status === 0;
+  }
+}
+
+function missing(name: string, namespace: string): never {
+  throw new Error(`There is no link "${name}" in ${namespace}`);
+}
+
+/** Sites of one suite, made when asked for, all removed at its end. */
+export class Sites {
+  readonly scratch: Scratch;
+  #count = 0;
+
+  constructor(label: string) {
+    this.scratch = new Scratch(label);
+  }
+
+  make(): Site {
+    return new Site(this.scratch, `s${++this.#count}`);
+  }
+
+  remove(): void {
+    this.scratch.remove();
+  }
+}
+
+/** The reference's plugins, for chains and for comparison. */
+export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';
+export const bothFolders = `${pluginFolder}:${referenceFolder}`;
