@@ -12,7 +12,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Etcd3, IOptions } from 'etcd3';
 import type { Clock, Random } from './clock.ts';
-import { toEtcdError } from './etcd-errors.ts';
+import { isWorthAnotherEndpoint, toEtcdError } from './etcd-errors.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { EtcdError, type StoreHealth } from './store.ts';
 
@@ -264,7 +264,7 @@ export class EtcdConnection {
         return result;
       } catch (error) {
         failure = toEtcdError({ op, key, endpoint: [...tried].join(', ') }, error);
-        if (!failure.retryable) break;
+        if (!isWorthAnotherEndpoint(failure)) break;
         if (session) this.drop(session, failure);
       }
     }

@@ -15,6 +15,8 @@ interface Meaning {
   /** The cause in plain words; absent: the original's. */
   readonly cause?: string;
   readonly advice?: string;
+  /** Of the endpoint alone: another one may well answer, although the same one will not. */
+  readonly endpointOnly?: boolean;
 }
 
 const meanings: readonly Meaning[] = [
@@ -37,9 +39,23 @@ const meanings: readonly Meaning[] = [
     advice: 'check the network and --etcd-endpoints',
   },
   {
+    pattern: /before secure TLS connection was established/,
+    retryable: true,
+    cause: 'it does not speak TLS',
+    advice: 'check http or https in --etcd-endpoints',
+  },
+  {
+    // Seen under Bun where TLS or another protocol is spoken there.
+    pattern: /(Failed to connect|Protocol error) \(/,
+    retryable: true,
+    cause: 'what answers there does not speak gRPC',
+    advice: 'check http or https, and the port, in --etcd-endpoints',
+  },
+  {
     pattern: /self[- ]signed|unable to (verify|get)|certificate|CERT_|ERR_TLS|ERR_SSL|WRONG_VERSION_NUMBER|alert/i,
     retryable: false,
     advice: 'check http or https in --etcd-endpoints, and --etcd-cafile, --etcd-certfile, --etcd-keyfile',
+    endpointOnly: true,
   },
   {
     pattern: /authentication failed, invalid user ID or password/,
@@ -91,13 +107,21 @@ const plainMessage = (error: unknown): string =>
     .replace(/^etcdserver: /, '')
     .trim();
 
+const meaningOf = (error: unknown): Meaning | undefined => {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return meanings.find(({ pattern }) => pattern.test(text));
+};
+
 /** @returns the EtcdError for what a call ended with; an EtcdError stays what it is */
 export function toEtcdError(call: FailedCall, error: unknown): EtcdError {
   if (error instanceof EtcdError) return error;
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const meaning = meanings.find(({ pattern }) => pattern.test(text));
+  const meaning = meaningOf(error);
   const cause = meaning?.cause ?? plainMessage(error);
   const advice = meaning?.advice === undefined ? '' : `; ${meaning.advice}`;
   const message = `Cannot ${call.op} "${call.key}" in etcd at ${call.endpoint}: ${cause}${advice}`;
   return new EtcdError(call.op, call.key, meaning?.retryable ?? true, message, error);
 }
+
+/** Whether the same call is worth making at another endpoint, or over a new connection, at once. */
+export const isWorthAnotherEndpoint = (failure: EtcdError): boolean =>
+  failure.retryable || meaningOf(failure.cause)?.endpointOnly === true;
