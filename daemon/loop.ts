@@ -33,6 +33,8 @@ export interface LoopOptions {
   /** Milliseconds on a clock that does not go back. */
   readonly monotonic: () => number;
   readonly random: () => number;
+  /** Whether there is a data path already, of this or an earlier weftd. */
+  readonly isSetUp: () => boolean;
   /** Containers attached on this host, where it can be told. */
   readonly countContainers: () => number | undefined;
   readonly intervals?: Partial<Intervals>;
@@ -94,8 +96,7 @@ export class Loop {
     this.publishWakeup.wake(this.intervals.publishMs);
     this.watch = this.options.store.watch(
       () => this.wakeCluster(),
-      // The list that follows tells the same, and is what counts.
-      (error) => this.options.logger.debug('watch interrupted', { error }),
+      (error) => this.noteSyncFailure(error),
     );
   }
 
@@ -165,8 +166,8 @@ export class Loop {
       error.name
     ];
     if (subject === undefined || !isExpected(error)) this.options.logger.error('Cannot follow the cluster', { error });
-    const stays = this.options.membership.view || this.ready ? '; what is set up stays as it is' : '';
-    problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`);
+    const stays = this.options.isSetUp() ? '; what is set up stays as it is' : '';
+    problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, 'debug');
   }
 
   private reconcile(): void {

@@ -191,6 +191,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   const loop = new Loop({
     ...parts,
     pid: sys.getpid(),
+    isSetUp: () => parts.files.readNetwork(() => {}) !== undefined,
     ipMasq: options.ipMasq,
     now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
     monotonic,

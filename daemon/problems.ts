@@ -16,8 +16,9 @@ export class Problems {
   /**
    * @param subject what the problem is about; one at a time a subject
    * @param message what is wrong and what to do; undefined where nothing is
+   * @param changes how a change of the message while the problem lasts is logged: etcd's troubles change theirs often
    */
-  report(subject: string, message: string | undefined): void {
+  report(subject: string, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
     const before = this.current.get(subject);
     if (message === undefined) {
       if (!before) return;
@@ -28,7 +29,8 @@ export class Problems {
     }
     if (before?.message === message) return;
     this.current.set(subject, { message, sinceMs: before?.sinceMs ?? this.now() });
-    this.logger.warn(message);
+    if (before) this.logger[changes](message);
+    else this.logger.warn(message);
   }
 
   /** Reports the problems of a kind as a whole: those of `messages`, and no others, are there now. */
