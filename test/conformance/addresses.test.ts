@@ -238,7 +238,7 @@ row(57, () => {
     [2, 3, 4, 5, 6].map((host) => `10.1.2.${host}/29`),
   );
   store.refuses('c6', own);
-  assert.equal(new Store({ subnet, rangeStart: '10.1.2.255' }).take('c1'), ['10.1.2.255/24']);
+  assert.equal(new Store({ subnet, rangeStart: '10.1.2.255', rangeEnd: '10.1.2.255' }).take('c1'), ['10.1.2.255/24']);
 });
 
 row(58, () => {
