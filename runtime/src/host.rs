@@ -65,7 +65,7 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
         Ok(run_entry(&ctx))
     })?;
     let thrown = match outcome {
-        Outcome::NeverSettled => return Err(Failure::new("The program waits for what cannot happen")),
+        Outcome::NeverSettled => return Err(Failure::new(why_never_settled(&runtime))),
         Outcome::Failed(error) => return Err(Failure::new(format!("The engine has failed: {error}"))),
         Outcome::Threw(thrown) => Some(thrown),
         Outcome::Settled => rejections.borrow_mut().pop().map(|(_, reason)| reason),
@@ -74,6 +74,15 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
     // To tell of it takes memory, which may be what ran out.
     runtime.set_memory_limit(usize::MAX);
     Err(context.with(|ctx| describe(&ctx, thrown)))
+}
+
+/// Where memory has run out, there is none to reject a promise with either.
+fn why_never_settled(runtime: &Runtime) -> &'static str {
+    let used = usize::try_from(runtime.memory_usage().malloc_size).unwrap_or(0);
+    if used > MEMORY_LIMIT_BYTES / 4 * 3 {
+        return "The program has run out of memory";
+    }
+    "The program waits for what cannot happen"
 }
 
 fn run_entry(ctx: &Ctx<'_>) -> Outcome {

@@ -11,7 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::values::{Outcome, Range, Text, borrow, done, errno_of, retry};
+use super::values::{Outcome, Range, Text, borrow, buffer_of, done, errno_of, retry};
 use crate::failure;
 
 pub fn add(sys: &Object<'_>) -> Result<()> {
@@ -116,8 +116,8 @@ impl<'js> IntoJs<'js> for SpawnResult {
         let result = Object::new(ctx.clone())?;
         let by_signal = || 128 + output.status.signal().unwrap_or(0);
         result.set("status", output.status.code().unwrap_or_else(by_signal))?;
-        result.set("stdout", ArrayBuffer::new(ctx.clone(), output.stdout)?)?;
-        result.set("stderr", ArrayBuffer::new(ctx.clone(), output.stderr)?)?;
+        result.set("stdout", buffer_of(ctx.clone(), &output.stdout)?)?;
+        result.set("stderr", buffer_of(ctx.clone(), &output.stderr)?)?;
         Ok(result.into_value())
     }
 }

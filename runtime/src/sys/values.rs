@@ -104,6 +104,11 @@ impl<'js> Range<'js> {
     }
 }
 
+/// A buffer of the program's with these bytes. They are copied, so that they count for its memory limit.
+pub fn buffer_of<'js>(ctx: Ctx<'js>, bytes: &[u8]) -> Result<ArrayBuffer<'js>> {
+    ArrayBuffer::new_copy(ctx, bytes)
+}
+
 /// A number as an index: whole, not negative, and small enough to be exact.
 fn index(number: f64) -> Option<usize> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -143,5 +148,5 @@ fn decode_utf8<'js>(ctx: Ctx<'js>, buffer: ArrayBuffer<'js>, offset: f64, length
 
 /// The UTF-8 bytes of a text.
 fn encode_utf8(ctx: Ctx<'_>, text: Text) -> Result<ArrayBuffer<'_>> {
-    ArrayBuffer::new(ctx, text.0.into_bytes())
+    buffer_of(ctx, text.0.as_bytes())
 }
