@@ -24,7 +24,7 @@ impl Drop for Scratch {
 }
 
 /// What scripts here use besides `Sys`.
-const HELPERS: &str = r#"
+const HELPERS: &str = r"
     'use strict';
     const text = (buffer) => Sys.decodeUtf8(buffer, 0, buffer.byteLength);
     const put = (fd, value) => { const b = Sys.encodeUtf8(value); return Sys.write(fd, b, 0, b.byteLength); };
@@ -37,7 +37,7 @@ const HELPERS: &str = r#"
     const E = { ENOENT: -2, EBADF: -9, EAGAIN: -11, EEXIST: -17, ENOTDIR: -20, EINVAL: -22, ENOTEMPTY: -39,
         ENOTSOCK: -88, EAFNOSUPPORT: -97 };
     const O = { RDONLY: 0, WRONLY: 1, RDWR: 2, CREAT: 0o100, EXCL: 0o200 };
-"#;
+";
 
 /// Runs a script in which `dir` is the scratch folder; an exception is the test's failure.
 fn script(name: &str, source: &str) {
@@ -46,7 +46,10 @@ fn script(name: &str, source: &str) {
     let context = Context::full(&runtime).expect("a context");
     context.with(|ctx: Ctx<'_>| {
         sys::install(&ctx).expect("Sys");
-        let whole = format!("(() => {{ {HELPERS} const dir = {:?}; {source} }})()", scratch.0);
+        let whole = format!(
+            "(() => {{ {HELPERS} const dir = '{}'; {source} }})()",
+            scratch.0.display()
+        );
         if let Err(error) = ctx.eval::<(), _>(whole).catch(&ctx) {
             panic!("{name}: {error}");
         }
