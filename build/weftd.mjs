@@ -1,4 +1,4 @@
-/** What runs under Bun: TypeScript → one CommonJS bundle → an executable that holds Bun, the bundle and its bytecode. */
+/** What runs under Bun: TypeScript → one bundle → an executable that holds Bun, the bundle and its bytecode. */
 
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -9,23 +9,23 @@ import { etcd3Plugin } from './etcd3.mjs';
 import { schemaPlugin } from './schema.mjs';
 import { at, BuildError, binFolder, hardLink, hashOf, root, run, unlessDone, writeFolder } from './tools.mjs';
 
-/** The folders of the bundles: `weftd.cjs`, `weft.cjs`. */
+/** The folders of the bundles: `weftd.cjs`, `weft.mjs`. */
 const weftdFolder = at('dist', 'weftd');
 const weftBunFolder = at('dist', 'weft-bun');
 
 /**
- * Bundles to CommonJS, the form that Bun makes bytecode of. What is loaded by `await import()` stays a function that runs
- * when it is called for; a top-level `await` cannot be had in this form, and esbuild says so.
+ * Bundles to one file; what is loaded by `await import()` stays a function in it that runs when it is called for.
+ * @param {'cjs' | 'esm'} format CommonJS for packages that `require`; ES for a top-level `await`, which that cannot have
  */
-async function bundle(entry, folder, name, plugins) {
+async function bundle(entry, folder, name, format, plugins) {
   if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of ${name}`);
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
     entryPoints: { [name]: entry },
     outdir: folder,
-    outExtension: { '.js': '.cjs' },
+    outExtension: { '.js': format === 'cjs' ? '.cjs' : '.mjs' },
     bundle: true,
-    format: 'cjs',
+    format,
     platform: 'node',
     external: ['bun', 'bun:*'],
     target: 'es2023',
@@ -45,7 +45,7 @@ async function bundle(entry, folder, name, plugins) {
 }
 
 export const bundleWeftd = (entry = at('main-weftd.ts'), folder = weftdFolder) =>
-  bundle(entry, folder, 'weftd', [schemaPlugin, etcd3Plugin]);
+  bundle(entry, folder, 'weftd', 'cjs', [schemaPlugin, etcd3Plugin]);
 
 /** The CNI programs' own bundle, `dist/cni`, with the Bun adapter before it. */
 export async function bundleWeftBun() {
@@ -56,7 +56,7 @@ export async function bundleWeftBun() {
       build.onResolve({ filter: /^\.\/main-cni\.ts$/ }, () => ({ path: join(modulesFolder, 'main-cni.js') }));
     },
   };
-  return bundle(at('main-cni-bun.ts'), weftBunFolder, 'weft', [sameBundle]);
+  return bundle(at('main-cni-bun.ts'), weftBunFolder, 'weft', 'esm', [sameBundle]);
 }
 
 /** `weftd`, and the name `weftctl` for it. */
@@ -64,7 +64,7 @@ export const compileWeftd = (target) =>
   compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), 'weftctl', target);
 
 /** `weft`, and the name `weft-ipam` for it. */
-export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.cjs'), output, 'weft-ipam', target);
+export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.mjs'), output, 'weft-ipam', target);
 
 /** Has Bun make the executable `output`, with a second name in its folder. It runs in the bundle's folder, where no file of the project or the user configures it. */
 export async function compile(source, output, link, target) {
@@ -75,7 +75,7 @@ export async function compile(source, output, link, target) {
     '--compile',
     '--bytecode',
     '--minify',
-    '--format=cjs',
+    `--format=${source.endsWith('.cjs') ? 'cjs' : 'esm'}`,
     // Without these two an executable runs code that a file in its current folder names.
     '--no-compile-autoload-dotenv',
     '--no-compile-autoload-bunfig',
