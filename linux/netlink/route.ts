@@ -124,7 +124,10 @@ export const newRoute = (route: NewRoute, mode: 'create' | 'replace' = 'create')
     },
   );
 
-/** Deletes the first route that is like this one in all that is given. ESRCH where there is none. */
+/**
+ * Deletes the first route that is like this one in all that is given. Where there is none: ESRCH, or ENOENT for a
+ * default route of IPv6.
+ */
 export const deleteRoute = (route: NewRoute): NetlinkRequest =>
   makeRequest(
     rtmRoute.RTM_DELROUTE,

@@ -107,12 +107,12 @@ export class NftConnection {
     for (let attempt = 1; attempt <= readAttempts; attempt++) {
       const generation = this.generation();
       const table = this.readOnce(name);
-      if (this.generation() === generation) return table;
+      if (table !== 'torn' && this.generation() === generation) return table;
     }
     throw new SyscallError(`read table "${name.family} ${name.name}": it kept changing`, errno.EAGAIN);
   }
 
-  private readOnce(name: TableName): NftTable | undefined {
+  private readOnce(name: TableName): NftTable | undefined | 'torn' {
     const found = this.netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETTABLE,
@@ -128,7 +128,8 @@ export class NftConnection {
     const chains = this.listChains(name.family)
       .filter(({ table }) => table.name === name.name)
       .map(({ chain }) => ({ ...chain, rules: this.listRules(name, chain.name) }));
-    return { ...name, sets: this.listSets(name), chains };
+    const sets = this.listSets(name);
+    return sets.includes('torn') ? 'torn' : { ...name, sets: sets as NftSet[], chains };
   }
 
   /** All chains of a family's tables, without their rules: another program's FORWARD with policy drop is among them. */
@@ -162,7 +163,11 @@ export class NftConnection {
       .map(({ rule }) => rule);
   }
 
-  private listSets(table: TableName): NftSet[] {
+  /**
+   * The kernel walks a large set while it rehashes it after an insertion: then some elements come twice, as many do not
+   * come at all, and nothing tells but that ('torn').
+   */
+  private listSets(table: TableName): (NftSet | 'torn')[] {
     const sets = this.netlink.dump(
       makeQuery(
         nftMessage.NFT_MSG_GETSET,
@@ -189,6 +194,7 @@ export class NftConnection {
           ),
         )
         .flat();
+      if (elementTexts(raw).length !== raw.length) return 'torn';
       return { ...set, elements: toElements(set, raw) };
     });
   }

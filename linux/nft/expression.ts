@@ -232,7 +232,7 @@ function encodeExpressionData(writer: NetlinkWriter, e: Expression): void {
 /** From the attributes of one expression. */
 export function decodeExpression(r: NetlinkReader): Expression {
   let name = '';
-  let raw: Uint8Array = new Uint8Array(0);
+  let raw: Uint8Array | undefined;
   let known: Expression | undefined;
   while (r.next()) {
     if (r.type === NFTA_EXPR_NAME) name = r.text();
@@ -242,8 +242,8 @@ export function decodeExpression(r: NetlinkReader): Expression {
     }
   }
   // One without attributes may come without NFTA_EXPR_DATA.
-  if (name === 'masq') known ??= { type: 'masq', flags: 0 };
-  return known ?? { type: 'other', name, data: raw };
+  if (name === 'masq' && !raw) return { type: 'masq', flags: 0 };
+  return known ?? { type: 'other', name, data: raw ?? new Uint8Array(0) };
 }
 
 /** Attributes of one expression: numbers (big endian), data and texts by attribute number. */
@@ -328,8 +328,8 @@ function decodeExpressionData(name: string, r: NetlinkReader): Expression | unde
       return f && { type: 'range', source: f.number(1), inverted: f.number(2) === 1, from: f.data(3), to: f.data(4) };
     }
     case 'lookup': {
-      // With a destination register (3) it is a map's.
-      const f = Fields.read(r, { 1: 'text', 2: 'number', 5: 'number' });
+      // With a destination register (3) it is a map's. The set's number (4) is for those that send a batch.
+      const f = Fields.read(r, { 1: 'text', 2: 'number', 4: 'pad', 5: 'number' });
       return f && { type: 'lookup', source: f.number(2), set: f.text(1), inverted: f.number(5) === 1 };
     }
     case 'immediate':
