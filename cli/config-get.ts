@@ -1,0 +1,22 @@
+/** `weftctl config get`: the network config as it stands, or with --json what it means. */
+
+import { parseNetworkConfig } from '../cluster/network-config.ts';
+import { describeConfig } from './config-change.ts';
+import { CliError } from './host.ts';
+import type { VerbContext } from './verb.ts';
+
+export async function run({ host, options, openSource }: VerbContext): Promise<number> {
+  const document = await (await openSource()).config();
+  if (!document) {
+    throw new CliError(
+      `There is no network config yet: write one, such as weftctl config set '{"Network": "10.1.0.0/16", "Backend": {"Type": "vxlan"}}'`,
+    );
+  }
+  if (options.flag('json')) {
+    const config = Object.fromEntries(describeConfig(parseNetworkConfig(document.text)));
+    host.stdout(`${JSON.stringify({ config, text: document.text, modRevision: document.modRevision }, null, 2)}\n`);
+    return 0;
+  }
+  host.stdout(document.text.endsWith('\n') ? document.text : `${document.text}\n`);
+  return 0;
+}

@@ -1,0 +1,69 @@
+/** `weftctl config set`: validates a network config, shows what it changes, and writes it. */
+
+import { readFile } from 'node:fs/promises';
+import { ConfigError, type NetworkConfig, parseNetworkConfig, unknownConfigKeys } from '../cluster/network-config.ts';
+import { UsageError } from '../cluster/options.ts';
+import { compareConfigs } from './config-change.ts';
+import { CliError } from './host.ts';
+import type { VerbContext } from './verb.ts';
+
+/** The document: the argument itself where it is one, else what the file or standard input holds. */
+async function readDocument({ host, words }: VerbContext): Promise<string> {
+  const [word] = words;
+  if (word?.trimStart().startsWith('{')) return word;
+  if (word === '-' || (word === undefined && !host.stdinIsTerminal)) return host.readStdin();
+  if (word === undefined) throw new UsageError('"config set" needs the document: as JSON, as a file, or - for stdin');
+  try {
+    return await readFile(word, 'utf8');
+  } catch (error) {
+    const cause = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw new CliError(`Cannot read "${word}": ${cause}`, [], error);
+  }
+}
+
+function parsedOrUndefined(text: string): NetworkConfig | undefined {
+  try {
+    return parseNetworkConfig(text);
+  } catch {
+    return undefined;
+  }
+}
+
+export async function run(context: VerbContext): Promise<number> {
+  const { host, options, style, openSource } = context;
+  const text = (await readDocument(context)).trim();
+  let config: NetworkConfig;
+  try {
+    config = parseNetworkConfig(text);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new CliError(error.message, [], error);
+    throw error;
+  }
+  for (const key of unknownConfigKeys(text)) {
+    host.stderr(`weftctl: "${key}" means nothing in a network config: it is written, and ignored\n`);
+  }
+  const source = await openSource();
+  const before = await source.config();
+  // One that cannot be read is replaced by all of the new one.
+  const changes = compareConfigs(before && parsedOrUndefined(before.text), config);
+  if (before?.text === text) {
+    host.stdout('The network config is like that already.\n');
+    return 0;
+  }
+  const dryRun = options.flag('dry-run');
+  const show = (): void => {
+    if (changes.length === 0) host.stdout('Only the wording changes, not the meaning.\n');
+    for (const change of changes) {
+      const was = change.before === undefined ? '' : `${style.red(change.before)} → `;
+      host.stdout(`  ${change.point}: ${was}${style.green(change.after ?? 'none')}\n`);
+    }
+  };
+  if (dryRun) {
+    show();
+    return 0;
+  }
+  await source.updateConfig({ text, expected: before?.modRevision ?? '0', force: options.flag('force') });
+  show();
+  host.stdout(before ? 'The network config is changed.\n' : 'The network config is written.\n');
+  return 0;
+}

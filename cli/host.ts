@@ -1,0 +1,32 @@
+/** What the process has, handed in by the entry point; and how weftctl ends. */
+
+import type { Sys } from '../linux/sys.ts';
+
+export interface CliHost {
+  /** Without the program's name. */
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+  readonly stdoutIsTerminal: boolean;
+  readonly stdinIsTerminal: boolean;
+  readonly readStdin: () => Promise<string>;
+  /** The adapter to the operating system; loaded when a verb asks the kernel something. */
+  readonly loadSys: () => Promise<Sys>;
+  /** Milliseconds since the epoch. */
+  readonly nowMs: () => number;
+  /** From [0, 1). */
+  readonly random: () => number;
+}
+
+/** A verb could not do what was asked: the line, and further ones, for the person. Exit status 1. */
+export class CliError extends Error {
+  override readonly name = 'CliError';
+  readonly details: readonly string[];
+
+  constructor(message: string, details: readonly string[] = [], cause?: unknown) {
+    super(message, { cause });
+    this.details = details;
+  }
+}

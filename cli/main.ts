@@ -1,0 +1,242 @@
+/** weftctl: finds the verb and runs it; every failure ends in one clear line. */
+
+import { existsSync } from 'node:fs';
+import {
+  etcdOptions,
+  formatOptions,
+  type OptionSpec,
+  type ParsedOptions,
+  parseEtcdOptions,
+  parseOptions,
+  suggestion,
+  UsageError,
+} from '../cluster/options.ts';
+import { CliError, type CliHost } from './host.ts';
+import { type ClusterSource, openEtcdSource, SocketSource } from './source.ts';
+import { styleFor } from './text.ts';
+import type { Verb, VerbContext } from './verb.ts';
+
+const jsonOption: OptionSpec = {
+  name: 'json',
+  kind: 'flag',
+  help: 'print JSON, for programs',
+  commandLineOnly: true,
+};
+
+const verbs: readonly Verb[] = [
+  {
+    name: 'status',
+    usage: '',
+    summary: 'this node: its subnet, its peers, its containers',
+    description: 'Asks weftd on this host. Containers are read from the address store of the plugins.',
+    options: [
+      jsonOption,
+      {
+        name: 'data-dir',
+        kind: 'text',
+        placeholder: 'DIR',
+        help: 'where addresses of containers are kept',
+        byDefault: '/var/lib/cni/networks',
+      },
+    ],
+    most: 0,
+    load: () => import('./status.ts'),
+  },
+  {
+    name: 'nodes',
+    usage: '',
+    summary: 'all nodes of the cluster',
+    description: 'Lists every subnet lease with its node. A node that runs flannel tells neither name nor life.',
+    options: [jsonOption],
+    most: 0,
+    load: () => import('./nodes.ts'),
+  },
+  {
+    name: 'config get',
+    usage: '',
+    summary: "print the cluster's network config",
+    description: 'Prints the document as it stands; with --json, what it means: defaults filled in.',
+    options: [jsonOption],
+    most: 0,
+    load: () => import('./config-get.ts'),
+  },
+  {
+    name: 'config set',
+    usage: '[JSON | FILE | -]',
+    summary: "write the cluster's network config, once it is found to be right",
+    description:
+      'Takes the document itself, a file, or standard input. Shows what changes. A change that would take a lease its\n' +
+      'subnet, or set a backend that Weft does not run, is refused.',
+    options: [
+      { name: 'force', kind: 'flag', help: 'write it even so', commandLineOnly: true },
+      { name: 'dry-run', kind: 'flag', help: 'show what would change, and write nothing', commandLineOnly: true },
+    ],
+    most: 1,
+    load: () => import('./config-set.ts'),
+  },
+];
+
+const commonOptions: readonly OptionSpec[] = [
+  {
+    name: 'run-dir',
+    kind: 'text',
+    placeholder: 'DIR',
+    help: "the folder of weftd's socket",
+    byDefault: '/run/weft',
+  },
+  ...etcdOptions.map((spec) =>
+    spec.name === 'etcd-endpoints'
+      ? { ...spec, help: 'ask etcd at these comma-separated endpoints instead of weftd', byDefault: 'weftd is asked' }
+      : spec,
+  ),
+  { name: 'help', kind: 'flag', help: 'print this', commandLineOnly: true },
+  { name: 'version', kind: 'flag', help: 'print the version', commandLineOnly: true },
+];
+
+function helpText(): string {
+  const width = Math.max(...verbs.map(({ name }) => name.length));
+  return `weftctl: looks at a Weft network and configures it
+
+Usage: weftctl [OPTION]... VERB
+
+Verbs:
+${verbs.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('\n')}
+
+Options:
+${formatOptions(commonOptions)}
+
+"weftctl VERB --help" tells more. Options are read from the environment, too: --etcd-endpoints from
+WEFTD_ETCD_ENDPOINTS, then FLANNELD_ETCD_ENDPOINTS.
+`;
+}
+
+const verbHelpText = (verb: Verb): string => `weftctl ${verb.name}: ${verb.summary}
+
+Usage: weftctl [OPTION]... ${`${verb.name} ${verb.usage}`.trim()}
+
+${verb.description}
+
+Options:
+${formatOptions([...verb.options, ...commonOptions])}
+`;
+
+/** Every option once. Those of a verb are told apart from the others' later. */
+const allOptions: readonly OptionSpec[] = [
+  ...new Map([...commonOptions, ...verbs.flatMap(({ options }) => options)].map((spec) => [spec.name, spec])).values(),
+];
+
+/** @throws UsageError */
+function findVerb(words: readonly string[]): { verb: Verb; rest: readonly string[] } {
+  for (const verb of verbs) {
+    const parts = verb.name.split(' ');
+    if (parts.every((part, i) => words[i] === part)) return { verb, rest: words.slice(parts.length) };
+  }
+  const [first = '', second] = words;
+  const inner = verbs.filter(({ name }) => name.startsWith(`${first} `)).map(({ name }) => name.split(' ')[1]!);
+  if (inner.length > 0) {
+    throw new UsageError(
+      second === undefined
+        ? `"${first}" needs a verb of its own: ${inner.join(' or ')}`
+        : `Unknown verb "${first} ${second}"${suggestion(second, inner)}; there are: ${inner.join(', ')}`,
+    );
+  }
+  const names = [...new Set(verbs.map(({ name }) => name.split(' ')[0]!))];
+  throw new UsageError(`Unknown verb "${first}"${suggestion(first, names)}; see "weftctl --help"`);
+}
+
+/** An option of another verb has no meaning here. @throws UsageError */
+function checkOptions(verb: Verb, given: ParsedOptions): void {
+  const known = new Set([...verb.options, ...commonOptions].map(({ name }) => name));
+  const foreign = allOptions.find(({ name }) => given.has(name) && !known.has(name));
+  if (foreign) throw new UsageError(`Option "--${foreign.name}" does not belong to "${verb.name}"`);
+}
+
+const socketPath = (runDir: string): string => `${runDir.replace(/\/+$/, '')}/weftd.sock`;
+
+async function runVerb(
+  verb: Verb,
+  host: CliHost,
+  options: ParsedOptions,
+  context: Partial<VerbContext>,
+): Promise<number> {
+  const { environment } = host;
+  const opened: ClusterSource[] = [];
+  const runDir = options.text('run-dir') ?? '/run/weft';
+  const openSocket = (): SocketSource => new SocketSource(socketPath(runDir));
+  try {
+    const module = await verb.load();
+    return await module.run({
+      host,
+      options,
+      words: [],
+      style: styleFor(host.stdoutIsTerminal && !environment['NO_COLOR']),
+      runDir,
+      openSocket,
+      openSource: async () => {
+        const source = openSocket();
+        opened.push(source);
+        return source;
+      },
+      ...context,
+    });
+  } finally {
+    for (const source of opened) source.close();
+  }
+}
+
+async function dispatch(host: CliHost): Promise<number> {
+  // What the command line says, apart from what the environment adds: it decides whom to ask.
+  const given = parseOptions(allOptions, host.args, {});
+  if (given.flag('version')) {
+    host.stdout(`weftctl ${host.version}\n`);
+    return 0;
+  }
+  const askedForHelp = given.flag('help') || given.words[0] === 'help';
+  const words = given.words[0] === 'help' ? given.words.slice(1) : given.words;
+  if (words.length === 0) {
+    (askedForHelp ? host.stdout : host.stderr)(helpText());
+    return askedForHelp ? 0 : 2;
+  }
+  const { verb, rest } = findVerb(words);
+  if (askedForHelp) {
+    host.stdout(verbHelpText(verb));
+    return 0;
+  }
+  checkOptions(verb, given);
+  if (rest.length > verb.most) throw new UsageError(`Unexpected argument "${rest[verb.most]}" for "${verb.name}"`);
+  const options = parseOptions(allOptions, host.args, host.environment);
+  const runDir = options.text('run-dir') ?? '/run/weft';
+  // Named on the command line, etcd is asked; named by the environment, where no weftd runs.
+  const asksEtcd = given.has('etcd-endpoints') || (options.has('etcd-endpoints') && !existsSync(socketPath(runDir)));
+  if (!asksEtcd) return runVerb(verb, host, options, { words: rest });
+  const etcd = parseEtcdOptions(options);
+  let source: ClusterSource | undefined;
+  try {
+    const openSource = async (): Promise<ClusterSource> => {
+      source ??= await openEtcdSource(etcd, host);
+      return source;
+    };
+    return await runVerb(verb, host, options, { words: rest, openSource });
+  } finally {
+    source?.close();
+  }
+}
+
+/** @returns the exit status: 0; 1 where it could not be done; 2 for a wrong command line */
+export async function run(host: CliHost): Promise<number> {
+  try {
+    return await dispatch(host);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      host.stderr(`weftctl: ${error.message}\n`);
+      return 2;
+    }
+    // EtcdError is known by its name: its file need not be loaded for that.
+    if (error instanceof CliError || (error instanceof Error && error.name === 'EtcdError')) {
+      host.stderr(`weftctl: ${error.message}\n`);
+      for (const detail of error instanceof CliError ? error.details : []) host.stderr(`  ${detail}\n`);
+      return 1;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,41 @@
+/** `weftctl nodes`: every lease of the cluster, with its node. */
+
+import type { NodeSummary } from '../cluster/status.ts';
+import { count, formatSpan, formatTable, type Style } from './text.ts';
+import type { VerbContext } from './verb.ts';
+
+/** Whether it is alive and well, in a word or a few. */
+function stateOf(node: NodeSummary, style: Style): string {
+  if (node.alive === undefined) return style.dim(node.publicAddresses.length === 0 ? 'reserved' : 'not told');
+  if (!node.alive) return style.red('down');
+  if (node.health !== undefined && node.health !== 'ok') return style.yellow(node.health);
+  return style.green('up');
+}
+
+const orDash = (text: string | undefined): string => (text === undefined || text === '' ? '-' : text);
+
+export async function run({ host, options, openSource, style }: VerbContext): Promise<number> {
+  const { nodes, malformed } = await (await openSource()).nodes();
+  if (options.flag('json')) {
+    host.stdout(`${JSON.stringify({ nodes, malformed }, null, 2)}\n`);
+    return 0;
+  }
+  const rows = nodes.map((node) => [
+    node.node ?? style.dim('(flannel)'),
+    orDash(node.subnets.join(' ')) + (node.reservation ? style.dim(' reserved') : ''),
+    orDash(node.publicAddresses.join(' ')),
+    orDash(node.backend),
+    orDash(node.version),
+    stateOf(node, style),
+    node.alive && node.startedAt !== undefined ? formatSpan(host.nowMs() - Date.parse(node.startedAt)) : '-',
+    node.containers === undefined ? '-' : String(node.containers),
+  ]);
+  const titles = ['NODE', 'SUBNET', 'PUBLIC ADDRESS', 'BACKEND', 'VERSION', 'STATE', 'SINCE', 'CONTAINERS'];
+  if (rows.length === 0) host.stdout('No node has a subnet yet.\n');
+  else host.stdout(formatTable(titles, rows, style));
+  if (malformed.length > 0) {
+    host.stderr(`\n${count(malformed.length, 'entry')} in etcd cannot be read:\n`);
+    for (const line of malformed) host.stderr(`  ${line}\n`);
+  }
+  return 0;
+}

@@ -1,0 +1,144 @@
+/**
+ * Where weftctl gets its answers: weftd's socket, or etcd itself. `status` is weftd's alone.
+ */
+
+import { request } from 'node:http';
+import type { EtcdEndpoints } from '../cluster/options.ts';
+import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
+import { CliError, type CliHost } from './host.ts';
+
+export interface ClusterSource {
+  /** For messages: the socket's path, or the endpoints. */
+  readonly name: string;
+  nodes(): Promise<ClusterNodes>;
+  /** undefined: there is none. */
+  config(): Promise<ConfigDocument | undefined>;
+  /** @throws CliError where it is refused */
+  updateConfig(update: ConfigUpdate): Promise<ConfigDocument>;
+  close(): void;
+}
+
+interface Reply {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+const replyTimeoutMs = 15_000;
+
+/** What a failed connection to the socket means. */
+function socketError(path: string, error: unknown): CliError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const failed = `Cannot ask weftd on "${path}"`;
+  if (code === 'EACCES' || code === 'EPERM') return new CliError(`${failed}: permission denied; run it as root`);
+  if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'FailedToOpenSocket') {
+    return new CliError(`${failed}: it is not running; start it, or ask etcd itself with --etcd-endpoints`);
+  }
+  return new CliError(`${failed}: ${error instanceof Error ? error.message : String(error)}`, [], error);
+}
+
+function ask(path: string, method: string, url: string, body?: unknown): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const asking = request(
+      {
+        socketPath: path,
+        method,
+        path: url,
+        headers: {
+          host: 'weftd',
+          ...(payload === undefined
+            ? {}
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
+        },
+        timeout: replyTimeoutMs,
+      },
+      (response) => {
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (part: string) => {
+          text += part;
+        });
+        response.on('error', (error) => reject(socketError(path, error)));
+        response.on('end', () => {
+          try {
+            resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
+          } catch {
+            reject(new CliError(`Cannot ask weftd on "${path}": its answer is not JSON`));
+          }
+        });
+      },
+    );
+    asking.on('timeout', () => asking.destroy(new Error(`no answer within ${replyTimeoutMs / 1000} s`)));
+    asking.on('error', (error) => reject(socketError(path, error)));
+    asking.end(payload);
+  });
+}
+
+function bodyOf<T>(reply: Reply): T {
+  if (reply.status < 400) return reply.body as T;
+  const { error, details } = reply.body as ApiError;
+  throw new CliError(error, details ?? []);
+}
+
+/** weftd's answers, by its socket. */
+export class SocketSource implements ClusterSource {
+  readonly name: string;
+
+  constructor(path: string) {
+    this.name = path;
+  }
+
+  async status(): Promise<NodeStatus> {
+    return bodyOf(await ask(this.name, 'GET', '/status'));
+  }
+
+  async nodes(): Promise<ClusterNodes> {
+    return bodyOf(await ask(this.name, 'GET', '/nodes'));
+  }
+
+  async config(): Promise<ConfigDocument | undefined> {
+    const reply = await ask(this.name, 'GET', '/config');
+    return reply.status === 404 ? undefined : bodyOf(reply);
+  }
+
+  async updateConfig(update: ConfigUpdate): Promise<ConfigDocument> {
+    return bodyOf(await ask(this.name, 'PUT', '/config', update));
+  }
+
+  close(): void {}
+}
+
+/** Opens etcd itself. The library is loaded here. */
+export async function openEtcdSource(etcd: EtcdEndpoints, host: CliHost): Promise<ClusterSource> {
+  const [{ openEtcdStore }, administration] = await Promise.all([
+    import('../cluster/etcd-store.ts'),
+    import('../cluster/administration.ts'),
+  ]);
+  const store = openEtcdStore({
+    etcd,
+    random: host.random,
+    clock: {
+      nowMs: host.nowMs,
+      setTimer(callback, delayMs) {
+        const timer = setTimeout(callback, delayMs);
+        return { cancel: () => clearTimeout(timer) };
+      },
+    },
+  });
+  /** What is refused becomes weftctl's own error. */
+  const asked = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof administration.RefusedError) throw new CliError(error.message, error.details, error);
+      throw error;
+    }
+  };
+  return {
+    name: etcd.endpoints.join(','),
+    nodes: () => asked(() => administration.listClusterNodes(store)),
+    config: () => store.readConfig(),
+    updateConfig: (update) => asked(() => administration.updateConfig(store, update)),
+    close: () => store.close(),
+  };
+}

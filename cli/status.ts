@@ -1,0 +1,160 @@
+/** `weftctl status`: this node, as weftd sees it, and its containers, as the plugins left them. */
+
+import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
+import { formatAddress } from '../net/address.ts';
+import { type ContainerAddress, readContainers } from './containers.ts';
+import { CliError, type CliHost } from './host.ts';
+import { formatFacts, formatSpan, formatTable, type Style } from './text.ts';
+import type { VerbContext } from './verb.ts';
+
+/** What the kernel says of a container's host end. */
+interface HostInterface {
+  readonly up: boolean;
+  readonly alias: string;
+}
+
+/** The veth interfaces of this network namespace, by name; undefined where they cannot be listed. */
+async function readInterfaces(host: CliHost): Promise<Map<string, HostInterface> | undefined> {
+  try {
+    const [sys, { openNetlink }, { dumpLinks }] = await Promise.all([
+      host.loadSys(),
+      import('../linux/netlink/connection.ts'),
+      import('../linux/netlink/link.ts'),
+    ]);
+    const connection = openNetlink(sys);
+    try {
+      const links = connection.dump(dumpLinks({ kind: 'veth' }));
+      return new Map(links.map(({ name, up, alias }) => [name, { up, alias: alias ?? '' }]));
+    } finally {
+      connection.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+function stateText(state: NodeStatus['state'], style: Style): string {
+  if (state === 'running') return style.green(state);
+  return state === 'degraded' ? style.red(state) : style.yellow(state);
+}
+
+function peerState(peer: PeerStatus, style: Style): string {
+  if (peer.problem !== undefined) return style.red(peer.problem);
+  if (!peer.programmed) return style.yellow('not programmed yet');
+  // Routes to a node that is down stay until its lease goes: it may be weftd alone that is down.
+  if (peer.alive === false) return style.yellow('down, still routed');
+  return peer.alive ? style.green('up') : style.green('routed');
+}
+
+function leaseText({ lease }: NodeStatus, nowMs: number): string {
+  if (!lease) return 'none yet';
+  if (lease.reservation) return 'reserved for this node';
+  const leftMs = lease.expiresAt === undefined ? 0 : Date.parse(lease.expiresAt) - nowMs;
+  return leftMs > 0 ? `${formatSpan(leftMs)} left; renewed before that` : 'expired';
+}
+
+function etcdText({ etcd }: NodeStatus, nowMs: number, style: Style): string {
+  const heard =
+    etcd.lastContact === undefined ? '' : `, last heard ${formatSpan(nowMs - Date.parse(etcd.lastContact))} ago`;
+  const state = etcd.connected ? style.green('connected') : style.red('not connected');
+  return `${etcd.endpoints.join(' ')} ${etcd.prefix}\n${state}${heard}`;
+}
+
+function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
+  const orNone = (texts: readonly string[]): string => texts.join(' ') || 'none';
+  const up = formatSpan(nowMs - Date.parse(status.startedAt));
+  const device = status.devices.length === 0 ? '' : `, ${status.devices.join(' ')}`;
+  const facts: [string, string][] = [
+    ['Networks', orNone(status.networks)],
+    ['Subnets', orNone(status.subnets)],
+    ['Lease', leaseText(status, nowMs)],
+    ['Public', orNone(status.publicAddresses) + (status.interface === undefined ? '' : ` on ${status.interface}`)],
+    ['Backend', `${status.backend}${device}`],
+    ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
+    ['etcd', etcdText(status, nowMs, style)],
+  ];
+  const title = `${style.bold(status.node)}  ${stateText(status.state, style)}, weftd ${status.version}, up ${up}`;
+  const problems = status.problems.map((problem) => `  ${style.red(problem)}\n`).join('');
+  return `${title}\n${problems}${formatFacts(facts, style)}`;
+}
+
+function formatPeers(peers: readonly PeerStatus[], style: Style): string {
+  if (peers.length === 0) return 'No other node has a subnet yet.\n';
+  const rows = peers.map((peer) => [
+    peer.node ?? style.dim('(flannel)'),
+    peer.subnets.join(' ') || '-',
+    peer.publicAddresses.join(' ') || '-',
+    peer.path === 'none' ? '-' : peer.path,
+    peerState(peer, style),
+  ]);
+  return formatTable(['PEER', 'SUBNET', 'PUBLIC ADDRESS', 'PATH', 'STATE'], rows, style);
+}
+
+/** Ids are hashes of 64 digits: as many as tell them apart, as the runtimes' own tools do. */
+const shortId = (id: string): string => (/^[0-9a-f]{32,}$/.test(id) ? id.slice(0, 12) : id);
+
+function formatContainers(
+  containers: readonly ContainerAddress[],
+  interfaces: ReadonlyMap<string, HostInterface> | undefined,
+  style: Style,
+): string {
+  if (containers.length === 0) return 'No container has an address here.\n';
+  const state = (container: ContainerAddress): string => {
+    if (!interfaces) return style.dim('not known');
+    const found = interfaces.get(container.hostInterface);
+    if (!found) return style.yellow('no interface');
+    return found.up ? style.green('up') : style.red('down');
+  };
+  const rows = containers.map((container) => [
+    formatAddress(container.address),
+    shortId(container.containerId),
+    container.interface || '-',
+    interfaces?.has(container.hostInterface) ? container.hostInterface : '-',
+    container.network,
+    state(container),
+  ]);
+  return formatTable(['ADDRESS', 'CONTAINER', 'INTERFACE', 'ON THE HOST', 'NETWORK', 'STATE'], rows, style);
+}
+
+const containerDocument = (
+  container: ContainerAddress,
+  interfaces: ReadonlyMap<string, HostInterface> | undefined,
+): object => {
+  const found = interfaces?.get(container.hostInterface);
+  return {
+    ...container,
+    address: formatAddress(container.address),
+    ...(interfaces ? { present: found !== undefined, up: found?.up ?? false } : {}),
+    ...(found && found.alias !== '' ? { alias: found.alias } : {}),
+  };
+};
+
+export async function run({ host, options, openSocket, style }: VerbContext): Promise<number> {
+  const dataDir = options.text('data-dir') ?? '/var/lib/cni/networks';
+  const [answer, containers, interfaces] = await Promise.all([
+    openSocket()
+      .status()
+      .catch((error: unknown) => {
+        // What the plugins left can be told without weftd, too.
+        if (error instanceof CliError) return error;
+        throw error;
+      }),
+    readContainers(dataDir),
+    readInterfaces(host),
+  ]);
+  if (options.flag('json')) {
+    if (answer instanceof CliError) throw answer;
+    const document = { ...answer, containers: containers.map((container) => containerDocument(container, interfaces)) };
+    host.stdout(`${JSON.stringify(document, null, 2)}\n`);
+    return 0;
+  }
+  if (!(answer instanceof CliError)) {
+    const nowMs = host.nowMs();
+    host.stdout(`${formatNode(answer, nowMs, style)}\n${formatPeers(answer.peers, style)}\n`);
+  }
+  if (!(answer instanceof CliError) || containers.length > 0) {
+    host.stdout(formatContainers(containers, interfaces, style));
+  }
+  if (answer instanceof CliError) throw answer;
+  return 0;
+}

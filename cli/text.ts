@@ -1,0 +1,73 @@
+/** How weftctl's words look: tables, colours, spans of time. */
+
+/** Colours of a terminal (ECMA-48, SGR), or nothing of the kind. */
+export interface Style {
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly red: (text: string) => string;
+  readonly green: (text: string) => string;
+  readonly yellow: (text: string) => string;
+}
+
+const sgr =
+  (code: number) =>
+  (text: string): string =>
+    text === '' ? '' : `\x1b[${code}m${text}\x1b[0m`;
+const plain = (text: string): string => text;
+
+export const styleFor = (colours: boolean): Style =>
+  colours
+    ? { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
+    : { bold: plain, dim: plain, red: plain, green: plain, yellow: plain };
+
+const sgrPattern = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g');
+
+/** Columns on the screen: what is written here is Latin. */
+const widthOf = (text: string): number => text.replace(sgrPattern, '').length;
+
+/** Left-aligned columns two spaces apart, no space at a line's end. The title is dimmed. */
+export function formatTable(titles: readonly string[], rows: readonly (readonly string[])[], style: Style): string {
+  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => widthOf(row[i] ?? ''))));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => cell + ' '.repeat(widths[i]! - widthOf(cell)))
+      .join('  ')
+      .trimEnd();
+  return [style.dim(line(titles)), ...rows.map(line)].map((text) => `${text}\n`).join('');
+}
+
+/** `label  value` lines; a value of several lines goes on below itself. */
+export function formatFacts(facts: readonly (readonly [label: string, value: string])[], style: Style): string {
+  const width = Math.max(...facts.map(([label]) => label.length));
+  return facts
+    .map(
+      ([label, value]) =>
+        `  ${style.dim(label.padEnd(width))}  ${value.replaceAll('\n', `\n${' '.repeat(width + 4)}`)}\n`,
+    )
+    .join('');
+}
+
+const units = [
+  ['d', 86_400],
+  ['h', 3600],
+  ['min', 60],
+  ['s', 1],
+] as const;
+
+/** A span of time in its two greatest units: `23 h 58 min`, `5 s`. */
+export function formatSpan(spanMs: number): string {
+  let seconds = Math.max(0, Math.round(spanMs / 1000));
+  const parts: string[] = [];
+  for (const [unit, length] of units) {
+    const count = Math.floor(seconds / length);
+    if (count > 0) parts.push(`${count} ${unit}`);
+    else if (parts.length > 0) break;
+    seconds -= count * length;
+    if (parts.length === 2) break;
+  }
+  return parts.join(' ') || '0 s';
+}
+
+/** `1 node`, `2 nodes`, `0 entries`. */
+export const count = (number: number, noun: string): string =>
+  `${number} ${number === 1 ? noun : noun.endsWith('y') ? `${noun.slice(0, -1)}ies` : `${noun}s`}`;

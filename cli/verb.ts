@@ -1,0 +1,38 @@
+/** What a verb of weftctl is given, and is. */
+
+import type { OptionSpec, ParsedOptions } from '../cluster/options.ts';
+import type { CliHost } from './host.ts';
+import type { ClusterSource, SocketSource } from './source.ts';
+import type { Style } from './text.ts';
+
+export interface VerbContext {
+  readonly host: CliHost;
+  readonly options: ParsedOptions;
+  /** The words after the verb. */
+  readonly words: readonly string[];
+  readonly style: Style;
+  /** weftd's socket, or etcd where that was asked for. Closed by whoever runs the verb. */
+  readonly openSource: () => Promise<ClusterSource>;
+  readonly openSocket: () => SocketSource;
+  readonly runDir: string;
+}
+
+/** A verb's own file exports this. */
+export interface VerbModule {
+  /** @returns the exit status */
+  run(context: VerbContext): Promise<number>;
+}
+
+/** What is known of a verb without loading it. */
+export interface Verb {
+  /** The words that call it, such as `config get`. */
+  readonly name: string;
+  /** What may follow, for the help. */
+  readonly usage: string;
+  readonly summary: string;
+  /** The help's second paragraph. */
+  readonly description: string;
+  readonly options: readonly OptionSpec[];
+  readonly most: number;
+  readonly load: () => Promise<VerbModule>;
+}

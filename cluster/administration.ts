@@ -1,0 +1,141 @@
+/**
+ * What people ask of the cluster, whether through weftd's socket or straight from etcd: one code for both. Shapes are in
+ * status.ts.
+ */
+
+import { compareAddresses, formatAddress } from '../net/address.ts';
+import { formatPrefix } from '../net/prefix.ts';
+import { formatSubnets, type Lease, type LeaseValue, samePublicAddress } from './lease.ts';
+import {
+  backendName,
+  ConfigError,
+  families,
+  isCompatible,
+  type NetworkConfig,
+  parseNetworkConfig,
+  valuesOf,
+} from './network-config.ts';
+import type { ClusterNodes, ConfigDocument, ConfigUpdate, NodeSummary } from './status.ts';
+import type { ClusterStore, NodeRecord } from './store.ts';
+
+/** Why something asked for is not done, though etcd is well. */
+export class RefusedError extends Error {
+  override readonly name = 'RefusedError';
+  /** missing: there is none. invalid: it breaks a rule. conflict: it would do harm, or somebody was faster. */
+  readonly reason: 'missing' | 'invalid' | 'conflict';
+  /** Further lines, such as the leases that a change would strand. */
+  readonly details: readonly string[];
+
+  constructor(reason: RefusedError['reason'], message: string, details: readonly string[] = []) {
+    super(message);
+    this.reason = reason;
+    this.details = details;
+  }
+}
+
+const publicTexts = (value: LeaseValue): string[] => valuesOf(value.publicAddresses).map(formatAddress);
+
+const recordFields = (record: NodeRecord) => ({
+  alive: true,
+  startedAt: new Date(record.startedAtMs).toISOString(),
+  health: record.health,
+  ...(record.containers === undefined ? {} : { containers: record.containers }),
+});
+
+function compareLeases(a: Lease, b: Lease): number {
+  for (const family of families) {
+    const x = a.subnets[family];
+    const y = b.subnets[family];
+    if (x && y) return compareAddresses(x.address, y.address);
+  }
+  return (a.subnets[4] ? 0 : 1) - (b.subnets[4] ? 0 : 1);
+}
+
+/** Every lease with what its node says of itself, by subnet; then nodes that are alive and have no lease. */
+export async function listClusterNodes(store: ClusterStore): Promise<ClusterNodes> {
+  const [{ leases, malformed }, records] = await Promise.all([store.listLeases(), store.listNodes()]);
+  const unseen = new Map(records.nodes.map((record) => [record.node, record]));
+  const nodes = [...leases].sort(compareLeases).map((lease): NodeSummary => {
+    const record = records.nodes.find(
+      ({ node, ...rest }) => node === lease.node || samePublicAddress({ ...rest, backendData: {} }, lease),
+    );
+    if (record) unseen.delete(record.node);
+    return {
+      ...(lease.node === undefined ? {} : { node: lease.node, alive: false }),
+      ...(lease.version === undefined ? {} : { version: lease.version }),
+      subnets: valuesOf(lease.subnets).map(formatPrefix),
+      publicAddresses: publicTexts(lease),
+      backend: lease.backendType,
+      reservation: lease.reservation,
+      ...(record ? recordFields(record) : {}),
+    };
+  });
+  for (const record of unseen.values()) {
+    nodes.push({
+      node: record.node,
+      version: record.version,
+      subnets: [],
+      publicAddresses: publicTexts({ ...record, backendData: {} }),
+      backend: record.backendType,
+      reservation: false,
+      ...recordFields(record),
+    });
+  }
+  return { nodes, malformed: [...malformed, ...records.malformed].map(({ key, reason }) => `${key}: ${reason}`) };
+}
+
+/** @throws RefusedError where there is none */
+export async function readConfigDocument(store: ClusterStore): Promise<ConfigDocument> {
+  const stored = await store.readConfig();
+  if (!stored) {
+    throw new RefusedError('missing', `There is no network config at "${store.prefix}/config": write one`);
+  }
+  return stored;
+}
+
+/** Leases whose subnet the config does not allow: their nodes must move, and their containers lose their addresses. */
+export const strandedLeases = (config: NetworkConfig, leases: readonly Lease[]): Lease[] =>
+  leases.filter((lease) => !isCompatible(config, lease.subnets));
+
+/** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, EtcdError */
+export async function updateConfig(store: ClusterStore, update: ConfigUpdate): Promise<ConfigDocument> {
+  const config = validConfig(update.text);
+  if (!update.force) {
+    const { backend } = config;
+    if (backend.type === 'other') {
+      throw new RefusedError(
+        'conflict',
+        `Cannot write the network config: its backend is "${backendName(backend)}", which Weft does not run; ` +
+          'give "Backend": {"Type": "vxlan"} or "host-gw" (--force writes it even so)',
+      );
+    }
+    const stranded = strandedLeases(config, (await store.listLeases()).leases);
+    if (stranded.length > 0) {
+      const leases = stranded.length === 1 ? 'a lease' : `${stranded.length} leases`;
+      throw new RefusedError(
+        'conflict',
+        `Cannot write the network config: it leaves no place for ${leases}, whose containers would lose their ` +
+          'addresses (--force writes it even so)',
+        stranded.map(
+          (lease) => `${formatSubnets(lease.subnets)} of ${lease.node ?? publicTexts(lease)[0] ?? 'nobody'}`,
+        ),
+      );
+    }
+  }
+  if (!(await store.writeConfig(update.text, update.expected))) {
+    throw new RefusedError(
+      'conflict',
+      'Cannot write the network config: somebody else has changed it meanwhile; look at it again',
+    );
+  }
+  return readConfigDocument(store);
+}
+
+function validConfig(text: string): NetworkConfig {
+  try {
+    return parseNetworkConfig(text);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new RefusedError('invalid', error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * weftd and weftctl, one executable: the name it is called by decides. Each is loaded when it is the one. Here, and
+ * nowhere below, are this process's environment, clock, randomness, signals and streams.
+ */
+
+import { basename } from 'node:path';
+import packageJson from './package.json' with { type: 'json' };
+
+const { version } = packageJson;
+const args = process.argv.slice(2);
+const environment = process.env;
+const stdout = (text: string): void => void process.stdout.write(text);
+const stderr = (text: string): void => void process.stderr.write(text);
+
+async function readStdin(): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of process.stdin) parts.push(Buffer.from(part));
+  return Buffer.concat(parts).toString('utf8');
+}
+
+async function runWeftctl(): Promise<number> {
+  const { run } = await import('./cli/main.ts');
+  return run({
+    args,
+    environment,
+    version,
+    stdout,
+    stderr,
+    stdoutIsTerminal: process.stdout.isTTY === true,
+    stdinIsTerminal: process.stdin.isTTY === true,
+    readStdin,
+    loadSys: async () => (await import('./linux/sys-bun.ts')).sys,
+    nowMs: () => Date.now(),
+    random: () => Math.random(),
+  });
+}
+
+async function runWeftd(): Promise<number> {
+  const [{ run }, { sys }] = await Promise.all([import('./daemon/main.ts'), import('./linux/sys-bun.ts')]);
+  return run({
+    sys,
+    args,
+    environment,
+    version,
+    stdout,
+    stderr,
+    stderrIsTerminal: process.stderr.isTTY === true,
+    onSignal: (signal, callback) => void process.on(signal, callback),
+  });
+}
+
+// `process.argv` does not have the name that the executable was called by; `argv0` does.
+const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
+
+/** What no code below has answered for: one line, and the stack for whoever asks for it. */
+function fail(error: unknown): void {
+  const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
+  stderr(`${name}: this should not have happened: ${message}\n`);
+  if (environment['WEFTD_DEBUG'] && stack !== undefined) stderr(`${stack}\n`);
+  process.exit(1);
+}
+
+process.on('uncaughtException', fail);
+process.on('unhandledRejection', fail);
+// Whoever reads may go away early, such as `weftctl nodes | head -1`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+/** Ends the process with the status, once what was written is out. */
+const end = (status: number): void => {
+  process.exitCode = status;
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
+};
+
+(name === 'weftctl' ? runWeftctl() : runWeftd()).then(end, fail);
