@@ -14,8 +14,8 @@ import { formatPrefix, networkOf, type Prefix, samePrefix } from '../net/prefix.
 import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
-import { chooseInterface, type ExternalInterface, type InterfaceChoice } from './interface.ts';
-import { type HostState, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
+import { chooseInterface, type ExternalInterface, type InterfaceChoice, InterfaceError } from './interface.ts';
+import { type HostState, hostInterfaces, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, type Identity, isOfHost } from './membership.ts';
 import { formatOperation, type Operation, plan } from './plan.ts';
@@ -128,10 +128,9 @@ export class DataPath {
    * @throws InterfaceError
    */
   identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
-    const { kernel, choice } = this.options;
-    const host = kernel.readHost();
+    const host = this.options.kernel.readHost();
     const inUse = familiesInUse(config);
-    const { publicAddresses } = chooseInterface(choice, inUse, kernel.hostView(host));
+    const { publicAddresses } = this.choose(host, inUse);
     const macs: { [family in Family]?: Mac } = {};
     if (config.backend.type === 'vxlan') {
       const own = leases.find((lease) => isOfHost(lease, publicAddresses));
@@ -145,6 +144,26 @@ export class DataPath {
       this.remember(config, macs, []);
     }
     return { publicAddresses, macs };
+  }
+
+  /**
+   * The external interface. What the choice leads to may vanish for a while (the default route, mostly); then it stays
+   * the one that it was, as long as that will do.
+   * @throws InterfaceError
+   */
+  private choose(host: HostState, inUse: readonly Family[]): ExternalInterface {
+    const { kernel, choice } = this.options;
+    const view = kernel.hostView(host);
+    try {
+      return chooseInterface(choice, inUse, view);
+    } catch (error) {
+      if (!(error instanceof InterfaceError) || !this.external) throw error;
+      try {
+        return chooseInterface({ ...choice, names: [this.external.name] }, inUse, view);
+      } catch {
+        throw error;
+      }
+    }
   }
 
   /** Adds to what outlives us: the union of what was and is, as removal needs all of it. */
@@ -192,7 +211,7 @@ export class DataPath {
     const { config, backend, own } = view;
     const inUse = familiesInUse(config);
     const host = kernel.readHost();
-    const external = chooseInterface(this.options.choice, inUse, kernel.hostView(host));
+    const external = this.choose(host, inUse);
     this.noteExternal(external, own.publicAddresses);
 
     const macs: { [family in Family]?: Mac } = {};
@@ -332,8 +351,8 @@ export class DataPath {
       const key = formatOperation(operation);
       if (!error) {
         failures.delete(key);
-        if (isDevice(operation)) logger.info(key);
-        else logger.debug(key);
+        if (!isDevice(operation)) logger.debug(key);
+        else logger.info(key, operation.kind === 'remove-device' ? { because: operation.because } : {});
         continue;
       }
       // A device's failure stands for those of all its entries.
@@ -402,6 +421,13 @@ export class DataPath {
       indexes: new Set(host.links.filter(({ name }) => watched.has(name)).map(({ index }) => index)),
       networks: this.remembered.networks,
     };
+  }
+
+  /** The addresses that this host has or is said to have. */
+  hostAddresses(): Address[] {
+    const { kernel, choice } = this.options;
+    const own = hostInterfaces(kernel.readHost()).flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
+    return [...own, ...Object.values(choice.publicAddresses)];
   }
 
   /**

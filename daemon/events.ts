@@ -4,7 +4,7 @@
  * An event only wakes, so losing some (ENOBUFS) costs nothing but one look at everything.
  */
 
-import { check, DecodeError } from '../linux/errors.ts';
+import { DecodeError } from '../linux/errors.ts';
 import { openNetlink, socket } from '../linux/netlink/connection.ts';
 import { rtnlgrp } from '../linux/netlink/events.ts';
 import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
@@ -15,9 +15,6 @@ import { type Prefix, prefixContains } from '../net/prefix.ts';
 
 /** Room for some thousands of events: all peers may change at once. Refused to the unprivileged, who do with less. */
 const receiveBufferBytes = 4 * 1024 * 1024;
-
-/** `struct sockaddr_nl` of AF_NETLINK with everything else 0: the kernel chooses the port. */
-const anyNetlinkAddress = (): ArrayBuffer => new Uint16Array([socket.AF_NETLINK, 0, 0, 0, 0, 0]).buffer;
 
 /** Bun's own global, as far as it is used here: a descriptor read by epoll, which keeps no thread waiting. */
 declare const Bun: { file(fd: number): { stream(): ReadableStream<Uint8Array> } };
@@ -120,8 +117,6 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
     const connection = openNetlink(sys, { protocol: options.source.protocol });
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
     try {
-      // An unbound socket counts as the kernel's own (port 0), and is not sent what the kernel says.
-      check(sys.bind(connection.fd, anyNetlinkAddress()), 'bind the event socket');
       sys.setsockopt(
         connection.fd,
         socket.SOL_SOCKET,

@@ -1,14 +1,13 @@
 /** `weftd --leave`: gives the subnet back to the cluster and takes from the host what weftd made on it. */
 
 import { formatSubnets, type Lease } from '../cluster/lease.ts';
-import { families } from '../cluster/network-config.ts';
 import { EtcdError } from '../cluster/store.ts';
 import type { Sys } from '../linux/sys.ts';
+import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
 import { lockRunDirectory, RunDirectoryBusyError, type RunLock } from './files.ts';
 import type { Logger } from './log.ts';
 import type { DaemonParts } from './main.ts';
-import { formatAddresses } from './membership.ts';
 import type { DaemonOptions } from './options.ts';
 
 /** How long a weftd that runs is given to end. */
@@ -35,17 +34,18 @@ async function takeRunDirectory(sys: Sys, runDir: string, logger: Logger): Promi
   }
 }
 
-/** The leases of this node: by its name, and by the subnets that its files name. */
-function ownLeases(leases: readonly Lease[], node: string, parts: DaemonParts): Lease[] {
-  const known = parts.files.readNetwork(() => {})?.subnets ?? [];
+/**
+ * The leases of this node: those with its name that are of this host, too, by address or by the subnet that its files
+ * name. A name alone could be another host's as well.
+ */
+function ownLeases(leases: readonly Lease[], { node, files, dataPath }: DaemonParts): Lease[] {
+  const subnets = files.readNetwork(() => {})?.subnets ?? [];
+  const addresses = dataPath.hostAddresses();
   return leases.filter(
     (lease) =>
       lease.node === node &&
-      (known.length === 0 ||
-        families.some((family) => {
-          const subnet = lease.subnets[family];
-          return subnet && known.some((own) => samePrefix(own, subnet));
-        })),
+      (Object.values(lease.publicAddresses).some((told) => addresses.some((own) => sameAddress(own, told))) ||
+        Object.values(lease.subnets).some((leased) => subnets.some((own) => samePrefix(own, leased)))),
   );
 }
 
@@ -69,31 +69,26 @@ export async function leave(
   }
 }
 
-async function leaveWith({ store, dataPath, logger, node, ...parts }: DaemonParts): Promise<number> {
+async function leaveWith(parts: DaemonParts): Promise<number> {
+  const { store, dataPath, logger, node } = parts;
   const containers = parts.countContainers();
-  if (containers) {
-    logger.warn('containers of this host lose their way to other hosts', { containers });
-  }
-  let peers: readonly Lease[];
+  if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
+  let leases: readonly Lease[];
   try {
-    const { leases } = await store.listLeases();
-    peers = leases;
-    for (const lease of ownLeases(leases, node, { store, dataPath, logger, node, ...parts })) {
+    leases = (await store.listLeases()).leases;
+    for (const lease of ownLeases(leases, parts)) {
       const released = await store.releaseLease(lease);
       if (released) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
     }
-    await store.withdrawNode(node);
   } catch (error) {
     if (!(error instanceof EtcdError)) throw error;
     // Peers would go on sending to a host that no longer takes it.
     logger.error(`${error.message}; nothing was removed, try again when etcd answers`);
     return 1;
   }
-  const addresses = peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses));
-  const errors = dataPath.remove(addresses);
-  for (const error of errors) logger.error('Cannot remove everything', { error });
-  logger.info('left the cluster', { peersLeft: peers.filter((lease) => lease.node !== node).length });
-  if (errors.length === 0)
-    logger.debug('peers', { addresses: peers.map((l) => formatAddresses(l.publicAddresses)).join(' ') });
+  const peers = leases.filter((lease) => lease.node !== node);
+  const errors = dataPath.remove(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));
+  for (const error of errors) logger.error(error.message);
+  logger.info('left the cluster', { peers: peers.length });
   return errors.length === 0 ? 0 : 1;
 }

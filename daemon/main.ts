@@ -230,7 +230,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   ];
   loop.start();
   const signal = await stopped;
-  loop.stop();
+  await loop.stop();
   for (const stream of events) stream.close();
   api.close();
   parts.close();

@@ -59,7 +59,7 @@ export function formatOperation(operation: Operation): string {
     case 'change-device':
       return `change ${Object.keys(operation.changes).map(changeName).join(', ')} of device "${operation.name}"`;
     case 'remove-device':
-      return `remove device "${operation.name}" (${operation.because})`;
+      return `remove device "${operation.name}"`;
     case 'add-address':
       return `add address "${formatPrefix(operation.address.prefix)}" to "${operation.address.device}"`;
     case 'remove-address':

@@ -151,7 +151,7 @@ test('what cannot be changed makes a new device, with every entry again', () => 
     reconcile(kernel, state());
     const before = formatState(kernel.dump()).filter((line) => !line.startsWith('device'));
     const done = reconcile(kernel, state({ backend }));
-    assert.match(done[0]!, /^remove device "flannel\.1" \(/);
+    assert.is(done[0], 'remove device "flannel.1"');
     assert.is(done[1], 'add VXLAN device "flannel.1"');
     assert.equal(
       formatState(kernel.dump()).filter((line) => !line.startsWith('device')),
@@ -167,7 +167,7 @@ test('another VNI: a new device takes the routes over before the old one goes', 
   const changed = state({ backend: { ...vxlan, vni: 2 }, formerDevices: ['flannel.1', 'flannel.2'] });
   const done = reconcile(kernel, changed);
   assert.is(done[0], 'add VXLAN device "flannel.2"');
-  assert.is(done.at(-1), 'remove device "flannel.1" (the configuration no longer has it)');
+  assert.is(done.at(-1), 'remove device "flannel.1"');
   assert.not(done.some((line) => line.startsWith('remove route')));
   settled(kernel, changed);
 });
