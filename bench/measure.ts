@@ -65,15 +65,26 @@ export function measureAsync(call: Call): Promise<number> {
   });
 }
 
-/**
- * Peak resident set of the call in kilobytes. Linux counts the pages of the process that forked, too, so a small
- * static program (busybox) does the forking.
- */
-export function peakRssKb(call: Call): number {
-  const result = spawnSync('busybox', ['time', '-f', '%M', ...call.command], {
+function busyboxTime(
+  command: readonly string[],
+  call: Pick<Call, 'environment' | 'stdin'>,
+): { stdout: string; figure: number } {
+  const result = spawnSync('busybox', ['time', '-f', '%M', ...command], {
     env: { PATH: '/usr/bin:/bin', ...call.environment },
     input: call.stdin,
+    encoding: 'utf8',
   });
-  if (result.status !== 0) throw failed(call, result.status, `${result.stdout}${result.stderr}`);
-  return Number(String(result.stderr).trim().split('\n').at(-1));
+  if (result.status !== 0) throw new Error(`Cannot measure ${command.join(' ')}: ${result.stdout}${result.stderr}`);
+  return { stdout: result.stdout, figure: Number(result.stderr.trim().split('\n').at(-1)) };
+}
+
+/**
+ * Peak resident set of the call in kilobytes. Linux counts the pages of the process that forked, too, so a small
+ * static program (busybox) does the forking; it takes the kernel's kilobytes for pages, which a process that tells its
+ * own peak shows.
+ */
+export function peakRssKb(call: Call): number {
+  const own = busyboxTime(['busybox', 'grep', 'VmHWM', '/proc/self/status'], { environment: {}, stdin: '' });
+  const unit = Math.round(own.figure / Number(/\d+/.exec(own.stdout)![0]));
+  return busyboxTime(call.command, call).figure / unit;
 }
