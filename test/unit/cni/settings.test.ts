@@ -1,0 +1,150 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { weftKeys } from '../../../cni/keys.ts';
+import { readSettings, requestedMac } from '../../../cni/settings.ts';
+import { CniError } from '../../../cni/spec/errors.ts';
+import { foldKeys, type KeyTable } from '../../../cni/spec/keys.ts';
+import type { CniRequest, JsonObject } from '../../../cni/spec/request.ts';
+import weftSchema from '../../../cni/weft.schema.json';
+import { checkIpamConfiguration } from '../../../ipam/configuration.ts';
+import ipamSchema from '../../../ipam/ipam.schema.json';
+import { ipamKeys } from '../../../ipam/keys.ts';
+import { formatMac } from '../../../net/mac.ts';
+
+const test = suite('cni/settings');
+
+const overlay = { ipam: { type: 'weft-ipam' } };
+const ranged = { ipam: { type: 'weft-ipam', subnet: '10.0.0.0/24' } };
+
+const refused = (run: () => unknown, code: number, message: RegExp) => {
+  try {
+    run();
+  } catch (error) {
+    assert.instance(error, CniError);
+    assert.is((error as CniError).code, code);
+    assert.match((error as CniError).message, message);
+    return;
+  }
+  assert.unreachable('it was accepted');
+};
+
+test('the overlay has defaults that suit it, ranges have those of bridge', () => {
+  const { overlay: isOverlay, isGateway, isDefaultGateway, hairpin, bridge } = readSettings(overlay);
+  assert.equal([isOverlay, isGateway, isDefaultGateway, hairpin, bridge], [true, true, true, true, 'cni0']);
+  for (const configuration of [
+    ranged,
+    { ipam: { type: 'host-local' } },
+    { ...overlay, runtimeConfig: { ipRanges: [[{ subnet: '10.0.0.0/24' }]] } },
+  ]) {
+    const plain = readSettings(configuration);
+    assert.equal([plain.overlay, plain.isGateway, plain.isDefaultGateway, plain.hairpin], [false, false, false, false]);
+  }
+});
+
+test('what is written goes before the defaults', () => {
+  const given = readSettings({
+    ...overlay,
+    isDefaultGateway: false,
+    isGateway: false,
+    hairpinMode: false,
+    bridge: 'br1',
+  });
+  assert.equal([given.isGateway, given.isDefaultGateway, given.hairpin, given.bridge], [false, false, false, 'br1']);
+  assert.is(readSettings({ ...overlay, promiscMode: true }).hairpin, false);
+  assert.is(readSettings({ ...ranged, isDefaultGateway: true }).isGateway, true);
+  assert.is(readSettings({ mtu: 0 }).mtuBytes, undefined);
+  assert.is(readSettings({ mtu: 9000 }).mtuBytes, 9000);
+});
+
+test('no IPAM is layer 2', () => {
+  assert.is(readSettings({}).ipamType, '');
+  assert.is(readSettings({ ipam: {} }).ipamType, '');
+  assert.is(readSettings({ disableContainerInterface: true }).interfaceDisabled, true);
+});
+
+test('what excludes each other, or is out of range, is one clear error', () => {
+  refused(() => readSettings({ hairpinMode: true, promiscMode: true }), 7, /"hairpinMode" and "promiscMode"/);
+  refused(
+    () => readSettings({ ...ranged, disableContainerInterface: true }),
+    7,
+    /"disableContainerInterface" and "ipam"/,
+  );
+  refused(() => readSettings({ bridge: 'a/b' }), 7, /"bridge" "a\/b"/);
+  refused(() => readSettings({ mtu: 20 }), 7, /"mtu" is 20/);
+  refused(() => readSettings({ mtu: '1500' }), 7, /"mtu" has to be a whole number, but is "1500"/);
+  refused(() => readSettings({ mtu: 70000 }), 7, /"mtu" has to be 65535 or less, but is 70000/);
+  refused(() => readSettings({ isGateway: 'yes' }), 7, /"isGateway" has to be true or false, but is "yes"/);
+  refused(() => readSettings({ vlan: 5000 }), 7, /"vlan" has to be 4094 or less/);
+  refused(() => readSettings({ dns: { search: ['a', 1] } }), 7, /"dns\.search\[1\]" has to be a text, but is 1/);
+});
+
+test('what is not built yet is named', () => {
+  for (const [key, value] of Object.entries({
+    ipMasq: true,
+    macspoofchk: true,
+    vlan: 5,
+    vlanTrunk: [],
+    preserveDefaultVlan: true,
+  })) {
+    refused(() => readSettings({ [key]: value }), 2, new RegExp(`"${key}"`));
+  }
+  readSettings({ ipMasq: false, macspoofchk: false, vlan: 0, preserveDefaultVlan: false });
+});
+
+test("the IPAM's section", () => {
+  checkIpamConfiguration(ranged as JsonObject);
+  refused(() => checkIpamConfiguration({}), 7, /no "ipam" section/);
+  const check = (ipam: JsonObject) => () => checkIpamConfiguration({ ipam });
+  refused(check({ ranges: [{ subnet: 'x' }] }), 7, /"ipam\.ranges\[0\]" has to be a list/);
+  refused(check({ ranges: [[{}]] }), 7, /"ipam\.ranges\[0\]\[0\]" needs a "subnet"/);
+  refused(check({ routes: [{ dst: '0.0.0.0/0', mtu: -1 }] }), 7, /"ipam\.routes\[0\]\.mtu" has to be 0 or more/);
+  refused(check({ dataDir: 1 }), 7, /"ipam\.dataDir" has to be a text/);
+});
+
+test('MAC: runtimeConfig, then args.cni, then CNI_ARGS', () => {
+  const mac = (configuration: JsonObject, args = '') => {
+    const found = requestedMac({ configuration, args } as CniRequest);
+    return found && formatMac(found);
+  };
+  const [a, b, c] = ['02:00:00:00:00:0a', '02:00:00:00:00:0b', '02:00:00:00:00:0c'];
+  const all = { runtimeConfig: { mac: a }, args: { cni: { mac: b } } };
+  assert.is(mac(all, `MAC=${c}`), a);
+  assert.is(mac({ args: { cni: { mac: b } } }, `MAC=${c}`), b);
+  assert.is(mac({}, `MAC=${c}`), c);
+  assert.is(mac({}), undefined);
+  refused(() => mac({}, 'MAC=x'), 4, /CNI_ARGS MAC is "x"/);
+  refused(() => mac({ runtimeConfig: { mac: '01:00:00:00:00:00' } }), 7, /no address that an interface can have/);
+});
+
+/** Each key of the schema is one that `foldKeys` knows: else it would be validated in one spelling only. */
+function missingKeys(
+  schema: { properties?: object; items?: object; $ref?: string },
+  table: KeyTable,
+  path = '',
+): string[] {
+  const missing: string[] = [];
+  for (const [key, value] of Object.entries(schema.properties ?? {})) {
+    if (!Object.hasOwn(table, key)) missing.push(`${path}${key}`);
+    else missing.push(...missingKeys(value, table[key]!, `${path}${key}.`));
+  }
+  if (schema.items) missing.push(...missingKeys(schema.items, table, path));
+  return missing;
+}
+
+test('the schemas and the tables of keys agree', () => {
+  assert.equal(missingKeys(weftSchema, weftKeys), []);
+  assert.equal(missingKeys(ipamSchema, ipamKeys), []);
+});
+
+test('keys in any case', () => {
+  const configuration = {
+    BRIDGE: 'br9',
+    IPAM: { Type: 'weft-ipam', Ranges: [[{ SUBNET: '10.0.0.0/24' }]] },
+  } as JsonObject;
+  foldKeys(configuration, weftKeys);
+  checkIpamConfiguration(configuration);
+  const { bridge, overlay: isOverlay } = readSettings(configuration);
+  assert.equal([bridge, isOverlay], ['br9', false]);
+});
+
+test.run();

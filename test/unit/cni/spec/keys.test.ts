@@ -1,0 +1,38 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { foldKeys, lookUp } from '../../../../cni/spec/keys.ts';
+
+const test = suite('cni/spec/keys');
+
+const table = { isGateway: {}, ipam: { ranges: { subnet: {} } } };
+
+test('known keys are renamed as deep as they are known, others stay', () => {
+  const value = { ISGATEWAY: true, Other: { IPAM: 1 }, IPAM: { RANGES: [[{ Subnet: 'x', Unknown: 1 }]] } };
+  foldKeys(value, table);
+  assert.equal(value, {
+    isGateway: true,
+    Other: { IPAM: 1 },
+    ipam: { ranges: [[{ subnet: 'x', Unknown: 1 }]] },
+  } as unknown);
+});
+
+test('the exact spelling goes first, and null is absent', () => {
+  const value: Record<string, unknown> = { isgateway: false, isGateway: true, ipam: null };
+  foldKeys(value, table);
+  assert.equal(value, { isGateway: true });
+});
+
+test('what is no object is left alone', () => {
+  for (const value of [null, 1, 'x', [], [1]]) foldKeys(value, table);
+  const value = { ipam: 'x' };
+  foldKeys(value, table);
+  assert.equal(value, { ipam: 'x' });
+});
+
+test('lookUp', () => {
+  assert.is(lookUp({ CNIVERSION: 1 }, 'cniVersion'), 1);
+  assert.is(lookUp({ CNIVERSION: 1, cniVersion: 2 }, 'cniVersion'), 2);
+  assert.is(lookUp({}, 'toString'), undefined);
+});
+
+test.run();
