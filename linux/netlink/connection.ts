@@ -92,8 +92,8 @@ export const makeQuery = <T>(
   },
 });
 
-/** What the kernel makes its dumps' pieces fit, at the most. */
-const receiveBytes = 32768;
+/** Holds any answer but that of a link with many virtual functions; the kernel cuts its dumps to fit. It can grow. */
+const receiveBytes = 8192;
 const sendLimitBytes = 65536;
 /** All may fail: as many error messages as this fit the default receive buffer (212992 bytes, some 800 each). */
 const sendLimitMessages = 160;
@@ -102,6 +102,7 @@ const defaultReceiveTimeoutMs = 15_000;
 
 /** A native `int`, or a `struct timeval` of two longs. */
 const int = (value: number): ArrayBuffer => new Int32Array([value]).buffer;
+const one = int(1);
 const timeval = (ms: number): ArrayBuffer => new Int32Array([Math.floor(ms / 1000), 0, (ms % 1000) * 1000, 0]).buffer;
 
 export interface NetlinkOptions {
@@ -183,8 +184,8 @@ export class NetlinkConnection {
     this.fd = fd;
     this.receiveTimeoutMs = receiveTimeoutMs;
     try {
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, int(1), 'ask netlink for error texts');
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, int(1), 'ask netlink for short errors');
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, one, 'ask netlink for error texts');
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, one, 'ask netlink for short errors');
       this.setOption(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receiveTimeoutMs), 'set a netlink timeout');
     } catch (error) {
       this.close();
@@ -236,7 +237,7 @@ export class NetlinkConnection {
       to++;
     }
     writer.addFlags(last, nlmsg.NLM_F_ACK);
-    const subject = requests[from]!.action;
+    const subject = requests[from]!;
     this.send(subject);
     this.receiveAnswers(firstSequence, this.sequence, subject, (index, answer) => {
       if (answer.errno !== 0) outcome[from + index] = toError(requests[from + index]!.action, answer);
@@ -268,9 +269,9 @@ export class NetlinkConnection {
       // It cannot be split. Refused to the unprivileged, for whom the default (some 200 kB) has to do.
       this.sys.setsockopt(this.fd, socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, int(writer.length + sendLimitBytes));
     }
-    this.send(begin.action);
+    this.send(begin);
     let first: NetlinkError | undefined;
-    this.receiveAnswers(firstSequence, this.sequence, begin.action, (index, answer) => {
+    this.receiveAnswers(firstSequence, this.sequence, begin, (index, answer) => {
       const request = index === 0 ? begin : (requests[index - 1] ?? end);
       if (answer.errno !== 0) first ??= toError(request.action, answer);
       return index >= requests.length || (index === 0 && answer.errno !== 0);
@@ -286,14 +287,14 @@ export class NetlinkConnection {
     for (let attempt = 1; ; attempt++) {
       this.writer.truncate(0);
       this.encode(query, 0);
-      this.send(query.action);
+      this.send(query);
       const { sequence } = this;
       let found: T | undefined;
       let failed: NetlinkError | undefined;
       let answered = false;
       let again = false;
       while (!answered) {
-        const whole = this.receive(query.action, (message) => {
+        const whole = this.receive(query, (message) => {
           if (message.sequence !== sequence || answered) return;
           answered = true;
           if (message.type !== nlmsg.NLMSG_ERROR) {
@@ -323,7 +324,7 @@ export class NetlinkConnection {
   dump<T>(query: NetlinkQuery<T>): T[] {
     if (!this.strict) {
       // Lets the kernel filter, and refuse a filter it does not know instead of answering with everything.
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, int(1), 'ask netlink to filter');
+      this.setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, one, 'ask netlink to filter');
       this.strict = true;
     }
     for (let attempt = 1; attempt <= dumpAttempts; attempt++) {
@@ -337,13 +338,13 @@ export class NetlinkConnection {
   private dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
     this.writer.truncate(0);
     this.encode(query, nlmsg.NLM_F_DUMP);
-    this.send(query.action);
+    this.send(query);
     const { sequence } = this;
     let whole = true;
     let done = false;
     let failed: NetlinkError | undefined;
     while (!done) {
-      const complete = this.receive(query.action, (message) => {
+      const complete = this.receive(query, (message) => {
         if (message.sequence !== sequence || done) return;
         if (message.flags & nlmsg.NLM_F_DUMP_INTR && message.type !== nlmsg.NLMSG_ERROR) whole = false;
         if (message.type === nlmsg.NLMSG_DONE || message.type === nlmsg.NLMSG_ERROR) {
@@ -402,22 +403,23 @@ export class NetlinkConnection {
     writer.endMessage(start);
   }
 
-  private send(action: string): void {
-    if (this.listening) throw new Error(`Cannot ${action}: this netlink connection is for events`);
+  private send(subject: NetlinkRequest): void {
+    if (this.listening) throw new Error(`Cannot ${subject.action}: this netlink connection is for events`);
     const { buffer, length } = this.writer;
-    check(this.sys.sendto(this.fd, buffer, 0, length, 0, null), `send "${action}"`);
+    const sent = this.sys.sendto(this.fd, buffer, 0, length, 0, null);
+    if (sent < 0) throw new SyscallError(`send the request to ${subject.action}`, sent);
   }
 
   /** Receives until `visit` (with the index of the message answered) says that this was the last answer. */
   private receiveAnswers(
     firstSequence: number,
     lastSequence: number,
-    action: string,
+    subject: NetlinkRequest,
     visit: (index: number, answer: Answer) => boolean,
   ): void {
     let done = false;
     while (!done) {
-      this.receive(action, (message) => {
+      this.receive(subject, (message) => {
         const index = message.sequence - firstSequence;
         if (message.type !== nlmsg.NLMSG_ERROR || index < 0 || message.sequence > lastSequence) return;
         if (visit(index, decodeAnswer(message))) done = true;
@@ -426,13 +428,13 @@ export class NetlinkConnection {
   }
 
   /** Receives one datagram. False where it was larger than the buffer, which is made to fit the next one. */
-  private receive(action: string, visit: (message: NetlinkMessage) => void): boolean {
+  private receive(subject: NetlinkRequest, visit: (message: NetlinkMessage) => void): boolean {
     const capacity = this.receiveBuffer.byteLength;
     const got = this.sys.recv(this.fd, this.receiveBuffer, 0, capacity, socket.MSG_TRUNC);
     if (got === -errno.EAGAIN) {
-      throw new SyscallError(`${action}: no answer within ${this.receiveTimeoutMs} ms`, errno.ETIMEDOUT);
+      throw new SyscallError(`${subject.action}: no answer within ${this.receiveTimeoutMs} ms`, errno.ETIMEDOUT);
     }
-    check(got, `receive the answer to "${action}"`);
+    if (got < 0) throw new SyscallError(`receive the answer to the request to ${subject.action}`, got);
     if (got > capacity) {
       this.receiveBuffer = new ArrayBuffer(2 ** Math.ceil(Math.log2(got)));
       this.receiveView = new DataView(this.receiveBuffer);

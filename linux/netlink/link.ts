@@ -158,7 +158,7 @@ function encodeTarget(writer: NetlinkWriter, target: LinkTarget, flags = 0, chan
   }
 }
 
-/** What a link that is being made begins with; `endLink` of connection is the caller's `writer.end`. */
+/** What every link that is made can be given. */
 export interface NewLink {
   readonly name: string;
   readonly mac: Mac;
@@ -277,6 +277,18 @@ export const getLink = (target: LinkTarget): NetlinkQuery<Link> =>
     (_type, body) => decodeLink(body),
   );
 
+/** The index alone, at half the cost of `getLink`; undefined where there is no such link. */
+export const getLinkIndex = (name: string): NetlinkQuery<number> =>
+  makeQuery(
+    rtmLink.RTM_GETLINK,
+    () => `get link "${name}"`,
+    (writer) => {
+      encodeTarget(writer, { name });
+      writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
+    },
+    (_type, body) => body.i32(4),
+  );
+
 /** All links, or those of a kind (`veth`) or with a master. */
 export const dumpLinks = (filter: { kind?: string; master?: number } = {}): NetlinkQuery<Link> =>
   makeQuery(
@@ -295,67 +307,70 @@ export const dumpLinks = (filter: { kind?: string; master?: number } = {}): Netl
     (_type, body) => decodeLink(body),
   );
 
+type MutableLink = { -readonly [K in keyof Link]: Link[K] };
+
+/** What to do with each attribute that is known. A table, as most of the sixty that come are none of these. */
+const attributeDecoders: Readonly<Record<number, (r: NetlinkReader, link: MutableLink) => void>> = {
+  [ifla.IFLA_IFNAME]: (r, link) => {
+    link.name = r.text();
+  },
+  [ifla.IFLA_ADDRESS]: (r, link) => {
+    if (r.length === 6) link.mac = r.bytes();
+  },
+  [ifla.IFLA_MTU]: (r, link) => {
+    link.mtuBytes = r.u32();
+  },
+  [ifla.IFLA_LINK]: (r, link) => {
+    link.peerIndex = r.i32();
+  },
+  [ifla.IFLA_MASTER]: (r, link) => {
+    link.master = r.u32();
+  },
+  [ifla.IFLA_OPERSTATE]: (r, link) => {
+    link.operstate = r.u8();
+  },
+  [ifla.IFLA_IFALIAS]: (r, link) => {
+    link.alias = r.text();
+  },
+  [ifla.IFLA_PROMISCUITY]: (r, link) => {
+    link.promiscuity = r.u32();
+  },
+  [ifla.IFLA_LINK_NETNSID]: (r, link) => {
+    link.peerNamespaceId = r.i32();
+  },
+  [ifla.IFLA_LINKINFO]: (r, link) => decodeLinkInfo(r.nested(), link),
+};
+
 /**
  * The body of an RTM_NEWLINK (or RTM_DELLINK) message. Of some sixty attributes a link is decoded from a dozen; the
  * others are kept only where `keepUnknown` asks for it, as they would be most of the cost.
  */
 export function decodeLink(body: NetlinkReader, keepUnknown = false): Link {
-  const link: { -readonly [K in keyof Link]: Link[K] } = {
+  const flags = body.u32(8);
+  const link: MutableLink = {
     index: body.i32(4),
     name: '',
     mtuBytes: 0,
-    flags: body.u32(8),
-    up: (body.u32(8) & iff.IFF_UP) !== 0,
+    flags,
+    up: (flags & iff.IFF_UP) !== 0,
     operstate: 0,
     hardwareType: body.u16(2),
     promiscuity: 0,
   };
-  // An RTM_NEWLINK of family AF_BRIDGE is about a port: its flags are in IFLA_PROTINFO.
-  const bridgeFamily = body.u8(0) === AF_BRIDGE;
   const unknown: RawAttribute[] = [];
   const r = body.attributes(ifinfomsgBytes, 'link');
   while (r.next()) {
-    switch (r.type) {
-      case ifla.IFLA_IFNAME:
-        link.name = r.text();
-        break;
-      case ifla.IFLA_ADDRESS:
-        if (r.length === 6) link.mac = r.bytes();
-        break;
-      case ifla.IFLA_MTU:
-        link.mtuBytes = r.u32();
-        break;
-      case ifla.IFLA_LINK:
-        link.peerIndex = r.i32();
-        break;
-      case ifla.IFLA_MASTER:
-        link.master = r.u32();
-        break;
-      case ifla.IFLA_OPERSTATE:
-        link.operstate = r.u8();
-        break;
-      case ifla.IFLA_IFALIAS:
-        link.alias = r.text();
-        break;
-      case ifla.IFLA_PROMISCUITY:
-        link.promiscuity = r.u32();
-        break;
-      case ifla.IFLA_LINK_NETNSID:
-        link.peerNamespaceId = r.i32();
-        break;
-      case ifla.IFLA_LINKINFO:
-        decodeLinkInfo(r.nested(), link);
-        break;
-      default:
-        if (r.type === ifla.IFLA_PROTINFO && bridgeFamily) link.bridgePort = decodeBridgePort(r.nested());
-        else if (keepUnknown) unknown.push(r.raw());
-    }
+    const decode = attributeDecoders[r.type];
+    if (decode) decode(r, link);
+    // A message of family AF_BRIDGE is about a port: its flags are in IFLA_PROTINFO.
+    else if (r.type === ifla.IFLA_PROTINFO && body.u8(0) === AF_BRIDGE) link.bridgePort = decodeBridgePort(r.nested());
+    else if (keepUnknown) unknown.push(r.raw());
   }
   if (keepUnknown) link.unknown = unknown;
   return link;
 }
 
-function decodeLinkInfo(r: NetlinkReader, link: { -readonly [K in keyof Link]: Link[K] }): void {
+function decodeLinkInfo(r: NetlinkReader, link: MutableLink): void {
   let portKind = '';
   while (r.next()) {
     if (r.type === ifla.IFLA_INFO_KIND) link.kind = r.text();

@@ -45,8 +45,10 @@ export class NetlinkWriter {
   length = 0;
   private view: DataView;
   private array: Uint8Array;
+  private capacity: number;
 
   constructor(capacityBytes = 4096) {
+    this.capacity = capacityBytes;
     this.buffer = new ArrayBuffer(capacityBytes);
     this.view = new DataView(this.buffer);
     this.array = new Uint8Array(this.buffer);
@@ -61,10 +63,9 @@ export class NetlinkWriter {
   private grow(count: number): number {
     const at = this.length;
     const end = at + count;
-    if (end > this.buffer.byteLength) {
-      let capacity = this.buffer.byteLength * 2;
-      while (capacity < end) capacity *= 2;
-      const larger = new ArrayBuffer(capacity);
+    if (end > this.capacity) {
+      while (this.capacity < end) this.capacity *= 2;
+      const larger = new ArrayBuffer(this.capacity);
       const array = new Uint8Array(larger);
       array.set(this.array.subarray(0, at));
       this.buffer = larger;
@@ -114,6 +115,20 @@ export class NetlinkWriter {
   }
   /** UTF-8, without a terminator. */
   text(value: string): void {
+    const { length } = value;
+    const at = this.grow(length);
+    const { array } = this;
+    for (let i = 0; i < length; i++) {
+      const code = value.charCodeAt(i);
+      if (code >= 0x80) {
+        this.length = at + i;
+        this.utf8(value.slice(i));
+        return;
+      }
+      array[at + i] = code;
+    }
+  }
+  private utf8(value: string): void {
     for (const character of value) {
       const code = character.codePointAt(0)!;
       if (code < 0x80) {
@@ -155,44 +170,44 @@ export class NetlinkWriter {
     this.view.setUint16(start + 6, this.view.getUint16(start + 6, true) | flags, true);
   }
 
-  private header(type: number, valueBytes: number): void {
-    const at = this.grow(attributeHeaderBytes);
-    this.view.setUint16(at, attributeHeaderBytes + valueBytes, true);
-    this.view.setUint16(at + 2, type, true);
+  /** `struct nlattr` with room for a value; returns where that starts. */
+  private attribute(type: number, valueBytes: number): number {
+    const at = this.grow(attributeHeaderBytes + align(valueBytes));
+    this.view.setUint32(at, (attributeHeaderBytes + valueBytes) | (type << 16), true);
+    return at + attributeHeaderBytes;
   }
   attributeU8(type: number, value: number): void {
-    this.header(type, 1);
-    const at = this.grow(4);
+    const at = this.attribute(type, 1);
     this.array[at] = value;
   }
   attributeU16(type: number, value: number): void {
-    this.header(type, 2);
-    const at = this.grow(4);
+    const at = this.attribute(type, 2);
     this.view.setUint16(at, value, true);
   }
   attributeU16be(type: number, value: number): void {
-    this.header(type, 2);
-    const at = this.grow(4);
+    const at = this.attribute(type, 2);
     this.view.setUint16(at, value);
   }
   attributeU32(type: number, value: number): void {
-    this.header(type, 4);
-    this.u32(value);
+    const at = this.attribute(type, 4);
+    this.view.setUint32(at, value, true);
   }
   attributeU32be(type: number, value: number): void {
-    this.header(type, 4);
-    this.u32be(value);
+    const at = this.attribute(type, 4);
+    this.view.setUint32(at, value);
   }
   /** Exact up to 2^53. */
   attributeU64be(type: number, value: number): void {
-    this.header(type, 8);
-    this.u32be(Math.floor(value / 2 ** 32));
-    this.u32be(value >>> 0);
+    const at = this.attribute(type, 8);
+    this.view.setUint32(at, Math.floor(value / 2 ** 32));
+    this.view.setUint32(at + 4, value >>> 0);
   }
   attributeBytes(type: number, value: Uint8Array): void {
-    const start = this.beginValue(type);
-    this.bytes(value);
-    this.end(start);
+    if (value.length > 0xffff - attributeHeaderBytes) {
+      throw new RangeError(`A netlink attribute cannot hold ${value.length} bytes`);
+    }
+    const at = this.attribute(type, value.length);
+    this.array.set(value, at);
   }
   /** A text with the terminating zero that the kernel's NLA_STRING and NLA_NUL_STRING take. */
   attributeText(type: number, value: string): void {
@@ -244,9 +259,10 @@ export class NetlinkReader {
   private readonly what: string;
   private readonly view: DataView;
   private readonly limit: number;
-  /** The current value is [start, end). */
+  /** The current value is [start, end); the next attribute is at `following`. */
   private start: number;
   private end: number;
+  private following: number;
 
   /** Reads view[start, end). @param what is being read, for DecodeError */
   constructor(what: string, view: DataView, start: number, end: number) {
@@ -255,6 +271,7 @@ export class NetlinkReader {
     this.start = start;
     this.end = end;
     this.limit = end;
+    this.following = end;
   }
 
   /** Reads all of `bytes`. */
@@ -334,22 +351,28 @@ export class NetlinkReader {
   }
   private rewind(): this {
     this.end = this.start;
+    this.following = this.start;
     return this;
   }
 
   /** Moves to the next attribute; false after the last. */
   next(): boolean {
-    const at = this.start + align(this.end - this.start);
+    const at = this.following;
     const left = this.limit - at;
-    if (left <= 0) return false;
-    if (left < attributeHeaderBytes) throw new DecodeError(`${this.what} attributes`, at, attributeHeaderBytes, left);
-    const length = this.view.getUint16(at, true);
-    this.type = this.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
+    if (left < attributeHeaderBytes) {
+      if (left <= 0) return false;
+      throw new DecodeError(`${this.what} attributes`, at, attributeHeaderBytes, left);
+    }
+    // Length and type in one.
+    const header = this.view.getUint32(at, true);
+    const length = header & 0xffff;
+    this.type = (header >>> 16) & NLA_TYPE_MASK;
     if (length < attributeHeaderBytes || length > left) {
       throw new DecodeError(`${this.what} attribute ${this.type}`, at, Math.max(length, attributeHeaderBytes), left);
     }
     this.start = at + attributeHeaderBytes;
     this.end = at + length;
+    this.following = at + ((length + 3) & ~3);
     return true;
   }
 

@@ -13,6 +13,7 @@ import {
   deleteLink,
   dumpLinks,
   getLink,
+  getLinkIndex,
   type Link,
 } from '../../linux/netlink/link.ts';
 import {
@@ -195,6 +196,8 @@ test('links are changed in what is given, and found by kind and master', () => {
   assert.equal(host.dump(dumpLinks({ master: br })), []);
   assert.is(host.get(getLink({ name: 'nothing' })), undefined);
   assert.is(host.get(getLink({ index: 9999 })), undefined);
+  assert.is(host.get(getLinkIndex('br0')), br);
+  assert.is(host.get(getLinkIndex('nothing')), undefined);
 });
 
 test('addresses of both families', () => {

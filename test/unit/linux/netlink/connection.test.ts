@@ -191,7 +191,7 @@ test('no answer is an error that says how long it was waited for', () => {
 
 test('lost answers are an error', () => {
   const { c } = open(() => [-errno.ENOBUFS]);
-  assert.throws(() => c.execute([request(1)]), /^Cannot receive the answer to "do "1"": ENOBUFS$/);
+  assert.throws(() => c.execute([request(1)]), /^Cannot receive the answer to the request to do "1": ENOBUFS$/);
 });
 
 test('get: the thing, none, an error', () => {
