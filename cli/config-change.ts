@@ -1,33 +1,47 @@
-/** What a network config says, point by point, and how two of them differ. Pure. */
+/** What a network config says, defaults filled in, and how two of them differ. Pure. */
 
 import { backendName, families, type NetworkConfig } from '../cluster/network-config.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 
-/** The document's keys and what stands or is assumed there, defaults filled in, in flannel's order. */
-export function describeConfig(config: NetworkConfig): Map<string, string> {
-  const points = new Map<string, string>();
+/** The document that says the same with nothing left to assume, keys in flannel's order. */
+export function completeConfig(config: NetworkConfig): Record<string, unknown> {
+  const { backend } = config;
+  const document: Record<string, unknown> = {};
   for (const family of families) {
     const network = config.networks[family];
-    if (!network) continue;
     const infix = family === 4 ? '' : 'IPv6';
-    points.set(`${infix}Network`, formatPrefix(network.network));
-    points.set(`${infix}SubnetLen`, String(network.subnetLength));
-    points.set(`${infix}SubnetMin`, formatAddress(network.subnetMin));
-    points.set(`${infix}SubnetMax`, formatAddress(network.subnetMax));
+    document[`EnableIPv${family}`] = network !== undefined;
+    if (!network) continue;
+    document[`${infix}Network`] = formatPrefix(network.network);
+    document[`${infix}SubnetLen`] = network.subnetLength;
+    document[`${infix}SubnetMin`] = formatAddress(network.subnetMin);
+    document[`${infix}SubnetMax`] = formatAddress(network.subnetMax);
   }
-  points.set('EnableNFTables', String(config.enableNftables));
-  const { backend } = config;
-  points.set('Backend.Type', backendName(backend));
-  if (backend.type === 'vxlan') {
-    points.set('Backend.VNI', String(backend.vni));
-    points.set('Backend.Port', String(backend.port));
-    points.set('Backend.MTU', backend.mtuBytes === undefined ? "the interface's" : String(backend.mtuBytes));
-    points.set('Backend.GBP', String(backend.gbp));
-    points.set('Backend.Learning', String(backend.learning));
-    points.set('Backend.DirectRouting', String(backend.directRouting));
-  }
-  return points;
+  document['EnableNFTables'] = config.enableNftables;
+  document['Backend'] =
+    backend.type === 'vxlan'
+      ? {
+          Type: 'vxlan',
+          VNI: backend.vni,
+          Port: backend.port,
+          // 0: the external interface's.
+          MTU: backend.mtuBytes ?? 0,
+          GBP: backend.gbp,
+          Learning: backend.learning,
+          DirectRouting: backend.directRouting,
+        }
+      : { Type: backendName(backend) };
+  return document;
+}
+
+/** The document's points, such as `Backend.VNI`, as text. */
+function pointsOf(config: NetworkConfig): Map<string, string> {
+  const flat = (document: object, path: string): [string, string][] =>
+    Object.entries(document).flatMap(([key, value]) =>
+      typeof value === 'object' ? flat(value, `${path}${key}.`) : [[path + key, String(value)]],
+    );
+  return new Map(flat(completeConfig(config), ''));
 }
 
 export interface ConfigChange {
@@ -39,8 +53,8 @@ export interface ConfigChange {
 
 /** The points in which they differ. Without a `before`, all of `after`. */
 export function compareConfigs(before: NetworkConfig | undefined, after: NetworkConfig): ConfigChange[] {
-  const old = before ? describeConfig(before) : new Map<string, string>();
-  const now = describeConfig(after);
+  const old = before ? pointsOf(before) : new Map<string, string>();
+  const now = pointsOf(after);
   return [...new Set([...now.keys(), ...old.keys()])]
     .map((point) => ({ point, before: old.get(point), after: now.get(point) }))
     .filter((change) => change.before !== change.after);

@@ -1,7 +1,7 @@
 /** `weftctl config get`: the network config as it stands, or with --json what it means. */
 
 import { parseNetworkConfig } from '../cluster/network-config.ts';
-import { describeConfig } from './config-change.ts';
+import { completeConfig } from './config-change.ts';
 import { CliError } from './host.ts';
 import type { VerbContext } from './verb.ts';
 
@@ -13,7 +13,7 @@ export async function run({ host, options, openSource }: VerbContext): Promise<n
     );
   }
   if (options.flag('json')) {
-    const config = Object.fromEntries(describeConfig(parseNetworkConfig(document.text)));
+    const config = completeConfig(parseNetworkConfig(document.text));
     host.stdout(`${JSON.stringify({ config, text: document.text, modRevision: document.modRevision }, null, 2)}\n`);
     return 0;
   }

@@ -137,11 +137,11 @@ function findVerb(words: readonly string[]): { verb: Verb; rest: readonly string
     throw new UsageError(
       second === undefined
         ? `"${first}" needs a verb of its own: ${inner.join(' or ')}`
-        : `Unknown verb "${first} ${second}"${suggestion(second, inner)}; there are: ${inner.join(', ')}`,
+        : `Unknown verb "${first} ${second}"${suggestion(second, inner) || `; there are: ${inner.join(', ')}`}`,
     );
   }
   const names = [...new Set(verbs.map(({ name }) => name.split(' ')[0]!))];
-  throw new UsageError(`Unknown verb "${first}"${suggestion(first, names)}; see "weftctl --help"`);
+  throw new UsageError(`Unknown verb "${first}"${suggestion(first, names) || '; see "weftctl --help"'}`);
 }
 
 /** An option of another verb has no meaning here. @throws UsageError */

@@ -30,7 +30,7 @@ export async function run({ host, options, openSource, style }: VerbContext): Pr
     node.alive && node.startedAt !== undefined ? formatSpan(host.nowMs() - Date.parse(node.startedAt)) : '-',
     node.containers === undefined ? '-' : String(node.containers),
   ]);
-  const titles = ['NODE', 'SUBNET', 'PUBLIC ADDRESS', 'BACKEND', 'VERSION', 'STATE', 'SINCE', 'CONTAINERS'];
+  const titles = ['NODE', 'SUBNET', 'PUBLIC ADDRESS', 'BACKEND', 'VERSION', 'STATE', 'UP FOR', 'CONTAINERS'];
   if (rows.length === 0) host.stdout('No node has a subnet yet.\n');
   else host.stdout(formatTable(titles, rows, style));
   if (malformed.length > 0) {

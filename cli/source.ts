@@ -31,7 +31,7 @@ function socketError(path: string, error: unknown): CliError {
   const failed = `Cannot ask weftd on "${path}"`;
   if (code === 'EACCES' || code === 'EPERM') return new CliError(`${failed}: permission denied; run it as root`);
   if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'FailedToOpenSocket') {
-    return new CliError(`${failed}: it is not running; start it, or ask etcd itself with --etcd-endpoints`);
+    return new CliError(`${failed}: it is not running; start it, or ask etcd about the cluster with --etcd-endpoints`);
   }
   return new CliError(`${failed}: ${error instanceof Error ? error.message : String(error)}`, [], error);
 }

@@ -95,7 +95,7 @@ export async function readConfigDocument(store: ClusterStore): Promise<ConfigDoc
 
 /** Leases whose subnet the config does not allow: their nodes must move, and their containers lose their addresses. */
 export const strandedLeases = (config: NetworkConfig, leases: readonly Lease[]): Lease[] =>
-  leases.filter((lease) => !isCompatible(config, lease.subnets));
+  leases.filter((lease) => !isCompatible(config, lease.subnets)).sort(compareLeases);
 
 /** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, EtcdError */
 export async function updateConfig(store: ClusterStore, update: ConfigUpdate): Promise<ConfigDocument> {
