@@ -6,6 +6,9 @@
  * answer says that all are through, and those before it that had no error have succeeded. A batch of any size costs one
  * sendto and, where all goes well, one recv.
  *
+ * Only the kernel, or a process with CAP_NET_ADMIN, can send to such a socket, so a number is enough to know an answer
+ * by; a socket that hears events, whose numbers are other sockets' own, sends nothing.
+ *
  * After a SyscallError (a timeout, lost answers) it is unknown what the kernel did, and late answers may still come:
  * they are recognised by their numbers and dropped, but a dump that was cut short can leave the socket busy. Close it.
  */
