@@ -10,11 +10,17 @@ import { families, type NetworkConfig, type PerFamily } from '../cluster/network
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
-import { formatPrefix, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../net/prefix.ts';
 import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
-import { chooseInterface, type ExternalInterface, type InterfaceChoice, InterfaceError } from './interface.ts';
+import {
+  chooseInterface,
+  type ExternalInterface,
+  type InterfaceChoice,
+  InterfaceError,
+  isTunnelName,
+} from './interface.ts';
 import { type HostState, hostInterfaces, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, type Identity, isOfHost } from './membership.ts';
@@ -428,6 +434,13 @@ export class DataPath {
     const { kernel, choice } = this.options;
     const own = hostInterfaces(kernel.readHost()).flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
     return [...own, ...Object.values(choice.publicAddresses)];
+  }
+
+  /** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
+  isInUse(subnet: Prefix): boolean {
+    return hostInterfaces(this.options.kernel.readHost()).some(
+      ({ name, addresses }) => !isTunnelName(name) && addresses.some((address) => prefixContains(subnet, address)),
+    );
   }
 
   /**

@@ -107,7 +107,7 @@ class PeerTable {
   readonly routes: RouteEntry[] = [];
   private readonly overlay: Overlay;
   private readonly leaseOfSubnet = new Map<string, string>();
-  private readonly leaseOfMac = new Map<string, string>();
+  private readonly holderOfMac = new Map<string, { readonly lease: string; readonly host: Address }>();
 
   constructor(overlay: Overlay) {
     this.overlay = overlay;
@@ -149,14 +149,19 @@ class PeerTable {
       return { problem: `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own` };
     }
     const macKey = `${family} ${formatMac(mac)}`;
-    const holder = this.leaseOfMac.get(macKey);
-    if (holder !== undefined) return { problem: `lease "${holder}" has the same MAC "${formatMac(mac)}"` };
+    // Two leases of one host share its tunnel device; two hosts cannot.
+    const holder = this.holderOfMac.get(macKey);
+    if (holder && !sameAddress(holder.host, host)) {
+      return { problem: `lease "${holder.lease}" of another host has the same MAC "${formatMac(mac)}"` };
+    }
     this.leaseOfSubnet.set(subnetKey, peer.key);
-    this.leaseOfMac.set(macKey, peer.key);
     const device = deviceName(family, backend.vni);
     const endpoint = networkOf(subnet).address;
     this.neighbours.push({ device, address: endpoint, mac });
-    this.fdb.push({ device, mac, destination: host });
+    if (!holder) {
+      this.holderOfMac.set(macKey, { lease: peer.key, host });
+      this.fdb.push({ device, mac, destination: host });
+    }
     this.routes.push({ destination: networkOf(subnet), gateway: endpoint, device, onlink: true });
     return { path: 'tunnel' };
   }

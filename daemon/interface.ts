@@ -61,12 +61,12 @@ export interface HostView {
 const describe = ({ name, up, addresses }: HostInterface): string =>
   `${name} (${up ? addresses.map(formatAddress).join(', ') || 'no address' : 'down'})`;
 
-/** Our own devices and flannel's. */
-const tunnelName = /^flannel(?:-v6)?\.\d+$/;
+/** Whether a device is a tunnel of ours or flannel's, by its name. */
+export const isTunnelName = (name: string): boolean => /^flannel(?:-v6)?\.\d+$/.test(name);
 
 /** `eth0 (192.0.2.1, 2001:db8::1), eth1 (down)`; the loopback interface is no choice. */
 function describeAll(interfaces: readonly HostInterface[]): string {
-  const rest = interfaces.filter(({ loopback, name }) => !loopback && !tunnelName.test(name));
+  const rest = interfaces.filter(({ loopback, name }) => !loopback && !isTunnelName(name));
   return rest.length > 0 ? `there are ${rest.map(describe).join(', ')}` : 'this host has none besides loopback';
 }
 

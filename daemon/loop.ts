@@ -57,6 +57,12 @@ const syncPauseMs = 20;
 const reconcilePauseMs = 20;
 const rulesPauseMs = 250;
 
+/** Kinds of problems that are not this node's: it is well all the same. */
+const othersProblems = ['peer', 'lease'];
+
+/** How soon after a peer's lease appears its record is looked for. */
+const recordDelayMs = 1500;
+
 /** How long a stop waits for etcd. */
 const withdrawTimeoutMs = 250;
 
@@ -159,6 +165,7 @@ export class Loop {
       else {
         this.reconcileWakeup.wake();
         if (!before) this.publishWakeup.wake();
+        else if (view.peers.length !== before.peers.length) this.publishWakeup.wake(recordDelayMs);
       }
     } catch (error) {
       if (this.stopping) return;
@@ -235,7 +242,7 @@ export class Loop {
         publicAddresses: view.own.publicAddresses,
         backendType: view.backend.type,
         startedAtMs: this.startedAtMs,
-        health: problems.list()[0] ?? 'ok',
+        health: problems.list(othersProblems)[0] ?? 'ok',
         ...(containers === undefined ? {} : { containers }),
       });
       this.alive = new Set((await store.listNodes()).nodes.map((record) => record.node));
@@ -252,14 +259,16 @@ export class Loop {
     const { view } = membership;
     const { state } = dataPath;
     const health = store.health();
-    const list = problems.list();
+    // A peer's problem is told with the peer.
+    const list = problems.list(['peer']);
+    const degraded = problems.list(othersProblems).length > 0;
     const iso = (ms: number): string => new Date(ms).toISOString();
     return {
       node: this.options.node,
       version: this.options.version,
       pid: this.options.pid,
       startedAt: iso(this.startedAtMs),
-      state: this.stopping ? 'stopping' : !this.ready ? 'starting' : list.length > 0 ? 'degraded' : 'running',
+      state: this.stopping ? 'stopping' : !this.ready ? 'starting' : degraded ? 'degraded' : 'running',
       problems: list,
       networks: view ? families.flatMap((family) => view.config.networks[family]?.network ?? []).map(formatPrefix) : [],
       subnets: view ? families.flatMap((family) => view.own.subnets[family] ?? []).map(formatPrefix) : [],

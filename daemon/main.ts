@@ -161,6 +161,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
     previous: before && byFamily(before.subnets),
     now: clock.nowMs,
+    isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });
   return {

@@ -50,6 +50,8 @@ export interface MembershipOptions {
   readonly previous: PerFamily<Prefix> | undefined;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
+  readonly isInUse: (subnet: Prefix) => boolean;
   /** Who this node is under such a config. `leases` are those in etcd now. May throw an InterfaceError. */
   readonly identify: (config: NetworkConfig, leases: readonly Lease[]) => Identity;
 }
@@ -214,10 +216,19 @@ export class Membership {
         ...(claim.lostRaces > 0 ? { lostRaces: claim.lostRaces } : {}),
       });
     }
-    for (const lease of claim.superseded) {
-      logger.warn('an older lease of this node no longer fits the network config', { key: lease.key });
-    }
+    for (const lease of claim.superseded) await this.dropSuperseded(lease);
     return claim.own;
+  }
+
+  /** A lease of ours that the config no longer allows: kept, and routed by the peers, while something has its addresses. */
+  private async dropSuperseded(lease: Lease): Promise<void> {
+    const { store, logger } = this.options;
+    const subnet = formatSubnets(lease.subnets);
+    if (families.some((family) => lease.subnets[family] && this.options.isInUse(lease.subnets[family]))) {
+      logger.warn('an older subnet of this node no longer fits the network config, but is in use', { subnet });
+    } else if (await store.releaseLease(lease)) {
+      logger.info('an older lease that no longer fits the network config is given back', { subnet });
+    }
   }
 
   /** @param fresh it has just got its whole life; renewing it at once would gain nothing */

@@ -47,7 +47,10 @@ export class Problems {
     return this.current.has(subject);
   }
 
-  list(): string[] {
-    return [...this.current.values()].map(({ message }) => message);
+  /** @param except kinds (`reportAll`) that are left out */
+  list(except: readonly string[] = []): string[] {
+    return [...this.current]
+      .filter(([subject]) => !except.some((kind) => subject.startsWith(`${kind} `)))
+      .map(([, { message }]) => message);
   }
 }

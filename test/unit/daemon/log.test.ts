@@ -1,0 +1,77 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { openLogger } from '../../../daemon/log.ts';
+import { Problems } from '../../../daemon/problems.ts';
+
+const test = suite('daemon/log');
+
+function recorder(format: 'text' | 'json', level: 'debug' | 'info' = 'info') {
+  const lines: string[] = [];
+  const logger = openLogger({ level, format, write: (line) => lines.push(line), now: () => 0 });
+  return { lines, logger };
+}
+
+test('text: one line, values quoted where they need it', () => {
+  const { lines, logger } = recorder('text');
+  logger.info('peer\nadded', { subnet: '10.1.2.0/24', why: 'it is new', none: undefined, error: new Error('a "b"') });
+  assert.equal(lines, [
+    '1970-01-01T00:00:00.000Z info  peer added subnet=10.1.2.0/24 why="it is new" error="a \\"b\\""\n',
+  ]);
+});
+
+test('json: one object a line', () => {
+  const { lines, logger } = recorder('json');
+  logger.warn('x', { n: 1, error: new Error('e') });
+  assert.is(lines.length, 1);
+  assert.equal(JSON.parse(lines[0]!), {
+    time: '1970-01-01T00:00:00.000Z',
+    level: 'warn',
+    message: 'x',
+    n: 1,
+    error: 'e',
+  });
+});
+
+test('levels', () => {
+  const { lines, logger } = recorder('text');
+  logger.debug('no');
+  logger.error('yes');
+  assert.is(lines.length, 1);
+});
+
+test('a problem is logged when it appears, when it changes, and when it is over', () => {
+  const { lines, logger } = recorder('text');
+  let now = 0;
+  const problems = new Problems(logger, () => now);
+  problems.report('etcd', 'Cannot reach etcd');
+  problems.report('etcd', 'Cannot reach etcd');
+  problems.report('etcd', 'Cannot reach etcd at all', 'debug');
+  assert.is(lines.length, 1);
+  assert.equal(problems.list(), ['Cannot reach etcd at all']);
+  now = 1500;
+  problems.report('etcd', undefined);
+  problems.report('etcd', undefined);
+  assert.equal(
+    lines.map((line) => line.slice(25)),
+    ['warn  Cannot reach etcd\n', 'info  etcd: all right again afterSeconds=1.5\n'],
+  );
+});
+
+test('problems of a kind are reported as a whole', () => {
+  const { lines, logger } = recorder('text');
+  const problems = new Problems(logger, () => 0);
+  problems.report('etcd', 'e');
+  problems.reportAll(
+    'peer',
+    new Map([
+      ['a', 'A'],
+      ['b', 'B'],
+    ]),
+  );
+  problems.reportAll('peer', new Map([['b', 'B']]));
+  assert.equal(problems.list(), ['e', 'B']);
+  assert.equal(problems.list(['peer']), ['e']);
+  assert.is(lines.length, 4);
+});
+
+test.run();

@@ -1,0 +1,80 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { helpText, parseDaemonOptions } from '../../../daemon/options.ts';
+import { address } from './cluster-of.ts';
+
+const test = suite('daemon/options');
+
+const parse = (...args: string[]) => parseDaemonOptions(args, {});
+const errorOf = (...args: string[]): string => {
+  try {
+    parse(...args);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('it was accepted');
+};
+
+test('defaults', () => {
+  const options = parse();
+  assert.is(options.runDir, '/run/weft');
+  assert.is(options.stateDir, '/var/lib/weft');
+  assert.is(options.subnetFile, '/run/flannel/subnet.env');
+  assert.is(options.renewMarginMs, 3_600_000);
+  assert.is(options.ipMasq, false);
+  assert.is(options.logLevel, 'info');
+  assert.is(options.logFormat, undefined);
+  assert.equal(options.choice, { names: [], patterns: [], canReach: undefined, publicAddresses: {} });
+});
+
+test("flanneld's command line as it stands in a unit file", () => {
+  const options = parse(
+    '-etcd-endpoints=http://10.0.0.1:2379',
+    '-etcd-prefix=/net',
+    '-iface=eth1',
+    '-iface=eth0',
+    '-ip-masq',
+    '-public-ip=192.0.2.1',
+    '-subnet-lease-renew-margin=30',
+    '-healthz-port=8080',
+  );
+  assert.equal(options.etcd, { endpoints: ['http://10.0.0.1:2379'], prefix: '/net' });
+  assert.equal(options.choice.names, ['eth1', 'eth0']);
+  assert.is(options.ipMasq, true);
+  assert.equal(options.choice.publicAddresses, { 4: address('192.0.2.1') });
+  assert.is(options.renewMarginMs, 1_800_000);
+  assert.equal(options.ignored, ['--healthz-port']);
+});
+
+test('from the environment: its own names before those of flanneld; the command line before both', () => {
+  const environment = { WEFTD_IFACE: 'eth1', FLANNELD_IFACE: 'eth2', FLANNELD_IP_MASQ: 'true', WEFTD_RUN_DIR: '/a' };
+  const options = parseDaemonOptions(['--run-dir', '/b/'], environment);
+  assert.equal(options.choice.names, ['eth1']);
+  assert.is(options.ipMasq, true);
+  assert.is(options.runDir, '/b');
+});
+
+test('leaving is never asked for by the environment', () => {
+  assert.is(parseDaemonOptions([], { WEFTD_LEAVE: 'true' }).leave, false);
+  assert.is(parse('--leave').leave, true);
+});
+
+test('errors name the option, the value and what it must be', () => {
+  assert.is(errorOf('--public-ip', 'x'), 'Option --public-ip is "x": it must be an IPv4 address');
+  assert.is(errorOf('--public-ip', '::1'), 'Option --public-ip is "::1": it must be an IPv4 address');
+  assert.is(errorOf('--public-ipv6', '192.0.2.1'), 'Option --public-ipv6 is "192.0.2.1": it must be an IPv6 address');
+  assert.match(errorOf('--iface-regex', '('), /^Option --iface-regex is "\(": /);
+  assert.is(errorOf('--run-dir', 'weft'), 'Option --run-dir is "weft": it must be an absolute path');
+  assert.is(errorOf('--log-level', 'loud'), 'Option --log-level is "loud": it must be one of debug, info, warn, error');
+  assert.match(errorOf('--subnet-lease-renew-margin', '0'), /from 1 to 1439/);
+  assert.match(errorOf('--node', 'a b'), /^Option --node is "a b": it must be a host name/);
+  assert.match(errorOf('start'), /^Unexpected argument "start"/);
+});
+
+test('the help names every option once', () => {
+  const names = [...helpText().matchAll(/^ {2}--([a-z0-9-]+)/gm)].map((match) => match[1]!);
+  assert.is(new Set(names).size, names.length);
+  for (const name of ['etcd-endpoints', 'iface', 'leave', 'log-format', 'state-dir']) assert.ok(names.includes(name));
+});
+
+test.run();
