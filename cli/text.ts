@@ -1,5 +1,7 @@
 /** How weftctl's words look: tables, colours, spans of time. */
 
+import { stripVTControlCharacters } from 'node:util';
+
 /** Colours of a terminal (ECMA-48, SGR), or nothing of the kind. */
 export interface Style {
   readonly bold: (text: string) => string;
@@ -20,10 +22,8 @@ export const styleFor = (colours: boolean): Style =>
     ? { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
     : { bold: plain, dim: plain, red: plain, green: plain, yellow: plain };
 
-const sgrPattern = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, 'g');
-
 /** Columns on the screen: what is written here is Latin. */
-const widthOf = (text: string): number => text.replace(sgrPattern, '').length;
+const widthOf = (text: string): number => stripVTControlCharacters(text).length;
 
 /** Left-aligned columns two spaces apart, no space at a line's end. The title is dimmed. */
 export function formatTable(titles: readonly string[], rows: readonly (readonly string[])[], style: Style): string {

@@ -1,0 +1,60 @@
+import { stripVTControlCharacters } from 'node:util';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { compareConfigs } from '../../../cli/config-change.ts';
+import { count, formatSpan, formatTable, styleFor } from '../../../cli/text.ts';
+import { parseNetworkConfig } from '../../../cluster/network-config.ts';
+
+const test = suite('weftctl’s words');
+
+test('spans of time in two units', () => {
+  for (const [ms, text] of [
+    [0, '0 s'],
+    [-5, '0 s'],
+    [59_400, '59 s'],
+    [60_000, '1 min'],
+    [61_000, '1 min 1 s'],
+    [3_600_000, '1 h'],
+    [3_605_000, '1 h'],
+    [86_340_000, '23 h 59 min'],
+    [90_000_000, '1 d 1 h'],
+    [86_460_000, '1 d'],
+  ] as const) {
+    assert.is(formatSpan(ms), text);
+  }
+});
+
+test('tables are aligned by what is seen, not by the colours', () => {
+  const style = styleFor(true);
+  const rows = [
+    [style.green('up'), 'b'],
+    ['longer', ''],
+  ];
+  const seen = stripVTControlCharacters(formatTable(['A', 'B'], rows, style));
+  assert.is(seen, 'A       B\nup      b\nlonger\n');
+});
+
+test('numbers of things', () => {
+  assert.equal([count(1, 'node'), count(0, 'node'), count(2, 'entry')], ['1 node', '0 nodes', '2 entries']);
+});
+
+test('a change of the config, point by point', () => {
+  const parse = (text: string) => parseNetworkConfig(text);
+  const before = parse('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}');
+  assert.equal(compareConfigs(before, parse('{"backend":{"type":"VXLAN","vni":1},"network":"10.5.0.0/16"}')), []);
+  assert.equal(
+    compareConfigs(before, parse('{"Network":"10.5.0.0/16","SubnetLen":25,"Backend":{"Type":"vxlan","MTU":9000}}')),
+    [
+      { point: 'SubnetLen', before: '24', after: '25' },
+      { point: 'SubnetMin', before: '10.5.1.0', after: '10.5.0.128' },
+      { point: 'SubnetMax', before: '10.5.255.0', after: '10.5.255.128' },
+      { point: 'Backend.MTU', before: '0', after: '9000' },
+    ],
+  );
+  const toHostGateway = compareConfigs(before, parse('{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}'));
+  assert.equal(toHostGateway[0], { point: 'Backend.Type', before: 'vxlan', after: 'host-gw' });
+  assert.equal(toHostGateway[1], { point: 'Backend.VNI', before: '1', after: undefined });
+  assert.ok(compareConfigs(undefined, before).every((change) => change.before === undefined));
+});
+
+test.run();

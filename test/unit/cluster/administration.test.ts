@@ -1,0 +1,110 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../../cluster/administration.ts';
+import { keysBelow } from '../../../cluster/keys.ts';
+import { type Lease, parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
+import type { ClusterStore, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
+import { parseAddress } from '../../../net/address.ts';
+
+const test = suite('administration');
+const keys = keysBelow('/p');
+
+const leaseOf = (name: string, value: object, reservation = false): Lease => ({
+  ...parseLeaseValue(JSON.stringify(value)),
+  key: keys.subnets + name,
+  subnets: parseLeaseKey(keys, keys.subnets + name),
+  reservation,
+  etcdLease: reservation ? '0' : '1',
+  modRevision: '1',
+});
+
+/** A store in memory, as far as these functions use one. */
+function memoryStore(leases: Lease[], records: NodeRecord[] = []) {
+  let config: StoredConfig | undefined;
+  const store: Partial<ClusterStore> = {
+    prefix: '/p',
+    listLeases: async () => ({ leases, malformed: [{ key: 'k', reason: 'why' }], revision: '1' }),
+    listNodes: async () => ({ nodes: records, malformed: [] }),
+    readConfig: async () => config,
+    writeConfig: async (text, expected) => {
+      if (expected !== undefined && expected !== (config?.modRevision ?? '0')) return false;
+      config = { text, modRevision: String(Number(config?.modRevision ?? '0') + 1) };
+      return true;
+    },
+  };
+  return store as ClusterStore;
+}
+
+const record = (node: string, ip: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
+  node,
+  version: '0.1.0',
+  publicAddresses: { 4: parseAddress(ip)! },
+  backendType: 'vxlan',
+  startedAtMs: 0,
+  health: 'ok',
+  ...more,
+});
+
+async function refusal(work: Promise<unknown>): Promise<RefusedError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof RefusedError) return error;
+    throw error;
+  }
+  throw new Error('not refused');
+}
+
+test('nodes by subnet, with what their records say; flannel’s are neither up nor down', async () => {
+  const store = memoryStore(
+    [
+      leaseOf('10.5.20.0-24', { PublicIP: '192.0.2.20', BackendType: 'vxlan', Weft: { node: 'b', version: '1' } }),
+      leaseOf('10.5.100.0-24', { PublicIP: '192.0.2.100', BackendType: 'host-gw' }),
+      leaseOf('10.5.3.0-24', { PublicIP: '192.0.2.3', BackendType: 'vxlan', Weft: { node: 'a', version: '1' } }, true),
+    ],
+    [record('a', '192.0.2.3', { containers: 4 }), record('late', '192.0.2.50')],
+  );
+  const { nodes, malformed } = await listClusterNodes(store);
+  assert.equal(
+    nodes.map(({ node, subnets, alive, containers, reservation }) => [
+      node,
+      subnets[0],
+      alive,
+      containers,
+      reservation,
+    ]),
+    [
+      ['a', '10.5.3.0/24', true, 4, true],
+      ['b', '10.5.20.0/24', false, undefined, false],
+      [undefined, '10.5.100.0/24', undefined, undefined, false],
+      ['late', undefined, true, undefined, false],
+    ],
+  );
+  assert.equal(malformed, ['k: why']);
+});
+
+test('a config is written only if it is right, runs here, and strands nobody', async () => {
+  const store = memoryStore([
+    leaseOf('10.5.20.0-24', { PublicIP: '192.0.2.20', Weft: { node: 'b' } }),
+    leaseOf('10.5.3.0-24', { PublicIP: '192.0.2.3' }),
+  ]);
+  const vxlan = '"Backend":{"Type":"vxlan"}';
+  const good = `{"Network":"10.5.0.0/16",${vxlan}}`;
+
+  assert.is((await refusal(readConfigDocument(store))).reason, 'missing');
+  assert.is((await refusal(updateConfig(store, { text: '{"Network":1}' }))).reason, 'invalid');
+  const udp = await refusal(updateConfig(store, { text: '{"Network":"10.5.0.0/16"}' }));
+  assert.is(udp.reason, 'conflict');
+  assert.match(udp.message, /its backend is "udp", which Weft does not run/);
+  const elsewhere = `{"Network":"10.6.0.0/16",${vxlan}}`;
+  const stranded = await refusal(updateConfig(store, { text: elsewhere }));
+  assert.match(stranded.message, /it leaves no place for 2 leases/);
+  assert.equal(stranded.details, ['10.5.3.0/24 of 192.0.2.3', '10.5.20.0/24 of b']);
+
+  assert.equal(await updateConfig(store, { text: good, expected: '0' }), { text: good, modRevision: '1' });
+  const late = await refusal(updateConfig(store, { text: good, expected: '0' }));
+  assert.match(late.message, /somebody else has changed it meanwhile/);
+  assert.is((await updateConfig(store, { text: elsewhere, force: true })).text, elsewhere);
+});
+
+test.run();

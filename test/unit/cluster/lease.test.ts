@@ -1,0 +1,151 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { keysBelow, nodeKey } from '../../../cluster/keys.ts';
+import {
+  formatLeaseKey,
+  formatLeaseValue,
+  formatSubnets,
+  LeaseFormatError,
+  parseLeaseKey,
+  parseLeaseValue,
+  sameLeaseValue,
+  samePublicAddress,
+} from '../../../cluster/lease.ts';
+import { parsePrefix } from '../../../net/prefix.ts';
+
+const test = suite('lease');
+const keys = keysBelow('/coreos.com/network');
+
+test('the prefix as Go’s path.Join leaves it', () => {
+  for (const prefix of ['/coreos.com/network', '/coreos.com/network/', '//coreos.com//network']) {
+    assert.equal(keysBelow(prefix), keys);
+  }
+  assert.is(keysBelow('weft').config, 'weft/config');
+  assert.is(nodeKey(keys, 'a/b'), '/coreos.com/network/nodes/a%2Fb');
+});
+
+test('keys, both ways', () => {
+  for (const [name, v4, v6] of [
+    ['10.5.52.0-24', '10.5.52.0/24', undefined],
+    ['10.5.52.0-24&fd00:5:0:34::-64', '10.5.52.0/24', 'fd00:5:0:34::/64'],
+    ['0.0.0.0-0&fd00:5:0:34::-64', undefined, 'fd00:5:0:34::/64'],
+  ] as const) {
+    const subnets = { ...(v4 ? { 4: parsePrefix(v4)! } : {}), ...(v6 ? { 6: parsePrefix(v6)! } : {}) };
+    const key = `/coreos.com/network/subnets/${name}`;
+    assert.is(formatLeaseKey(keys, subnets), key);
+    assert.equal(parseLeaseKey(keys, key), subnets);
+    assert.is(formatSubnets(subnets), [v4, v6].filter((text) => text).join(' '));
+  }
+});
+
+test('keys that are none', () => {
+  for (const name of [
+    '',
+    'x',
+    '10.5.52.0',
+    '10.5.52.0/24',
+    '10.5.52.0-33',
+    '10.5.52.1-24',
+    '010.5.52.0-24',
+    '0.0.0.0-0',
+    '10.5.52.0-24&',
+    '10.5.52.0-24&fd00::1-64',
+    '10.5.52.0-24&10.6.0.0-24',
+    'fd00::-64',
+    '10.5.52.0-24/more',
+  ]) {
+    assert.throws(
+      () => parseLeaseKey(keys, keys.subnets + name),
+      (error: unknown) => error instanceof LeaseFormatError,
+      name,
+    );
+  }
+  assert.throws(() => parseLeaseKey(keys, '/coreos.com/network/subnets-of-mine'));
+});
+
+/** As flannel v0.28.9 writes them, FLANNEL.md. */
+const flannelValues = {
+  vxlan:
+    '{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"c6:01:02:03:04:05"}}',
+  'host-gw': '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw"}',
+  'dual stack':
+    '{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan",' +
+    '"BackendData":{"VNI":1,"VtepMAC":"c6:01:02:03:04:05"},"BackendV6Data":{"VNI":1,"VtepMAC":"c6:01:02:03:04:06"}}',
+  'IPv6 alone':
+    '{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"c6:01:02:03:04:06"}}',
+};
+
+test('flannel’s values survive byte for byte', () => {
+  for (const [what, text] of Object.entries(flannelValues)) {
+    const { extra, ...value } = parseLeaseValue(text);
+    assert.is(formatLeaseValue(value, extra), text, what);
+  }
+});
+
+test('ours has a Weft object after flannel’s keys, and keeps what it does not know', () => {
+  const { extra, ...value } = parseLeaseValue(
+    '{"Note":"rack 4","publicip":"192.0.2.1","BACKENDTYPE":"host-gw","BackendData":null,"More":[1,{"a":2}]}',
+  );
+  assert.equal(extra, { Note: 'rack 4', More: [1, { a: 2 }] });
+  const text = formatLeaseValue({ ...value, node: 'n1', version: '0.1.0' }, extra);
+  assert.is(
+    text,
+    '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","Weft":{"node":"n1","version":"0.1.0"},' +
+      '"Note":"rack 4","More":[1,{"a":2}]}',
+  );
+  const again = parseLeaseValue(text);
+  assert.is(again.node, 'n1');
+  assert.is(again.version, '0.1.0');
+});
+
+test('a reservation made by hand need not say anything; an old flannel says no VNI', () => {
+  assert.equal(parseLeaseValue('{}'), { publicAddresses: {}, backendType: '', backendData: {}, extra: {} });
+  const old = parseLeaseValue(
+    '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VtepMAC":"c6:01:02:03:04:05"}}',
+  );
+  assert.is(old.backendData[4]?.vni, 0);
+});
+
+test('values that are none say why', () => {
+  for (const [text, message] of [
+    ['x', 'its value is not JSON'],
+    ['null', 'its value is not a JSON object'],
+    ['[]', 'its value is not a JSON object'],
+    ['{"PublicIP":"::1"}', '"PublicIP" is "::1", which is no IPv4 address'],
+    ['{"PublicIPv6":"10.0.0.1"}', '"PublicIPv6" is "10.0.0.1", which is no IPv6 address'],
+    ['{"BackendType":4}', '"BackendType" is 4, not a string'],
+    ['{"BackendType":"vxlan","BackendData":"x"}', '"BackendData" is "x", not an object'],
+    ['{"BackendType":"vxlan","BackendData":{}}', '"BackendData.VtepMAC" is undefined, which is no MAC address'],
+    [
+      '{"BackendType":"vxlan","BackendV6Data":{"VtepMAC":"c6:01:02:03:04:05","VNI":"1"}}',
+      '"BackendV6Data.VNI" is "1", not a number',
+    ],
+  ] as const) {
+    assert.throws(
+      () => parseLeaseValue(text),
+      (error: unknown) => error instanceof LeaseFormatError && error.message === message,
+      text,
+    );
+  }
+});
+
+test('comparison is of the whole value (flannel’s defect 4)', () => {
+  const a = parseLeaseValue(flannelValues['dual stack']);
+  assert.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'])));
+  for (const [from, to] of [
+    ['192.0.2.1', '192.0.2.2'],
+    ['2001:db8::1', '2001:db8::2'],
+    ['03:04:06', '03:04:07'],
+    ['"VNI":1', '"VNI":2'],
+  ] as const) {
+    assert.not.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'].replace(from, to))), to);
+  }
+  const v4 = parseLeaseValue(flannelValues['host-gw']);
+  const v6 = parseLeaseValue(flannelValues['IPv6 alone']);
+  assert.ok(samePublicAddress(a, v4));
+  assert.ok(samePublicAddress(a, v6));
+  assert.not.ok(samePublicAddress(v4, v6));
+  assert.not.ok(samePublicAddress(parseLeaseValue('{}'), parseLeaseValue('{}')));
+});
+
+test.run();

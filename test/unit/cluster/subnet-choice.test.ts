@@ -1,0 +1,153 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { addressToInteger, integerToAddress } from '../../../cluster/arithmetic.ts';
+import { keysBelow } from '../../../cluster/keys.ts';
+import { formatLeaseKey, formatSubnets, type Lease } from '../../../cluster/lease.ts';
+import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
+import { NoFreeSubnetError, type SubnetClaim } from '../../../cluster/store.ts';
+import { chooseSubnet, ownLeases } from '../../../cluster/subnet-choice.ts';
+import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
+import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
+import { randomStream } from '../../support/random.ts';
+
+const test = suite('subnet choice');
+const keys = keysBelow('/p');
+const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
+const prefix = (text: string): Prefix => parsePrefix(text)!;
+const publicAddress = (n: number): Address => parseAddress(`192.0.2.${n}`)!;
+
+const claimOf = (n: number, more: Partial<SubnetClaim> = {}): SubnetClaim => ({
+  config,
+  value: { publicAddresses: { 4: publicAddress(n) }, backendType: 'host-gw', backendData: {}, node: `node-${n}` },
+  ...more,
+});
+const leaseOf = (subnet: string, n: number, node = `node-${n}`): Lease => {
+  const subnets = { 4: prefix(subnet) };
+  return {
+    ...claimOf(n).value,
+    node,
+    key: formatLeaseKey(keys, subnets),
+    subnets,
+    reservation: false,
+    etcdLease: '1',
+    modRevision: '1',
+    extra: {},
+  };
+};
+const first = (): number => 0;
+const last = (): number => 0.999999;
+
+/** `how subnets`. */
+const choose = (claim: SubnetClaim, leases: Lease[], random = first, lostRaces = 0): string => {
+  const choice = chooseSubnet(
+    claim,
+    leases,
+    leases.map((lease) => lease.subnets),
+    random,
+    lostRaces,
+  );
+  return `${choice.how} ${formatSubnets(choice.how === 'kept' ? choice.lease.subnets : choice.subnets)}`;
+};
+
+test('arithmetic: addresses and integers, both ways', () => {
+  const random = randomStream(5);
+  for (let i = 0; i < 500; i++) {
+    const family = i % 2 ? 4 : 6;
+    const bytes = Uint8Array.from({ length: family === 4 ? 4 : 16 }, () => (random() < 0.3 ? 0 : random() * 256));
+    const integer = addressToInteger({ family, bytes });
+    assert.equal(integerToAddress(family, integer)?.bytes, bytes, formatAddress({ family, bytes }));
+    assert.is(
+      integer,
+      bytes.reduce((sum, byte) => sum * 256n + BigInt(byte), 0n),
+    );
+  }
+  assert.is(integerToAddress(4, 1n << 32n), undefined);
+  assert.is(integerToAddress(6, 1n << 128n), undefined);
+  assert.is(integerToAddress(4, -1n), undefined);
+});
+
+test('the lease with our public address, where the config allows it', () => {
+  assert.is(choose(claimOf(1), [leaseOf('10.5.9.0/24', 2), leaseOf('10.5.8.0/24', 1)]), 'kept 10.5.8.0/24');
+  assert.is(choose(claimOf(1), [leaseOf('10.6.8.0/24', 1)]), 'new 10.5.1.0/24', 'not of this network');
+  assert.is(choose(claimOf(1), [leaseOf('10.5.8.0/25', 1)]), 'new 10.5.1.0/24', 'not of this length');
+  // Of several ours, the one remembered.
+  const two = [leaseOf('10.5.8.0/24', 1), leaseOf('10.5.9.0/24', 1)];
+  assert.is(choose(claimOf(1, { previous: { 4: prefix('10.5.9.0/24') } }), two), 'kept 10.5.9.0/24');
+  assert.is(choose(claimOf(1, { further: true }), two), 'new 10.5.1.0/24');
+});
+
+test('a changed public address: name and memory together are proof, the name alone is not', () => {
+  const leases = [leaseOf('10.5.8.0/24', 77, 'node-1')];
+  assert.is(choose(claimOf(1, { previous: { 4: prefix('10.5.8.0/24') } }), leases), 'kept 10.5.8.0/24');
+  assert.is(choose(claimOf(1), leases), 'new 10.5.1.0/24');
+  assert.is(ownLeases(leases, claimOf(1)).length, 0);
+});
+
+test('the previous subnet, where it is free and allowed', () => {
+  const previous = (text: string) => ({ previous: { 4: prefix(text) } });
+  assert.is(choose(claimOf(1, previous('10.5.77.0/24')), []), 'previous 10.5.77.0/24');
+  assert.is(choose(claimOf(1, previous('10.5.77.0/24')), [leaseOf('10.5.77.0/24', 2)]), 'new 10.5.1.0/24');
+  assert.is(choose(claimOf(1, previous('10.5.77.0/24')), [leaseOf('10.5.76.0/22', 2)]), 'new 10.5.1.0/24');
+  assert.is(choose(claimOf(1, previous('10.6.77.0/24')), []), 'new 10.5.1.0/24');
+});
+
+test('a random one of the first hundred free; of more after lost races', () => {
+  assert.is(choose(claimOf(1), []), 'new 10.5.1.0/24');
+  assert.is(choose(claimOf(1), [], last), 'new 10.5.100.0/24');
+  assert.is(choose(claimOf(1), [], last, 1), 'new 10.5.200.0/24');
+  assert.is(choose(claimOf(1), [], last, 30), 'new 10.5.255.0/24');
+  assert.is(choose(claimOf(1), [leaseOf('10.5.1.0/24', 2), leaseOf('10.5.2.0/23', 3)]), 'new 10.5.4.0/24');
+  assert.is(choose(claimOf(1), [leaseOf('10.5.1.128/25', 2)]), 'new 10.5.2.0/24', 'a smaller one in the way');
+  assert.is(choose(claimOf(1), [leaseOf('10.0.0.0/9', 2), leaseOf('10.4.0.0/16', 3)].slice(1)), 'new 10.5.1.0/24');
+});
+
+test('none free', () => {
+  const small = parseNetworkConfig('{"Network":"10.5.0.0/28"}');
+  const taken = ['10.5.0.4/30', '10.5.0.8/30', '10.5.0.12/30'].map((text, i) => leaseOf(text, 10 + i));
+  assert.throws(
+    () => choose(claimOf(1, { config: small }), taken),
+    (error: unknown) => error instanceof NoFreeSubnetError && /every \/30/.test(error.message),
+  );
+  assert.is(choose(claimOf(1, { config: small }), taken.slice(1)), 'new 10.5.0.4/30');
+});
+
+test('both families are chosen, each free', () => {
+  const dual = parseNetworkConfig(
+    '{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}',
+  );
+  assert.is(choose(claimOf(1, { config: dual }), []), 'new 10.5.1.0/24 fd00:5:0:1::/64');
+  assert.is(choose(claimOf(1, { config: dual }), [leaseOf('10.5.1.0/24', 2)]), 'new 10.5.2.0/24 fd00:5:0:1::/64');
+});
+
+test('at random: what is chosen overlaps nothing and is allowed', () => {
+  const random = randomStream(11);
+  const configs: NetworkConfig[] = ['10.5.0.0/16', '10.5.0.0/22', '172.16.0.0/12'].map((network) =>
+    parseNetworkConfig(JSON.stringify({ Network: network })),
+  );
+  for (const one of configs) {
+    const leases: Lease[] = [];
+    for (;;) {
+      let choice: ReturnType<typeof chooseSubnet>;
+      try {
+        choice = chooseSubnet(
+          claimOf(200, { config: one, further: true }),
+          leases,
+          leases.map((l) => l.subnets),
+          random,
+        );
+      } catch (error) {
+        assert.instance(error, NoFreeSubnetError);
+        break;
+      }
+      if (choice.how === 'kept') throw new Error('kept');
+      const subnet = choice.subnets[4]!;
+      assert.not.ok(leases.some((lease) => prefixesOverlap(lease.subnets[4]!, subnet)));
+      leases.push(leaseOf(`${formatAddress(subnet.address)}/${subnet.length}`, 1));
+      if (leases.length >= 300) break;
+    }
+    const count = Math.min(300, 2 ** (24 - one.networks[4]!.network.length) - 1);
+    assert.is(leases.length, count, 'every subnet but the first is given out');
+  }
+});
+
+test.run();
