@@ -44,9 +44,13 @@ function executeUnless(
   for (const error of connection.executeEach(requests)) if (error && !hasCode(error, ...codes)) throw error;
 }
 
-function findOrCreate(sys: Sys, connection: NetlinkConnection, { name, mtuBytes }: AttachmentPlan['bridge']): Link {
+function findOrCreate(
+  sys: Sys,
+  connection: NetlinkConnection,
+  { name, mtuBytes }: AttachmentPlan['bridge'],
+): { link: Link; made: boolean } {
   const found = connection.get(getLink({ name }));
-  if (found) return found;
+  if (found) return { link: found, made: false };
   // A MAC that is given stays when ports come and go.
   const mac = randomMacs(sys, 1)[0]!;
   executeUnless(
@@ -54,8 +58,8 @@ function findOrCreate(sys: Sys, connection: NetlinkConnection, { name, mtuBytes 
     [createBridge({ name, mac, ...(mtuBytes === undefined ? {} : { mtuBytes }), up: true })],
     'EEXIST',
   );
-  const made = connection.get(getLink({ name }));
-  if (made) return made;
+  const link = connection.get(getLink({ name }));
+  if (link) return { link, made: true };
   throw new CniError(errorCodes.kernelRefused, `The bridge "${name}" was deleted while a container was attached to it`);
 }
 
@@ -103,7 +107,7 @@ function ensureAddresses(connection: NetlinkConnection, link: Link, plan: Attach
  */
 export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: AttachmentPlan): Link {
   const { bridge } = plan;
-  const link = findOrCreate(sys, connection, bridge);
+  const { link, made } = findOrCreate(sys, connection, bridge);
   if (link.kind !== 'bridge') {
     throw new CniError(
       errorCodes.notABridge,
@@ -113,9 +117,19 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
   // Before its addresses: an IPv6 address is refused where IPv6 is off.
   ensureSysctls(sys, plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
-  if (!link.up || promiscuous) {
+  // A bridge that others made takes the lowest MAC of its ports unless it is told to keep its own. Once it has active
+  // ports it is left alone: being told so again would cost it its neighbours.
+  const idle = (link.flags & iff.IFF_LOWER_UP) === 0;
+  if (!link.up || promiscuous || (idle && !made)) {
     connection.execute([
-      changeLink({ index: link.index }, { up: true, ...(promiscuous ? { promiscuous: true } : {}) }),
+      changeLink(
+        { index: link.index },
+        {
+          up: true,
+          ...(promiscuous ? { promiscuous: true } : {}),
+          ...(idle && !made && link.mac ? { mac: link.mac } : {}),
+        },
+      ),
     ]);
   }
   ensureAddresses(connection, link, bridge);

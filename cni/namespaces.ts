@@ -4,7 +4,7 @@ import { errno, hasCode } from '../linux/errors.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { inNamespace, openCurrentNamespace, openNamespace, sameNamespace } from '../linux/netns.ts';
 import type { Sys } from '../linux/sys.ts';
-import { CniError, errorCodes } from './spec/errors.ts';
+import { CniError, errorCodes, ownNamespaceError } from './spec/errors.ts';
 import type { CniRequest } from './spec/request.ts';
 
 /** Descriptors; the caller closes both. */
@@ -29,10 +29,7 @@ export function openNamespaces(sys: Sys, request: Pick<CniRequest, 'netns' | 'ne
   try {
     container = openNamespace(sys, netns);
     if (!request.netnsOverride && sameNamespace(sys, host, container)) {
-      throw new CniError(
-        errorCodes.badNamespace,
-        `CNI_NETNS "${netns}" is the plugin's own network namespace: a container needs one of its own`,
-      );
+      throw ownNamespaceError(netns);
     }
   } catch (error) {
     sys.close(host);

@@ -195,7 +195,8 @@ function storeError(error: unknown, folder: string): unknown {
 }
 
 /**
- * Runs `body` on the network's store while holding its lock; the folder is made where it is missing.
+ * Runs `body` on the network's store while holding its lock; the folder is made where it is missing. Should the folder
+ * vanish meanwhile, `body` runs once more: it has to be all or nothing.
  * @throws CniError 103 where the store cannot be used
  */
 export function withDiskStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
@@ -204,8 +205,8 @@ export function withDiskStore<T>(sys: Sys, folder: string, body: (store: Address
     try {
       return run();
     } catch (error) {
-      // The folder is nearly always there: it is made only where the lock could not be.
-      if (!hasCode(error, 'ENOENT') || typeof sys.stat(folder) !== 'number') throw error;
+      // The folder is nearly always there, so it is made only where the lock could not be.
+      if (!hasCode(error, 'ENOENT')) throw error;
     }
     ensureDirectory(sys, folder, 0o755);
     return run();

@@ -1,6 +1,7 @@
 /** `weft-ipam` as a plugin of its own: bridge, ptp, macvlan and others call it as they call host-local. */
 
 import { throwCollected, validAttachments } from '../cni/spec/attachments.ts';
+import { ownNamespaceError } from '../cni/spec/errors.ts';
 import { foldKeys } from '../cni/spec/keys.ts';
 import type { CniRequest, Verb } from '../cni/spec/request.ts';
 import { checkExpressible, formatResult } from '../cni/spec/results.ts';
@@ -19,7 +20,18 @@ import { nodeFilePaths, readNodeNetwork } from './node.ts';
 
 const nodeReader = (sys: Sys, request: CniRequest) => () => readNodeNetwork(sys, nodeFilePaths(request.configuration));
 
+/** @throws CniError 8 where CNI_NETNS is the plugin's own: whoever calls has mistaken the host for a container */
+function checkNamespace(sys: Sys, { netns, netnsOverride }: CniRequest): void {
+  if (netnsOverride) return;
+  const own = sys.stat('/proc/thread-self/ns/net');
+  const given = sys.stat(netns);
+  // The namespace itself is the calling plugin's affair: one that is not there is none of ours.
+  if (typeof own === 'number' || typeof given === 'number') return;
+  if (own.dev === given.dev && own.ino === given.ino) throw ownNamespaceError(netns);
+}
+
 export function runAdd(sys: Sys, request: CniRequest): string {
+  checkNamespace(sys, request);
   checkIpamConfiguration(request.configuration);
   const { result } = addAddresses(sys, request, nodeReader(sys, request));
   try {

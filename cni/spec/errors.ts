@@ -89,6 +89,13 @@ export class CniError extends Error {
   }
 }
 
+/** CNI_NETNS is the plugin's own namespace. */
+export const ownNamespaceError = (netns: string): CniError =>
+  new CniError(
+    errorCodes.badNamespace,
+    `CNI_NETNS "${netns}" is the plugin's own network namespace: a container needs one of its own`,
+  );
+
 /** The messages of an error and of what caused it, in one line. */
 export function causeText(error: unknown): string {
   const texts: string[] = [];

@@ -1,0 +1,244 @@
+/**
+ * ADD with each of its system calls failing in turn, and dying before each in turn: an error that says why, and nothing
+ * left; after a death, nothing left once DEL has run. In namespaces of its own, as root.
+ */
+
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { runAdd } from '../../cni/add.ts';
+import { runDel } from '../../cni/del.ts';
+import { hostVethName } from '../../cni/names.ts';
+import { CniError, toCniError } from '../../cni/spec/errors.ts';
+import type { CniRequest } from '../../cni/spec/request.ts';
+import { errno } from '../../linux/errors.ts';
+import { dumpAddresses } from '../../linux/netlink/address.ts';
+import { openNetlink } from '../../linux/netlink/connection.ts';
+import { deleteLink, dumpLinks } from '../../linux/netlink/link.ts';
+import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { sys } from '../../linux/sys-bun.ts';
+import { formatPrefix } from '../../net/prefix.ts';
+import { failAt, Killed, killAt, type SysCall, wrapSys } from '../support/faulty-sys.ts';
+import { fixture } from '../support/fixture.ts';
+import { Scratch } from '../support/scratch.ts';
+
+const test = suite('cni-faults');
+
+interface Site {
+  readonly scratch: Scratch;
+  readonly own: number;
+  readonly host: number;
+  readonly pod: number;
+  readonly podPath: string;
+  readonly dataDir: string;
+}
+
+const site = fixture<Site>(
+  test,
+  () => {
+    const scratch = new Scratch('faults');
+    const [hostName, podName] = scratch.addNamespaces(['host', 'pod']) as [string, string];
+    writeFileSync(
+      join(scratch.folder, 'node.json'),
+      JSON.stringify({ version: 1, node: 'a', networks: [], subnets: ['10.77.5.0/24', 'fd00:77::/64'], mtu: 1450 }),
+    );
+    return {
+      scratch,
+      own: openCurrentNamespace(sys),
+      host: openNamespace(sys, `/run/netns/${hostName}`),
+      pod: openNamespace(sys, `/run/netns/${podName}`),
+      podPath: `/run/netns/${podName}`,
+      dataDir: join(scratch.folder, 'data'),
+    };
+  },
+  ({ scratch, own, host, pod }) => {
+    for (const fd of [own, host, pod]) sys.close(fd);
+    scratch.remove();
+  },
+);
+
+/** A new one for each call: the verbs rename keys in place. */
+function request(command: 'ADD' | 'DEL'): CniRequest {
+  const { scratch, podPath, dataDir } = site();
+  const configuration = {
+    cniVersion: '1.1.0',
+    name: 'net',
+    type: 'weft',
+    runDir: scratch.folder,
+    portIsolation: true,
+    ipam: { type: 'weft-ipam', dataDir },
+  };
+  return {
+    command,
+    containerId: 'abc',
+    netns: podPath,
+    ifname: 'eth0',
+    args: '',
+    path: ['/nonexistent'],
+    netnsOverride: false,
+    all: [],
+    network: 'net',
+    cniVersion: '1.1.0',
+    configuration,
+    stdin: new TextEncoder().encode(JSON.stringify(configuration)),
+  };
+}
+
+const onHost = <T>(body: () => T): T => inNamespace(sys, { from: site().own, to: site().host }, body);
+
+/** Ends on the host's side whatever `body` leaves the thread in: a process that dies takes its namespace with it. */
+function add(faulty: Sys): string {
+  return onHost(() => {
+    try {
+      return runAdd(faulty, request('ADD'));
+    } finally {
+      sys.setns(site().host, 0);
+    }
+  });
+}
+
+const del = (): void => onHost(() => runDel(sys, request('DEL')));
+
+function inspect(namespace: number): { links: string[]; addresses: string[] } {
+  const connection = openNetlink(sys, { namespace });
+  try {
+    const links = connection.dump(dumpLinks()).filter(({ name }) => name !== 'lo' && name !== 'cni0');
+    const addresses = connection
+      .dump(dumpAddresses())
+      .filter(({ index }) => links.some((link) => link.index === index));
+    return { links: links.map(({ name }) => name), addresses: addresses.map(({ prefix }) => formatPrefix(prefix)) };
+  } finally {
+    connection.close();
+  }
+}
+
+function reservations(): string[] {
+  try {
+    return readdirSync(join(site().dataDir, 'net')).filter((name) => !/^(lock|last_reserved_ip\.\d)$/.test(name));
+  } catch {
+    return [];
+  }
+}
+
+function assertNothingLeft(when: string): void {
+  const { host, pod } = site();
+  const found = { host: inspect(host), pod: inspect(pod), reservations: reservations() };
+  const nothing = { links: [], addresses: [] };
+  assert.equal(found, { host: nothing, pod: nothing, reservations: [] }, when);
+}
+
+/** The bridge is the host's and stays; with `fresh` it is made anew by the next ADD, and so is the store. */
+function reset(fresh: boolean): void {
+  if (!fresh) return;
+  rmSync(site().dataDir, { recursive: true, force: true });
+  const connection = openNetlink(sys, { namespace: site().host });
+  try {
+    connection.executeEach([deleteLink({ name: 'cni0' })]);
+  } finally {
+    connection.close();
+  }
+}
+
+/** The calls that an ADD makes. */
+function recordCalls(): SysCall[] {
+  const calls: SysCall[] = [];
+  add(
+    wrapSys(sys, (call) => {
+      calls.push(call);
+      return undefined;
+    }),
+  );
+  del();
+  return calls;
+}
+
+/** The way back to the host's namespace: where that fails the program ends at once, which `killAt` covers. */
+const isWayBack = (calls: readonly SysCall[], { name, number }: SysCall): boolean =>
+  name === 'setns' && calls.filter((call) => call.name === 'setns' && call.number <= number).length % 2 === 0;
+
+const describe = ({ name, number, args }: SysCall): string =>
+  `call ${number}: ${name}(${args.filter((arg) => typeof arg !== 'object').join(', ')})`;
+
+test('an ADD without faults leaves two links, two addresses a family, two reservations', () => {
+  const calls = recordCalls();
+  assert.ok(calls.length > 50, `${calls.length} calls`);
+  add(sys);
+  assert.equal(reservations().length, 2);
+  assert.is(inspect(site().host).links[0], hostVethName({ network: 'net', containerId: 'abc', ifname: 'eth0' }));
+  del();
+  assertNothingLeft('after DEL');
+});
+
+for (const fresh of [false, true]) {
+  test(`each call refused in turn, ${fresh ? 'on a new host' : 'beside a bridge that is there'}`, () => {
+    reset(fresh);
+    const calls = recordCalls();
+    const tolerated: string[] = [];
+    for (const call of calls) {
+      if (isWayBack(calls, call)) continue;
+      reset(fresh);
+      const what = describe(call);
+      let failure: CniError | undefined;
+      try {
+        add(failAt(sys, call.number, errno.EIO));
+      } catch (error) {
+        failure = toCniError(error);
+      }
+      if (failure) {
+        assert.not.equal(failure.code, 999, `${what}: ${failure.message} ${failure.details}`);
+        assert.match(`${failure.message} ${failure.details}`, /EIO/, what);
+        assertNothingLeft(what);
+      } else {
+        tolerated.push(call.name);
+      }
+      del();
+      assertNothingLeft(`${what}, and DEL`);
+    }
+    // What may fail without harm: nothing.
+    assert.equal(tolerated, []);
+  });
+}
+
+test('killed before each call in turn, on a new host: DEL frees all of it', () => {
+  reset(true);
+  const calls = recordCalls();
+  for (const call of calls) {
+    reset(true);
+    assert.throws(
+      () => add(killAt(sys, call.number)),
+      (error: unknown) => error instanceof Killed || (error as Error).cause instanceof Killed,
+      describe(call),
+    );
+    del();
+    const left = reservations().filter((name) => name !== '.weft-reservation');
+    assert.equal(left, [], describe(call));
+    assert.equal([inspect(site().host).links, inspect(site().pod).links], [[], []], describe(call));
+    add(sys);
+    del();
+    assertNothingLeft(`${describe(call)}, and another ADD and DEL`);
+  }
+});
+
+test('what the kernel refuses is told in its words, and undone', () => {
+  const { pod } = site();
+  const refused = (routes: unknown[], message: RegExp) => {
+    const bad = request('ADD');
+    (bad.configuration['ipam'] as Record<string, unknown>)['routes'] = routes;
+    try {
+      onHost(() => runAdd(sys, bad));
+      assert.unreachable();
+    } catch (error) {
+      assert.instance(error, CniError);
+      assert.is((error as CniError).code, 107);
+      assert.match((error as CniError).message, message);
+    }
+    assertNothingLeft(JSON.stringify(routes));
+  };
+  refused([{ dst: '10.9.0.0/16', gw: '192.0.2.1' }], /^Cannot add route "10\.9\.0\.0\/16" via 192\.0\.2\.1/);
+  refused([{ dst: 'fd09::/64', gw: 'fd08::1' }], /fd09::\/64/);
+  assert.equal(inspect(pod).links, []);
+});
+
+test.run();
