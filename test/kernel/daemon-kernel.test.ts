@@ -1,0 +1,260 @@
+/** The daemon's kernel adapter against this machine's kernel, in a namespace of its own. As root. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { deriveDesired, nothingDesired } from '../../daemon/desired.ts';
+import { chooseInterface } from '../../daemon/interface.ts';
+import { Kernel } from '../../daemon/kernel.ts';
+import type { DesiredState } from '../../daemon/kernel-state.ts';
+import { formatOperation, plan } from '../../daemon/plan.ts';
+import { desiredTable, openRules } from '../../daemon/rules.ts';
+import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
+import { openNft, tableDifference } from '../../linux/nft/connection.ts';
+import { sys } from '../../linux/sys-bun.ts';
+import { run } from '../support/commands.ts';
+import { fixture } from '../support/fixture.ts';
+import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../support/kernel-state.ts';
+import { Scratch } from '../support/scratch.ts';
+import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/cluster-of.ts';
+
+const test = suite('daemon/kernel');
+
+interface Host {
+  readonly scratch: Scratch;
+  readonly name: string;
+  /** Runs `body` in the host's namespace. */
+  readonly inside: <T>(body: () => T) => T;
+  readonly close: () => void;
+}
+
+const host = fixture<Host>(
+  test,
+  () => {
+    const scratch = new Scratch('dk');
+    const name = scratch.addNamespace('host');
+    const from = openCurrentNamespace(sys);
+    const to = openNamespace(sys, `/run/netns/${name}`);
+    const batch = [
+      'link add eth0 type veth peer name far',
+      'link set far up',
+      'link set eth0 up',
+      'addr add 192.0.2.1/24 dev eth0',
+      'addr add 2001:db8::1/64 dev eth0 nodad',
+      'route add default via 192.0.2.254',
+      'route add 10.1.200.0/24 via 192.0.2.254',
+      'route add 203.0.113.0/24 via 192.0.2.254',
+    ];
+    run(['ip', '-n', name, '-batch', '-'], { stdin: batch.join('\n') });
+    return {
+      scratch,
+      name,
+      inside: (body) => inNamespace(sys, { from, to }, body),
+      close() {
+        sys.close(from);
+        sys.close(to);
+      },
+    };
+  },
+  ({ scratch, close }) => {
+    close();
+    scratch.remove();
+  },
+);
+
+const names = new Set(['flannel.1', 'flannel-v6.1', 'flannel.2']);
+
+/** Brings the namespace to the state and says what was done. */
+function reconcile(desired: DesiredState): string[] {
+  return host().inside(() => {
+    const kernel = new Kernel(sys);
+    try {
+      const state = kernel.readHost();
+      const { operations, problems } = plan(desired, kernel.readActual(state, names));
+      assert.equal(problems, []);
+      for (const { error } of kernel.apply(operations, state)) if (error) throw error;
+      return operations.map(formatOperation);
+    } finally {
+      kernel.close();
+    }
+  });
+}
+
+const externalIndex = (): number =>
+  host().inside(() => {
+    const kernel = new Kernel(sys);
+    const view = kernel.hostView(kernel.readHost());
+    kernel.close();
+    const choice = { names: [], patterns: [], canReach: undefined, publicAddresses: {} };
+    return chooseInterface(choice, [4, 6], view).index;
+  });
+
+const desired = (changes: Parameters<typeof overlay>[0] = {}): DesiredState => {
+  const { external } = overlay();
+  return deriveDesired(overlay({ external: { ...external, index: externalIndex() }, ...changes })).state;
+};
+
+test('both families: made, complete, and settled after one run', () => {
+  const state = desired(dualStack);
+  assert.is(reconcile(state).length, 16);
+  const { name } = host();
+  assert.equal(
+    readRoutes(name, 4)
+      .filter(({ device }) => device === 'flannel.1')
+      .map(({ destination, gateway, flags }) => [destination, gateway, flags]),
+    [
+      ['10.1.2.0/24', '10.1.2.0', ['onlink']],
+      ['10.1.3.0/24', '10.1.3.0', ['onlink']],
+    ],
+  );
+  assert.equal(
+    readFdb(name)
+      .map(({ device, mac: own, destination }) => `${device} ${own} ${destination}`)
+      .sort(),
+    [
+      'flannel-v6.1 02:00:00:00:00:66 2001:db8::2',
+      'flannel-v6.1 02:00:00:00:00:67 2001:db8::3',
+      'flannel.1 02:00:00:00:00:02 192.0.2.2',
+      'flannel.1 02:00:00:00:00:03 192.0.2.3',
+    ],
+  );
+  assert.is(readNeighbours(name).filter(({ device }) => names.has(device)).length, 4);
+  assert.equal(reconcile(state), []);
+});
+
+test('whatever is taken away or changed is put back as it was', () => {
+  const { name } = host();
+  const state = desired(dualStack);
+  reconcile(state);
+  const before = describeHost(name).filter((line) => !line.includes('"index"'));
+  const harms = [
+    'ip route del 10.1.2.0/24',
+    'ip route replace 10.1.2.0/24 via 192.0.2.254',
+    'ip route replace blackhole 10.1.2.0/24',
+    'ip route add 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink metric 9',
+    'ip -6 route del fd00:0:0:2::/64',
+    'ip neigh del 10.1.2.0 dev flannel.1',
+    'ip neigh replace 10.1.2.0 lladdr 02:00:00:00:00:99 dev flannel.1',
+    'ip neigh add 10.1.77.0 lladdr 02:00:00:00:00:99 dev flannel.1',
+    'bridge fdb del 02:00:00:00:00:02 dev flannel.1 dst 192.0.2.2',
+    'bridge fdb replace 02:00:00:00:00:02 dev flannel.1 dst 192.0.2.99',
+    'bridge fdb add 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99',
+    'ip addr del 10.1.1.0/32 dev flannel.1',
+    'ip addr add 10.1.1.9/32 dev flannel.1',
+    'ip addr flush dev flannel-v6.1',
+    'ip link set flannel.1 mtu 1300',
+    'ip link set flannel.1 down',
+    'ip link set flannel-v6.1 down',
+    'ip link set flannel.1 address 02:00:00:00:00:99',
+    'ip link del flannel.1',
+    'ip link del flannel-v6.1',
+  ];
+  for (const harm of harms) {
+    run(harm.split(' '), { namespace: name });
+    assert.ok(reconcile(state).length > 0, harm);
+    assert.equal(reconcile(state), [], harm);
+    const after = describeHost(name).filter((line) => !line.includes('"index"'));
+    assert.equal(difference(before, after), [], harm);
+  }
+});
+
+test('a device with another attribute is made anew, a former one goes, entries follow', () => {
+  const { name } = host();
+  reconcile(desired());
+  for (const backend of [{ ...vxlan, port: 4789 }, { ...vxlan, learning: true }, vxlan]) {
+    const state = desired({ backend });
+    assert.equal(reconcile(state).slice(0, 2), ['remove device "flannel.1"', 'add VXLAN device "flannel.1"']);
+    assert.equal(reconcile(state), []);
+  }
+  const other = desired({ backend: { ...vxlan, vni: 2 }, formerDevices: ['flannel.1'] });
+  reconcile(other);
+  assert.equal(reconcile(other), []);
+  assert.not(run(['ip', '-n', name, '-br', 'link']).includes('flannel.1'));
+  reconcile(nothingDesired([], ['flannel.2'], []));
+});
+
+test("flannel's device, routes and entries are taken over without a change", () => {
+  const { name } = host();
+  const batch = [
+    'link add flannel.1 address 02:00:00:00:00:01 mtu 1450 type vxlan id 1 dev eth0 local 192.0.2.1 dstport 8472 nolearning',
+    'addr add 10.1.1.0/32 dev flannel.1',
+    'link set flannel.1 up',
+    'neigh add 10.1.2.0 lladdr 02:00:00:00:00:02 dev flannel.1 nud permanent',
+    'route add 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink',
+  ];
+  run(['ip', '-n', name, '-batch', '-'], { stdin: batch.join('\n') });
+  run(['bridge', '-n', name, 'fdb', 'add', '02:00:00:00:00:02', 'dev', 'flannel.1', 'dst', '192.0.2.2']);
+  assert.equal(reconcile(desired({ peers: [peer(2)] })), []);
+});
+
+test("direct routes: beside the tunnel and back, and nobody else's routes are touched", () => {
+  const { name } = host();
+  const others = (): string[] =>
+    readRoutes(name).flatMap(({ device, gateway, destination }) =>
+      device === 'eth0' && gateway === '192.0.2.254' ? [destination] : [],
+    );
+  const before = others();
+  const direct = desired({ backend: { ...vxlan, directRouting: true } });
+  reconcile(direct);
+  assert.equal(reconcile(direct), []);
+  assert.equal(
+    readRoutes(name).flatMap(({ destination, gateway, device }) =>
+      device === 'eth0' && gateway !== '192.0.2.254' && gateway ? [`${destination} ${gateway}`] : [],
+    ),
+    ['10.1.2.0/24 192.0.2.2', '10.1.3.0/24 192.0.2.3'],
+  );
+  reconcile(desired());
+  assert.equal(reconcile(desired()), []);
+  reconcile(nothingDesired([prefix('10.1.0.0/16')], [...names], [address('192.0.2.2')]));
+  assert.equal(others(), before);
+  assert.not(run(['ip', '-n', name, '-br', 'link']).includes('flannel'));
+});
+
+test('one step that the kernel refuses does not keep the others from being done', () => {
+  const state = desired({ peers: [peer(2), peer(3, { backendData: { 4: { vni: 1, vtepMac: mac(0) } } })] });
+  const outcomes = host().inside(() => {
+    const kernel = new Kernel(sys);
+    try {
+      const before = kernel.readHost();
+      // An all-zero MAC is the default entry, which the kernel does not replace by a request of this kind.
+      const broken: DesiredState = {
+        ...state,
+        routes: state.routes.map((route) => ({ ...route, onlink: route.destination.address.bytes[2] === 2 })),
+      };
+      return kernel.apply(plan(broken, kernel.readActual(before, names)).operations, before);
+    } finally {
+      kernel.close();
+    }
+  });
+  const failed = outcomes.filter(({ error }) => error).map(({ error }) => error!.message);
+  assert.is(failed.length, 1, failed.join('\n'));
+  assert.match(failed[0]!, /^Cannot set route "10\.1\.3\.0\/24" via "10\.1\.3\.0" on "flannel\.1": ENETUNREACH/);
+  assert.ok(readRoutes(host().name).some(({ destination }) => destination === '10.1.2.0/24'));
+});
+
+test('rules: set once, left alone when right, set again when not; removed', () => {
+  const settings = {
+    networks: dualStack.networks,
+    subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },
+    ipMasq: true,
+  };
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  host().inside(() => {
+    const rules = openRules(sys, silent);
+    assert.is(rules.ensure(settings), 1);
+    assert.is(rules.ensure(settings), 0);
+    const nft = openNft(sys);
+    const desiredRules = desiredTable(settings);
+    assert.is(tableDifference(desiredRules, nft.readTable(desiredRules)!), undefined);
+    nft.removeTable(desiredRules);
+    assert.is(rules.ensure(settings), 1);
+    assert.is(rules.ensure({ ...settings, ipMasq: false }), 1);
+    assert.is(rules.ensure({ ...settings, ipMasq: false }), 0);
+    rules.remove();
+    rules.remove();
+    assert.is(nft.readTable(desiredRules), undefined);
+    nft.close();
+    rules.close();
+  });
+});
+
+test.run();
