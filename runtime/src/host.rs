@@ -16,6 +16,9 @@ use crate::sys;
 /// A program that needs more is wrong; the caller's memory limit is not ours to use up.
 const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
+/// A program that ends within milliseconds has no cycles worth looking for, unless it has grown out of all measure.
+const COLLECT_FROM_BYTES: usize = 32 * 1024 * 1024;
+
 /// The engine's own limit; where the process has less stack, half of that.
 const STACK_LIMIT_BYTES: usize = 1024 * 1024;
 
@@ -55,6 +58,7 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
     let setup_failure = |error: Error| Failure::new(format!("The engine cannot start: {error}"));
     let runtime = Runtime::new().map_err(setup_failure)?;
     runtime.set_memory_limit(MEMORY_LIMIT_BYTES);
+    runtime.set_gc_threshold(COLLECT_FROM_BYTES);
     runtime.set_max_stack_size(stack_limit_bytes());
     runtime.set_loader(Names, Modules(archive));
     let rejections = track_rejections(&runtime);
