@@ -3,19 +3,24 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-/** The program's whole path. @throws where it is not on PATH or in an sbin folder */
-export function findProgram(name: string): string {
-  return lookForProgram(name) ?? missing(name);
+/** The program's whole path. @throws where it is nowhere, see `lookForProgram` */
+export function findProgram(name: string, path?: string): string {
+  return lookForProgram(name, path) ?? missing(name);
 }
 
 function missing(name: string): never {
   throw new Error(`Cannot find the program "${name}": "node setup.mjs" as root installs what the tests need`);
 }
 
-export function lookForProgram(name: string): string | undefined {
+const cachedTools = fileURLToPath(new URL('../../.cache/bin', import.meta.url));
+const usualFolders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin', cachedTools];
+
+/** @param path folders to look in instead, with colons between */
+export function lookForProgram(name: string, path?: string): string | undefined {
   if (name.includes('/')) return name;
-  for (const folder of [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin']) {
+  for (const folder of path?.split(':') ?? usualFolders) {
     const path = join(folder || '.', name);
     try {
       accessSync(path, constants.X_OK);
