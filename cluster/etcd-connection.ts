@@ -36,6 +36,8 @@ export interface Session {
   readonly client: Etcd3;
   /** Called once, when the client is thrown away, with the reason. */
   readonly onDrop: Set<(reason: EtcdError) => void>;
+  /** Why it was thrown away; undefined while it is in use. */
+  dropped: EtcdError | undefined;
 }
 
 /** Calls straight through: no retry, no circuit breaker. etcd3 wants a promise even where the work throws at once. */
@@ -209,7 +211,7 @@ export class EtcdConnection {
         return this.#open();
       }
     }
-    return { endpoint, client, onDrop: new Set() };
+    return { endpoint, client, onDrop: new Set(), dropped: undefined };
   }
 
   /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
@@ -222,6 +224,7 @@ export class EtcdConnection {
   }
 
   #end(session: Session, reason: EtcdError): void {
+    session.dropped = reason;
     for (const callback of session.onDrop) callback(reason);
     session.onDrop.clear();
     session.client.close();
@@ -250,7 +253,7 @@ export class EtcdConnection {
     const attempts = Math.max(2, this.#endpoints.length);
     let failure: EtcdError | undefined;
     const tried = new Set<string>();
-    for (let attempt = 0; attempt < attempts; attempt++) {
+    for (let attempt = 0, tries = 0; attempt < attempts && tries < 2 * attempts; tries++) {
       const leftMs = end - clock.nowMs();
       if (leftMs <= 0) break;
       // Several endpoints share the time, so that a frozen one leaves some for the others.
@@ -263,7 +266,11 @@ export class EtcdConnection {
         this.succeeded();
         return result;
       } catch (error) {
-        failure = toEtcdError({ op, key, endpoint: [...tried].join(', ') }, error);
+        // A call beside this one may have thrown the client away: that one's reason is the reason, and this call has
+        // not had its chance.
+        const cutOff = session?.dropped;
+        if (!cutOff) attempt++;
+        failure = toEtcdError({ op, key, endpoint: [...tried].join(', ') }, cutOff?.cause ?? error);
         if (!isWorthAnotherEndpoint(failure)) break;
         if (session) this.drop(session, failure);
       }

@@ -310,11 +310,16 @@ test('config set: from argument, file and stdin; what changes is shown; validate
 test('etcd is asked where the command line names it, or the environment does and no weftd runs', async () => {
   const dead = 'http://127.0.0.1:1';
   const refused = /^weftctl: Cannot list the (leases|nodes) .* in etcd at http:\/\/127\.0\.0\.1:1: connection refused/;
-  assert.match((await weftctl(['nodes', '--etcd-endpoints', dead])).stderr, refused);
+  // gRPC's deadlines are by the system's clock.
+  const clock = { nowMs: () => Date.now() };
+  assert.match((await weftctl(['nodes', '--etcd-endpoints', dead], clock)).stderr, refused);
   const environment = { WEFTD_ETCD_ENDPOINTS: dead };
   answers['GET /nodes'] = [200, { nodes: [], malformed: [] }];
   assert.is((await weftctl(['nodes'], { environment })).stdout, 'No node has a subnet yet.\n');
-  assert.match((await weftctl(['nodes', '--run-dir', join(folder, 'gone')], { environment })).stderr, refused);
+  assert.match(
+    (await weftctl(['nodes', '--run-dir', join(folder, 'gone')], { environment, ...clock })).stderr,
+    refused,
+  );
 });
 
 test.run();
