@@ -141,7 +141,8 @@ function findCandidate(choice: InterfaceChoice, families: readonly Family[], vie
   });
   return (
     carried ??
-    firstOf(families, (family) => byRoute(view.defaultRoute(family), view)) ??
+    // An IPv6 network may well have no IPv6 way out; the interface that leads out by IPv4 is the likely one then.
+    firstOf([...families, 4 as const, 6 as const], (family) => byRoute(view.defaultRoute(family), view)) ??
     fail('there is no default route', 'choose one with --iface')
   );
 }

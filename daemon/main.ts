@@ -20,6 +20,7 @@ import { leave } from './leave.ts';
 import { type Logger, openLogger } from './log.ts';
 import { Loop } from './loop.ts';
 import { Membership } from './membership.ts';
+import { notifyServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Problems } from './problems.ts';
 import { openRules } from './rules.ts';
@@ -229,8 +230,17 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
       retryDelayMs: 1000,
     }),
   ];
+  const notify = (state: string): void => {
+    try {
+      notifyServiceManager(sys, host.environment['NOTIFY_SOCKET'], state);
+    } catch (error) {
+      logger.warn((error as Error).message);
+    }
+  };
   loop.start();
+  void loop.whenReady().then(() => notify('READY=1'));
   const signal = await stopped;
+  notify('STOPPING=1');
   await loop.stop();
   for (const stream of events) stream.close();
   api.close();

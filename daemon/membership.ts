@@ -84,6 +84,10 @@ export class Membership {
   private configText: string | undefined;
   /** The last good config, and the text that it was read from. */
   private config: { readonly text: string; readonly value: NetworkConfig; readonly backend: OwnBackend } | undefined;
+  /** Keys of this host's leases that the config no longer allows. */
+  private superseded: ReadonlySet<string> = new Set();
+  /** The config's text when the lease was claimed last: another one may not allow the lease. */
+  private claimedConfig: string | undefined;
   private renewAtMs = Number.POSITIVE_INFINITY;
 
   constructor(options: MembershipOptions) {
@@ -119,10 +123,12 @@ export class Membership {
     const { value: config, backend, text } = this.config;
     const identity = this.options.identify(config, list.leases);
     const own = await this.holdLease(config, text, list.leases, this.leaseValue(config, backend, identity));
-    // Other leases of this host are of its own past: the config no longer allowed them, or it lost them for a while.
-    const peers = list.leases.filter(
-      (lease) => lease.key !== own.key && !(lease.node === this.options.node && isOfHost(lease, own.publicAddresses)),
-    );
+    // Other leases of this host are of its own past.
+    const isOwn = (lease: Lease): boolean =>
+      lease.key === own.key ||
+      this.superseded.has(lease.key) ||
+      (lease.node === this.options.node && isOfHost(lease, own.publicAddresses));
+    const peers = list.leases.filter((lease) => !isOwn(lease));
     this.current = { config, backend, own, peers };
     return this.current;
   }
@@ -176,8 +182,6 @@ export class Membership {
     return { publicAddresses: identity.publicAddresses, backendType: backend.type, backendData, node, version };
   }
 
-  private claimedConfig: string | undefined;
-
   /** Sees to it that the node has a lease that says `value`. */
   private async holdLease(
     config: NetworkConfig,
@@ -216,6 +220,7 @@ export class Membership {
         ...(claim.lostRaces > 0 ? { lostRaces: claim.lostRaces } : {}),
       });
     }
+    this.superseded = new Set(claim.superseded.map(({ key }) => key));
     for (const lease of claim.superseded) await this.dropSuperseded(lease);
     return claim.own;
   }

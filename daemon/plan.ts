@@ -261,7 +261,3 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   }
   return { operations: [...devicesBefore, ...additions, ...removals], problems };
 }
-
-/** Whether two routes say the same, whoever made them. */
-export const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
-  samePrefix(a.destination, b.destination) && a.device === b.device && sameAddress(a.gateway, b.gateway);

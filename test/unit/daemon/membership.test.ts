@@ -1,0 +1,209 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Lease, OwnLease } from '../../../cluster/lease.ts';
+import type { ClaimResult, ClusterStore, RenewResult, StoredConfig, SubnetClaim } from '../../../cluster/store.ts';
+import { InterfaceError } from '../../../daemon/interface.ts';
+import { openLogger } from '../../../daemon/log.ts';
+import { type Identity, Membership } from '../../../daemon/membership.ts';
+import { Problems } from '../../../daemon/problems.ts';
+import { address, mac, peer } from './cluster-of.ts';
+
+const test = suite('daemon/membership');
+
+const vxlanConfig = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}';
+const hourMs = 3_600_000;
+
+/** An etcd of variables. What it was asked for is in `calls`. */
+class FakeCluster {
+  config: string | undefined = vxlanConfig;
+  leases: Lease[] = [peer(2)];
+  reason: string | undefined;
+  calls: string[] = [];
+  nowMs = 0;
+  lifeMs = 24 * hourMs;
+  renew: RenewResult | undefined;
+  superseded: Lease[] = [];
+  identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, macs: { 4: mac(1) } };
+  identityError: Error | undefined;
+  used = false;
+  readonly lines: string[] = [];
+  readonly problems: Problems;
+  readonly membership: Membership;
+
+  constructor() {
+    const logger = openLogger({ level: 'info', format: 'text', write: (line) => this.lines.push(line), now: () => 0 });
+    this.problems = new Problems(logger, () => 0);
+    this.membership = new Membership({
+      store: this.store(),
+      logger,
+      problems: this.problems,
+      node: 'h1',
+      version: '1',
+      renewMarginMs: hourMs,
+      previous: undefined,
+      now: () => this.nowMs,
+      isInUse: () => this.used,
+      identify: () => {
+        if (this.identityError) throw this.identityError;
+        return this.identity;
+      },
+    });
+  }
+
+  own(claim: Pick<SubnetClaim, 'value'>): OwnLease {
+    return { ...peer(1), ...claim.value, expiresAtMs: this.nowMs + this.lifeMs };
+  }
+
+  private put(own: OwnLease): void {
+    this.leases = [...this.leases.filter(({ key }) => key !== own.key), own];
+  }
+
+  private store(): ClusterStore {
+    const unused = (): never => {
+      throw new Error('not asked for here');
+    };
+    return {
+      prefix: '/p',
+      readConfig: async (): Promise<StoredConfig | undefined> =>
+        this.config === undefined ? undefined : { text: this.config, modRevision: '1' },
+      listLeases: async () => ({
+        leases: this.leases,
+        malformed: this.reason ? [{ key: '/p/subnets/x', reason: this.reason }] : [],
+        revision: '1',
+      }),
+      claimSubnet: async (claim: SubnetClaim): Promise<ClaimResult> => {
+        this.calls.push(claim.previous ? 'claim again' : 'claim');
+        const own = this.own(claim);
+        this.put(own);
+        return { own, how: claim.previous ? 'previous' : 'new', lostRaces: 0, superseded: this.superseded };
+      },
+      renewLease: async (own, value): Promise<RenewResult> => {
+        this.calls.push('renew');
+        if (this.renew) return this.renew;
+        const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.lifeMs };
+        this.put(renewed);
+        return { outcome: 'renewed', own: renewed };
+      },
+      releaseLease: async (lease) => {
+        this.calls.push(`release ${lease.key}`);
+        return true;
+      },
+      writeConfig: unused,
+      publishNode: unused,
+      withdrawNode: unused,
+      listNodes: unused,
+      watch: unused,
+      health: unused,
+      close: unused,
+    };
+  }
+}
+
+test('claims once, and then leaves what is right alone', async () => {
+  const cluster = new FakeCluster();
+  const view = await cluster.membership.sync();
+  assert.is(view!.own.key, '/p/subnets/10.1.1.0-24');
+  assert.equal(
+    view!.peers.map(({ key }) => key),
+    ['/p/subnets/10.1.2.0-24'],
+  );
+  await cluster.membership.sync();
+  assert.equal(cluster.calls, ['claim']);
+});
+
+test('renews in time, and says what changed at once', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  assert.is(cluster.membership.renewalDelayMs, 23 * hourMs);
+  cluster.nowMs = 23 * hourMs;
+  await cluster.membership.sync();
+  assert.is(cluster.membership.renewalDelayMs, 23 * hourMs);
+  cluster.identity = { ...cluster.identity, publicAddresses: { 4: address('192.0.2.77') } };
+  const view = await cluster.membership.sync();
+  assert.equal(view!.own.publicAddresses[4], address('192.0.2.77'));
+  assert.equal(cluster.calls, ['claim', 'renew', 'renew']);
+});
+
+test('a margin longer than the lease does not make it renew without end', async () => {
+  const cluster = new FakeCluster();
+  cluster.lifeMs = 10_000;
+  await cluster.membership.sync();
+  assert.is(cluster.membership.renewalDelayMs, 5000);
+});
+
+test('a reservation is never renewed', async () => {
+  const cluster = new FakeCluster();
+  cluster.own = (claim) => ({ ...peer(1), ...claim.value, reservation: true, expiresAtMs: undefined });
+  await cluster.membership.sync();
+  assert.is(cluster.membership.renewalDelayMs, Number.POSITIVE_INFINITY);
+});
+
+test('a lease that is gone or taken is claimed again', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  cluster.leases = [peer(2)];
+  await cluster.membership.sync();
+  cluster.renew = { outcome: 'lost', reason: 'taken', holder: peer(9) };
+  cluster.identity = { ...cluster.identity, macs: { 4: mac(9) } };
+  await cluster.membership.sync();
+  assert.equal(cluster.calls, ['claim', 'claim again', 'renew', 'claim again']);
+  assert.ok(cluster.lines.some((line) => line.includes('its key is no longer in etcd')));
+  assert.ok(cluster.lines.some((line) => line.includes('it is taken by "h9"')));
+});
+
+test('no config, a bad one, an unknown backend: waits, says what is wrong, keeps the last good one', async () => {
+  const cluster = new FakeCluster();
+  cluster.config = undefined;
+  assert.is(await cluster.membership.sync(), undefined);
+  assert.match(
+    cluster.problems.list()[0]!,
+    /^No network config in etcd at "\/p\/config"; write one: weftctl config set/,
+  );
+  cluster.config = '{"Network":"10.1.0.0/16"}';
+  assert.is(await cluster.membership.sync(), undefined);
+  assert.match(cluster.problems.list()[0]!, /backend "udp" is none that weftd can run; use "vxlan" or "host-gw"/);
+  cluster.config = vxlanConfig;
+  assert.ok(await cluster.membership.sync());
+  assert.equal(cluster.problems.list(), []);
+  for (const bad of ['{', '{"Network":"10.1.0.0/99"}', undefined]) {
+    cluster.config = bad;
+    assert.is((await cluster.membership.sync())!.config.backend.type, 'vxlan');
+    assert.match(cluster.problems.list()[0]!, /the last good one stays in force$/);
+  }
+  assert.equal(cluster.calls, ['claim']);
+});
+
+test('another config: claims under it; an older lease is given back unless something uses it', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  const old = peer(8, { node: 'h1', publicAddresses: {} });
+  cluster.superseded = [old];
+  cluster.leases.push(old);
+  cluster.config = '{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}';
+  const view = await cluster.membership.sync();
+  assert.not(view!.peers.includes(old));
+  cluster.used = true;
+  cluster.config = vxlanConfig;
+  await cluster.membership.sync();
+  assert.equal(cluster.calls, ['claim', 'claim again', `release ${old.key}`, 'claim again']);
+});
+
+test('a malformed lease is reported by its key', async () => {
+  const cluster = new FakeCluster();
+  cluster.reason = 'its value is not JSON';
+  await cluster.membership.sync();
+  assert.equal(cluster.problems.list(), ['Cannot read lease "/p/subnets/x", which is skipped: its value is not JSON']);
+});
+
+test('a failure leaves the view as it was', async () => {
+  const cluster = new FakeCluster();
+  const view = await cluster.membership.sync();
+  cluster.identityError = new InterfaceError('gone');
+  await cluster.membership.sync().then(
+    () => assert.unreachable(),
+    (error) => assert.instance(error, InterfaceError),
+  );
+  assert.is(cluster.membership.view, view);
+});
+
+test.run();
