@@ -1,7 +1,7 @@
 /** The few names of Bun's own modules that `sys-bun.ts` uses (bun.sh/docs/api/ffi). */
 declare module 'bun:ffi' {
   /** A C type by Bun's name for it. */
-  export type FfiType = 'i32' | 'u64' | 'ptr' | 'void';
+  export type FfiType = 'i32' | 'i64' | 'u64' | 'ptr' | 'void';
   export interface Signature {
     readonly args: readonly FfiType[];
     readonly returns: FfiType;

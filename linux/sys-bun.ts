@@ -32,6 +32,9 @@ const POLLIN = 1;
 
 const { symbols: libc } = dlopen('libc.so.6', {
   __errno_location: { args: [], returns: 'ptr' },
+  close: { args: ['i32'], returns: 'i32' },
+  fsync: { args: ['i32'], returns: 'i32' },
+  ftruncate: { args: ['i32', 'i64'], returns: 'i32' },
   flock: { args: ['i32', 'i32'], returns: 'i32' },
   poll: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   socket: { args: ['i32', 'i32', 'i32'], returns: 'i32' },
@@ -55,6 +58,13 @@ function call(run: LibcCall, ...args: (number | Pointer | null)[]): number {
     const number = read.i32(libc.__errno_location(), 0);
     if (number !== errno.EINTR) return -number;
   }
+}
+
+/** Never repeated: the descriptor is gone even where the call was interrupted. */
+function close(fd: number): number {
+  if (libc.close(fd) !== -1) return 0;
+  const number = read.i32(libc.__errno_location(), 0);
+  return number === errno.EINTR ? 0 : -number;
 }
 
 /**
@@ -81,6 +91,9 @@ function attemptVoid(run: () => void): number {
     return 0;
   });
 }
+
+/** `attempt` on a descriptor: Node's API throws for numbers that cannot be one. */
+const attemptOn = <T>(fd: number, run: () => T): T | number => (fd < 0 ? -errno.EBADF : attempt(run));
 
 /** buffer[offset, offset + length), or a RangeError: the same check as the native runtime's. */
 function bytesOf(buffer: ArrayBuffer, offset: number, length: number): Uint8Array {
@@ -160,17 +173,17 @@ export const sys: Sys = {
   argv: [process.argv0, ...process.argv.slice(2)],
 
   open: (path, flags, mode) => attempt(() => fs.openSync(path, flags | O_CLOEXEC, mode)),
-  close: (fd) => attemptVoid(() => fs.closeSync(fd)),
+  close,
   read: (fd, buffer, offset, length) => {
     const bytes = bytesOf(buffer, offset, length);
-    return length === 0 ? 0 : attempt(() => fs.readSync(fd, bytes));
+    return attemptOn(fd, () => fs.readSync(fd, bytes));
   },
   write: (fd, buffer, offset, length) => {
     const bytes = bytesOf(buffer, offset, length);
-    return attempt(() => fs.writeSync(fd, bytes));
+    return attemptOn(fd, () => fs.writeSync(fd, bytes));
   },
-  fsync: (fd) => attemptVoid(() => fs.fsyncSync(fd)),
-  ftruncate: (fd, length) => attemptVoid(() => fs.ftruncateSync(fd, length)),
+  fsync: (fd) => call(libc.fsync, fd),
+  ftruncate: (fd, length) => call(libc.ftruncate, fd, length),
   flock: (fd, operation) => call(libc.flock, fd, operation),
   poll,
 
@@ -181,7 +194,7 @@ export const sys: Sys = {
   link: (from, to) => attemptVoid(() => fs.linkSync(from, to)),
   readlink: (path) => attempt(() => fs.readlinkSync(path)),
   stat: (path) => attempt(() => statusOf(fs.statSync(path))),
-  fstat: (fd) => attempt(() => statusOf(fs.fstatSync(fd))),
+  fstat: (fd) => attemptOn(fd, () => statusOf(fs.fstatSync(fd))),
   getdents: (path) => attempt(() => fs.readdirSync(path)),
 
   socket: (domain, type, protocol) => call(libc.socket, domain, type | SOCK_CLOEXEC, protocol),
