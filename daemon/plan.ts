@@ -10,7 +10,7 @@
 
 import { formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac, sameMac } from '../net/mac.ts';
-import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../net/prefix.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
 import {
   type ActualDevice,
   type ActualRoute,
