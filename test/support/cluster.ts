@@ -117,6 +117,13 @@ export class Host {
     return execute(argv, { namespace: this.namespace, timeoutMs: 30_000 });
   }
 
+  /** The same without any right. */
+  runWeftdAsNobody(): Finished {
+    const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--'];
+    const argv = [...nobody, program('weftd'), ...this.weftdArguments];
+    return execute(argv, { namespace: this.namespace, timeoutMs: 30_000 });
+  }
+
   weftctl(...words: string[]): Finished {
     return execute([program('weftctl'), '--run-dir', this.runDir, ...words], { namespace: this.namespace });
   }
@@ -193,14 +200,15 @@ export class Cluster {
   constructor(label: string, options: ScratchOptions = {}) {
     this.scratch = new Scratch(label, options);
     this.switchNamespace = this.scratch.addNamespace('switch');
-    this.#inSwitch('link add br0 type bridge', 'link set br0 up', `addr add ${this.#ip(underlay.switchHost)} dev br0`);
+    this.inSwitch('link add br0 type bridge', 'link set br0 up', `addr add ${this.#ip(underlay.switchHost)} dev br0`);
   }
 
   #ip(host: number): string {
     return `${underlay.prefix}${host}/${underlay.length}`;
   }
 
-  #inSwitch(...lines: string[]): void {
+  /** Lines of `ip -batch` for the switch. */
+  inSwitch(...lines: string[]): void {
     run(['ip', '-n', this.switchNamespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
   }
 
@@ -210,7 +218,7 @@ export class Cluster {
     const name = `host${number}`;
     const namespace = this.scratch.addNamespace(name);
     const address = underlay.firstHost + number - 1;
-    this.#inSwitch(
+    this.inSwitch(
       `link add ${name} type veth peer name eth0 netns ${namespace}`,
       `link set ${name} master br0`,
       `link set ${name} up`,

@@ -1,0 +1,94 @@
+/** Hosts come and go. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startCluster } from '../support/cluster.ts';
+import { fixture } from '../support/fixture.ts';
+import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
+import { ping } from '../support/packets.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('membership');
+const cluster = fixture(
+  test,
+  () => startCluster('members', { hosts: 3 }),
+  (made) => made.remove(),
+);
+
+test('a fourth host joins, is reached, and leaves without a trace', async () => {
+  const { hosts } = cluster();
+  const before = hosts.map((host) => host.describe());
+  const others = [...hosts];
+  const fourth = cluster().addHost();
+  const bare = fourth.describe();
+
+  // From the moment its lease is in etcd to the moment the kernels of the others hold all three entries for it.
+  let leasedAt = 0;
+  const programmedAt = new Map<string, number>();
+  fourth.startWeftd();
+  await waitFor(
+    'the others to reach host4',
+    () => {
+      if (
+        leasedAt === 0 &&
+        cluster().etcdctl('get', '--prefix', '/coreos.com/network/subnets').includes(fourth.address)
+      ) {
+        leasedAt = performance.now();
+      }
+      for (const host of others) {
+        if (programmedAt.has(host.name)) continue;
+        const entry = readFdb(host.namespace).find(({ destination }) => destination === fourth.address);
+        const hasRoute =
+          entry && readRoutes(host.namespace).filter(({ device }) => device === 'flannel.1').length === 3;
+        if (hasRoute) programmedAt.set(host.name, performance.now());
+      }
+      return programmedAt.size === others.length;
+    },
+    { intervalMs: 1 },
+  );
+  const delays = [...programmedAt.values()].map((at) => Math.max(0, at - leasedAt));
+  console.log(`\n  ${Math.max(...delays).toFixed(0)} ms from the lease to the last of three programmed hosts`);
+  assert.ok(leasedAt > 0);
+  assert.ok(Math.max(...delays) < 2000, `${delays}`);
+
+  await fourth.reaches(cluster().hosts);
+  const [pod] = fourth.attachPods(1);
+  for (const host of others) {
+    const [other] = host.attachPods(1);
+    assert.is(ping(other!.namespace, pod!.address).received, 1, `${host.name} → host4`);
+    assert.is(ping(pod!.namespace, other!.address).received, 1, `host4 → ${host.name}`);
+    other!.detach();
+  }
+  pod!.detach();
+
+  const subnet = fourth.subnet;
+  const { status, stderr, stdout } = fourth.runWeftd('--leave');
+  assert.is(status, 0, stdout + stderr);
+  assert.is(typeof (await fourth.weftd!.exited), 'number', 'the running weftd ends');
+  assert.not(cluster().etcdctl('get', '--prefix', '/coreos.com/network/').includes(fourth.address));
+  for (const [i, host] of others.entries()) {
+    await waitFor(`${host.name} to forget host4`, () => !host.describe().some((line) => line.includes(fourth.address)));
+    const names = [...readRoutes(host.namespace), ...readNeighbours(host.namespace)].map((entry) =>
+      JSON.stringify(entry),
+    );
+    assert.not(
+      names.some((line) => line.includes(subnet.replace(/\.0\/24$/, '.'))),
+      host.name,
+    );
+    // cni0 is new where the first container came; all else is as it was.
+    const came = difference(before[i]!, host.describe()).filter((line) => !/cni0|"10\.244\.\d+\.1"/.test(line));
+    assert.equal(came, [], host.name);
+  }
+  assert.is(readLink(fourth.namespace, 'flannel.1'), undefined);
+  const left = difference(bare, fourth.describe()).filter((line) => !/cni0/.test(line));
+  assert.equal(left, [], 'host4 is as it was before');
+});
+
+test('--leave where nothing is to leave says so and succeeds', () => {
+  const stranger = cluster().addHost();
+  const { status, stdout, stderr } = stranger.runWeftd('--leave');
+  assert.is(status, 0, stdout + stderr);
+  assert.is(readLink(stranger.namespace, 'flannel.1'), undefined);
+});
+
+test.run();

@@ -1,0 +1,96 @@
+/** etcd goes and comes back: containers start and stop meanwhile, and nothing that is right is touched. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Host, startCluster } from '../support/cluster.ts';
+import { fixture } from '../support/fixture.ts';
+import { difference } from '../support/kernel-state.ts';
+import { ping, startPing } from '../support/packets.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('outage');
+const cluster = fixture(
+  test,
+  () => startCluster('outage', { hosts: 3 }),
+  (made) => made.remove(),
+);
+
+const connected = (host: Host, wanted: boolean) =>
+  waitFor(
+    `${host.name} to be ${wanted ? 'connected' : 'disconnected'}`,
+    () => host.status().etcd.connected === wanted,
+    { deadlineMs: 20_000 },
+  );
+
+test('etcd stopped: ADD and DEL go on, packets flow; etcd back: nothing right is touched', async () => {
+  const { hosts, scratch } = cluster();
+  const [one, two, three] = hosts as [Host, Host, Host];
+  for (const host of hosts) host.attachPods(1);
+  const old = one.pods[0]!;
+  const before = hosts.map((host) => host.describe());
+  const stream = startPing(scratch, old.namespace, two.pods[0]!.address, 10);
+
+  await cluster().stopEtcd();
+  for (const host of hosts) await connected(host, false);
+  const fresh = hosts.map((host) => host.attachPods(1)[0]!);
+  for (const from of fresh) {
+    for (const to of [...fresh, old])
+      assert.is(ping(from.namespace, to.address).received, 1, `${from.name} → ${to.name}`);
+  }
+  for (const pod of fresh) pod.detach();
+  for (const [i, host] of hosts.entries()) assert.equal(difference(before[i]!, host.describe()), [], host.name);
+  assert.match(three.status().problems.join(), /etcd/);
+
+  await cluster().startEtcd();
+  for (const host of hosts) await connected(host, true);
+  for (const host of hosts) await host.reaches(hosts);
+  for (const [i, host] of hosts.entries()) assert.equal(difference(before[i]!, host.describe()), [], host.name);
+  const { sent, received } = await stream.stop();
+  assert.is(received, sent);
+});
+
+test('weftd started while etcd is away takes its subnet from what it remembers, and packets flow', async () => {
+  const { hosts } = cluster();
+  const [one, two] = hosts as [Host, Host];
+  const before = one.describe();
+  const [here, there] = [one.attachPods(1)[0]!, two.attachPods(1)[0]!];
+  await cluster().stopEtcd();
+  await one.weftd!.stop('SIGKILL');
+  one.startWeftd();
+  await waitFor('weftd to answer', () => one.status().etcd.connected === false);
+  assert.is(ping(here.namespace, there.address).received, 1);
+  const [pod] = one.attachPods(1);
+  assert.is(ping(pod!.namespace, there.address).received, 1);
+  pod!.detach();
+  here.detach();
+  assert.equal(difference(before, one.describe()), []);
+  await cluster().startEtcd();
+  await one.reaches(hosts);
+  assert.equal(difference(before, one.describe()), []);
+});
+
+test('a change made while a host was cut off is followed when etcd is back', async () => {
+  const { hosts } = cluster();
+  const [one, , three] = hosts as [Host, Host, Host];
+  // The switch lets nothing of host1 through.
+  const port = (state: string) => cluster().inSwitch(`link set ${one.name} ${state}`);
+  port('down');
+  await connected(one, false);
+  const left = three.runWeftd('--leave');
+  assert.is(left.status, 0, left.stderr);
+  const gone = three.address;
+  port('up');
+  await waitFor(
+    'host1 to forget host3',
+    () => !one.status().peers.some((peer) => peer.publicAddresses.includes(gone)),
+    {
+      deadlineMs: 30_000,
+    },
+  );
+  assert.not(
+    one.describe().some((line) => line.includes(gone)),
+    'no forwarding entry is left',
+  );
+});
+
+test.run();

@@ -1,0 +1,107 @@
+/** What people and programs are told. */
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterNodes } from '../../cluster/status.ts';
+import { etcdEndpoint, exampleConfig, type Host, startCluster } from '../support/cluster.ts';
+import { fixture } from '../support/fixture.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('weftctl');
+const cluster = fixture(
+  test,
+  () => startCluster('weftctl', { hosts: 3 }),
+  (made) => made.remove(),
+);
+
+function prints(host: Host, ...words: string[]): string {
+  const { status, stdout, stderr } = host.weftctl(...words);
+  assert.is(status, 0, `${words.join(' ')}: ${stdout}${stderr}`);
+  assert.is(stderr, '');
+  return stdout;
+}
+
+function refuses(host: Host, pattern: RegExp, ...words: string[]): void {
+  const { status, stdout, stderr } = host.weftctl(...words);
+  assert.ok(status !== 0 && status !== null, `${words.join(' ')}: ${stdout}`);
+  assert.is(stdout, '');
+  assert.match(stderr, pattern);
+  assert.not.match(stderr, /^\s+at /m);
+}
+
+test('status: this node, its subnet and its peers, for people and for programs', () => {
+  const [one, two] = cluster().hosts as [Host, Host];
+  const text = prints(one, 'status');
+  for (const word of [one.name, one.subnet, one.address, two.subnet, two.address]) assert.ok(text.includes(word), word);
+  const status = one.status();
+  assert.is(status.node, one.name);
+  assert.equal(status.subnets, [one.subnet]);
+  assert.is(status.state, 'running');
+  assert.equal(status.problems, []);
+  assert.is(status.peers.length, 2);
+  assert.not(text.includes('\u001b'), 'no colours where nobody looks');
+});
+
+test('nodes: all of them, from weftd or from etcd', async () => {
+  const { hosts } = cluster();
+  const [one] = hosts as [Host];
+  await waitFor('three nodes to be alive', () => {
+    const { nodes } = JSON.parse(prints(one, 'nodes', '--json')) as ClusterNodes;
+    return nodes.length === 3 && nodes.every(({ alive }) => alive);
+  });
+  const text = prints(one, 'nodes');
+  for (const host of hosts) for (const word of [host.name, host.subnet]) assert.ok(text.includes(word), word);
+  const direct = JSON.parse(prints(one, '--etcd-endpoints', etcdEndpoint, 'nodes', '--json')) as ClusterNodes;
+  assert.equal(direct.nodes.map(({ node }) => node).sort(), ['host1', 'host2', 'host3']);
+  assert.equal(direct.malformed, []);
+});
+
+test('config get prints what is in etcd', () => {
+  assert.equal(
+    JSON.parse(prints(cluster().hosts[0]!, 'config', 'get')),
+    JSON.parse(readFileSync(exampleConfig, 'utf8')),
+  );
+});
+
+test('config set refuses what is wrong, and leaves what is there', () => {
+  const [one] = cluster().hosts as [Host];
+  const before = cluster().get('config');
+  for (const [config, pattern] of [
+    ['{', /JSON/],
+    ['{"Network": "10.244.0.0/99"}', /10\.244\.0\.0\/99/],
+    ['{"Network": "10.244.0.0/16", "SubnetLen": 31, "Backend": {"Type": "vxlan"}}', /SubnetLen/],
+    ['{"Network": "10.244.0.0/16", "Backend": {"Type": "pigeon"}}', /pigeon/],
+  ] as const) {
+    const file = join(one.folder, 'config.json');
+    writeFileSync(file, config);
+    refuses(one, pattern, 'config', 'set', file);
+    assert.is(cluster().get('config'), before);
+  }
+});
+
+test('config set writes what is right, byte for byte', () => {
+  const [one] = cluster().hosts as [Host];
+  const file = join(one.folder, 'config.json');
+  const text = '{ "Network": "10.244.0.0/16",\n  "Backend": { "Type": "vxlan", "VNI": 1 } }\n';
+  writeFileSync(file, text);
+  prints(one, 'config', 'set', file);
+  assert.is(cluster().get('config').trim(), text.trim());
+});
+
+test('config set refuses a network that would strand the leases, unless forced', () => {
+  const [one] = cluster().hosts as [Host];
+  const file = join(one.folder, 'config.json');
+  writeFileSync(file, '{"Network": "10.99.0.0/16", "Backend": {"Type": "vxlan"}}');
+  refuses(one, /lease|10\.244/, 'config', 'set', file);
+  assert.match(cluster().get('config'), /10\.244/);
+});
+
+test('without weftd, or with a wrong verb, one line says what to do', () => {
+  const [one] = cluster().hosts as [Host];
+  refuses(one, /verb|usage|help/i, 'dance');
+  refuses(one, /weftd/, '--run-dir', join(one.folder, 'nowhere'), 'status');
+});
+
+test.run();
