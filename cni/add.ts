@@ -4,7 +4,7 @@ import { addAddresses, releaseAddresses } from '../ipam/attachments.ts';
 import { checkIpamConfiguration } from '../ipam/configuration.ts';
 import { nodeFilePaths, readNodeNetwork } from '../ipam/node.ts';
 import { openNetlink } from '../linux/netlink/connection.ts';
-import { getLink } from '../linux/netlink/link.ts';
+import { getLinkIndex } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import type { Prefix } from '../net/prefix.ts';
@@ -55,8 +55,11 @@ function attachContainer(
 ): string {
   const { ifname, netns, cniVersion, configuration } = request;
   const mac = requestedMac(request);
-  // Before any address is taken: by a repeated ADD the earlier one must keep what it has.
-  if (connections.container.get(getLink({ name: ifname }))) throw interfaceExists(ifname, netns);
+  // By a repeated ADD the earlier one must keep what it has. Weft's own IPAM sees to that; another's failed ADD is
+  // followed by its DEL, so it must not get that far.
+  if (settings.ipamType !== ownIpamType && connections.container.get(getLinkIndex(ifname)) !== undefined) {
+    throw interfaceExists(ifname, netns);
+  }
   let network: NodeNetwork | undefined;
   const node = (): NodeNetwork => {
     network ??= readNodeNetwork(sys, nodeFilePaths(configuration));

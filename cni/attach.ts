@@ -88,29 +88,8 @@ function explainRefusal(error: unknown, { container }: Connections, plan: Attach
   );
 }
 
-/** Sets up the container's end. Returns what it became. */
-function configureContainer(
-  { container: connection }: Connections,
-  plan: AttachmentPlan['container'],
-): Link | undefined {
-  const { name, addresses, routes } = plan;
-  if (!plan.up) return undefined;
-  connection.execute([changeLink({ name }, { up: true })]);
-  const link = connection.get(getLink({ name }));
-  if (!link)
-    throw new CniError(errorCodes.kernelRefused, `The container's interface "${name}" was deleted while it was set up`);
-  const { index } = link;
-  const requests = [
-    ...addresses.map((address) => newAddress({ index, ...address })),
-    ...routes.map((route) => newRoute({ oif: index, ...route })),
-  ];
-  connection.execute(requests);
-  return link;
-}
-
-const isOperational = (link: Link | undefined): boolean => link?.operstate === iff.IF_OPER_UP;
-const isForwarding = (link: Link | undefined): boolean =>
-  isOperational(link) && link?.bridgePort?.state === forwardingState;
+const isOperational = (link: Link): boolean => link.operstate === iff.IF_OPER_UP;
+const isForwarding = (link: Link): boolean => isOperational(link) && link.bridgePort?.state === forwardingState;
 
 /**
  * Waits until the link is as it should be. The kernel follows a carrier asynchronously; asking for a link makes it do
@@ -122,15 +101,23 @@ function awaitLink(
   connection: NetlinkConnection,
   name: string,
   namespace: number | undefined,
-  isReady: (link: Link | undefined) => boolean,
-): void {
-  if (isReady(connection.get(getLink({ name })))) return;
+  isReady: (link: Link) => boolean,
+): Link {
+  const look = (): Link => {
+    const link = connection.get(getLink({ name }));
+    if (link) return link;
+    throw new CniError(errorCodes.kernelRefused, `The interface "${name}" was deleted while it was set up`);
+  };
+  const first = look();
+  if (isReady(first)) return first;
   const now = () => sys.clock_gettime(clock.CLOCK_MONOTONIC);
   const deadline = now() + upDeadlineMs;
   const events = openEvents(sys, [rtnlgrp.RTNLGRP_LINK], namespace === undefined ? {} : { namespace });
   try {
-    // Looked at again with the events open, so that none is missed in between.
-    while (!isReady(connection.get(getLink({ name })))) {
+    for (;;) {
+      // Looked at again with the events open, so that none is missed in between.
+      const link = look();
+      if (isReady(link)) return link;
       const left = deadline - now();
       if (left <= 0 || sys.poll(events.fd, Math.ceil(left)) === 0) {
         throw new CniError(
@@ -143,6 +130,22 @@ function awaitLink(
   } finally {
     events.close();
   }
+}
+
+/** Sets the container's end up, on both sides of the pair, and then gives it addresses and routes. */
+function configureContainer(sys: Sys, { host, container }: Connections, plan: AttachmentPlan, namespace: number): void {
+  const { name, mac, addresses, routes, up } = plan.container;
+  if (!up) return;
+  container.execute([changeLink({ name }, { up: true })]);
+  const { index } = awaitLink(sys, container, name, namespace, isOperational);
+  awaitLink(sys, host, plan.host.name, undefined, isForwarding);
+  container.execute([
+    ...addresses.map((address) => newAddress({ index, ...address })),
+    ...routes.map((route) => newRoute({ oif: index, ...route })),
+    // To be told its own MAC makes the kernel announce the addresses (arp_notify, ndisc_notify): a neighbour that
+    // remembers an earlier holder of one would else lose the container for as long as it remembers.
+    ...(addresses.length > 0 ? [changeLink({ index }, { mac })] : []),
+  ]);
 }
 
 /**
@@ -168,12 +171,6 @@ export function attach(
   inNamespace(sys, { from: namespaces.host, to: namespaces.container }, () =>
     ensureSysctls(sys, plan.containerSysctls),
   );
-  const link = configureContainer(connections, plan.container);
-  if (link) {
-    if (!isOperational(link)) {
-      awaitLink(sys, connections.container, plan.container.name, namespaces.container, isOperational);
-    }
-    awaitLink(sys, connections.host, plan.host.name, undefined, isForwarding);
-  }
+  configureContainer(sys, connections, plan, namespaces.container);
   return plan.result(bridge.mac);
 }

@@ -65,13 +65,19 @@ function findOrCreate(
 
 function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
   const { gateways, tolerated } = plan;
+  const { index } = link;
+  const add = (prefix: Prefix) => newAddress({ index, prefix, noDad: prefix.address.family === 6 });
   if (gateways.length === 0) return;
-  const present = connection.dump(dumpAddresses({ index: link.index })).map(({ prefix }) => prefix);
+  if (tolerated === 'any') {
+    // Nothing to compare with: one message says that an address is there, or makes it so.
+    executeUnless(connection, gateways.map(add), 'EEXIST');
+    return;
+  }
+  const present = connection.dump(dumpAddresses({ index })).map(({ prefix }) => prefix);
   const isOneOf = (list: readonly Prefix[], prefix: Prefix) =>
     list.some((other) => sameInterfaceAddress(other, prefix));
   // The bridge has one IPv4 network, unless the configuration itself says more; IPv6 networks only must not overlap.
   const conflicts = (prefix: Prefix): boolean =>
-    tolerated !== 'any' &&
     !isOneOf(gateways, prefix) &&
     !isOneOf(tolerated, prefix) &&
     gateways.some(
@@ -88,17 +94,12 @@ function ensureAddresses(connection: NetlinkConnection, link: Link, plan: Attach
     );
   }
   const missing = gateways.filter((gateway) => !isOneOf(present, gateway));
-  const { index } = link;
   executeUnless(
     connection,
     others.map((prefix) => deleteAddress({ index, prefix })),
     'EADDRNOTAVAIL',
   );
-  executeUnless(
-    connection,
-    missing.map((prefix) => newAddress({ index, prefix, noDad: prefix.address.family === 6 })),
-    'EEXIST',
-  );
+  executeUnless(connection, missing.map(add), 'EEXIST');
 }
 
 /**

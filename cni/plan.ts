@@ -183,7 +183,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       promiscuous: settings.promiscuous,
       gateways,
       // The node's subnets may change while containers of the old one still run: both gateways serve side by side.
-      tolerated: settings.overlay ? 'any' : input.knownGateways,
+      tolerated: settings.overlay && !settings.forceAddress ? 'any' : input.knownGateways,
       replaceOthers: settings.forceAddress,
     },
     host: {
