@@ -163,7 +163,7 @@ test('a store opened while etcd is down works when it is up', async () => {
   await server.start();
   server.ctl('put', `${subnets}10.5.7.0-24`, leaseValue(7));
   await knows('10.5.7.0-24');
-  assert.ok(seen.wakes >= 1);
+  await waitFor('a wake', () => seen.wakes >= 1);
 });
 
 test('of several endpoints one frozen, one dead: the call goes to the third', async () => {
