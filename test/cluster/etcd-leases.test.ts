@@ -214,7 +214,7 @@ test('a lease with too short a life, made by somebody else, gets ours', async ()
 
 test('malformed entries are reported and skipped, the rest stand, their subnets stay taken (defect 5)', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claimSubnet(claimOf(1, { previous: { 4: parsePrefix('10.5.77.0/24')! } }));
   etcd.ctl('put', `${subnets}10.5.2.0-24`, 'no JSON at all');
   etcd.ctl(
     'put',
