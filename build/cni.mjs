@@ -32,7 +32,8 @@ export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolde
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
     entryPoints: { 'main-cni': entry },
-    outdir: folder,
+    // Wherever they go: the folder is part of the maps, and those of the names.
+    outdir: modulesFolder,
     bundle: true,
     splitting: true,
     format: 'esm',

@@ -114,8 +114,12 @@ export function hardLink(path, name) {
   rmSync(temporary, { force: true });
 }
 
-/** Runs `work` unless its inputs are the same as last time and `output` is there. Returns what to say about it. */
+/**
+ * Runs `work` unless its inputs (`key`) are the same as last time and `output` is there. Returns what to say about it. Outside
+ * of `dist` nothing is remembered.
+ */
 export async function unlessDone(output, key, work) {
+  if (relative(at('dist'), output).startsWith('..')) return work();
   const stamp = at('dist', 'stamps', relative(at('dist'), output).replaceAll('/', '_'));
   if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === key) return 'unchanged';
   rmSync(stamp, { force: true });

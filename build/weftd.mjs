@@ -22,7 +22,7 @@ async function bundle(entry, folder, name, format, plugins) {
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
     entryPoints: { [name]: entry },
-    outdir: folder,
+    outdir: at('dist', name),
     outExtension: { '.js': format === 'cjs' ? '.cjs' : '.mjs' },
     bundle: true,
     format,
@@ -32,6 +32,8 @@ async function bundle(entry, folder, name, format, plugins) {
     charset: 'utf8',
     legalComments: 'none',
     minifySyntax: true,
+    // Bun would put this machine's folder there. Nothing that is reached reads files beside itself.
+    define: { __dirname: '"/"', __filename: '"/weft"' },
     plugins,
     write: false,
     metafile: true,

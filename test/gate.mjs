@@ -4,7 +4,7 @@
  */
 
 import { spawn } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cargoEnvironment } from '../build/cargo.mjs';
@@ -70,7 +70,8 @@ async function uvu(folder) {
   const [all, passed, skipped] = ['Total', 'Passed', 'Skipped'].map((label) => total(output, label));
   if (all === 0) return { passed: 0, failed: 1, output: output || `There is no test in test/${folder}` };
   const failed = Math.max(all - passed, ok ? 0 : 1);
-  return { passed, failed, skipped, output };
+  // What passed as a whole is of no interest beside what failed.
+  return { passed, failed, skipped, output: output.replace(/^\S+\.test\.ts\n.*\((\d+) \/ \1\)\n+/gm, '') };
 }
 
 /** Runs tests that make network namespaces. @returns {Promise<Count>} */
@@ -87,6 +88,14 @@ async function wholePrograms(folder) {
   ensureCnitool();
   const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd', 'weft-bun']]);
   return built.failed > 0 ? built : withRoot(folder);
+}
+
+/** Whether an executable asks for a dynamic linker: elf(5), a program header of type PT_INTERP. */
+function hasInterpreter(path) {
+  const elf = readFileSync(path);
+  const [offset, size, count] = [Number(elf.readBigUInt64LE(32)), elf.readUInt16LE(54), elf.readUInt16LE(56)];
+  const PT_INTERP = 3;
+  return Array.from({ length: count }, (_, i) => elf.readUInt32LE(offset + i * size)).includes(PT_INTERP);
 }
 
 /** @type {Record<string, () => Promise<Count>>} */
@@ -116,6 +125,9 @@ const parts = {
       expect(both.length === 2 && both[0] === both[1], `dist/bin/${link} is not the same file as dist/bin/${name}`);
     }
     expect(existsSync(bin('weft')) && statSync(bin('weft')).size <= 4e6, 'dist/bin/weft is larger than 4 MB');
+    expect(existsSync(bin('weft')) && !hasInterpreter(bin('weft')), 'dist/bin/weft is not static');
+    const again = await run(process.execPath, [join('test', 'rebuild.mjs')]);
+    expect(again.ok, again.output);
     return count;
   },
 
