@@ -23,7 +23,7 @@ import { parseResult, type Result, ResultError, type ResultRoute } from './spec/
 const differs = (message: string): CniError => new CniError(errorCodes.attachmentDiffers, message);
 
 /** @throws CniError 7 */
-export function previousResult(request: CniRequest): Result {
+function previousResult(request: CniRequest): Result {
   const { prevResult } = request.configuration;
   if (prevResult === undefined) {
     throw new CniError(

@@ -11,7 +11,7 @@ import type { Sys } from '../linux/sys.ts';
 import { callPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { removeLink } from './links.ts';
-import { aliasPrefix, hostVethAlias, hostVethName } from './names.ts';
+import { aliasMark, hostVethAlias, hostVethName } from './names.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { ipamTypeOf, ownIpamType } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
@@ -21,14 +21,14 @@ import type { CniRequest } from './spec/request.ts';
 /**
  * Deletes the container's end where it is the reference plugin's, or an older Weft's: its host end has another name
  * than ours. A DEL may come late, when the same namespace path holds the container's replacement: what belongs to
- * another attachment stays.
+ * another attachment, of this network or another, stays.
  */
 function removeForeignLink(request: CniRequest, host: NetlinkConnection, container: NetlinkConnection): void {
   const link = container.get(getLink({ name: request.ifname }));
   if (link?.kind !== 'veth') return;
   const peer = link.peerIndex === undefined ? undefined : host.get(getLink({ index: link.peerIndex }));
   const alias = peer?.alias;
-  if (alias?.startsWith(aliasPrefix(request.network)) && alias !== hostVethAlias(request)) return;
+  if (alias?.startsWith(aliasMark) && alias !== hostVethAlias(request)) return;
   removeLink(container, { index: link.index });
 }
 

@@ -15,7 +15,7 @@ const pluginNamePattern = /^[^/\0]+$/;
  * The plugin's file in CNI_PATH.
  * @throws CniError 7 for a name that is a path, 50 where there is no such plugin
  */
-export function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
+function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
   if (!pluginNamePattern.test(type) || type === '.' || type === '..') {
     throw new CniError(
       errorCodes.invalidConfiguration,
@@ -97,6 +97,8 @@ export function callPlugin(sys: Sys, request: CniRequest, type: string, command:
  * @throws CniError
  */
 export function addByPlugin(sys: Sys, request: CniRequest, type: string): Result {
+  // One that is not there has kept nothing.
+  findPlugin(sys, request, type);
   try {
     const document = parseDocument(callPlugin(sys, request, type, 'ADD'));
     foldKeys(document, resultKeys);
@@ -110,7 +112,10 @@ export function addByPlugin(sys: Sys, request: CniRequest, type: string): Result
     }
     if (error instanceof CniError) {
       if (details === '' || error.document !== undefined) throw error;
-      throw new CniError(error.code, error.message, { cause: error, details: `${error.details}; ${details}` });
+      throw new CniError(error.code, error.message, {
+        cause: error,
+        details: [error.details, details].filter((text) => text !== '').join('; '),
+      });
     }
     throw new CniError(errorCodes.delegateFailed, `The answer of the plugin "${type}" cannot be read`, {
       cause: error,

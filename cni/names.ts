@@ -33,8 +33,11 @@ export function hostVethName({ network, containerId, ifname }: Attachment): stri
 /** IFALIASZ, include/uapi/linux/if_link.h, counts the terminator. */
 const aliasLimitBytes = 255;
 
+/** What the alias of every host's end begins with, in any network. */
+export const aliasMark = 'weft ';
+
 /** What the alias of every host's end of a network begins with. */
-export const aliasPrefix = (network: string): string => `weft ${network} `;
+export const aliasPrefix = (network: string): string => `${aliasMark}${network} `;
 
 /** `weft <network> <container id> <interface>`, for people and for GC; cut off where the kernel takes no more. */
 export const hostVethAlias = ({ network, containerId, ifname }: Attachment): string =>

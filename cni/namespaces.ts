@@ -14,7 +14,7 @@ export interface Namespaces {
 }
 
 /** The error of a CNI_NETNS that is not what it should be. */
-export const namespaceError = (path: string, cause: unknown): unknown =>
+const namespaceError = (path: string, cause: unknown): unknown =>
   hasCode(cause, 'ENOENT', 'ENOTDIR', 'EINVAL', 'EISDIR', 'ELOOP', 'ENXIO')
     ? new CniError(errorCodes.badNamespace, `CNI_NETNS "${path}" is not a network namespace that is there`, { cause })
     : cause;

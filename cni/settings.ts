@@ -58,8 +58,7 @@ interface Configuration {
 
 const invalid = (message: string): CniError => new CniError(errorCodes.invalidConfiguration, message);
 
-/** The name of the bridge, which DEL and GC want to know without all the rest. */
-export const defaultBridge = 'cni0';
+const defaultBridge = 'cni0';
 
 /** Never throws: '' for what is no text. */
 export function ipamTypeOf(configuration: JsonObject): string {

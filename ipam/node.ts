@@ -6,8 +6,8 @@ import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type NodeNetwork, parseNodeFile, parseSubnetEnv } from '../net/node-file.ts';
 
-export const defaultRunDir = '/run/weft';
-export const defaultSubnetFile = '/run/flannel/subnet.env';
+const defaultRunDir = '/run/weft';
+const defaultSubnetFile = '/run/flannel/subnet.env';
 
 export interface NodeFilePaths {
   readonly runDir: string;

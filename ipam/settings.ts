@@ -6,7 +6,7 @@ import type { CniRequest, JsonObject } from '../cni/spec/request.ts';
 import { type Dns, parseRoute, ResultError, type ResultRoute } from '../cni/spec/results.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
-import { type Address, formatAddress, parseAddress, sameAddress } from '../net/address.ts';
+import { type Address, parseAddress, sameAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { parsePrefix } from '../net/prefix.ts';
 import {
@@ -19,7 +19,7 @@ import {
 } from './ranges.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 
-export const defaultDataDir = '/var/lib/cni/networks';
+const defaultDataDir = '/var/lib/cni/networks';
 
 /** The `ipam` section, `{}` where there is none. */
 export const ipamOf = (configuration: JsonObject): JsonObject => {
@@ -35,7 +35,7 @@ export function storeFolder(request: Pick<CniRequest, 'network' | 'configuration
 }
 
 /** @param configuration validated by the schema */
-export function rangeSourcesOf(configuration: JsonObject): RangeSources {
+function rangeSourcesOf(configuration: JsonObject): RangeSources {
   const ipam = ipamOf(configuration);
   const runtimeConfig = (configuration['runtimeConfig'] ?? {}) as JsonObject;
   return {
@@ -114,5 +114,3 @@ export function dnsOf(sys: Sys, configuration: JsonObject): Dns {
   }
   return parseResolvConf(text);
 }
-
-export const formatAddresses = (addresses: readonly Address[]): string => addresses.map(formatAddress).join(', ');

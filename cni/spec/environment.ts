@@ -68,14 +68,6 @@ const variables: readonly Variable[] = [
   { name: 'CNI_PATH', requiredFor: commands },
 ];
 
-/** The value of `name` among `K=V` entries, '' where it is missing. */
-export function variableOf(environment: readonly string[], name: string): string {
-  for (const entry of environment) {
-    if (entry.startsWith(name) && entry[name.length] === '=') return entry.slice(name.length + 1);
-  }
-  return '';
-}
-
 /**
  * @param all `K=V` entries
  * @throws CniError 4 for the first bad value, or else naming all that is missing

@@ -59,13 +59,6 @@ export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
   [errorCodes.linkNotUp, 'The interface did not come up in time'],
 ];
 
-/** The error document without its `cniVersion`; `rest` keeps what another plugin's error has beyond that. */
-export interface ErrorDocument {
-  readonly code: number;
-  readonly msg: string;
-  readonly details: string;
-}
-
 export class CniError extends Error {
   override readonly name = 'CniError';
   readonly code: number;

@@ -229,7 +229,7 @@ export function parseRoute(value: unknown, what: string): ResultRoute {
 }
 
 /** DNS settings of a result, or of a configuration. @throws ResultError */
-export function parseDns(value: unknown, what: string): Dns {
+function parseDns(value: unknown, what: string): Dns {
   if (value === undefined || value === null) return {};
   const object = asObject(value, what);
   const lists = (['nameservers', 'search', 'options'] as const).map(

@@ -2,7 +2,6 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { weftKeys } from '../../../cni/keys.ts';
 import { readSettings, requestedMac } from '../../../cni/settings.ts';
-import { CniError } from '../../../cni/spec/errors.ts';
 import { foldKeys, type KeyTable } from '../../../cni/spec/keys.ts';
 import type { CniRequest, JsonObject } from '../../../cni/spec/request.ts';
 import weftSchema from '../../../cni/weft.schema.json';
@@ -10,23 +9,12 @@ import { checkIpamConfiguration } from '../../../ipam/configuration.ts';
 import ipamSchema from '../../../ipam/ipam.schema.json';
 import { ipamKeys } from '../../../ipam/keys.ts';
 import { formatMac } from '../../../net/mac.ts';
+import { refused } from './refused.ts';
 
 const test = suite('cni/settings');
 
 const overlay = { ipam: { type: 'weft-ipam' } };
 const ranged = { ipam: { type: 'weft-ipam', subnet: '10.0.0.0/24' } };
-
-const refused = (run: () => unknown, code: number, message: RegExp) => {
-  try {
-    run();
-  } catch (error) {
-    assert.instance(error, CniError);
-    assert.is((error as CniError).code, code);
-    assert.match((error as CniError).message, message);
-    return;
-  }
-  assert.unreachable('it was accepted');
-};
 
 test('the overlay has defaults that suit it, ranges have those of bridge', () => {
   const { overlay: isOverlay, isGateway, isDefaultGateway, hairpin, bridge } = readSettings(overlay);

@@ -1,10 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { CniError } from '../../../cni/spec/errors.ts';
 import { allocate, candidates } from '../../../ipam/allocator.ts';
 import { parseRange, type RangeConfiguration, type RangeSet } from '../../../ipam/ranges.ts';
 import { formatAddress, parseAddress } from '../../../net/address.ts';
 import { formatPrefix } from '../../../net/prefix.ts';
+import { refused } from '../cni/refused.ts';
 import { createMemoryStore, type MemoryStore } from './memory-store.ts';
 
 const test = suite('ipam/allocator');
@@ -25,18 +25,6 @@ const take = (store: MemoryStore, sets: RangeSet[], containerId: string, request
     requested.map((text) => parseAddress(text)!),
     { containerId, ifname },
   ).map(({ address, gateway }) => `${formatPrefix(address)} ${formatAddress(gateway)}`);
-
-const refused = (run: () => unknown, code: number, message: RegExp) => {
-  try {
-    run();
-  } catch (error) {
-    assert.instance(error, CniError);
-    assert.is((error as CniError).code, code);
-    assert.match((error as CniError).message, message);
-    return;
-  }
-  assert.unreachable('it was given');
-};
 
 const order = (set: RangeSet, last?: string): string[] =>
   Array.from(candidates(set, last === undefined ? undefined : parseAddress(last)), ([, address]) =>

@@ -1,6 +1,5 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { CniError } from '../../../cni/spec/errors.ts';
 import type { CniVersion } from '../../../cni/spec/versions.ts';
 import {
   formatRange,
@@ -12,23 +11,14 @@ import {
 } from '../../../ipam/ranges.ts';
 import { formatAddress } from '../../../net/address.ts';
 import { parsePrefix } from '../../../net/prefix.ts';
+import { refused } from '../cni/refused.ts';
 
 const test = suite('ipam/ranges');
 
 const sets = (sources: Partial<RangeSources>, version: CniVersion = '1.1.0') =>
   parseRangeSets({ runtime: [], legacy: {}, ranges: [], ...sources }, version).map(formatRangeSet);
 
-const refused = (run: () => unknown, message: RegExp) => {
-  try {
-    run();
-  } catch (error) {
-    assert.instance(error, CniError);
-    assert.is((error as CniError).code, 7);
-    assert.match((error as CniError).message, message);
-    return;
-  }
-  assert.unreachable('it was accepted');
-};
+const invalid = (run: () => unknown, message: RegExp) => refused(run, 7, message);
 
 test('defaults: the first address to the last but the broadcast address, the gateway first', () => {
   for (const [subnet, range, gateway] of [
@@ -45,17 +35,17 @@ test('defaults: the first address to the last but the broadcast address, the gat
 
 test('what is wrong with a range is said with its place', () => {
   const range = (values: Parameters<typeof parseRange>[0]) => () => parseRange(values, 'ipam.ranges[0][1]');
-  refused(range({}), /"ipam\.ranges\[0\]\[1\]\.subnet" is ""/);
-  refused(range({ subnet: '10.0.0.0/33' }), /not a subnet/);
-  refused(range({ subnet: '10.0.0.1' }), /not a subnet/);
+  invalid(range({}), /"ipam\.ranges\[0\]\[1\]\.subnet" is ""/);
+  invalid(range({ subnet: '10.0.0.0/33' }), /not a subnet/);
+  invalid(range({ subnet: '10.0.0.1' }), /not a subnet/);
   for (const subnet of ['10.0.0.0/31', '10.0.0.0/32', 'fd00::/127', 'fd00::/128'])
-    refused(range({ subnet }), /too small/);
-  refused(range({ subnet: '10.0.0.1/24' }), /host bits set, write 10\.0\.0\.0\/24/);
-  refused(range({ subnet: '10.0.0.0/24', rangeStart: '10.0.1.1' }), /rangeStart" 10\.0\.1\.1 is not in the subnet/);
-  refused(range({ subnet: '10.0.0.0/24', rangeEnd: 'fd00::1' }), /rangeEnd" fd00::1 is not in the subnet/);
-  refused(range({ subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.8' }), /after its end/);
-  refused(range({ subnet: '10.0.0.0/24', gateway: 'x' }), /gateway" is "x", which is not an IP address/);
-  refused(range({ subnet: '10.0.0.0/24', gateway: 'fd00::1' }), /not of the same family/);
+    invalid(range({ subnet }), /too small/);
+  invalid(range({ subnet: '10.0.0.1/24' }), /host bits set, write 10\.0\.0\.0\/24/);
+  invalid(range({ subnet: '10.0.0.0/24', rangeStart: '10.0.1.1' }), /rangeStart" 10\.0\.1\.1 is not in the subnet/);
+  invalid(range({ subnet: '10.0.0.0/24', rangeEnd: 'fd00::1' }), /rangeEnd" fd00::1 is not in the subnet/);
+  invalid(range({ subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.8' }), /after its end/);
+  invalid(range({ subnet: '10.0.0.0/24', gateway: 'x' }), /gateway" is "x", which is not an IP address/);
+  invalid(range({ subnet: '10.0.0.0/24', gateway: 'fd00::1' }), /not of the same family/);
 });
 
 test('sources in their order: runtimeConfig, subnet, ranges', () => {
@@ -70,11 +60,11 @@ test('sources in their order: runtimeConfig, subnet, ranges', () => {
 });
 
 test('sets: none, empty, of mixed families, overlapping', () => {
-  refused(() => sets({}), /no IP ranges/);
-  refused(() => sets({ ranges: [[]] }), /"ipam\.ranges\[0\]" is an empty range set/);
-  refused(() => sets({ ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: 'fd00::/64' }]] }), /mixes IPv4 and IPv6/);
-  refused(() => sets({ ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: '10.0.0.0/25' }]] }), /overlap/);
-  refused(
+  invalid(() => sets({}), /no IP ranges/);
+  invalid(() => sets({ ranges: [[]] }), /"ipam\.ranges\[0\]" is an empty range set/);
+  invalid(() => sets({ ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: 'fd00::/64' }]] }), /mixes IPv4 and IPv6/);
+  invalid(() => sets({ ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: '10.0.0.0/25' }]] }), /overlap/);
+  invalid(
     () => sets({ ranges: [[{ subnet: '10.0.0.0/24' }], [{ subnet: '10.0.0.128/25' }]] }),
     /sets 0 \(10\.0\.0\.1-10\.0\.0\.254\) and 1 \(10\.0\.0\.129-10\.0\.0\.254\) overlap/,
   );
@@ -90,7 +80,7 @@ test('a subnet split in two does not overlap, and families never do', () => {
 
 test('old versions have one address of each family', () => {
   const two = [[{ subnet: '10.0.0.0/24' }], [{ subnet: '10.0.1.0/24' }]];
-  refused(() => sets({ ranges: two }, '0.2.0'), /cniVersion 0\.2\.0 has one IPv4 address only/);
+  invalid(() => sets({ ranges: two }, '0.2.0'), /cniVersion 0\.2\.0 has one IPv4 address only/);
   assert.is(sets({ ranges: two }, '0.3.0').length, 2);
   assert.is(sets({ ranges: [[{ subnet: '10.0.0.0/24' }], [{ subnet: 'fd00::/64' }]] }, '0.2.0').length, 2);
 });

@@ -6,21 +6,11 @@ import {
   parseArguments,
   readEnvironment,
 } from '../../../../cni/spec/environment.ts';
-import { CniError } from '../../../../cni/spec/errors.ts';
+import { refused } from '../refused.ts';
 
 const test = suite('cni/spec/environment');
 
-const refused = (run: () => unknown, message: RegExp) => {
-  try {
-    run();
-  } catch (error) {
-    assert.instance(error, CniError);
-    assert.is((error as CniError).code, 4);
-    assert.match((error as CniError).message, message);
-    return;
-  }
-  assert.unreachable('it was accepted');
-};
+const bad = (run: () => unknown, message: RegExp) => refused(run, 4, message);
 
 const whole = {
   CNI_COMMAND: 'ADD',
@@ -56,30 +46,30 @@ test('what is given is read', () => {
 test('what is missing is named together, by command', () => {
   const none = { CNI_CONTAINERID: '', CNI_NETNS: undefined, CNI_IFNAME: undefined, CNI_PATH: undefined };
   const missing = (command: string) => () => read({ ...none, CNI_COMMAND: command });
-  refused(missing('ADD'), /^ADD needs CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH in the environment$/);
-  refused(missing('CHECK'), /CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH/);
-  refused(missing('DEL'), /^DEL needs CNI_CONTAINERID, CNI_IFNAME, CNI_PATH in/);
-  refused(missing('GC'), /^GC needs CNI_PATH in/);
-  refused(missing('STATUS'), /^STATUS needs CNI_PATH in/);
+  bad(missing('ADD'), /^ADD needs CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH in the environment$/);
+  bad(missing('CHECK'), /CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH/);
+  bad(missing('DEL'), /^DEL needs CNI_CONTAINERID, CNI_IFNAME, CNI_PATH in/);
+  bad(missing('GC'), /^GC needs CNI_PATH in/);
+  bad(missing('STATUS'), /^STATUS needs CNI_PATH in/);
   assert.is(missing('NONSENSE')().command, 'NONSENSE', 'an unknown command needs nothing yet');
 });
 
 test('a bad value goes before what is missing', () => {
-  refused(() => read({ CNI_CONTAINERID: '%%', CNI_NETNS: undefined }), /^CNI_CONTAINERID "%%" is not/);
-  refused(() => read({ CNI_IFNAME: '..', CNI_PATH: undefined }), /^CNI_IFNAME "\.\."/);
+  bad(() => read({ CNI_CONTAINERID: '%%', CNI_NETNS: undefined }), /^CNI_CONTAINERID "%%" is not/);
+  bad(() => read({ CNI_IFNAME: '..', CNI_PATH: undefined }), /^CNI_IFNAME "\.\."/);
   assert.is(read({ CNI_COMMAND: 'GC', CNI_IFNAME: '..' }).ifname, '..', 'not looked at where it is not needed');
 });
 
 test('identifiers', () => {
   for (const good of ['a', 'A9', '0.x_-', 'x'.repeat(300)]) assert.ok(isIdentifier(good), good);
-  for (const bad of ['', '%%', '-a', '.a', 'a\n', 'a b', 'ä', 'a/b']) assert.not(isIdentifier(bad), bad);
+  for (const wrong of ['', '%%', '-a', '.a', 'a\n', 'a b', 'ä', 'a/b']) assert.not(isIdentifier(wrong), wrong);
 });
 
 test('names of interfaces', () => {
   for (const good of ['eth0', 'a', 'x'.repeat(15), 'a.b', 'é234567890123'])
     assert.is(interfaceNameProblem(good), undefined);
-  for (const bad of ['', '.', '..', 'x'.repeat(16), 'é23456789012345', 'a/b', 'a:b', 'a b', 'a\t']) {
-    assert.type(interfaceNameProblem(bad), 'string', bad);
+  for (const wrong of ['', '.', '..', 'x'.repeat(16), 'é23456789012345', 'a/b', 'a:b', 'a b', 'a\t']) {
+    assert.type(interfaceNameProblem(wrong), 'string', wrong);
   }
 });
 
@@ -87,11 +77,11 @@ test('CNI_ARGS', () => {
   assert.equal(parseArguments(''), {});
   assert.equal(parseArguments('IP=10.0.0.2;MAC=0a:00:00:00:00:01'), { IP: '10.0.0.2', MAC: '0a:00:00:00:00:01' });
   assert.equal(parseArguments('K8S_POD_NAME=p;IgnoreUnknown=1;IP=::1'), { IP: '::1' });
-  refused(() => parseArguments('K8S_POD_NAME=p'), /holds "K8S_POD_NAME", which Weft does not know/);
-  refused(() => parseArguments('A=1;IgnoreUnknown=0'), /"A"/);
-  refused(() => parseArguments('ip=10.0.0.2'), /"ip"/);
-  for (const text of ['FOO', 'IP=10.0.0.2;', 'IP=a=b']) refused(() => parseArguments(text), /not "key=value"/);
-  refused(() => parseArguments('IgnoreUnknown=maybe'), /not 1 or 0/);
+  bad(() => parseArguments('K8S_POD_NAME=p'), /holds "K8S_POD_NAME", which Weft does not know/);
+  bad(() => parseArguments('A=1;IgnoreUnknown=0'), /"A"/);
+  bad(() => parseArguments('ip=10.0.0.2'), /"ip"/);
+  for (const text of ['FOO', 'IP=10.0.0.2;', 'IP=a=b']) bad(() => parseArguments(text), /not "key=value"/);
+  bad(() => parseArguments('IgnoreUnknown=maybe'), /not 1 or 0/);
 });
 
 test.run();
