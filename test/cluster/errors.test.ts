@@ -60,7 +60,7 @@ test('an unknown option, and a value that is none', () => {
 });
 
 test('no etcd at the start: said once, and waited for', async () => {
-  const { host, said } = await waits(/192\.168\.77\.1:2379/, () => undefined);
+  const { host, said } = await waits(/(warn|error) .*192\.168\.77\.1:2379/, () => undefined);
   assert.is(said() <= 2, true, host.log);
   await cluster().startEtcd();
   cluster().put('config', readFileSync(exampleConfig, 'utf8'));
@@ -69,7 +69,12 @@ test('no etcd at the start: said once, and waited for', async () => {
 });
 
 test('a wrong etcd address', async () => {
-  const { host } = await waits(/192\.168\.77\.1:2999/, () => undefined, '--etcd-endpoints', 'http://192.168.77.1:2999');
+  const { host } = await waits(
+    /(warn|error) .*192\.168\.77\.1:2999/,
+    () => undefined,
+    '--etcd-endpoints',
+    'http://192.168.77.1:2999',
+  );
   await host.weftd!.stop();
 });
 

@@ -106,7 +106,12 @@ export class Host {
   }
 
   startWeftd(...further: string[]): Service {
-    const argv = [program('weftd'), ...this.weftdArguments, '--log-format', 'text', ...further];
+    return this.startWeftdThrough([], ...further);
+  }
+
+  /** @param through a program and its arguments that run weftd for us */
+  startWeftdThrough(through: readonly string[], ...further: string[]): Service {
+    const argv = [...through, program('weftd'), ...this.weftdArguments, '--log-format', 'text', ...further];
     this.weftd = this.cluster.scratch.start(argv, { namespace: this.namespace, logFile: this.logFile });
     return this.weftd;
   }

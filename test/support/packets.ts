@@ -93,8 +93,9 @@ export async function askEcho(
   protocol: 'tcp' | 'udp',
   address: string,
   text: string,
+  port = echoPort,
 ): Promise<string> {
-  const argv = [process.execPath, echoScript, 'ask', protocol, address, String(echoPort), text];
+  const argv = [process.execPath, echoScript, 'ask', protocol, address, String(port), text];
   const { status, stdout, stderr } = await executeAsync(argv, { namespace });
   if (status !== 0) throw new Error(`echo: ${stderr.trim()}`);
   return stdout.trimEnd();
