@@ -5,7 +5,7 @@
  */
 
 import { type Environment, isCommand, isIdentifier, readEnvironment } from './environment.ts';
-import { CniError, causeText, errorCodes, formatError, toCniError } from './errors.ts';
+import { CniError, errorCodes, formatError, toCniError } from './errors.ts';
 import { lookUp } from './keys.ts';
 import type { CniRequest, JsonObject, Verb } from './request.ts';
 import { type CniVersion, isAtLeast, isSupported, supportedVersions } from './versions.ts';
@@ -41,13 +41,21 @@ function textOf(configuration: JsonObject, key: string): string {
   return value;
 }
 
+/** Of a configuration that cannot be read. */
+const shownCharacters = 40;
+
 function readBasics(text: string): Basics {
   let configuration: unknown;
   try {
     configuration = JSON.parse(text);
-  } catch (error) {
-    const what = text.trim() === '' ? 'is empty: nothing came on stdin' : 'is not JSON';
-    throw new CniError(errorCodes.undecodable, `The network configuration ${what}`, { details: causeText(error) });
+  } catch {
+    // In words of our own: each engine has others.
+    if (text.trim() === '') {
+      throw new CniError(errorCodes.undecodable, 'The network configuration is empty: nothing came on stdin');
+    }
+    throw new CniError(errorCodes.undecodable, 'The network configuration is not JSON', {
+      details: `it is ${text.length} characters and begins with ${JSON.stringify(text.slice(0, shownCharacters))}`,
+    });
   }
   if (typeof configuration !== 'object' || configuration === null || Array.isArray(configuration)) {
     throw new CniError(errorCodes.undecodable, 'The network configuration is not a JSON object');
