@@ -136,9 +136,12 @@ export class Site {
   reservations(network = 'net'): string[] {
     const folder = join(this.dataDir, network);
     if (!existsSync(folder)) return [];
-    return readdirSync(folder)
-      .filter((name) => !/^(lock|last_reserved_ip\..*)$/.test(name))
-      .sort();
+    return (
+      readdirSync(folder)
+        // A name with a dot before it is no reservation's: it is one that was being written when its writer was killed.
+        .filter((name) => !/^(lock|last_reserved_ip\..*|\..*)$/.test(name))
+        .sort()
+    );
   }
 
   reservation(address: string, network = 'net'): string {

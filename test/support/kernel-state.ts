@@ -113,7 +113,8 @@ export function readRoutes(namespace: string, family: 4 | 6 = 4, table = 'main')
       preferredSource: route.prefsrc,
       metric: route.metric,
       table: route.table,
-      flags: route.flags ?? [],
+      // Whether a link has a carrier is no part of a route's configuration.
+      flags: (route.flags ?? []).filter((flag) => flag !== 'linkdown' && flag !== 'dead'),
       mtu: route.metrics?.[0]?.['mtu'],
       advmss: route.metrics?.[0]?.['advmss'],
     }));
