@@ -15,10 +15,10 @@ const parts = { cni, weftd, 'weft-bun': weftBun };
 async function cni(target) {
   const { assemble, buildRuntime, bundleCni } = await import('./build/cni.mjs');
   await step('cni modules', () => bundleCni());
-  const cargo = ensureRust();
+  const cargo = ensureRust(target);
   if (!cargo) return weftBun(target, binFolder(target));
   await step('runtime', () => buildRuntime(cargo, target));
-  if (target !== process.arch) await step('compiler', () => buildRuntime(cargo, process.arch));
+  if (target !== process.arch) await step('compiler', () => buildRuntime(ensureRust(), process.arch));
   await step('weft, weft-ipam', () => assemble(target));
 }
 

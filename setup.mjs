@@ -190,8 +190,14 @@ function stopService(service) {
 /** The oldest Rust that builds `runtime/`: that of its dependencies. */
 const oldestRust = [1, 87];
 
-/** A cargo whose Rust is new enough. */
-export function findCargo() {
+/** What it takes to build for another kind of machine: Rust's name of it, its C compiler, and Debian's packages. */
+const crossTargets = {
+  x64: { rust: 'x86_64-unknown-linux-gnu', gcc: 'x86_64-linux-gnu-gcc', debian: 'amd64' },
+  arm64: { rust: 'aarch64-unknown-linux-gnu', gcc: 'aarch64-linux-gnu-gcc', debian: 'arm64' },
+};
+
+/** A cargo whose Rust is new enough, and can build for `target`. */
+export function findCargo(target = process.arch) {
   const cargoHome = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const toolchains = join(process.env.RUSTUP_HOME ?? join(homedir(), '.rustup'), 'toolchains');
   const installed = existsSync(toolchains) ? readdirSync(toolchains).sort().reverse() : [];
@@ -201,10 +207,10 @@ export function findCargo() {
     ...installed.map((name) => join(toolchains, name, 'bin', 'cargo')),
     '/usr/bin/cargo',
   ];
-  return candidates.find((path) => path && isExecutable(path) && isNewEnough(path));
+  return candidates.find((path) => path && isExecutable(path) && isNewEnough(path) && buildsFor(path, target));
 }
 
-/** Debian's cargo 1.85 beside a newer rustc would do, too, but nobody has that: the two come together. */
+/** Whether the Rust of this cargo is new enough. The two come together. */
 function isNewEnough(cargo) {
   const version = /^cargo (\d+)\.(\d+)/.exec(ask(cargo, ['--version']) ?? '');
   if (!version) return false;
@@ -212,29 +218,53 @@ function isNewEnough(cargo) {
   return major > oldestRust[0] || (major === oldestRust[0] && minor >= oldestRust[1]);
 }
 
-/** Installs Debian's cargo for its web browsers, which is kept new. Undefined where that cannot be; it says why. */
-export function installCargo() {
-  const needed = `cargo ${oldestRust.join('.')} or newer`;
+/** Whether the Rust of this cargo has the standard library for `target`. */
+function buildsFor(cargo, target) {
+  if (target === process.arch) return true;
+  const rustc = join(dirname(cargo), 'rustc');
+  const folder = ask(rustc, ['--print', 'target-libdir', '--target', crossTargets[target].rust])?.trim();
+  return folder !== undefined && existsSync(folder) && findCommand(crossTargets[target].gcc) !== undefined;
+}
+
+/** Debian's Rust for its web browsers, which is kept new; for another kind of machine, its library and C compiler as well. */
+function rustPackages(target) {
+  if (target === process.arch) return ['rustc-web', 'cargo-web'];
+  const { debian, gcc } = crossTargets[target];
+  const cross = [`libstd-rust-web-dev:${debian}`, `gcc-${gcc.replace(/-gcc$/, '')}`, `libc6-dev-${debian}-cross`];
+  return ['rustc-web', 'cargo-web', ...cross];
+}
+
+/** Installs a cargo. Undefined where that cannot be; it says why. */
+function installCargo(target) {
+  const needed = `cargo ${oldestRust.join('.')} or newer${target === process.arch ? '' : ` that builds for ${target}`}`;
+  const instead = 'the CNI programs are built on Bun instead, larger and slower to start';
+  const packages = rustPackages(target);
+  const byRustup =
+    target === process.arch ? 'rustup' : `"rustup target add ${crossTargets[target].rust}" and a C compiler`;
   if (!findCommand('apt-get') || !isRoot()) {
-    const how = findCommand('apt-get') ? "run as root for Debian's, or install rustup" : 'install rustup';
-    say(`${needed} is missing (${how}): the CNI programs are built on Bun instead, larger and slower to start`);
+    const how = findCommand('apt-get') ? `run as root to get Debian's, or install ${byRustup}` : `install ${byRustup}`;
+    say(`${needed} is missing (${how}): ${instead}`);
     return undefined;
   }
-  say(`Debian packages rustc-web, cargo-web: ${needed}, builds the runtime of the CNI programs`);
+  say(`Debian packages ${packages.join(', ')}: ${needed}, for the runtime of the CNI programs`);
   try {
-    aptInstall(['rustc-web', 'cargo-web']);
+    if (target !== process.arch) {
+      run('dpkg', ['--add-architecture', crossTargets[target].debian]);
+      run('apt-get', ['update', '-qq']);
+    }
+    aptInstall(packages);
   } catch (error) {
-    say(`${needed} cannot be had (${error.message.split('\n')[0]}): the CNI programs are built on Bun instead`);
+    say(`${needed} cannot be had (${error.message.split('\n')[0]}): ${instead}`);
     return undefined;
   }
-  const cargo = findCargo();
-  if (!cargo) say(`Debian's cargo is older than ${oldestRust.join('.')}: the CNI programs are built on Bun instead`);
+  const cargo = findCargo(target);
+  if (!cargo) say(`Debian's cargo is not ${needed}: ${instead}`);
   return cargo;
 }
 
 /** All that builds `runtime/`: a cargo, a C compiler. Undefined where the build has to do without (it says why). */
-export function ensureRust() {
-  const cargo = findCargo() ?? installCargo();
+export function ensureRust(target = process.arch) {
+  const cargo = findCargo(target) ?? installCargo(target);
   if (cargo) ensureDebian('build');
   return cargo;
 }

@@ -80,7 +80,7 @@ export async function buildRuntime(cargo, target) {
   const output = runtimePath(target);
   return unlessDone(output, hashOf(version, JSON.stringify(targets[target]), hashOfFiles(...runtimeInputs())), () => {
     const args = ['build', '--release', '--locked', '--quiet', '--target', rust];
-    run(cargo, args, { cwd: at('runtime'), env: cargoEnvironment(target) });
+    run(cargo, args, { cwd: at('runtime'), env: cargoEnvironment(cargo, target) });
     for (const name of readdirSync(at('runtime', 'target', rust, 'release'))) {
       if (name !== 'weft-runtime' && name !== 'weft-compile') continue;
       copyFileSync(at('runtime', 'target', rust, 'release', name), join(dirname(output), name));

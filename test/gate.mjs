@@ -135,7 +135,7 @@ const parts = {
     const cargo = ensureRust();
     if (!cargo) return { passed: 0, failed: 1, output: 'There is no cargo to build runtime/ with' };
     ensureRustfmt(cargo);
-    const options = { cwd: join(root, 'runtime'), env: cargoEnvironment() };
+    const options = { cwd: join(root, 'runtime'), env: cargoEnvironment(cargo) };
     const target = ['--locked', '--target', targets[process.arch].rust];
     const count = { passed: 0, failed: 0, skipped: 0, output: '', notes: [] };
     for (const [name, args] of [
