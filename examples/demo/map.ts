@@ -49,7 +49,7 @@ export function drawMap(hosts: readonly Host[], etcd: string): string[] {
     at(left, `╭${'─'.repeat(label.length)}╮`),
     at(left, `│${cyan(label)}│`),
     at(left, `╰${'─'.repeat(middle - left - 1)}┬${'─'.repeat(label.length - (middle - left - 1) - 1)}╯`),
-    at(0, dim(wire)),
+    at(0, dim(wire.trimEnd())),
     side(
       hosts.map(({ name }) => {
         const before = Math.floor(boxWidth / 2);

@@ -33,8 +33,9 @@ export function chapter(title: string): void {
 
 /** What was done, what came of it, and how long it took. */
 export function fact(what: string, outcome: string, ms?: number): void {
-  const time = ms === undefined ? '' : ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`;
-  print(`   ${padEnd(what, 22)} ${padEnd(outcome, 60)} ${dim(padStart(time, 8))}`.trimEnd());
+  const time =
+    ms === undefined ? '' : dim(padStart(ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`, 8));
+  print(`   ${padEnd(what, 22)} ${padEnd(outcome, 60)} ${time}`.trimEnd());
 }
 
 export const note = (text: string): void => print(`   ${dim(text)}`);
