@@ -4,6 +4,7 @@
  */
 
 import { formatVersions, supportedVersions } from './cni/spec/versions.ts';
+import type { Sys } from './linux/sys.ts';
 import { sys } from './linux/sys-native.ts';
 import { version } from './package.json';
 
@@ -37,44 +38,25 @@ function about(): string {
   return `${programName} ${version}: CNI plugin, ${what}\nCNI protocol versions supported: ${supportedVersions.join(', ')}\n`;
 }
 
-async function runCommand(environment: readonly string[]): Promise<number> {
-  const [{ dispatch }, { readAll, writeAll }] = await Promise.all([
-    import('./cni/spec/dispatch.ts'),
-    import('./linux/files.ts'),
-  ]);
-  const stdio = {
-    readStdin: () => readAll(sys, 0, 16 * 1024 * 1024, 'stdin'),
-    decodeUtf8: (bytes: Uint8Array) => sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength),
-    writeStdout: (text: string) => writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(text)), 'stdout'),
-  };
-  return await dispatch(environment, stdio, async (command) => {
-    if (programName === 'weft-ipam') {
-      const { ipamVerb } = await import('./ipam/verbs.ts');
-      return ipamVerb(sys, command);
-    }
-    switch (command) {
-      case 'ADD': {
-        const { runAdd } = await import('./cni/add.ts');
-        return (request) => runAdd(sys, request);
-      }
-      case 'DEL': {
-        const { runDel } = await import('./cni/del.ts');
-        return (request) => runDel(sys, request);
-      }
-      case 'CHECK': {
-        const { runCheck } = await import('./cni/check.ts');
-        return (request) => runCheck(sys, request);
-      }
-      case 'STATUS': {
-        const { runStatus } = await import('./cni/status.ts');
-        return (request) => runStatus(sys, request);
-      }
-      case 'GC': {
-        const { runGc } = await import('./cni/gc.ts');
-        return (request) => runGc(sys, request);
-      }
-    }
-  });
+/**
+ * The program for a command. Each is bundled by itself, with all that it needs: what is imported here shares nothing
+ * with what it imports.
+ */
+function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Promise<number> }> {
+  if (programName === 'weft-ipam') return import('./ipam/program.ts');
+  switch (command) {
+    case 'ADD':
+      return import('./cni/programs/add.ts');
+    case 'DEL':
+      return import('./cni/programs/del.ts');
+    case 'CHECK':
+      return import('./cni/programs/check.ts');
+    case 'GC':
+      return import('./cni/programs/gc.ts');
+    default:
+      // STATUS, and what is no command, which each program refuses alike.
+      return import('./cni/programs/status.ts');
+  }
 }
 
 const environment = sys.environ();
@@ -86,5 +68,6 @@ if (command === '') {
   print(1, `${formatVersions(peekStdin())}\n`);
   sys.exit(0);
 } else {
-  sys.exit(await runCommand(environment));
+  const { run } = await loadProgram(command);
+  sys.exit(await run(sys));
 }

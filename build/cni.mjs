@@ -22,16 +22,15 @@ import {
 /** Where esbuild's modules go: `main-cni.js` and the chunks that it loads when they are needed. */
 export const modulesFolder = at('dist', 'cni');
 
-/**
- * Bundles the CNI programs. The engine has no Node API: an import of one fails here.
- * @param {string} [entry] TypeScript file of the programs
- * @param {string} [folder] where the modules go
- */
-export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolder) {
-  if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of the CNI programs`);
-  const { outputFiles, metafile } = await build({
+const fail = (error) => {
+  throw new BuildError(error.message);
+};
+
+/** What an entry needs, and in modules of their own what it imports when it is needed. */
+const bundle = (name, entry, plugins) =>
+  build({
     absWorkingDir: root,
-    entryPoints: { 'main-cni': entry },
+    entryPoints: { [name]: entry },
     // Wherever they go: the folder is part of the maps, and those of the names.
     outdir: modulesFolder,
     bundle: true,
@@ -40,24 +39,48 @@ export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolde
     platform: 'neutral',
     mainFields: ['module', 'main'],
     target: 'es2023',
-    chunkNames: '[name]-[hash]',
+    chunkNames: `${name}-[name]-[hash]`,
     charset: 'utf8',
     legalComments: 'none',
     // Names of variables are part of the bytecode and are read at each start; the maps are for reading stack traces.
     minify: true,
     sourcemap: 'external',
     sourcesContent: false,
-    plugins: [schemaPlugin],
+    plugins: [schemaPlugin, ...plugins],
     write: false,
     metafile: true,
     logLevel: 'silent',
-  }).catch((error) => {
-    throw new BuildError(error.message);
-  });
+  }).catch(fail);
+
+/**
+ * Bundles the CNI programs. The engine has no Node API: an import of one fails here.
+ *
+ * What the entry imports when it is needed is bundled each by itself: modules that several programs share would be many
+ * small ones, and linking them costs each start more than their bytes cost the file.
+ * @param {string} [entry] TypeScript file of the programs
+ * @param {string} [folder] where the modules go
+ */
+export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolder) {
+  if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of the CNI programs`);
+  const programs = new Map();
+  const setApart = {
+    name: 'programs',
+    setup({ onResolve }) {
+      onResolve({ filter: /^\./ }, ({ kind, path, importer, resolveDir }) => {
+        if (kind !== 'dynamic-import' || importer !== entry) return undefined;
+        const name = path.replace(/^\.\//, '').replace(/\.ts$/, '').replaceAll('/', '-');
+        programs.set(name, join(resolveDir, path));
+        return { path: `./${name}.js`, external: true };
+      });
+    },
+  };
+  const bundles = [await bundle('main-cni', entry, [setApart])];
+  for (const [name, path] of programs) bundles.push(await bundle(name, path, []));
+  const outputFiles = bundles.flatMap((result) => result.outputFiles);
   writeFolder(folder, new Map(outputFiles.map((file) => [basename(file.path), file.contents])));
   const modules = outputFiles.filter((file) => file.path.endsWith('.js'));
   const bytes = modules.reduce((sum, file) => sum + file.contents.length, 0);
-  const inputs = Object.keys(metafile.inputs).length;
+  const inputs = new Set(bundles.flatMap((result) => Object.keys(result.metafile.inputs))).size;
   return `${inputs} sources → ${modules.length} modules, ${(bytes / 1024).toFixed(0)} kB`;
 }
 
