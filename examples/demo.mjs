@@ -4,6 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const options = process.argv.slice(2);
@@ -28,7 +29,10 @@ const started = performance.now();
 const { bunBinary, ensureDebian, ensureNodeModules } = await import('../setup.mjs');
 try {
   if (!options.includes('--clean')) {
-    console.log('What it needs, and the build');
+    const first = existsSync(new URL('../dist/bin/weftd', import.meta.url))
+      ? ''
+      : ' (the first one takes a minute or two)';
+    console.log(`What it needs, and the build${first}`);
     ensureNodeModules();
     ensureDebian('demo');
     const { buildParts } = await import('../build.mjs');
