@@ -1,6 +1,7 @@
 //! Finished executables, and every way in which they can fail: one error document, exit status 1.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -47,6 +48,16 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program that was just written. While another test forks, its child may have the file open for writing still.
+fn output_of(command: &mut Command) -> Output {
+    loop {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => return output.expect("the program"),
+        }
     }
 }
 
@@ -232,7 +243,7 @@ fn damaged_executables() {
             fs::metadata(program.executable()).expect("the program").permissions(),
         )
         .expect("chmod");
-        let output = Command::new(&path).output().expect("the program");
+        let output = output_of(&mut Command::new(&path));
         assert_eq!(output.status.code(), Some(1));
         message_of(&output.stdout)
     };

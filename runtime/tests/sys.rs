@@ -111,6 +111,8 @@ fn handles_names_of_files() {
         equal([Sys.getdents(`${dir}/x`), Sys.getdents(`${dir}/d/a`)], [E.ENOENT, E.ENOTDIR]);
         equal([Sys.rmdir(`${dir}/d`), Sys.rename(`${dir}/d/b`, `${dir}/c`), Sys.unlink(`${dir}/d/b`)], [E.ENOTEMPTY, 0, E.ENOENT]);
         equal([Sys.unlink(`${dir}/d/a`), Sys.rmdir(`${dir}/d`), Sys.getdents(dir)], [0, 0, ['c']]);
+        equal([Sys.utimensat(`${dir}/c`, 1.5e12 + 250), Sys.stat(`${dir}/c`).mtimeMs], [0, 1.5e12 + 250]);
+        equal([Sys.utimensat(`${dir}/x`, 0), Sys.utimensat(dir, NaN)], [E.ENOENT, E.EINVAL]);
         equal([Sys.readlink(`${dir}/c`), Sys.readlink('/proc/self').length > 0], [E.EINVAL, true]);
         equal([Sys.readlink(`/proc/self/fd/${Sys.open(dir, O.RDONLY, 0)}`), Sys.stat(`${dir}/x`)], [dir, E.ENOENT]);
         ",

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::IntoRawFd;
 
 use rquickjs::{ArrayBuffer, Ctx, IntoJs, Object, Result, Value};
-use rustix::fs::{self, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::values::{Outcome, Range, Text, borrow, done, errno_of, last_errno, retry};
@@ -25,6 +25,7 @@ pub fn add(sys: &Object<'_>) -> Result<()> {
     super::add(sys, "unlink", |path: Text| done(fs::unlink(path.0)))?;
     super::add(sys, "rename", |from: Text, to: Text| done(fs::rename(from.0, to.0)))?;
     super::add(sys, "link", |from: Text, to: Text| done(fs::link(from.0, to.0)))?;
+    super::add(sys, "utimensat", utimensat)?;
     super::add(sys, "readlink", readlink)?;
     super::add(sys, "stat", |path: Text| Outcome(fs::stat(path.0).map(FileStatus)))?;
     super::add(sys, "fstat", |fd: i32| {
@@ -74,6 +75,26 @@ fn ftruncate(fd: i32, length: f64) -> Outcome<i32> {
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a length is whole; beyond 2^64 it saturates
     done(retry(|| fs::ftruncate(borrow(fd)?, length as u64)).0)
+}
+
+/// utimensat(2): the time of the last modification, in milliseconds
+fn utimensat(path: Text, mtime_ms: f64) -> Outcome<i32> {
+    if !mtime_ms.is_finite() {
+        return done(Err(Errno::INVAL));
+    }
+    let seconds = (mtime_ms / 1000.0).floor();
+    let nanoseconds = ((mtime_ms - seconds * 1000.0) * 1e6) as i64;
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT as _,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds as i64,
+            tv_nsec: nanoseconds as _,
+        },
+    };
+    done(fs::utimensat(fs::CWD, path.0, &times, AtFlags::empty()))
 }
 
 /// flock(2)
