@@ -5,7 +5,7 @@
 
 import { compareAddresses, formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
-import { formatSubnets, type Lease, type LeaseValue, samePublicAddress } from './lease.ts';
+import { formatSubnets, type Lease, type LeaseValue } from './lease.ts';
 import {
   backendName,
   ConfigError,
@@ -33,7 +33,8 @@ export class RefusedError extends Error {
   }
 }
 
-const publicTexts = (value: LeaseValue): string[] => valuesOf(value.publicAddresses).map(formatAddress);
+const publicTexts = ({ publicAddresses }: Pick<LeaseValue, 'publicAddresses'>): string[] =>
+  valuesOf(publicAddresses).map(formatAddress);
 
 const recordFields = (record: NodeRecord) => ({
   alive: true,
@@ -55,10 +56,13 @@ function compareLeases(a: Lease, b: Lease): number {
 export async function listClusterNodes(store: ClusterStore): Promise<ClusterNodes> {
   const [{ leases, malformed }, records] = await Promise.all([store.listLeases(), store.listNodes()]);
   const unseen = new Map(records.nodes.map((record) => [record.node, record]));
+  const byName = new Map(unseen);
+  const byAddress = new Map(records.nodes.flatMap((record) => publicTexts(record).map((text) => [text, record])));
   const nodes = [...leases].sort(compareLeases).map((lease): NodeSummary => {
-    const record = records.nodes.find(
-      ({ node, ...rest }) => node === lease.node || samePublicAddress({ ...rest, backendData: {} }, lease),
-    );
+    const record =
+      lease.node === undefined
+        ? publicTexts(lease).flatMap((text) => byAddress.get(text) ?? [])[0]
+        : byName.get(lease.node);
     if (record) unseen.delete(record.node);
     return {
       ...(lease.node === undefined ? {} : { node: lease.node, alive: false }),
@@ -75,7 +79,7 @@ export async function listClusterNodes(store: ClusterStore): Promise<ClusterNode
       node: record.node,
       version: record.version,
       subnets: [],
-      publicAddresses: publicTexts({ ...record, backendData: {} }),
+      publicAddresses: publicTexts(record),
       backend: record.backendType,
       reservation: false,
       ...recordFields(record),

@@ -85,6 +85,9 @@ const maxMessageBytes = 64 * 1024 * 1024;
 const closedError = (): EtcdError =>
   new EtcdError('connect', '', false, 'Cannot use the connection to etcd: it is closed');
 
+/** The `op` of the error that ends what a connection is used for when it is given up on purpose. */
+export const reconnectOp = 'reconnect';
+
 const expiredToken = 'the auth token has expired';
 
 async function readPem(path: string, option: string): Promise<Buffer> {
@@ -223,6 +226,16 @@ export class EtcdConnection {
     this.#end(session, reason);
   }
 
+  /** Gives the connection in use up, on purpose: the next call makes a new one. */
+  reconnect(): void {
+    if (!this.#current) return;
+    const { endpoint } = this.#current;
+    this.drop(
+      this.#current,
+      new EtcdError(reconnectOp, '', true, `Cannot use the connection to etcd at ${endpoint} any more: it is given up`),
+    );
+  }
+
   #end(session: Session, reason: EtcdError): void {
     session.dropped = reason;
     for (const callback of session.onDrop) callback(reason);
@@ -254,7 +267,8 @@ export class EtcdConnection {
     let failure: EtcdError | undefined;
     const tried = new Set<string>();
     for (let attempt = 0, tries = 0; attempt < attempts && tries < 2 * attempts; tries++) {
-      const leftMs = end - clock.nowMs();
+      // The clock may be set meanwhile; gRPC's deadlines are times of day.
+      const leftMs = Math.min(end - clock.nowMs(), timeoutMs);
       if (leftMs <= 0) break;
       // Several endpoints share the time, so that a frozen one leaves some for the others.
       const shareMs = this.#endpoints.length === 1 ? leftMs : leftMs / (attempts - attempt);

@@ -108,8 +108,10 @@ class EtcdStore implements ClusterStore {
   readonly #options: Required<EtcdStoreOptions>;
   readonly #connection: EtcdConnection;
   readonly #watches = new Set<EtcdWatch>();
-  /** The newest revision that a write of ours made: a watch that has not come that far is not read from. */
-  #ownRevision = 0n;
+  /** The newest revision that we made or told of: a watch that has not come that far is not read from. */
+  #newestRevision = 0n;
+  /** The etcd that it is a revision of. */
+  #clusterId: string | undefined;
   /** The etcd lease that holds this node's record. */
   #nodeLease: string | undefined;
 
@@ -128,6 +130,10 @@ class EtcdStore implements ClusterStore {
     return this.#connection.health();
   }
 
+  reconnect(): void {
+    this.#connection.reconnect();
+  }
+
   close(): void {
     for (const watch of this.#watches) watch.close();
     this.#watches.clear();
@@ -136,11 +142,11 @@ class EtcdStore implements ClusterStore {
 
   // Reading
 
-  /** What a watch in contact knows, unless a write of our own is newer. */
+  /** What a watch in contact knows, unless we know of something newer. */
   #remembered(): Snapshot | undefined {
     for (const watch of this.#watches) {
       const snapshot = watch.current();
-      if (snapshot && BigInt(snapshot.revision) >= this.#ownRevision) return snapshot;
+      if (snapshot && BigInt(snapshot.revision) >= this.#newestRevision) return snapshot;
     }
     return undefined;
   }
@@ -152,7 +158,19 @@ class EtcdStore implements ClusterStore {
   }
 
   async listLeases(): Promise<LeaseList> {
-    return this.#parseLeases(this.#remembered() ?? (await readSnapshot(this.#connection, this.#keys)));
+    const remembered = this.#remembered();
+    if (remembered) return this.#parseLeases(remembered);
+    const snapshot = await readSnapshot(this.#connection, this.#keys);
+    this.#noteRevision(snapshot);
+    return this.#parseLeases(snapshot);
+  }
+
+  #noteRevision({ revision, clusterId }: Pick<Snapshot, 'revision' | 'clusterId'>): void {
+    // An etcd restored from a backup counts from where the backup was made.
+    if (clusterId !== this.#clusterId || BigInt(revision) > this.#newestRevision) {
+      this.#newestRevision = BigInt(revision);
+    }
+    this.#clusterId = clusterId;
   }
 
   #parseLeases(snapshot: Snapshot): LeaseList {
@@ -168,7 +186,8 @@ class EtcdStore implements ClusterStore {
         malformed.push({ key: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) });
       }
     }
-    return { leases, malformed, revision: snapshot.revision };
+    const { revision, clusterId } = snapshot;
+    return { leases, malformed, revision, clusterId };
   }
 
   /** @throws LeaseFormatError */
@@ -203,8 +222,7 @@ class EtcdStore implements ClusterStore {
       client.kv.txn({ compare, success, failure }, deadline),
     );
     if (response.succeeded && success.some((part) => part.request_put || part.request_delete_range)) {
-      const revision = BigInt(response.header.revision);
-      if (revision > this.#ownRevision) this.#ownRevision = revision;
+      this.#noteRevision({ revision: response.header.revision, clusterId: response.header.cluster_id });
     }
     return response;
   }
@@ -333,11 +351,13 @@ class EtcdStore implements ClusterStore {
   /**
    * Another whole life for a lease, and the value, if nobody has written it since; without an event for the other nodes
    * where the value is as it was. A reservation gets the value only.
+   * @param overwrites the key holds something else than `lease` says, which is to go
    */
   async #refresh(
     op: string,
     lease: Lease,
     value: LeaseValue,
+    overwrites = false,
   ): Promise<{ own: OwnLease } | { found: Entry | undefined }> {
     const { clock, leaseTtlSeconds } = this.#options;
     const { key } = lease;
@@ -354,7 +374,7 @@ class EtcdStore implements ClusterStore {
         ttlSeconds = leaseTtlSeconds;
       }
     }
-    const mustWrite = granted !== undefined || !sameLeaseValue(lease, value);
+    const mustWrite = overwrites || granted !== undefined || !sameLeaseValue(lease, value);
     const text = formatLeaseValue(value, lease.extra);
     // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
     const response = await this.#transact(
@@ -391,16 +411,19 @@ class EtcdStore implements ClusterStore {
 
   async renewLease(own: OwnLease, value: LeaseValue): Promise<RenewResult> {
     let lease: Lease = own;
+    let overwrites = false;
     // A lease that was written by somebody may still be ours, such as one just made a reservation. Once more, then.
     for (let attempt = 0; attempt < 3; attempt++) {
-      const refreshed = await this.#refresh('renew the lease', lease, value);
+      const refreshed = await this.#refresh('renew the lease', lease, value, overwrites);
       if ('own' in refreshed) return { outcome: 'renewed', own: refreshed.own };
-      if (!refreshed.found) return { outcome: 'lost', reason: 'gone' };
-      const holder = this.#readable(refreshed.found);
-      if (!holder || !this.#isSameOwner(holder, own, value)) {
-        return { outcome: 'lost', reason: 'taken', ...(holder ? { holder } : {}) };
+      const { found } = refreshed;
+      if (!found) return { outcome: 'lost', reason: 'gone' };
+      const holder = this.#readable(found);
+      if (holder && !samePublicAddress(holder, own) && !samePublicAddress(holder, value)) {
+        return { outcome: 'lost', reason: 'taken', holder };
       }
-      lease = holder;
+      overwrites = holder === undefined;
+      lease = holder ?? { ...own, modRevision: found.modRevision };
     }
     throw toEtcdError(
       { op: 'renew the lease', key: own.key, endpoint: this.#options.etcd.endpoints.join(', ') },
@@ -415,10 +438,6 @@ class EtcdStore implements ClusterStore {
       if (error instanceof LeaseFormatError) return undefined;
       throw error;
     }
-  }
-
-  #isSameOwner(holder: Lease, own: LeaseValue, value: LeaseValue): boolean {
-    return samePublicAddress(holder, own) || samePublicAddress(holder, value);
   }
 
   async releaseLease(lease: Lease): Promise<boolean> {

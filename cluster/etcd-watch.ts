@@ -7,7 +7,7 @@
 
 import type { IKeyValue, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from './clock.ts';
-import type { EtcdConnection, Session } from './etcd-connection.ts';
+import { type EtcdConnection, reconnectOp, type Session } from './etcd-connection.ts';
 import { toEtcdError } from './etcd-errors.ts';
 import type { Keys } from './keys.ts';
 import { type Closable, EtcdError } from './store.ts';
@@ -28,6 +28,8 @@ export interface Snapshot {
   /** Below `subnets/`, by key. */
   readonly leases: ReadonlyMap<string, Entry>;
   readonly revision: string;
+  /** etcd's number for itself; a restored or a new one has another. */
+  readonly clusterId: string;
 }
 
 export const toEntry = (kv: IKeyValue): Entry => ({
@@ -79,13 +81,20 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
     config: config?.[0],
     leases: new Map((leases ?? []).map((entry) => [entry.key, entry])),
     revision: response.header.revision,
+    clusterId: response.header.cluster_id,
   };
+}
+
+interface FollowedSnapshot extends Snapshot {
+  config: Entry | undefined;
+  readonly leases: Map<string, Entry>;
+  revision: string;
 }
 
 export class EtcdWatch implements Closable {
   readonly #options: WatchOptions;
   #closed = false;
-  #snapshot: { config: Entry | undefined; leases: Map<string, Entry>; revision: string } | undefined;
+  #snapshot: FollowedSnapshot | undefined;
   #endCurrent: (() => void) | undefined;
   #pause: { timer: Timer; end: () => void } | undefined;
 
@@ -119,8 +128,9 @@ export class EtcdWatch implements Closable {
         });
       } catch (error) {
         if (this.#closed) return;
-        if (!reported && error instanceof EtcdError) onProblem(error);
-        reported = true;
+        const isWanted = error instanceof EtcdError && error.op === reconnectOp;
+        if (!reported && !isWanted && error instanceof EtcdError) onProblem(error);
+        reported ||= !isWanted;
       }
       this.#snapshot = undefined;
       if (this.#closed) return;
@@ -210,10 +220,7 @@ export class EtcdWatch implements Closable {
     if (!this.#closed) this.#options.connection.drop(session, failure);
   }
 
-  #apply(
-    snapshot: { config: Entry | undefined; leases: Map<string, Entry>; revision: string },
-    response: IWatchResponse,
-  ): boolean {
+  #apply(snapshot: FollowedSnapshot, response: IWatchResponse): boolean {
     const { keys } = this.#options;
     for (const event of response.events) {
       const entry = toEntry(event.kv);

@@ -48,6 +48,8 @@ export interface LeaseList {
   readonly malformed: readonly MalformedEntry[];
   /** etcd's revision of the snapshot. */
   readonly revision: string;
+  /** Which etcd said so: another one than before has been restored from a backup, or begun anew. */
+  readonly clusterId: string;
 }
 
 export interface SubnetClaim {
@@ -76,7 +78,8 @@ export interface ClaimResult {
 export type RenewResult =
   | { readonly outcome: 'renewed'; readonly own: OwnLease }
   /** gone: the key is no longer there (expired, deleted). taken: somebody else's value is in it. Claim again. */
-  | { readonly outcome: 'lost'; readonly reason: 'gone' | 'taken'; readonly holder?: Lease };
+  | { readonly outcome: 'lost'; readonly reason: 'gone' }
+  | { readonly outcome: 'lost'; readonly reason: 'taken'; readonly holder: Lease };
 
 /** What a node says of itself besides its lease: `<prefix>/nodes/<node>`, on a short etcd lease: it is there while weftd lives. */
 export interface NodeRecord {
@@ -138,6 +141,7 @@ export interface ClusterStore {
   /**
    * Gives the lease another whole TTL and writes the value if it differs: only if the key is still ours. To be called
    * with a changed value at once when address, MAC or backend change. A reservation is only written, never given a TTL.
+   * What nobody could have claimed it with, because it cannot be read, is written over.
    */
   renewLease(own: OwnLease, value: LeaseValue): Promise<RenewResult>;
 
@@ -160,6 +164,12 @@ export interface ClusterStore {
    * ever, with backoff; `onProblem` hears of it once per outage.
    */
   watch(onWake: () => void, onProblem?: (error: EtcdError) => void): Closable;
+
+  /**
+   * Gives the connection up at once, for one whose local address is gone: it would be waited for until the deadline.
+   * Calls under way are made again over a new one.
+   */
+  reconnect(): void;
 
   /** From memory, without asking etcd. */
   health(): StoreHealth;

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -58,6 +58,32 @@ function watching(server: TestEtcd, options: Parameters<typeof testStore>[1] = {
       return leases.some((lease) => lease.key === subnets + name) || undefined;
     });
   return { store, seen, watch, knows };
+}
+
+/** Passes connections on to the port; `hang` makes those there are silent for ever, as when an address is gone. */
+async function hangingProxy(target: number) {
+  const sockets = new Set<Socket>();
+  let made = 0;
+  const server = createServer((inside) => {
+    made++;
+    const outside = connect(target, '127.0.0.1');
+    for (const socket of [inside, outside]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => sockets.delete(socket));
+    }
+    inside.pipe(outside);
+    outside.pipe(inside);
+  });
+  const port = await freePort();
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  const hang = (): void => {
+    for (const socket of sockets) {
+      socket.unpipe();
+      socket.pause();
+    }
+  };
+  return { server, port, hang, count: () => made };
 }
 
 async function failure(work: () => Promise<unknown>): Promise<EtcdError> {
@@ -153,6 +179,31 @@ test('etcd frozen: calls end by their deadline, the watch notices, and all retur
   etcd.ctl('put', `${subnets}10.5.6.0-24`, leaseValue(6));
   await knows('10.5.6.0-24');
   assert.is((await store.claimSubnet(claimOf(1))).own.reservation, false);
+});
+
+test('given up on purpose, a connection that gets no answer is replaced at once, and calls are made again', async () => {
+  const { server: wire, port, count, hang } = await hangingProxy(Number(new URL(etcd.endpoint).port));
+  try {
+    const store = open(`http://127.0.0.1:${port}`, { timeoutMs: 20_000, heartbeatMs: 20_000 });
+    const seen = { wakes: 0, problems: 0 };
+    store.watch(
+      () => seen.wakes++,
+      () => seen.problems++,
+    );
+    await waitFor('the first wake', () => seen.wakes === 1);
+    const before = count();
+    hang();
+    const startMs = Date.now();
+    const read = store.writeConfig('{}');
+    store.reconnect();
+    assert.is(await read, true);
+    await waitFor('the watch to be back', () => seen.wakes === 2);
+    assert.ok(Date.now() - startMs < 3000, `${Date.now() - startMs} ms`);
+    assert.ok(count() > before);
+    assert.is(seen.problems, 0, 'that is no trouble of etcd');
+  } finally {
+    wire.close();
+  }
 });
 
 test('a store opened while etcd is down works when it is up', async () => {

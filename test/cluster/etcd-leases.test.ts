@@ -178,6 +178,19 @@ test('renewal does not write over another owner (defect 3)', async () => {
   assert.is(valueAt(own.key), theirs);
 });
 
+test('what somebody has made unreadable is written over, with the lease that it had', async () => {
+  const store = open();
+  const { own } = await store.claimSubnet(claimOf(1));
+  const [value, lease] = [valueAt(own.key), leaseAt(own.key)];
+  etcd.ctl('put', own.key, 'nonsense');
+  assert.equal(
+    (await store.listLeases()).malformed.map(({ key }) => key),
+    [own.key],
+  );
+  assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+  assert.equal([valueAt(own.key), leaseAt(own.key)], [value, lease]);
+});
+
 test('a lease that has gone is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));

@@ -23,7 +23,7 @@ function memoryStore(leases: Lease[], records: NodeRecord[] = []) {
   let config: StoredConfig | undefined;
   const store: Partial<ClusterStore> = {
     prefix: '/p',
-    listLeases: async () => ({ leases, malformed: [{ key: 'k', reason: 'why' }], revision: '1' }),
+    listLeases: async () => ({ leases, malformed: [{ key: 'k', reason: 'why' }], revision: '1', clusterId: '1' }),
     listNodes: async () => ({ nodes: records, malformed: [] }),
     readConfig: async () => config,
     writeConfig: async (text, expected) => {
