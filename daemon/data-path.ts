@@ -7,6 +7,7 @@
 
 import type { Lease } from '../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily } from '../cluster/network-config.ts';
+import { SyscallError } from '../linux/errors.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
@@ -23,8 +24,8 @@ import {
 } from './interface.ts';
 import { type HostState, hostInterfaces, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
 import type { Logger } from './log.ts';
-import { type ClusterView, familiesInUse, type Identity, isOfHost } from './membership.ts';
-import { formatOperation, type Operation, plan } from './plan.ts';
+import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
 import type { Rules } from './rules.ts';
 import { Backoff } from './wakeup.ts';
@@ -61,6 +62,10 @@ export interface ReconcileResult {
   readonly retryDelayMs: number;
   /** What the lease says of this host is no longer so. */
   readonly identityChanged: boolean;
+  /** The host had other addresses before: connections from those are dead. */
+  readonly addressChanged: boolean;
+  /** Whether containers can be started: the devices are there, and the plugins know of it. */
+  readonly complete: boolean;
 }
 
 export interface PeerState {
@@ -140,14 +145,19 @@ export class DataPath {
     const macs: { [family in Family]?: Mac } = {};
     if (config.backend.type === 'vxlan') {
       const own = leases.find((lease) => isOfHost(lease, publicAddresses));
+      // A host made from another's image remembers the other's MACs.
+      const others = leases.filter((lease) => lease !== own && lease.node !== this.options.node);
+      const isOthers = (mac: Mac): boolean =>
+        others.some(({ backendData }) => Object.values(backendData).some(({ vtepMac }) => sameMac(vtepMac, mac)));
       for (const family of inUse) {
         const name = deviceName(family, config.backend.vni);
         const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
         const known = [own?.backendData[family]?.vtepMac, this.remembered.devices.get(name), link?.mac];
-        macs[family] = known.find((mac) => mac && isUnicastMac(mac)) ?? localMac(this.options.randomMacBytes());
+        macs[family] =
+          known.find((mac) => mac && isUnicastMac(mac) && !isOthers(mac)) ?? localMac(this.options.randomMacBytes());
       }
       // Kept before anybody is told, so that the next start says the same.
-      this.remember(config, macs, []);
+      this.remember(config, macs);
     }
     return { publicAddresses, macs };
   }
@@ -172,8 +182,8 @@ export class DataPath {
     }
   }
 
-  /** Adds to what outlives us: the union of what was and is, as removal needs all of it. */
-  private remember(config: NetworkConfig, macs: PerFamily<Mac>, gateways: readonly Address[]): void {
+  /** Adds devices and networks to what outlives us: the union of what was and is, as removal needs all of it. */
+  private remember(config: NetworkConfig, macs: PerFamily<Mac>): void {
     const devices = new Map(this.remembered.devices);
     for (const family of families) {
       const mac = macs[family];
@@ -184,10 +194,35 @@ export class DataPath {
       const { network } = config.networks[family]!;
       if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
     }
-    const all = [...this.remembered.gateways];
-    for (const gateway of gateways) if (!all.some((known) => sameAddress(known, gateway))) all.push(gateway);
-    this.remembered = { devices, networks, gateways: all };
-    this.options.files.writeState(this.remembered);
+    this.save({ ...this.remembered, devices, networks });
+  }
+
+  /** Remembers the peers that plain routes lead through, and forgets those that no route leads through any more. */
+  private rememberGateways(direct: readonly Address[], { routes }: HostState): void {
+    const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [formatAddress(gateway)] : [])));
+    const kept = this.remembered.gateways.filter((gateway) => used.has(formatAddress(gateway)));
+    const gateways = [...new Map([...kept, ...direct].map((gateway) => [formatAddress(gateway), gateway])).values()];
+    this.save({ ...this.remembered, gateways });
+  }
+
+  /** A full disk must not keep packets from their way: what is not written now is written at the next change. */
+  private save(state: NodeState): void {
+    this.remembered = state;
+    this.writeFiles('state file', () => this.options.files.writeState(state));
+  }
+
+  /** @returns whether a file changed; undefined where it could not be written */
+  private writeFiles(subject: string, write: () => boolean): boolean | undefined {
+    const { problems } = this.options;
+    try {
+      const changed = write();
+      problems.report(subject, undefined);
+      return changed;
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      problems.report(subject, error.message);
+      return undefined;
+    }
   }
 
   /** Devices that no longer belong are forgotten once they are gone. */
@@ -203,8 +238,7 @@ export class DataPath {
     const wanted = new Set(desired.state.devices.map(({ name }) => name));
     const devices = new Map([...this.remembered.devices].filter(([name]) => wanted.has(name) || present.has(name)));
     if (devices.size === this.remembered.devices.size) return;
-    this.remembered = { ...this.remembered, devices };
-    this.options.files.writeState(this.remembered);
+    this.save({ ...this.remembered, devices });
   }
 
   /**
@@ -212,13 +246,13 @@ export class DataPath {
    * @throws InterfaceError, SyscallError: nothing could be compared; try again later
    */
   reconcile(view: ClusterView): ReconcileResult {
-    const { kernel, files, logger, problems } = this.options;
+    const { kernel, logger, problems } = this.options;
     const startedMs = this.options.now();
     const { config, backend, own } = view;
     const inUse = familiesInUse(config);
     const host = kernel.readHost();
     const external = this.choose(host, inUse);
-    this.noteExternal(external, own.publicAddresses);
+    const addressChanged = this.noteExternal(external, own.publicAddresses);
 
     const macs: { [family in Family]?: Mac } = {};
     const networks: { [family in Family]?: Prefix } = {};
@@ -247,16 +281,21 @@ export class DataPath {
     const direct = desired.peers.flatMap(({ peer, paths }) =>
       families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
     );
-    if (direct.length > 0) this.remember(config, macs, direct);
+    this.rememberGateways(direct, host);
 
     const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
     const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
-    const due = operations.filter((operation) => this.isDue(operation));
+    // What a device that cannot be had now would carry waits with it.
+    const missing = new Set(
+      operations.filter((operation) => operation.kind === 'add-device' && !this.isDue(operation)).map(deviceOf),
+    );
+    const due = operations.filter((operation) => this.isDue(operation) && !missing.has(deviceOf(operation)));
     const outcomes = kernel.apply(due, host);
     this.noteOutcomes(operations, outcomes);
     this.forgetDevices(desired, host, outcomes);
     const changes = outcomes.filter(({ error }) => !error).length + this.ensureSysctls(desired, external, inUse);
     problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
+    problems.report('MTU', desired.mtuProblem);
     problems.reportAll(
       'peer',
       new Map(
@@ -276,13 +315,8 @@ export class DataPath {
     };
     // Not before there is a way for the packets of the containers that are then started.
     const devicesFailed =
-      obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDevice(operation));
-    if (!devicesFailed && files.writeNetwork(network)) {
-      logger.info('node files written', {
-        subnets: network.subnets.map(formatPrefix).join(', '),
-        mtuBytes: network.mtuBytes,
-      });
-    }
+      obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDeviceOperation(operation));
+    const complete = !devicesFailed && this.writeNetwork(network);
     this.note(desired, external, host);
     const total = changes + ruleChanges;
     if (total > 0) {
@@ -295,7 +329,19 @@ export class DataPath {
         const told = own.publicAddresses[family];
         return !told || !sameAddress(told, external.publicAddresses[family]!);
       }),
+      addressChanged,
+      complete,
     };
+  }
+
+  /** @returns whether the plugins can read it now */
+  private writeNetwork(network: NodeNetwork): boolean {
+    const changed = this.writeFiles('node files', () => this.options.files.writeNetwork(network));
+    if (changed) {
+      const subnets = network.subnets.map(formatPrefix).join(', ');
+      this.options.logger.info('node files written', { subnets, mtuBytes: network.mtuBytes });
+    }
+    return changed !== undefined;
   }
 
   /**
@@ -317,26 +363,17 @@ export class DataPath {
     }
   }
 
-  private noteExternal(external: ExternalInterface, told: PerFamily<Address>): void {
-    const text = (value: ExternalInterface | undefined): string =>
-      value
-        ? `${value.name} ${value.mtuBytes} ${families.map((family) => value.addresses[family] && formatAddress(value.addresses[family])).join(' ')}`
-        : '';
-    if (text(this.external) !== text(external)) {
-      this.options.logger.info('external interface', {
-        name: external.name,
-        mtuBytes: external.mtuBytes,
-        addresses: families
-          .flatMap((family) => external.addresses[family] ?? [])
-          .map(formatAddress)
-          .join(', '),
-        lease: families
-          .flatMap((family) => told[family] ?? [])
-          .map(formatAddress)
-          .join(', '),
-      });
-    }
+  /** @returns whether the host had other addresses there before */
+  private noteExternal(external: ExternalInterface, told: PerFamily<Address>): boolean {
+    const before = this.external;
     this.external = external;
+    const addresses = formatAddresses(external.addresses);
+    const addressChanged = before !== undefined && formatAddresses(before.addresses) !== addresses;
+    if (addressChanged || before?.name !== external.name || before.mtuBytes !== external.mtuBytes) {
+      const { name, mtuBytes } = external;
+      this.options.logger.info('external interface', { name, mtuBytes, addresses, lease: formatAddresses(told) });
+    }
+    return addressChanged;
   }
 
   private isDue(operation: Operation): boolean {
@@ -357,7 +394,7 @@ export class DataPath {
       const key = formatOperation(operation);
       if (!error) {
         failures.delete(key);
-        if (!isDevice(operation)) logger.debug(key);
+        if (!isDeviceOperation(operation)) logger.debug(key);
         else logger.info(key, operation.kind === 'remove-device' ? { because: operation.because } : {});
         continue;
       }
@@ -368,7 +405,9 @@ export class DataPath {
       failures.set(key, { operation, message: error.message, backoff, dueMs: this.options.now() + backoff.next() });
     }
     this.failures = failures;
-    problems.reportAll('step', new Map([...failures].map(([key, { message }]) => [key, message])));
+    // What a device's loss does to a thousand entries is one problem.
+    const subjects = new Map([...failures].map(([key, { message }]) => [message, key]));
+    problems.reportAll('step', new Map([...subjects].map(([message, key]) => [key, message])));
   }
 
   private retryDelayMs(): number {
@@ -449,6 +488,8 @@ export class DataPath {
    */
   remove(peerAddresses: readonly Address[]): Error[] {
     const { kernel, files, logger, rules } = this.options;
+    // A weftd that has just been stopped may have added to it.
+    this.remembered = files.readState();
     const errors: Error[] = [];
     const attempt = (step: () => void): void => {
       try {
@@ -477,9 +518,6 @@ export class DataPath {
     return errors;
   }
 }
-
-const isDevice = ({ kind }: Operation): boolean =>
-  kind === 'add-device' || kind === 'change-device' || kind === 'remove-device';
 
 const countKinds = (
   outcomes: readonly { operation: Operation; error: Error | undefined }[],

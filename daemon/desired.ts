@@ -10,7 +10,7 @@ import type { HostGatewayBackend, PerFamily, VxlanBackend } from '../cluster/net
 import { type Address, type Family, formatAddress, isUnspecified, sameAddress } from '../net/address.ts';
 import { formatMac, type Mac } from '../net/mac.ts';
 import { vxlanOverheadBytes } from '../net/mtu.ts';
-import { formatPrefix, hostPrefix, networkOf, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { formatPrefix, hostPrefix, networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
 import type { ExternalInterface } from './interface.ts';
 import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry, VxlanDevice } from './kernel-state.ts';
 
@@ -52,6 +52,8 @@ export interface Desired {
   readonly peers: readonly PeerOutcome[];
   /** MTU of a container's interface. */
   readonly mtuBytes: number;
+  /** Why it is not what the network config says. */
+  readonly mtuProblem: string | undefined;
 }
 
 /** flannel's names, so that each finds the other's device: `flannel.1`, `flannel-v6.1`. */
@@ -64,13 +66,18 @@ export const familiesOf = (networks: PerFamily<Prefix>): Family[] =>
 /** The tunnel devices' MTU: what the outer network takes less the overhead of the family. */
 const tunnelMtu = (outerMtuBytes: number, family: Family): number => outerMtuBytes - vxlanOverheadBytes(family);
 
+/** MTU of the outer network: the config's, unless the interface takes less; the kernel would refuse more. */
+const outerMtu = (backend: OwnBackend, externalMtuBytes: number): number =>
+  Math.min((backend.type === 'vxlan' ? backend.mtuBytes : undefined) ?? externalMtuBytes, externalMtuBytes);
+
 /**
  * MTU of a container's interface: that of the narrowest path among the families in use, for one interface carries all
  * of them.
  */
 export function containerMtu(backend: OwnBackend, families: readonly Family[], externalMtuBytes: number): number {
-  if (backend.type === 'host-gw') return externalMtuBytes;
-  return Math.min(...families.map((family) => tunnelMtu(backend.mtuBytes ?? externalMtuBytes, family)));
+  const outerMtuBytes = outerMtu(backend, externalMtuBytes);
+  if (backend.type === 'host-gw') return outerMtuBytes;
+  return Math.min(...families.map((family) => tunnelMtu(outerMtuBytes, family)));
 }
 
 function ownDevices(
@@ -90,7 +97,7 @@ function ownDevices(
       local: external.addresses[family]!,
       lower: external.index,
       mac: overlay.macs[family]!,
-      mtuBytes: tunnelMtu(backend.mtuBytes ?? external.mtuBytes, family),
+      mtuBytes: tunnelMtu(outerMtu(backend, external.mtuBytes), family),
       learning: backend.learning,
       gbp: backend.gbp,
     });
@@ -128,6 +135,13 @@ class PeerTable {
     }
     if (prefixesOverlap(subnet, overlay.subnets[family]!)) {
       return { problem: `its subnet "${formatPrefix(subnet)}" overlaps with this host's own` };
+    }
+    // A route to it would swallow the tunnel's own packets, or cut this host off from its network.
+    const swallowed = [host, ownLocal].find((address) => address && prefixContains(subnet, address));
+    if (swallowed) {
+      return {
+        problem: `its subnet "${formatPrefix(subnet)}" contains the host address "${formatAddress(swallowed)}"`,
+      };
     }
     const subnetKey = formatPrefix(networkOf(subnet));
     const other = this.leaseOfSubnet.get(subnetKey);
@@ -197,13 +211,20 @@ export function deriveDesired(overlay: Overlay): Desired {
       routes: table.routes,
       formerDevices: overlay.formerDevices.filter((name) => !current.has(name)),
       networks: [...families.map((family) => overlay.networks[family]!), ...overlay.formerNetworks],
+      // Not those of peers with a backend that is not ours: the way to them may be of another program's making.
       peerAddresses: [
-        ...overlay.peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
+        ...overlay.peers
+          .filter(({ backendType }) => backendType === 'vxlan' || backendType === 'host-gw')
+          .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
         ...overlay.formerPeerAddresses,
       ],
     },
     peers,
     mtuBytes: containerMtu(backend, families, external.mtuBytes),
+    mtuProblem:
+      backend.type === 'vxlan' && (backend.mtuBytes ?? 0) > external.mtuBytes
+        ? `The network config's Backend.MTU is ${backend.mtuBytes}, but "${external.name}" takes ${external.mtuBytes} only, which counts; raise the interface's MTU, or lower the config's`
+        : undefined,
   };
 }
 

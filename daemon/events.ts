@@ -90,8 +90,8 @@ export interface KernelEventsOptions {
   /** Asked at every event of the network's. */
   readonly interest?: () => EventInterest | undefined;
   readonly onEvent: () => void;
-  /** Events were lost, or cannot be had for now. Followed by `onEvent` once they can. */
-  readonly onProblem: (error: Error) => void;
+  /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
+  readonly onProblem: (error: Error | undefined) => void;
   /** Calls back later; cancelled by `close`. */
   readonly retryDelayMs: number;
 }
@@ -116,6 +116,10 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
   const follow = async (): Promise<void> => {
     const connection = openNetlink(sys, { protocol: options.source.protocol });
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    release = () => {
+      reader?.cancel().catch(() => {});
+      connection.close();
+    };
     try {
       sys.setsockopt(
         connection.fd,
@@ -125,11 +129,8 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
       );
       for (const group of options.source.groups) connection.join(group);
       reader = Bun.file(connection.fd).stream().getReader();
-      release = () => {
-        reader?.cancel().catch(() => {});
-        connection.close();
-      };
       // What happened before the groups were joined was not told.
+      options.onProblem(undefined);
       options.onEvent();
       for (;;) {
         const { done, value } = await reader.read();

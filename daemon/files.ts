@@ -1,6 +1,6 @@
 /**
  * The files of a node: what the plugins read (node.json, subnet.env), what weftd must remember across a restart
- * (`state.json`), and the lock that keeps a second weftd out of the same run folder.
+ * (`state.json`), and the locks that keep a second weftd out of the same folders.
  */
 
 import { check, errno } from '../linux/errors.ts';
@@ -135,41 +135,72 @@ export class NodeFiles {
   }
 }
 
-/** Another weftd uses the run folder. */
-export class RunDirectoryBusyError extends Error {
-  override readonly name = 'RunDirectoryBusyError';
-  /** The other's process number, where its file tells one. */
+/** Another weftd uses one of our folders. */
+export class FolderBusyError extends Error {
+  override readonly name = 'FolderBusyError';
+  /** The other's process number, where it can be told. */
   readonly pid: number | undefined;
 
-  constructor(runDir: string, pid: number | undefined) {
+  constructor(folder: string, option: string, pid: number | undefined) {
     super(
-      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} uses "${runDir}"; stop it first, or give another folder by --run-dir`,
+      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} uses "${folder}"; stop it first, or give another folder by ${option}`,
     );
     this.pid = pid;
   }
 }
 
-export interface RunLock {
+export interface FolderLock {
   release(): void;
 }
 
 /**
- * Takes the run folder: a lock on `weftd.pid`, which holds our process number. The kernel releases it when we end.
- * @throws RunDirectoryBusyError
+ * Who holds the lock on the file, by /proc/locks (proc(5)): its number as this process sees it. What the file says may
+ * be a number of a container's, and quite another process here.
  */
-export function lockRunDirectory(sys: Sys, runDir: string): RunLock {
-  ensureDirectory(sys, runDir, 0o755);
-  const path = lockPath(runDir);
+function lockHolder(sys: Sys, path: string): number | undefined {
+  const status = sys.stat(path);
+  if (typeof status === 'number') return undefined;
+  const match = new RegExp(`FLOCK +ADVISORY +WRITE (\\d+) [0-9a-f]+:[0-9a-f]+:${status.ino} `).exec(
+    readText(sys, '/proc/locks') ?? '',
+  );
+  const pid = Number(match?.[1] ?? 0);
+  return pid > 0 ? pid : undefined;
+}
+
+function lockFolder(sys: Sys, folder: string, path: string, option: string): FolderLock {
+  ensureDirectory(sys, folder, 0o755);
   const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o644), `open "${path}"`);
-  const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
-  if (locked === -errno.EAGAIN) {
+  try {
+    const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
+    if (locked === -errno.EAGAIN) throw new FolderBusyError(folder, option, lockHolder(sys, path));
+    check(locked, `lock "${path}"`);
+    check(sys.ftruncate(fd, 0), `write "${path}"`);
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(`${sys.getpid()}\n`)), `"${path}"`);
+  } catch (error) {
     sys.close(fd);
-    const pid = Number.parseInt(readText(sys, path) ?? '', 10);
-    throw new RunDirectoryBusyError(runDir, Number.isInteger(pid) ? pid : undefined);
+    throw error;
   }
-  check(locked, `lock "${path}"`);
-  check(sys.ftruncate(fd, 0), `write "${path}"`);
-  writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(`${sys.getpid()}\n`)), `"${path}"`);
   // The file stays: removing it could take it from under another that has just opened it.
   return { release: () => void sys.close(fd) };
+}
+
+/**
+ * Takes the folders that one weftd alone may use: a lock in each, on a file that holds our process number. The kernel
+ * releases them when we end. Two that shared a state folder would take each other's devices for their own of before.
+ * @throws FolderBusyError
+ */
+export function lockFolders(sys: Sys, { runDir, stateDir }: Pick<FilePaths, 'runDir' | 'stateDir'>): FolderLock {
+  const run = lockFolder(sys, runDir, lockPath(runDir), '--run-dir');
+  try {
+    const state = lockFolder(sys, stateDir, `${stateDir}/weftd.lock`, '--state-dir');
+    return {
+      release() {
+        state.release();
+        run.release();
+      },
+    };
+  } catch (error) {
+    run.release();
+    throw error;
+  }
 }

@@ -87,7 +87,8 @@ function byName(name: string, view: HostView): Candidate | undefined {
 function byPattern(pattern: string, view: HostView): Candidate | undefined {
   const expression = new RegExp(pattern);
   for (const host of view.interfaces) {
-    if (host.loopback) continue;
+    // A tunnel cannot carry itself, whatever the pattern says.
+    if (host.loopback || isTunnelName(host.name)) continue;
     const preferred = host.addresses.find((own) => expression.test(formatAddress(own)));
     if (preferred) return { host, preferred };
     if (expression.test(host.name)) return { host };

@@ -30,7 +30,7 @@ import {
   type NeighbourEntry,
   routeProtocol,
 } from './kernel-state.ts';
-import { formatOperation, type Operation } from './plan.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** The host's links, addresses and main routing table at one time. */
 export interface HostState {
@@ -158,11 +158,9 @@ const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
   'remove-address': ['EADDRNOTAVAIL', 'ENODEV'],
   'remove-neighbour': ['ENOENT', 'ENODEV'],
   'remove-fdb': ['ENOENT', 'ENODEV'],
-  'remove-route': ['ESRCH', 'ENODEV'],
+  'remove-route': ['ESRCH', 'ENOENT', 'ENODEV'],
   'remove-device': ['ENODEV'],
 };
-
-const isDeviceOperation = ({ kind }: Operation): boolean => kind.endsWith('-device');
 
 export class Kernel {
   private readonly sys: Sys;
@@ -315,7 +313,7 @@ export class Kernel {
         // Gone since the dump, or never made; a removal has nothing to do then.
         const error = operation.kind.startsWith('remove-')
           ? undefined
-          : (failedDevices.get(device) ?? new Error(`Cannot ${formatOperation(operation)}: the device is gone`));
+          : (failedDevices.get(device) ?? new Error(`Cannot set entries of "${device}": the device is gone`));
         outcomes.push({ operation, error });
         continue;
       }
@@ -351,28 +349,6 @@ const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest
   flags,
   encodeBody,
 });
-
-function deviceOf(operation: Operation): string {
-  switch (operation.kind) {
-    case 'add-address':
-    case 'remove-address':
-      return operation.address.device;
-    case 'set-neighbour':
-    case 'remove-neighbour':
-      return operation.neighbour.device;
-    case 'set-fdb':
-    case 'remove-fdb':
-      return operation.entry.device;
-    case 'set-route':
-    case 'remove-route':
-      return operation.route.device;
-    case 'add-device':
-      return operation.device.name;
-    case 'change-device':
-    case 'remove-device':
-      return operation.name;
-  }
-}
 
 /** The message for a step on an entry; devices are another matter. */
 function requestOf(operation: Operation, index: number): NetlinkRequest {

@@ -5,7 +5,7 @@ import { EtcdError } from '../cluster/store.ts';
 import type { Sys } from '../linux/sys.ts';
 import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
-import { lockRunDirectory, RunDirectoryBusyError, type RunLock } from './files.ts';
+import { FolderBusyError, type FolderLock, lockFolders } from './files.ts';
 import type { Logger } from './log.ts';
 import type { DaemonParts } from './main.ts';
 import type { DaemonOptions } from './options.ts';
@@ -16,17 +16,26 @@ const pollMs = 20;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Takes the run folder; a weftd that has it is asked to end, and waited for. */
-async function takeRunDirectory(sys: Sys, runDir: string, logger: Logger): Promise<RunLock> {
+function terminate(pid: number): void {
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch (error) {
+    // It has ended by itself.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Takes the folders; a weftd that has them is asked to end, and waited for. */
+async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Promise<FolderLock> {
   let asked = false;
   for (let waitedMs = 0; ; waitedMs += pollMs) {
     try {
-      return lockRunDirectory(sys, runDir);
+      return lockFolders(sys, options);
     } catch (error) {
-      if (!(error instanceof RunDirectoryBusyError) || error.pid === undefined || waitedMs > stopTimeoutMs) throw error;
+      if (!(error instanceof FolderBusyError) || error.pid === undefined || waitedMs > stopTimeoutMs) throw error;
       if (!asked) {
         logger.info('stopping the weftd that runs', { pid: error.pid });
-        process.kill(error.pid, 'SIGTERM');
+        terminate(error.pid);
         asked = true;
       }
     }
@@ -56,35 +65,35 @@ export async function leave(
   options: DaemonOptions,
   logger: Logger,
 ): Promise<number> {
-  const lock = await takeRunDirectory(sys, options.runDir, logger);
+  const parts = await open();
   try {
-    const parts = await open();
+    // Before the weftd that runs is stopped: without etcd it had better stay.
+    await parts.store.listLeases();
+    const lock = await takeFolders(sys, options, logger);
     try {
       return await leaveWith(parts);
     } finally {
-      parts.close();
-    }
-  } finally {
-    lock.release();
-  }
-}
-
-async function leaveWith(parts: DaemonParts): Promise<number> {
-  const { store, dataPath, logger, node } = parts;
-  const containers = parts.countContainers();
-  if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
-  let leases: readonly Lease[];
-  try {
-    leases = (await store.listLeases()).leases;
-    for (const lease of ownLeases(leases, parts)) {
-      const released = await store.releaseLease(lease);
-      if (released) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
+      lock.release();
     }
   } catch (error) {
     if (!(error instanceof EtcdError)) throw error;
     // Peers would go on sending to a host that no longer takes it.
     logger.error(`${error.message}; nothing was removed, try again when etcd answers`);
     return 1;
+  } finally {
+    parts.close();
+  }
+}
+
+/** @throws EtcdError: nothing was removed from the host */
+async function leaveWith(parts: DaemonParts): Promise<number> {
+  const { store, dataPath, logger, node } = parts;
+  const containers = parts.countContainers();
+  if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
+  const { leases } = await store.listLeases();
+  for (const lease of ownLeases(leases, parts)) {
+    const released = await store.releaseLease(lease);
+    if (released) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
   }
   const peers = leases.filter((lease) => lease.node !== node);
   const errors = dataPath.remove(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));

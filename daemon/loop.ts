@@ -14,7 +14,7 @@ import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 import type { DataPath } from './data-path.ts';
 import type { Logger } from './log.ts';
-import { isExpected, type Membership } from './membership.ts';
+import { formatAddresses, type Membership } from './membership.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 
@@ -85,6 +85,8 @@ export class Loop {
   /** Nodes that said so lately; undefined while that is not known. */
   private alive: ReadonlySet<string> | undefined;
   private lastChangeMs: number | undefined;
+  /** In a row, while etcd answered otherwise. */
+  private publishFailures = 0;
   private readonly readyWaiters: (() => void)[] = [];
 
   constructor(options: LoopOptions) {
@@ -158,7 +160,8 @@ export class Loop {
       const view = await membership.sync();
       if (this.stopping) return;
       this.inSync = true;
-      for (const subject of ['etcd', 'external interface', 'subnet lease']) problems.report(subject, undefined);
+      for (const subject of ['etcd', 'external interface', 'subnet lease', 'cluster'])
+        problems.report(subject, undefined);
       this.syncBackoff.reset();
       this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
       if (!view) this.heardAtMs = undefined;
@@ -177,17 +180,18 @@ export class Loop {
   }
 
   private noteSyncFailure(error: Error): void {
-    const { problems } = this.options;
+    const { problems, logger } = this.options;
     const subject = { EtcdError: 'etcd', InterfaceError: 'external interface', NoFreeSubnetError: 'subnet lease' }[
       error.name
     ];
-    if (subject === undefined || !isExpected(error)) this.options.logger.error('Cannot follow the cluster', { error });
+    if (subject === undefined && !problems.has('cluster'))
+      logger.debug('Cannot follow the cluster', { stack: error.stack });
     const stays = this.options.isSetUp() ? '; what is set up stays as it is' : '';
     problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, 'debug');
   }
 
   private reconcile(): void {
-    const { membership, dataPath, problems, logger } = this.options;
+    const { store, membership, dataPath, problems, logger } = this.options;
     const { view } = membership;
     if (!view) return;
     try {
@@ -196,6 +200,8 @@ export class Loop {
       problems.report('kernel', undefined);
       this.reconcileBackoff.reset();
       this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
+      // Answers would go to the old address: nothing but the deadline would end the wait for them.
+      if (result.addressChanged) store.reconnect();
       if (result.identityChanged) this.syncWakeup.wake();
       if (this.heardAtMs !== undefined && this.inSync) {
         const tookMs = Math.round((this.options.monotonic() - this.heardAtMs) * 10) / 10;
@@ -205,14 +211,12 @@ export class Loop {
           logger.debug('change in etcd programmed', { tookMs, changes: result.changes });
         }
       }
-      if (!this.ready) this.becomeReady(view.peers);
+      if (!this.ready && result.complete) this.becomeReady(view.peers);
     } catch (error) {
-      const { name, message } = error as Error;
+      const { name, message, stack } = error as Error;
       const subject = name === 'InterfaceError' ? 'external interface' : 'kernel';
+      if (subject === 'kernel' && !problems.has(subject)) logger.debug('Cannot mend the data path', { stack });
       problems.report(subject, `${message}; trying again`, 'debug');
-      if (!['InterfaceError', 'SyscallError', 'NetlinkError'].includes(name)) {
-        logger.error('Cannot mend the data path', { error: error as Error });
-      }
       this.reconcileWakeup.wake(this.reconcileBackoff.next());
     }
   }
@@ -229,14 +233,14 @@ export class Loop {
   }
 
   private async publish(): Promise<void> {
-    const { store, membership, node, version, logger, problems } = this.options;
+    const { store, membership, node, version, problems } = this.options;
     this.publishWakeup.wake(this.intervals.publishMs);
     const { view } = membership;
     // While etcd is away there is nothing to be told, and the listing tells when it is back.
     if (!view || !this.inSync) return;
     const containers = this.options.countContainers();
     try {
-      await store.publishNode({
+      const { conflict } = await store.publishNode({
         node,
         version,
         publicAddresses: view.own.publicAddresses,
@@ -246,11 +250,20 @@ export class Loop {
         ...(containers === undefined ? {} : { containers }),
       });
       this.alive = new Set((await store.listNodes()).nodes.map((record) => record.node));
+      this.publishFailures = 0;
+      problems.report('liveness', undefined);
+      problems.report(
+        'node name',
+        conflict &&
+          `Another host calls itself "${node}", the one at ${formatAddresses(conflict.publicAddresses)}; give one of them another name by --node`,
+      );
     } catch (error) {
-      if (isExpected(error)) logger.debug('Cannot tell the cluster that this node is alive', { error });
-      else logger.error('Cannot tell the cluster that this node is alive', { error: error as Error });
-      // The next listing says what is wrong, once.
+      this.alive = undefined;
+      // The listing says what is wrong where etcd is away. Where it is not, this has to be said.
       this.syncWakeup.wake();
+      if (++this.publishFailures > 1) {
+        problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');
+      }
     }
   }
 

@@ -14,7 +14,7 @@ import type { Prefix } from '../net/prefix.ts';
 import { openApi } from './api.ts';
 import { DataPath } from './data-path.ts';
 import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
-import { lockRunDirectory, NodeFiles, RunDirectoryBusyError, socketPath } from './files.ts';
+import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './files.ts';
 import { Kernel } from './kernel.ts';
 import { leave } from './leave.ts';
 import { type Logger, openLogger } from './log.ts';
@@ -23,7 +23,7 @@ import { Membership } from './membership.ts';
 import { notifyServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Problems } from './problems.ts';
-import { openRules } from './rules.ts';
+import { openRules, tableName } from './rules.ts';
 
 /** What the process has, handed in by the entry point. */
 export interface DaemonHost {
@@ -138,7 +138,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
-  const rules = openRules(sys, logger);
+  const rules = openRules(sys, logger, tableName(store.prefix));
   const dataPath = new DataPath({
     kernel,
     rules,
@@ -162,6 +162,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
     previous: before && byFamily(before.subnets),
     now: clock.nowMs,
+    monotonic,
     isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });
@@ -214,19 +215,22 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     status: () => loop.status(),
     onError: (error) => logger.error('Cannot answer a request', { error }),
   });
-  const eventProblem = (error: Error): void => logger.warn('kernel events were lost; looking at everything', { error });
+  const eventProblem =
+    (subject: string) =>
+    (error: Error | undefined): void =>
+      parts.problems.report(subject, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
   const events = [
     openKernelEvents(sys, {
       source: networkEvents,
       interest: () => parts.dataPath.interest,
       onEvent: () => loop.wakeKernel(),
-      onProblem: eventProblem,
+      onProblem: eventProblem('network events'),
       retryDelayMs: 100,
     }),
     openKernelEvents(sys, {
       source: packetFilterEvents,
       onEvent: () => loop.wakeRules(),
-      onProblem: eventProblem,
+      onProblem: eventProblem('packet filter events'),
       retryDelayMs: 1000,
     }),
   ];
@@ -257,7 +261,7 @@ async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger)
   }
   for (const option of options.ignored) logger.warn(`option ${option} has no effect in weftd`);
   if (options.leave) return leave(() => openParts(host, options, logger), sys, options, logger);
-  const lock = lockRunDirectory(sys, options.runDir);
+  const lock = lockFolders(sys, options);
   try {
     const parts = await openParts(host, options, logger);
     logger.info('weftd starts', {
@@ -303,7 +307,7 @@ export async function run(host: DaemonHost): Promise<number> {
     return await runWith(host, options, logger);
   } catch (error) {
     const { name, message, stack } = error as Error;
-    const expected = error instanceof RunDirectoryBusyError || name === 'SyscallError' || name === 'Error';
+    const expected = error instanceof FolderBusyError || name === 'SyscallError' || name === 'Error';
     logger.error(message, expected ? {} : { stack });
     return 1;
   }

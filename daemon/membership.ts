@@ -13,11 +13,12 @@ import {
   type NetworkConfig,
   type PerFamily,
   parseNetworkConfig,
+  valuesOf,
 } from '../cluster/network-config.ts';
-import type { ClusterStore, EtcdError, NoFreeSubnetError } from '../cluster/store.ts';
+import type { ClusterStore, LeaseList } from '../cluster/store.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import type { Mac } from '../net/mac.ts';
-import { formatPrefix, type Prefix } from '../net/prefix.ts';
+import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
 import type { OwnBackend } from './desired.ts';
 import type { Logger } from './log.ts';
 import type { Problems } from './problems.ts';
@@ -27,7 +28,7 @@ export interface ClusterView {
   readonly config: NetworkConfig;
   readonly backend: OwnBackend;
   readonly own: OwnLease;
-  /** Everybody else's leases. */
+  /** Everybody else's leases, and those that etcd has lost or that cannot be read just now. */
   readonly peers: readonly Lease[];
 }
 
@@ -50,6 +51,8 @@ export interface MembershipOptions {
   readonly previous: PerFamily<Prefix> | undefined;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Milliseconds on a clock that does not go back: renewals must not wait for a clock that was set back to catch up. */
+  readonly monotonic: () => number;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
   /** Who this node is under such a config. `leases` are those in etcd now. May throw an InterfaceError. */
@@ -58,6 +61,12 @@ export interface MembershipOptions {
 
 /** The least time between two renewals. */
 const renewalFloorMs = 1000;
+
+/** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
+const leaseLifeMs = 24 * 3_600_000;
+
+/** So many of a long list are named; the rest is a number. */
+const namedAtMost = 5;
 
 export const formatAddresses = (addresses: PerFamily<Address>): string =>
   families
@@ -84,11 +93,16 @@ export class Membership {
   private configText: string | undefined;
   /** The last good config, and the text that it was read from. */
   private config: { readonly text: string; readonly value: NetworkConfig; readonly backend: OwnBackend } | undefined;
-  /** Keys of this host's leases that the config no longer allows. */
-  private superseded: ReadonlySet<string> = new Set();
+  /** This host's leases that the config no longer allows, by key, and when each is to be renewed. */
+  private readonly superseded = new Map<string, { readonly lease: Lease; renewAtMs: number }>();
+  /** Peers' leases that etcd has lost, by key. */
+  private readonly lost = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
+  private lastList: Pick<LeaseList, 'clusterId' | 'revision'> | undefined;
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
   private renewAtMs = Number.POSITIVE_INFINITY;
+  /** Until when etcd has promised our lease to us. */
+  private promisedUntilMs = Number.POSITIVE_INFINITY;
 
   constructor(options: MembershipOptions) {
     this.options = options;
@@ -99,9 +113,10 @@ export class Membership {
     return this.current;
   }
 
-  /** Until the lease has to be renewed; infinite where it need not be. */
+  /** Until a lease has to be renewed; infinite where none need be. */
   get renewalDelayMs(): number {
-    return Math.max(0, this.renewAtMs - this.options.now());
+    const dueMs = Math.min(this.renewAtMs, ...[...this.superseded.values()].map(({ renewAtMs }) => renewAtMs));
+    return Math.max(0, dueMs - this.options.monotonic());
   }
 
   /**
@@ -122,15 +137,68 @@ export class Membership {
     if (!this.config) return this.current;
     const { value: config, backend, text } = this.config;
     const identity = this.options.identify(config, list.leases);
-    const own = await this.holdLease(config, text, list.leases, this.leaseValue(config, backend, identity));
+    const hasLostEntries = this.hasLostEntries(list);
+    const value = this.leaseValue(config, backend, identity);
+    const own = await this.holdLease(config, text, list, value);
     // Other leases of this host are of its own past.
     const isOwn = (lease: Lease): boolean =>
       lease.key === own.key ||
       this.superseded.has(lease.key) ||
       (lease.node === this.options.node && isOfHost(lease, own.publicAddresses));
-    const peers = list.leases.filter((lease) => !isOwn(lease));
+    const known = this.keepWhatEtcdLost(list, hasLostEntries, own);
+    const peers = known.filter((lease) => !isOwn(lease));
     this.current = { config, backend, own, peers };
+    await this.keepSuperseded(list.leases, value);
     return this.current;
+  }
+
+  /**
+   * Whether etcd no longer knows what it knew: it has been restored from a backup or begun anew, or our own lease is
+   * not there before its time. Then a peer that is missing has not left, for all that can be told.
+   */
+  private hasLostEntries({ clusterId, revision, leases, malformed }: LeaseList): boolean {
+    const last = this.lastList;
+    this.lastList = { clusterId, revision };
+    const own = this.current?.own;
+    return (
+      (last !== undefined && (clusterId !== last.clusterId || BigInt(revision) < BigInt(last.revision))) ||
+      (own !== undefined &&
+        this.options.monotonic() < this.promisedUntilMs &&
+        ![...leases, ...malformed].some(({ key }) => key === own.key))
+    );
+  }
+
+  /**
+   * The leases in etcd, and those that are to be gone by: one that cannot be read any more stays what it was; one that
+   * etcd has lost stays for as long as its holder was promised it, or until the subnet is somebody else's. Every weftd
+   * claims its own again at once, but some may be stopped, and their containers are not.
+   */
+  private keepWhatEtcdLost(list: LeaseList, hasLostEntries: boolean, own: OwnLease): Lease[] {
+    const { problems, monotonic } = this.options;
+    const listed = new Set(list.leases.map(({ key }) => key));
+    const unreadable = new Set(list.malformed.map(({ key }) => key));
+    const before = this.current?.peers ?? [];
+    const nowMs = monotonic();
+    if (hasLostEntries) {
+      for (const lease of before) {
+        if (!this.lost.has(lease.key)) this.lost.set(lease.key, { lease, untilMs: nowMs + leaseLifeMs });
+      }
+    }
+    for (const [key, { lease, untilMs }] of this.lost) {
+      const isTaken = (): boolean => [own, ...list.leases].some((other) => overlap(other.subnets, lease.subnets));
+      if (listed.has(key) || unreadable.has(key) || nowMs >= untilMs || isTaken()) this.lost.delete(key);
+    }
+    const names = [...this.lost.values()].map(({ lease }) => lease.node ?? formatAddresses(lease.publicAddresses));
+    const further = names.length > namedAtMost ? ` and ${names.length - namedAtMost} more` : '';
+    problems.report(
+      'lost leases',
+      names.length === 0
+        ? undefined
+        : `etcd has lost leases, those of ${names.slice(0, namedAtMost).join(', ')}${further}; the way there is kept for 24 h, or until they claim them again: see that weftd runs there`,
+      'debug',
+    );
+    const lost = [...this.lost.values()].map(({ lease }) => lease);
+    return [...list.leases, ...before.filter(({ key }) => unreadable.has(key)), ...lost];
   }
 
   private readConfig(text: string | undefined): void {
@@ -186,26 +254,27 @@ export class Membership {
   private async holdLease(
     config: NetworkConfig,
     configText: string,
-    leases: readonly Lease[],
+    { leases, malformed }: LeaseList,
     value: LeaseValue & { node: string },
   ): Promise<OwnLease> {
     const { store, logger } = this.options;
     const own = this.current?.own;
     if (own && this.claimedConfig === configText) {
       const listed = leases.find(({ key }) => key === own.key);
-      const due = this.options.now() >= this.renewAtMs;
-      if (listed && !due && sameLeaseValue(listed, value)) return own;
-      if (listed) {
+      const due = this.options.monotonic() >= this.renewAtMs;
+      if (listed && !due && listed.etcdLease === own.etcdLease && sameLeaseValue(listed, value)) return own;
+      if (listed || malformed.some(({ key }) => key === own.key)) {
         const result = await store.renewLease(own, value);
         if (result.outcome === 'renewed') {
-          this.scheduleRenewal(result.own, true);
+          this.schedule(result.own, true);
           logger.info('lease renewed', leaseFields(result.own));
           return result.own;
         }
-        const holder = result.holder
-          ? ` by "${result.holder.node ?? formatAddresses(result.holder.publicAddresses)}"`
-          : '';
-        logger.warn(`lease lost: it is ${result.reason}${holder}; claiming again`, { key: own.key });
+        const how =
+          result.reason === 'gone'
+            ? 'its key is no longer in etcd'
+            : `it is taken by "${result.holder.node ?? formatAddresses(result.holder.publicAddresses)}"`;
+        logger.warn(`lease lost: ${how}; claiming again`, { key: own.key });
       } else {
         logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.key });
       }
@@ -213,47 +282,72 @@ export class Membership {
     const previous = own?.subnets ?? this.options.previous;
     const claim = await store.claimSubnet({ config, value, ...(previous ? { previous } : {}) });
     this.claimedConfig = configText;
-    this.scheduleRenewal(claim.own, claim.how !== 'kept');
+    this.schedule(claim.own, claim.how !== 'kept');
     if (claim.how !== 'kept' || own?.key !== claim.own.key) {
       logger.info(`lease ${claim.how === 'previous' ? 'claimed again' : claim.how}`, {
         ...leaseFields(claim.own),
         ...(claim.lostRaces > 0 ? { lostRaces: claim.lostRaces } : {}),
       });
     }
-    this.superseded = new Set(claim.superseded.map(({ key }) => key));
-    for (const lease of claim.superseded) await this.dropSuperseded(lease);
+    this.superseded.clear();
+    for (const lease of claim.superseded) {
+      this.superseded.set(lease.key, { lease, renewAtMs: Number.NEGATIVE_INFINITY });
+    }
     return claim.own;
   }
 
-  /** A lease of ours that the config no longer allows: kept, and routed by the peers, while something has its addresses. */
-  private async dropSuperseded(lease: Lease): Promise<void> {
-    const { store, logger } = this.options;
-    const subnet = formatSubnets(lease.subnets);
-    if (families.some((family) => lease.subnets[family] && this.options.isInUse(lease.subnets[family]))) {
-      logger.warn('an older subnet of this node no longer fits the network config, but is in use', { subnet });
-    } else if (await store.releaseLease(lease)) {
-      logger.info('an older lease that no longer fits the network config is given back', { subnet });
+  /**
+   * Leases of ours that the config no longer allows: each is kept alive, so that the peers route it, while something
+   * has its addresses; then it is given back.
+   */
+  private async keepSuperseded(leases: readonly Lease[], value: LeaseValue): Promise<void> {
+    const { store, logger, isInUse, monotonic } = this.options;
+    for (const [key, entry] of this.superseded) {
+      const lease = leases.find((listed) => listed.key === key) ?? entry.lease;
+      const subnet = formatSubnets(lease.subnets);
+      if (!valuesOf(lease.subnets).some(isInUse)) {
+        const released = await store.releaseLease(lease);
+        this.superseded.delete(key);
+        if (released) logger.info('an older lease that no longer fits the network config is given back', { subnet });
+        continue;
+      }
+      if (entry.renewAtMs === Number.NEGATIVE_INFINITY) {
+        logger.warn(
+          'an older subnet of this node no longer fits the network config, but containers have its addresses; ' +
+            'it is given back when they are gone',
+          { subnet },
+        );
+      }
+      if (monotonic() < entry.renewAtMs && sameLeaseValue(lease, value)) continue;
+      const result = await store.renewLease({ ...lease, expiresAtMs: undefined }, value);
+      if (result.outcome === 'renewed') entry.renewAtMs = this.renewalTime(result.own, true);
+      else this.superseded.delete(key);
     }
   }
 
-  /** @param fresh it has just got its whole life; renewing it at once would gain nothing */
-  private scheduleRenewal(own: OwnLease, fresh: boolean): void {
-    const now = this.options.now();
-    if (own.expiresAtMs === undefined) {
-      this.renewAtMs = Number.POSITIVE_INFINITY;
-      return;
-    }
-    const lifeMs = own.expiresAtMs - now;
+  private schedule(own: OwnLease, fresh: boolean): void {
+    this.renewAtMs = this.renewalTime(own, fresh);
+    const { now, monotonic } = this.options;
+    this.promisedUntilMs =
+      own.expiresAtMs === undefined ? Number.POSITIVE_INFINITY : monotonic() + own.expiresAtMs - now();
+  }
+
+  /**
+   * When the lease is to be renewed, on the clock that does not go back.
+   * @param fresh it has just got its whole life; renewing it at once would gain nothing
+   */
+  private renewalTime(own: OwnLease, fresh: boolean): number {
+    if (own.expiresAtMs === undefined) return Number.POSITIVE_INFINITY;
+    const lifeMs = own.expiresAtMs - this.options.now();
     const marginMs = fresh ? Math.min(this.options.renewMarginMs, lifeMs / 2) : this.options.renewMarginMs;
-    this.renewAtMs = Math.max(own.expiresAtMs - marginMs, fresh ? now + renewalFloorMs : now);
+    return this.options.monotonic() + Math.max(lifeMs - marginMs, fresh ? renewalFloorMs : 0);
   }
 }
+
+const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
+  valuesOf(a).some((x) => valuesOf(b).some((y) => prefixesOverlap(x, y)));
 
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
   ...(own.expiresAtMs === undefined ? { reservation: true } : { expires: new Date(own.expiresAtMs).toISOString() }),
 });
-
-/** Whether the error is of the kind that passes, or that somebody has to mend: both are tried again. */
-export const isExpected = (error: unknown): error is EtcdError | NoFreeSubnetError =>
-  error instanceof Error && ['EtcdError', 'NoFreeSubnetError', 'InterfaceError'].includes(error.name);

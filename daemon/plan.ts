@@ -79,6 +79,32 @@ export function formatOperation(operation: Operation): string {
   }
 }
 
+/** Whether the step is on a device itself, and not on an entry of one. */
+export const isDeviceOperation = ({ kind }: Operation): boolean => kind.endsWith('-device');
+
+/** The device that the step is on. */
+export function deviceOf(operation: Operation): string {
+  switch (operation.kind) {
+    case 'add-address':
+    case 'remove-address':
+      return operation.address.device;
+    case 'set-neighbour':
+    case 'remove-neighbour':
+      return operation.neighbour.device;
+    case 'set-fdb':
+    case 'remove-fdb':
+      return operation.entry.device;
+    case 'set-route':
+    case 'remove-route':
+      return operation.route.device;
+    case 'add-device':
+      return operation.device.name;
+    case 'change-device':
+    case 'remove-device':
+      return operation.name;
+  }
+}
+
 const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state' })[key] ?? key;
 
 const prefixKey = (prefix: Prefix): string => formatPrefix(networkOf(prefix));

@@ -2,6 +2,9 @@
 
 import type { Logger } from './log.ts';
 
+/** So many problems of a kind that come or go together are logged; of the rest, how many. */
+const loggedAtMost = 10;
+
 export class Problems {
   private readonly current = new Map<string, { message: string; sinceMs: number }>();
   private readonly logger: Logger;
@@ -20,27 +23,42 @@ export class Problems {
    */
   report(subject: string, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
     const before = this.current.get(subject);
-    if (message === undefined) {
-      if (!before) return;
-      this.current.delete(subject);
-      const seconds = Math.round((this.now() - before.sinceMs) / 100) / 10;
-      this.logger.info(`${subject}: all right again`, { afterSeconds: seconds });
-      return;
-    }
-    if (before?.message === message) return;
-    this.current.set(subject, { message, sinceMs: before?.sinceMs ?? this.now() });
-    if (before) this.logger[changes](message);
-    else this.logger.warn(message);
+    if (!this.note(subject, message)) return;
+    if (message === undefined) this.logEnd(subject, before!.sinceMs);
+    else this.logger[before ? changes : 'warn'](message);
   }
 
   /** Reports the problems of a kind as a whole: those of `messages`, and no others, are there now. */
   reportAll(kind: string, messages: ReadonlyMap<string, string>): void {
-    for (const subject of [...this.current.keys()]) {
-      if (subject.startsWith(`${kind} `) && !messages.has(subject.slice(kind.length + 1))) {
-        this.report(subject, undefined);
-      }
+    const subjects = new Map([...messages].map(([subject, message]) => [`${kind} ${subject}`, message]));
+    let ended = 0;
+    for (const [subject, { sinceMs }] of [...this.current]) {
+      if (!subject.startsWith(`${kind} `) || subjects.has(subject)) continue;
+      this.note(subject, undefined);
+      if (ended++ < loggedAtMost) this.logEnd(subject, sinceMs);
     }
-    for (const [subject, message] of messages) this.report(`${kind} ${subject}`, message);
+    if (ended > loggedAtMost) this.logger.info(`${kind}: ${ended - loggedAtMost} more are all right again`);
+    let changed = 0;
+    for (const [subject, message] of subjects) {
+      if (this.note(subject, message) && changed++ < loggedAtMost) this.logger.warn(message);
+    }
+    if (changed > loggedAtMost) {
+      this.logger.warn(`${kind}: ${changed - loggedAtMost} more have problems; weftctl status lists them`);
+    }
+  }
+
+  /** @returns whether that is new */
+  private note(subject: string, message: string | undefined): boolean {
+    const before = this.current.get(subject);
+    if (before?.message === message) return false;
+    if (message === undefined) this.current.delete(subject);
+    else this.current.set(subject, { message, sinceMs: before?.sinceMs ?? this.now() });
+    return true;
+  }
+
+  private logEnd(subject: string, sinceMs: number): void {
+    const seconds = Math.round((this.now() - sinceMs) / 100) / 10;
+    this.logger.info(`${subject}: all right again`, { afterSeconds: seconds });
   }
 
   has(subject: string): boolean {

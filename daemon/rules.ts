@@ -1,10 +1,11 @@
 /**
- * The packet filter's part: one nftables table, `inet weft`, with flannel's masquerading and forwarding rules.
+ * The packet filter's part: one nftables table, `inet weft` unless the network's etcd prefix is another than flannel's, with flannel's masquerading and forwarding rules.
  *
  * It is compared as a whole with what is there, and replaced as a whole in one transaction when it differs: no packet
  * meets half of it. Nobody else's table is touched.
  */
 
+import { defaultPrefix } from '../cluster/keys.ts';
 import { families, type PerFamily } from '../cluster/network-config.ts';
 import { type NftConnection, openNft, tableDifference } from '../linux/nft/connection.ts';
 import {
@@ -57,8 +58,15 @@ function masqueradeRules(cluster: Prefix, subnet: Prefix): NftRule[] {
   ];
 }
 
+/**
+ * The table's name: a host in several networks has a weftd for each, and each weftd a table of its own.
+ * @param prefix of the network's keys in etcd
+ */
+export const tableName = (prefix: string): string =>
+  prefix === defaultPrefix ? 'weft' : `weft${prefix.replace(/[^A-Za-z0-9/._-]/g, '_').slice(0, 200)}`;
+
 /** The table as it should be. */
-export function desiredTable({ networks, subnets, ipMasq }: RuleSettings): NftTable {
+export function desiredTable({ networks, subnets, ipMasq }: RuleSettings, name = 'weft'): NftTable {
   const inUse = families.filter((family) => networks[family] !== undefined);
   const forward: NftChain = {
     name: 'forward',
@@ -76,7 +84,7 @@ export function desiredTable({ networks, subnets, ipMasq }: RuleSettings): NftTa
       ...inUse.flatMap((family) => masqueradeRules(networks[family]!, subnets[family]!)),
     ],
   };
-  return { family: 'inet', name: 'weft', sets: [], chains: ipMasq ? [forward, postrouting] : [forward] };
+  return { family: 'inet', name, sets: [], chains: ipMasq ? [forward, postrouting] : [forward] };
 }
 
 /** Keeps the table. */
@@ -88,7 +96,8 @@ export interface Rules {
   close(): void;
 }
 
-export function openRules(sys: Sys, logger: Logger): Rules {
+/** @param name the table's */
+export function openRules(sys: Sys, logger: Logger, name: string): Rules {
   let connection: NftConnection | undefined;
   const close = (): void => {
     connection?.close();
@@ -107,17 +116,17 @@ export function openRules(sys: Sys, logger: Logger): Rules {
   return {
     ensure(settings) {
       return use((nft) => {
-        const desired = desiredTable(settings);
+        const desired = desiredTable(settings, name);
         const actual = nft.readTable(desired);
         const difference = actual ? tableDifference(desired, actual) : 'it is not there';
         if (difference === undefined) return 0;
         nft.replaceTable(desired);
-        logger.info('packet filter table "inet weft" set', { because: difference });
+        logger.info(`packet filter table "inet ${name}" set`, { because: difference });
         return 1;
       });
     },
     remove() {
-      use((nft) => nft.removeTable({ family: 'inet', name: 'weft' }));
+      use((nft) => nft.removeTable({ family: 'inet', name }));
     },
     close,
   };

@@ -7,7 +7,7 @@ import { chooseInterface } from '../../daemon/interface.ts';
 import { Kernel } from '../../daemon/kernel.ts';
 import type { DesiredState } from '../../daemon/kernel-state.ts';
 import { formatOperation, plan } from '../../daemon/plan.ts';
-import { desiredTable, openRules } from '../../daemon/rules.ts';
+import { desiredTable, openRules, tableName } from '../../daemon/rules.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
@@ -239,7 +239,7 @@ test('rules: set once, left alone when right, set again when not; removed', () =
   };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   host().inside(() => {
-    const rules = openRules(sys, silent);
+    const rules = openRules(sys, silent, 'weft');
     assert.is(rules.ensure(settings), 1);
     assert.is(rules.ensure(settings), 0);
     const nft = openNft(sys);
@@ -252,9 +252,45 @@ test('rules: set once, left alone when right, set again when not; removed', () =
     rules.remove();
     rules.remove();
     assert.is(nft.readTable(desiredRules), undefined);
-    nft.close();
-    rules.close();
+    // A second network on the host: each weftd minds its own table.
+    const other = openRules(sys, silent, tableName('/blue/network'));
+    assert.is(rules.ensure(settings), 1);
+    assert.is(other.ensure({ ...settings, ipMasq: false }), 1);
+    assert.is(rules.ensure(settings), 0);
+    assert.is(other.ensure({ ...settings, ipMasq: false }), 0);
+    rules.remove();
+    assert.match(run(['nft', 'list', 'tables'], { namespace: host().name }), /^table inet weft\/blue\/network\s*$/);
+    other.remove();
+    for (const one of [rules, other, nft]) one.close();
   });
+});
+
+test('a route that went meanwhile counts as removed, a device that went as one problem', () => {
+  const state = desired({ peers: [peer(2)] });
+  reconcile(state);
+  const errors = host().inside(() => {
+    const kernel = new Kernel(sys);
+    try {
+      const before = kernel.readHost();
+      const { operations } = plan({ ...state, routes: [] }, kernel.readActual(before, names));
+      run(['ip', 'route', 'del', '10.1.2.0/24'], { namespace: host().name });
+      const removed = kernel.apply(operations, before);
+      const withoutDevice = { ...before, links: before.links.filter(({ name }) => name !== 'flannel.1') };
+      const set = kernel.apply(plan(state, kernel.readActual(kernel.readHost(), names)).operations, withoutDevice);
+      return [...removed, ...set].flatMap(({ error }) => error?.message ?? []);
+    } finally {
+      kernel.close();
+    }
+  });
+  assert.equal([...new Set(errors)], ['Cannot set entries of "flannel.1": the device is gone']);
+  reconcile(nothingDesired([prefix('10.1.0.0/16')], [...names], []));
+});
+
+test('a greater MTU than the interface takes does not keep the device from being right', () => {
+  const state = desired({ backend: { ...vxlan, mtuBytes: 9000 } });
+  reconcile(state);
+  assert.equal(reconcile(state), []);
+  reconcile(nothingDesired([prefix('10.1.0.0/16')], [...names], []));
 });
 
 test.run();

@@ -27,7 +27,12 @@ test('the device: external MTU less the overhead, the subnet as one address', ()
 
 test('MTU: of the configuration where it gives one, of the interface for plain routes', () => {
   assert.is(containerMtu(vxlan, [4], 1500), 1450);
-  assert.is(containerMtu({ ...vxlan, mtuBytes: 9000 }, [4], 1500), 8950);
+  assert.is(containerMtu({ ...vxlan, mtuBytes: 1400 }, [4], 1500), 1350);
+  assert.is(containerMtu({ ...vxlan, mtuBytes: 9000 }, [4], 1500), 1450, 'the kernel takes no more');
+  assert.match(
+    deriveDesired(overlay({ backend: { ...vxlan, mtuBytes: 9000 } })).mtuProblem!,
+    /Backend\.MTU is 9000, but "eth0" takes 1500 only/,
+  );
   assert.is(containerMtu(vxlan, [6], 1500), 1430);
   assert.is(containerMtu(vxlan, [4, 6], 1500), 1430);
   assert.is(containerMtu({ type: 'host-gw' }, [4, 6], 1500), 1500);
@@ -41,6 +46,7 @@ test('a peer left out for a reason takes nothing from the others', () => {
     [{ publicAddresses: { 4: address('192.0.2.1') } }, /^its public address "192\.0\.2\.1" is this host's own$/],
     [{ subnets: { 4: prefix('10.1.1.0/24') } }, /^its subnet "10\.1\.1\.0\/24" overlaps with this host's own$/],
     [{ subnets: { 4: prefix('10.1.0.0/20') } }, /overlaps with this host's own$/],
+    [{ subnets: { 4: prefix('192.0.2.0/24') } }, /contains the host address "192\.0\.2\.9"$/],
     [{ subnets: { 6: prefix('fd00::/64') } }, /^it has no IPv4 subnet$/],
     [{ backendData: {} }, /^it tells no MAC of its IPv4 tunnel device$/],
     [{ backendData: macs(1, 1) }, /is this host's own$/],

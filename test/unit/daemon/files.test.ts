@@ -5,12 +5,12 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   emptyState,
+  FolderBusyError,
   formatState,
-  lockRunDirectory,
+  lockFolders,
   NodeFiles,
   type NodeState,
   parseState,
-  RunDirectoryBusyError,
 } from '../../../daemon/files.ts';
 import { sys } from '../../../linux/sys-bun.ts';
 import type { NodeNetwork } from '../../../net/node-file.ts';
@@ -97,28 +97,49 @@ test('removal takes all of them, and is fine with none', () => {
   assert.equal(made.readState(), emptyState);
 });
 
-test('the run folder has one holder, who is named', () => {
-  const path = join(folder(), 'd');
-  const lock = lockRunDirectory(sys, path);
-  assert.is(readFileSync(join(path, 'weftd.pid'), 'utf8'), `${process.pid}\n`);
+const foldersOf = (name: string) => ({ runDir: join(folder(), name, 'run'), stateDir: join(folder(), name, 'state') });
+
+function busy(work: () => unknown): FolderBusyError {
   try {
-    lockRunDirectory(sys, path);
-    assert.unreachable();
+    work();
   } catch (error) {
-    assert.instance(error, RunDirectoryBusyError);
-    assert.is((error as RunDirectoryBusyError).pid, process.pid);
+    assert.instance(error, FolderBusyError);
+    return error as FolderBusyError;
   }
+  throw new Error('it should have been refused');
+}
+
+test('the folders have one holder, who is named', () => {
+  const folders = foldersOf('d');
+  const lock = lockFolders(sys, folders);
+  assert.is(readFileSync(join(folders.runDir, 'weftd.pid'), 'utf8'), `${process.pid}\n`);
+  // What a weftd in a container wrote there is not a number of this host's.
+  writeFileSync(join(folders.runDir, 'weftd.pid'), '1\n');
+  assert.is(busy(() => lockFolders(sys, folders)).pid, process.pid);
   lock.release();
-  lockRunDirectory(sys, path).release();
+  lockFolders(sys, folders).release();
+});
+
+test('two weftd with a run folder each do not share a state folder', () => {
+  const folders = foldersOf('s');
+  const lock = lockFolders(sys, folders);
+  const other = { ...folders, runDir: join(folder(), 's', 'other') };
+  assert.match(
+    busy(() => lockFolders(sys, other)).message,
+    /s\/state"; stop it first, or give another .* --state-dir$/,
+  );
+  lock.release();
+  lockFolders(sys, other).release();
 });
 
 test('a leftover of another mode is no obstacle', () => {
-  const path = join(folder(), 'e');
-  lockRunDirectory(sys, path).release();
-  chmodSync(join(path, 'weftd.pid'), 0o600);
-  writeFileSync(join(path, 'weftd.pid'), '123456789\n');
-  lockRunDirectory(sys, path).release();
-  assert.is(readFileSync(join(path, 'weftd.pid'), 'utf8'), `${process.pid}\n`);
+  const folders = foldersOf('e');
+  const path = join(folders.runDir, 'weftd.pid');
+  lockFolders(sys, folders).release();
+  chmodSync(path, 0o600);
+  writeFileSync(path, '123456789\n');
+  lockFolders(sys, folders).release();
+  assert.is(readFileSync(path, 'utf8'), `${process.pid}\n`);
 });
 
 test.run();

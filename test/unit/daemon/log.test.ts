@@ -57,6 +57,21 @@ test('a problem is logged when it appears, when it changes, and when it is over'
   );
 });
 
+test('of a thousand problems at once some are logged, and how many more there are', () => {
+  const { lines, logger } = recorder('text');
+  const problems = new Problems(logger, () => 0);
+  const messages = new Map(Array.from({ length: 1000 }, (_, i) => [String(i), `peer ${i} is left out`]));
+  problems.reportAll('peer', messages);
+  problems.reportAll('peer', messages);
+  assert.is(lines.length, 11);
+  assert.match(lines.at(-1)!, /peer: 990 more have problems/);
+  assert.is(problems.list().length, 1000);
+  problems.reportAll('peer', new Map());
+  assert.is(lines.length, 22);
+  assert.match(lines.at(-1)!, /peer: 990 more are all right again/);
+  assert.equal(problems.list(), []);
+});
+
 test('problems of a kind are reported as a whole', () => {
   const { lines, logger } = recorder('text');
   const problems = new Problems(logger, () => 0);

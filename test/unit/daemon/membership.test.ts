@@ -1,10 +1,17 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease, OwnLease } from '../../../cluster/lease.ts';
-import type { ClaimResult, ClusterStore, RenewResult, StoredConfig, SubnetClaim } from '../../../cluster/store.ts';
+import type {
+  ClaimResult,
+  ClusterStore,
+  MalformedEntry,
+  RenewResult,
+  StoredConfig,
+  SubnetClaim,
+} from '../../../cluster/store.ts';
 import { InterfaceError } from '../../../daemon/interface.ts';
 import { openLogger } from '../../../daemon/log.ts';
-import { type Identity, Membership } from '../../../daemon/membership.ts';
+import { type ClusterView, type Identity, Membership } from '../../../daemon/membership.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { address, mac, peer } from './cluster-of.ts';
 
@@ -17,9 +24,11 @@ const hourMs = 3_600_000;
 class FakeCluster {
   config: string | undefined = vxlanConfig;
   leases: Lease[] = [peer(2)];
-  reason: string | undefined;
+  malformed: MalformedEntry[] = [];
   calls: string[] = [];
+  clusterId = '1';
   nowMs = 0;
+  clockStepMs = 0;
   lifeMs = 24 * hourMs;
   renew: RenewResult | undefined;
   superseded: Lease[] = [];
@@ -41,7 +50,8 @@ class FakeCluster {
       version: '1',
       renewMarginMs: hourMs,
       previous: undefined,
-      now: () => this.nowMs,
+      now: () => this.nowMs + this.clockStepMs,
+      monotonic: () => this.nowMs,
       isInUse: () => this.used,
       identify: () => {
         if (this.identityError) throw this.identityError;
@@ -51,7 +61,7 @@ class FakeCluster {
   }
 
   own(claim: Pick<SubnetClaim, 'value'>): OwnLease {
-    return { ...peer(1), ...claim.value, expiresAtMs: this.nowMs + this.lifeMs };
+    return { ...peer(1), ...claim.value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
   }
 
   private put(own: OwnLease): void {
@@ -68,8 +78,9 @@ class FakeCluster {
         this.config === undefined ? undefined : { text: this.config, modRevision: '1' },
       listLeases: async () => ({
         leases: this.leases,
-        malformed: this.reason ? [{ key: '/p/subnets/x', reason: this.reason }] : [],
+        malformed: this.malformed,
         revision: '1',
+        clusterId: this.clusterId,
       }),
       claimSubnet: async (claim: SubnetClaim): Promise<ClaimResult> => {
         this.calls.push(claim.previous ? 'claim again' : 'claim');
@@ -78,9 +89,9 @@ class FakeCluster {
         return { own, how: claim.previous ? 'previous' : 'new', lostRaces: 0, superseded: this.superseded };
       },
       renewLease: async (own, value): Promise<RenewResult> => {
-        this.calls.push('renew');
+        this.calls.push(own.key === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.key}`);
         if (this.renew) return this.renew;
-        const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.lifeMs };
+        const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
         this.put(renewed);
         return { outcome: 'renewed', own: renewed };
       },
@@ -93,6 +104,7 @@ class FakeCluster {
       withdrawNode: unused,
       listNodes: unused,
       watch: unused,
+      reconnect: unused,
       health: unused,
       close: unused,
     };
@@ -185,12 +197,67 @@ test('another config: claims under it; an older lease is given back unless somet
   cluster.used = true;
   cluster.config = vxlanConfig;
   await cluster.membership.sync();
-  assert.equal(cluster.calls, ['claim', 'claim again', `release ${old.key}`, 'claim again']);
+  assert.equal(cluster.calls, ['claim', 'claim again', `release ${old.key}`, 'claim again', `renew ${old.key}`]);
+  // Renewed in time while it is in use, and given back when nothing uses it any more.
+  await cluster.membership.sync();
+  cluster.nowMs = cluster.membership.renewalDelayMs;
+  await cluster.membership.sync();
+  cluster.used = false;
+  await cluster.membership.sync();
+  assert.equal(
+    cluster.calls.slice(5).filter((call) => call.endsWith(old.key)),
+    [`renew ${old.key}`, `release ${old.key}`],
+  );
+  assert.is(cluster.lines.filter((line) => line.includes('containers have its addresses')).length, 1);
+});
+
+const keysOf = (view: ClusterView | undefined): string[] => view!.peers.map(({ key }) => key).sort();
+
+test('an etcd begun anew, or restored: peers stay until they claim again, somebody else does, or a lease is over', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = [2, 3, 4, 5].map((n) => peer(n));
+  const all = keysOf(await cluster.membership.sync());
+  cluster.leases = [];
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  assert.equal(cluster.calls, ['claim', 'claim again']);
+  assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3, h4, h5; the way there is kept/);
+
+  // Ours is there; the other number says that it is not the same etcd.
+  cluster.leases = [peer(2), ...cluster.leases];
+  cluster.clusterId = '2';
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  cluster.leases = [peer(2), peer(3, { key: '/p/subnets/new', node: 'h9' }), ...cluster.leases.slice(1)];
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key, peer(4).key, peer(5).key, '/p/subnets/new']);
+  cluster.leases = cluster.leases.slice(1);
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(4).key, peer(5).key, '/p/subnets/new'], 'h2 has left');
+  cluster.nowMs = 24 * hourMs;
+  assert.equal(keysOf(await cluster.membership.sync()), ['/p/subnets/new']);
+  assert.equal(cluster.problems.list(), []);
+});
+
+test('a lease that somebody has made unreadable: a peer’s stays what it was, our own is written again', async () => {
+  const cluster = new FakeCluster();
+  const view = await cluster.membership.sync();
+  cluster.malformed = [peer(2).key, view!.own.key].map((key) => ({ key, reason: 'its value is not JSON' }));
+  cluster.leases = [];
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key]);
+  assert.equal(cluster.calls, ['claim', 'renew']);
+  cluster.malformed = [];
+  assert.equal(keysOf(await cluster.membership.sync()), []);
+});
+
+test('a clock set back, or ahead, does not put renewal off', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  for (const clockStepMs of [-1000 * hourMs, 1000 * hourMs]) {
+    cluster.clockStepMs = clockStepMs;
+    assert.is(cluster.membership.renewalDelayMs, 23 * hourMs);
+  }
 });
 
 test('a malformed lease is reported by its key', async () => {
   const cluster = new FakeCluster();
-  cluster.reason = 'its value is not JSON';
+  cluster.malformed = [{ key: '/p/subnets/x', reason: 'its value is not JSON' }];
   await cluster.membership.sync();
   assert.equal(cluster.problems.list(), ['Cannot read lease "/p/subnets/x", which is skipped: its value is not JSON']);
 });

@@ -1,0 +1,176 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
+import { DataPath } from '../../../daemon/data-path.ts';
+import { emptyState, type NodeFiles, type NodeState } from '../../../daemon/files.ts';
+import type { HostState, Kernel, Outcome } from '../../../daemon/kernel.ts';
+import { openLogger } from '../../../daemon/log.ts';
+import type { ClusterView } from '../../../daemon/membership.ts';
+import type { Operation } from '../../../daemon/plan.ts';
+import { Problems } from '../../../daemon/problems.ts';
+import { errno, SyscallError } from '../../../linux/errors.ts';
+import { formatAddress } from '../../../net/address.ts';
+import { address, mac, peer, prefix } from './cluster-of.ts';
+
+const test = suite('daemon/data-path');
+
+const config: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}');
+const hostGateway: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}');
+
+/** A host of variables with `eth0`; what is applied fails as told, and is recorded. */
+class FakeHost {
+  state: NodeState;
+  /** Writing any file fails. */
+  diskFull = false;
+  external = address('192.0.2.1');
+  gateways: string[] = [];
+  nowMs = 0;
+  fail: (operation: Operation) => string | undefined = () => undefined;
+  applied: Operation[] = [];
+  written = 0;
+  readonly lines: string[] = [];
+  readonly problems: Problems;
+  readonly dataPath: DataPath;
+
+  constructor(state: NodeState = emptyState) {
+    this.state = state;
+    const logger = openLogger({ level: 'info', format: 'text', write: (line) => this.lines.push(line), now: () => 0 });
+    this.problems = new Problems(logger, () => 0);
+    const written = (): true => {
+      if (this.diskFull) throw new SyscallError('create "/x"', errno.ENOSPC);
+      this.written++;
+      return true;
+    };
+    this.dataPath = new DataPath({
+      kernel: this.kernel(),
+      rules: { ensure: () => 0, remove() {}, close() {} },
+      files: {
+        readState: () => this.state,
+        writeState: (state: NodeState) => {
+          written();
+          this.state = state;
+          return true;
+        },
+        writeNetwork: written,
+      } as Partial<NodeFiles> as NodeFiles,
+      logger,
+      problems: this.problems,
+      node: 'h1',
+      choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
+      ipMasq: false,
+      now: () => this.nowMs,
+      random: () => 0,
+      randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 0xee]),
+    });
+  }
+
+  private kernel(): Kernel {
+    const fake: Partial<Kernel> = {
+      readHost: (): HostState => ({
+        links: [],
+        addresses: [],
+        routes: [
+          { family: 4, destination: prefix('192.0.2.0/24'), oif: 2, type: 1, protocol: 2 },
+          ...this.gateways.map((text) => ({
+            family: 4,
+            destination: prefix('10.1.99.0/24'),
+            gateway: address(text),
+            oif: 2,
+            type: 1,
+            protocol: 87,
+          })),
+        ] as unknown as HostState['routes'],
+      }),
+      hostView: () => ({
+        interfaces: [{ index: 2, name: 'eth0', up: true, loopback: false, mtuBytes: 1500, addresses: [this.external] }],
+        defaultRoute: () => ({ index: 2, source: undefined }),
+        lookupRoute: () => undefined,
+      }),
+      readActual: () => ({ devices: [], addresses: [], neighbours: [], fdb: [], routes: [] }),
+      apply: (operations): Outcome[] => {
+        this.applied.push(...operations);
+        return operations.map((operation) => {
+          const message = this.fail(operation);
+          return { operation, error: message === undefined ? undefined : new Error(message) };
+        });
+      },
+      ensureSysctl: () => false,
+      readSysctl: () => undefined,
+    };
+    return fake as Kernel;
+  }
+
+  view(changes: Partial<ClusterView> = {}): ClusterView {
+    const of = changes.config ?? config;
+    const own = { ...peer(1), expiresAtMs: undefined };
+    return { config: of, backend: of.backend as ClusterView['backend'], own, peers: [peer(2), peer(3)], ...changes };
+  }
+}
+
+test('a full disk does not keep packets from their way', () => {
+  const host = new FakeHost();
+  host.diskFull = true;
+  assert.equal(host.dataPath.identify(config, [peer(1)]).macs[4], mac(1));
+  const result = host.dataPath.reconcile(host.view());
+  assert.ok(host.applied.some(({ kind }) => kind === 'set-route'));
+  assert.is(result.complete, false, 'no container can be started');
+  assert.equal(host.problems.list(), ['Cannot create "/x": ENOSPC', 'Cannot create "/x": ENOSPC']);
+  host.diskFull = false;
+  assert.is(host.dataPath.reconcile(host.view()).complete, true);
+  assert.equal(host.problems.list(), []);
+});
+
+test('a device that cannot be had is one problem, and is tried alone when it is due', () => {
+  const host = new FakeHost();
+  host.fail = (operation) =>
+    operation.kind === 'remove-route' ? undefined : 'Cannot add VXLAN device "flannel.1": EX';
+  assert.is(host.dataPath.reconcile(host.view()).complete, false);
+  const { length } = host.applied;
+  host.dataPath.reconcile(host.view());
+  assert.is(host.applied.length, length, 'nothing is due');
+  assert.equal(host.problems.list(), ['Cannot add VXLAN device "flannel.1": EX']);
+  host.fail = () => undefined;
+  host.nowMs = 600;
+  assert.is(host.dataPath.reconcile(host.view()).complete, true);
+});
+
+test('a thousand entries that fail for one reason are one problem', () => {
+  const host = new FakeHost();
+  host.fail = ({ kind }) =>
+    kind === 'set-route' ? 'Cannot set entries of "flannel.1": the device is gone' : undefined;
+  host.dataPath.reconcile(host.view({ peers: [2, 3, 4, 5].map((n) => peer(n)) }));
+  assert.is(host.problems.list().length, 1);
+});
+
+test('a MAC that another host has is not ours, whatever an image remembers', () => {
+  const host = new FakeHost({ ...emptyState, devices: new Map([['flannel.1', mac(2)]]) });
+  assert.equal(host.dataPath.identify(config, [peer(2)]).macs[4], mac(0xee));
+  // Our own lease of before an address change has it by right.
+  assert.equal(host.dataPath.identify(config, [peer(0xee, { node: 'h1' })]).macs[4], mac(0xee));
+});
+
+test('peers of plain routes are remembered for as long as a route leads through them', () => {
+  const host = new FakeHost();
+  const remembered = (): string[] => host.state.gateways.map(formatAddress);
+  host.gateways = ['192.0.2.2', '192.0.2.3'];
+  host.dataPath.reconcile(
+    host.view({ config: hostGateway, peers: [2, 3].map((n) => peer(n, { backendType: 'host-gw' })) }),
+  );
+  assert.equal(remembered(), ['192.0.2.2', '192.0.2.3']);
+  host.dataPath.reconcile(host.view({ config: hostGateway, peers: [] }));
+  assert.equal(remembered(), ['192.0.2.2', '192.0.2.3'], 'the routes are still there to be removed');
+  host.gateways = [];
+  host.dataPath.reconcile(host.view({ config: hostGateway, peers: [] }));
+  assert.equal(remembered(), []);
+});
+
+test('tells when the host has another address', () => {
+  const host = new FakeHost();
+  assert.is(host.dataPath.reconcile(host.view()).addressChanged, false);
+  host.external = address('192.0.2.77');
+  const result = host.dataPath.reconcile(host.view());
+  assert.ok(result.addressChanged && result.identityChanged);
+  assert.is(host.dataPath.reconcile(host.view()).addressChanged, false);
+});
+
+test.run();
