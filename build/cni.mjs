@@ -1,6 +1,6 @@
 /** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and the name `weft-ipam` for it. */
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { cargoEnvironment } from './cargo.mjs';
@@ -9,6 +9,7 @@ import {
   at,
   BuildError,
   binFolder,
+  copy,
   hardLink,
   hashOf,
   hashOfFiles,
@@ -106,7 +107,7 @@ export async function buildRuntime(cargo, target) {
     run(cargo, args, { cwd: at('runtime'), env: cargoEnvironment(cargo, target) });
     for (const name of readdirSync(at('runtime', 'target', rust, 'release'))) {
       if (name !== 'weft-runtime' && name !== 'weft-compile') continue;
-      copyFileSync(at('runtime', 'target', rust, 'release', name), join(dirname(output), name));
+      copy(at('runtime', 'target', rust, 'release', name), join(dirname(output), name));
     }
     return `${version.split('\n', 1)[0]}, ${megabytes(output)}`;
   });

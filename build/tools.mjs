@@ -104,6 +104,13 @@ export function writeFolder(folder, files) {
   }
 }
 
+/** Copies a file. Who runs or reads the old one meanwhile goes on with that. */
+export function copy(path, to) {
+  const temporary = `${to}.${process.pid}.tmp`;
+  copyFileSync(path, temporary);
+  renameSync(temporary, to);
+}
+
 /** Gives `path` a second name. The old file of that name is replaced at once, not removed first. */
 export function hardLink(path, name) {
   const temporary = `${name}.${process.pid}.tmp`;

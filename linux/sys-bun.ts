@@ -45,6 +45,7 @@ const { symbols: libc } = dlopen('libc.so.6', {
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' },
   getrandom: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   _exit: { args: ['i32'], returns: 'void' },
 });
 
@@ -126,6 +127,18 @@ function clock_gettime(clock: number): number {
   return result < 0 ? result : Number(timespec[0]) * 1000 + Number(timespec[1]) / 1e6;
 }
 
+/** include/uapi/linux/fcntl.h, include/linux/stat.h */
+const AT_FDCWD = -100;
+const UTIME_OMIT = 0x3ffffffen;
+
+function utimensat(path: string, mtimeMs: number): number {
+  if (path.includes('\0') || !Number.isFinite(mtimeMs)) return -errno.EINVAL;
+  const seconds = Math.floor(mtimeMs / 1000);
+  /** struct timespec[2]: of the last access, of the last modification */
+  const times = BigInt64Array.of(0n, UTIME_OMIT, BigInt(seconds), BigInt(Math.trunc((mtimeMs - seconds * 1000) * 1e6)));
+  return call(libc.utimensat, AT_FDCWD, ptr(encoder.encode(`${path}\0`)), ptr(times), 0);
+}
+
 function poll(fd: number, timeoutMs: number): number {
   const deadline = clock_gettime(1) + timeoutMs;
   /** struct pollfd: int fd; short events; short revents (little-endian machines) */
@@ -192,6 +205,7 @@ export const sys: Sys = {
   unlink: (path) => attemptVoid(() => fs.unlinkSync(path)),
   rename: (from, to) => attemptVoid(() => fs.renameSync(from, to)),
   link: (from, to) => attemptVoid(() => fs.linkSync(from, to)),
+  utimensat,
   readlink: (path) => attempt(() => fs.readlinkSync(path)),
   stat: (path) => attempt(() => statusOf(fs.statSync(path))),
   fstat: (fd) => attemptOn(fd, () => statusOf(fs.fstatSync(fd))),

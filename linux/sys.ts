@@ -57,6 +57,8 @@ export interface Sys {
   rename(from: string, to: string): number;
   /** link(2): fails with EEXIST where `to` exists. */
   link(from: string, to: string): number;
+  /** utimensat(2): sets the time of the last modification alone, in milliseconds since the epoch. */
+  utimensat(path: string, mtimeMs: number): number;
   /** readlink(2). */
   readlink(path: string): string | number;
   /** stat(2), following symbolic links. */

@@ -78,6 +78,7 @@ fn ftruncate(fd: i32, length: f64) -> Outcome<i32> {
 }
 
 /// utimensat(2): the time of the last modification, in milliseconds
+#[allow(clippy::cast_possible_truncation)] // seconds saturate, and nanoseconds are below 10^9
 fn utimensat(path: Text, mtime_ms: f64) -> Outcome<i32> {
     if !mtime_ms.is_finite() {
         return done(Err(Errno::INVAL));

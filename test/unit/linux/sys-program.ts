@@ -3,7 +3,7 @@
  * randomness) is told as whether it makes sense. Every adapter has to tell the same.
  */
 
-import { CLONE_NEWNET, clock, flock, open, type Sys } from '../../../linux/sys.ts';
+import { CLONE_NEWNET, clock, type FileStatus, flock, open, type Sys } from '../../../linux/sys.ts';
 
 export function exercise(sys: Sys, folder: string): Record<string, unknown> {
   const told: Record<string, unknown> = {};
@@ -84,6 +84,13 @@ export function exercise(sys: Sys, folder: string): Record<string, unknown> {
     sys.rmdir(`${folder}/d`),
     sys.rmdir(path),
     (sys.getdents(folder) as string[]).sort(),
+  ];
+  told['utimensat'] = [
+    sys.utimensat(folder, 1_600_000_000_250),
+    (sys.stat(folder) as FileStatus).mtimeMs,
+    sys.utimensat(`${folder}/none`, 0),
+    sys.utimensat('a\0b', 0),
+    sys.utimensat(folder, Number.NaN),
   ];
   const directory = sys.open(folder, open.O_RDONLY, 0);
   told['readlink'] = [sys.readlink(`/proc/self/fd/${directory}`) === folder, sys.readlink(path), sys.readlink('/none')];
