@@ -38,19 +38,28 @@ const debianSets = {
     jq: ['jq', 'reads results in the examples'],
     iptables: ['iptables', 'rules of others that Weft must live with'],
   },
+  guest: {
+    'qemu-system-x86': ['qemu-system-x86_64', 'emulates a machine with a kernel that has what this one lacks'],
+    'busybox-static': ['busybox', "the emulated machine's first programs"],
+    kmod: ['depmod', "orders that kernel's modules"],
+    'xz-utils': ['xz', 'unpacks that kernel'],
+  },
 };
 
 /** The services that Debian's packages start: nobody asked for them here. */
 const services = { etcd: 2379, iperf3: 5201 };
 
-const say = (line) => console.log(`setup: ${line}`);
+export const say = (line) => console.log(`setup: ${line}`);
 
 const isRoot = () => process.geteuid?.() === 0;
 
-/** Runs a program; its output is shown only where it fails. */
-function run(program, args, options = {}) {
-  const child = spawnSync(program, args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26, ...options });
-  if (child.status !== 0) {
+/**
+ * Runs a program and gives its stdout; its output is shown only where it fails.
+ * @param {import('node:child_process').SpawnSyncOptions & { mayFail?: boolean }} [options] mayFail: any exit status will do
+ */
+export function run(program, args, { mayFail = false, ...options } = {}) {
+  const child = spawnSync(program, args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28, ...options });
+  if (child.error || (child.status !== 0 && !mayFail)) {
     const output = child.error?.message ?? `${child.stdout}${child.stderr}`.trim();
     throw new SetupError(`"${program} ${args.join(' ')}" failed: ${output}`);
   }
@@ -58,7 +67,7 @@ function run(program, args, options = {}) {
 }
 
 /** stdout of a program, undefined where it is missing or fails. */
-function ask(program, args, options = {}) {
+export function ask(program, args, options = {}) {
   const child = spawnSync(program, args, { encoding: 'utf8', ...options });
   return child.status === 0 ? child.stdout : undefined;
 }
@@ -136,7 +145,7 @@ function missingPackages(sets) {
   return packages.filter(([, [command]]) => !findCommand(command)).map(([name, [, purpose]]) => [name, purpose]);
 }
 
-/** Installs what is missing of sets of Debian packages: `build`, `demo`, `test` (which includes `demo`). */
+/** Installs what is missing of sets of Debian packages: `build`, `demo`, `test` (which includes `demo`), `guest`. */
 export function ensureDebian(...sets) {
   const wanted = sets.flatMap((set) => (set === 'test' ? ['demo', 'test'] : [set]));
   const missing = missingPackages([...new Set(wanted)]);
