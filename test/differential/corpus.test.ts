@@ -1,0 +1,71 @@
+/** The corpus through the reference plugins and through Weft: no difference but those that are meant. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { fixture } from '../support/fixture.ts';
+import { Scratch } from '../support/scratch.ts';
+import { type Comparison, compareAll, type Difference, describeDifference } from './comparison.ts';
+import { corpus } from './corpus.ts';
+import { exceptions } from './exceptions.ts';
+
+const test = suite('corpus');
+
+/** Most of the time is the reference's waiting for IPv6. */
+const lanes = 8;
+/** So many are shown; the rest is counted. */
+const shownAtMost = 25;
+
+const judge = (difference: Difference) => exceptions.find(({ covers }) => covers(difference));
+
+const comparisons = fixture<readonly Comparison[]>(
+  test,
+  async () => {
+    const scratch = new Scratch('diff');
+    try {
+      return await compareAll(scratch, corpus(), lanes, judge);
+    } finally {
+      scratch.remove();
+    }
+  },
+  () => undefined,
+);
+
+test('no difference but those that are meant', () => {
+  const all = comparisons();
+  const unlisted = all.flatMap(({ differences }) => differences).filter((difference) => !judge(difference));
+  const steps = all.reduce((sum, comparison) => sum + comparison.steps, 0);
+  const same = all.filter(({ differences }) => differences.length === 0).length;
+  console.log(`\n  ${all.length} configurations, ${steps} calls on each side; ${same} without any difference`);
+  assert.ok(all.length >= 400, 'four hundred or more');
+  if (unlisted.length === 0) return;
+  const names = new Set(unlisted.map(({ definition }) => definition.name));
+  // One of each kind tells enough.
+  const kinds = new Map(
+    unlisted.toReversed().map((difference) => [`${difference.aspect} ${difference.line}`, difference]),
+  );
+  const shown = [...kinds.values()].toReversed().slice(0, shownAtMost).map(describeDifference).join('\n');
+  throw new Error(
+    `${names.size} configurations differ, ${unlisted.length} lines of ${kinds.size} kinds; the first of each:\n${shown}\n` +
+      `Cases: ${[...names].join(' | ')}`,
+  );
+});
+
+test('every exception is in use', () => {
+  const differences = comparisons().flatMap((comparison) => comparison.differences);
+  const uses = exceptions.map((exception) => ({ ...exception, count: differences.filter(exception.covers).length }));
+  console.log(`\n${uses.map(({ name, count }) => `  ${String(count).padStart(5)} ${name}`).join('\n')}`);
+  assert.equal(
+    uses.filter(({ count, byChance }) => count === 0 && !byChance).map(({ name }) => name),
+    [],
+  );
+});
+
+test('no two cases have one name', () => {
+  const names = corpus().map(({ name }) => name);
+  assert.equal(
+    names.filter((name, i) => names.indexOf(name) !== i),
+    [],
+  );
+});
+
+test.run();
