@@ -2,10 +2,14 @@
 
 export type Mac = Uint8Array;
 
-/** Accepts six pairs of hex digits with `:` or `-` between them; undefined for anything else. */
+/**
+ * Accepts the forms that Go's net.ParseMAC, and so the reference plugins, do: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`,
+ * `0200.5e10.0001`. Undefined for anything else.
+ */
 export function parseMac(text: string): Mac | undefined {
-  if (!/^[0-9a-fA-F]{2}([:-])(?:[0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text)) return undefined;
-  return Uint8Array.from(text.split(/[:-]/), (pair) => parseInt(pair, 16));
+  if (!/^(?:[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})$/i.test(text))
+    return undefined;
+  return Uint8Array.from(text.match(/[0-9a-f]{2}/gi)!, (pair) => parseInt(pair, 16));
 }
 
 export const formatMac = (mac: Mac): string => Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
