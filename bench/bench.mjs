@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run bench [-- start add burst]: Weft beside the reference plugins, in one run, reported as ratios.
+// npm run bench [-- start add burst reservations]: Weft beside the reference plugins, in one run, reported as ratios.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { bunBinary, ensureDebian, ensureNodeModules } from '../setup.mjs';

@@ -95,6 +95,22 @@ export class BenchHost {
     };
   }
 
+  /** `weft-ipam`, or the reference's host-local, with a store of its own and 10.64.0.0/16. */
+  callIpam(type: 'weft-ipam' | 'host-local', dataDir: string, command: string, containerId: string): Call {
+    const ipam = { type, dataDir, ranges: [[{ subnet: '10.64.0.0/16' }]] };
+    return {
+      command: [join(type === 'weft-ipam' ? weftFolder : referenceFolder, type)],
+      stdin: JSON.stringify({ cniVersion: '1.0.0', name: 'net', type: 'bridge', ipam }),
+      environment: {
+        CNI_COMMAND: command,
+        CNI_PATH: `${weftFolder}:${referenceFolder}`,
+        CNI_CONTAINERID: containerId,
+        CNI_NETNS: '/nonexistent',
+        CNI_IFNAME: 'eth0',
+      },
+    };
+  }
+
   remove(): void {
     execFileSync('ip', ['-force', '-batch', '-'], {
       input: this.#namespaces.map((name) => `netns del ${name}\n`).join(''),

@@ -2,12 +2,14 @@
 
 import { benchAdd, benchBurst } from './add.ts';
 import { BenchHost } from './host.ts';
+import { benchReservations } from './reservations.ts';
 import { benchStart } from './start.ts';
 
 const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
   start: (host) => benchStart(host, 100),
   add: (host) => benchAdd(host, 60),
   burst: (host) => benchBurst(host, 60),
+  reservations: (host) => benchReservations(host, [0, 5_000, 30_000], 20),
 };
 
 const names = process.argv.slice(2);

@@ -66,9 +66,9 @@ function takeFree(store: AddressStore, set: RangeSet, setIndex: number, holder: 
 }
 
 /** The first cause is what the caller has to learn; what could not be released now is released by the DEL that follows. */
-function releaseQuietly(store: AddressStore, address: Address): void {
+function releaseQuietly(store: AddressStore, address: Address, holder: AttachmentName): void {
   try {
-    store.release(address);
+    store.release(address, holder);
   } catch {
     // See above.
   }
@@ -121,7 +121,7 @@ export function allocate(
     }
     return allocations;
   } catch (error) {
-    for (const address of taken) releaseQuietly(store, address);
+    for (const address of taken) releaseQuietly(store, address, holder);
     throw error;
   }
 }

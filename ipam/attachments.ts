@@ -44,14 +44,14 @@ export function addAddresses(sys: Sys, request: CniRequest, node: () => NodeNetw
 /** Releases these addresses, of an ADD that failed later. */
 export function releaseAddresses(sys: Sys, request: CniRequest, addresses: readonly Address[]): void {
   withExistingDiskStore(sys, storeFolder(request), (store) => {
-    for (const address of addresses) store.release(address);
+    for (const address of addresses) store.release(address, request);
   });
 }
 
 /** Releases all that the attachment holds. It is fine if that is nothing. */
 export function removeAddresses(sys: Sys, request: CniRequest): void {
   withExistingDiskStore(sys, storeFolder(request), (store) => {
-    for (const address of store.find(request)) store.release(address);
+    for (const address of store.find(request)) store.release(address, request);
   });
 }
 
@@ -116,7 +116,7 @@ export function collectAddresses(
     for (const { address, holder } of store.list()) {
       if (keep.has(`${holder.containerId}/${holder.ifname}`)) continue;
       try {
-        store.release(address);
+        store.release(address, holder);
         released.push(address);
       } catch (error) {
         errors.push(

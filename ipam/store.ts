@@ -2,7 +2,7 @@
  * Who holds which address of a network. The port that the allocator works on, and its adapter on host-local's files:
  * `<dataDir>/<network>/<address>` (0600) holding `<container id>\r\n<interface>`, `last_reserved_ip.<set>`, and `lock`.
  *
- * A reservation is complete or absent, also where the process is killed: it is written beside and renamed. It is not
+ * A reservation is complete or absent, also where the process is killed: it is written beside and linked. It is not
  * synced to disk: it matters as long as its container lives, which no power cut leaves alive. An empty one, as
  * host-local leaves it after a failed write, belongs to nobody and is removed when it is met.
  */
@@ -14,6 +14,7 @@ import { ensureDirectory, writeAll } from '../linux/files.ts';
 import { withLock } from '../linux/lock.ts';
 import { open, type Sys } from '../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../net/address.ts';
+import { type IndexEntry, StoreIndex } from './store-index.ts';
 
 export interface Reservation {
   readonly address: Address;
@@ -24,21 +25,21 @@ export interface Reservation {
 /** Only to be used while the network's lock is held. */
 export interface AddressStore {
   readonly isReserved: (address: Address) => boolean;
-  /** Every reservation. Its cost grows with their number. */
+  /** Every reservation. Its cost grows with their number; that of the others does not. */
   readonly list: () => Reservation[];
   /** The addresses that an attachment holds. */
   readonly find: (holder: AttachmentName) => Address[];
   /** False where it is taken. */
   readonly reserve: (address: Address, holder: AttachmentName) => boolean;
-  /** It is fine if it is not reserved. */
-  readonly release: (address: Address) => void;
+  /** Of what it is held by. It is fine if it is not reserved. */
+  readonly release: (address: Address, holder: AttachmentName) => void;
   /** The address that the set gave out last. */
   readonly lastReserved: (set: number) => Address | undefined;
   readonly setLastReserved: (set: number, address: Address) => void;
 }
 
 const separator = '\r\n';
-/** Renamed to an address's name once it is complete. One is enough: the lock is held. No host-local reads it as an address. */
+/** Linked as an address's name once it is complete, and removed. One is enough: the lock is held. No host-local reads it as an address. */
 const temporaryName = '.weft-reservation';
 /** Names of reservations begin so, and no other name in the folder does. */
 const addressPattern = /^[0-9a-f:]/i;
@@ -62,15 +63,42 @@ export function reservationsOf(all: readonly Reservation[], holder: AttachmentNa
   return found.map((reservation) => reservation.address);
 }
 
+/**
+ * Addresses in a row that are looked up one by one; after these the whole folder is read, which is cheaper for many and
+ * dearer for few.
+ */
+const lookupsAtMost = 32;
+
+const isSame = (a: AttachmentName, b: AttachmentName): boolean =>
+  a.containerId === b.containerId && a.ifname === b.ifname;
+
 class DiskStore implements AddressStore {
   private readonly sys: Sys;
   private readonly folder: string;
-  private names: Set<string> | undefined;
+  private readonly index: StoreIndex;
   private readonly record = new ArrayBuffer(recordBytes);
+  private names: Set<string> | undefined;
+  /** All reservations, by the names of their files, once they have been read. */
+  private all: Map<string, AttachmentName> | undefined;
+  private readonly added: IndexEntry[] = [];
+  private readonly removed: IndexEntry[] = [];
+  private lookups = 0;
+  /** Whether the folder was changed, and whether it is known how. */
+  private isChanged = false;
+  private isUncertain = false;
 
   constructor(sys: Sys, folder: string) {
     this.sys = sys;
     this.folder = folder;
+    this.index = new StoreIndex(sys, folder);
+  }
+
+  /** Brings the index up to date, where that can be done without reading all reservations for it. */
+  finish(): void {
+    const { index, all, added, removed } = this;
+    if (this.isUncertain) return;
+    if (!index.isComplete && all) index.rebuild(Array.from(all, ([name, holder]) => ({ name, holder })));
+    else if (this.isChanged || removed.length > 0) index.update(added, removed);
   }
 
   /** The names in the folder, read once: nobody else changes them while the lock is held. */
@@ -91,32 +119,43 @@ class DiskStore implements AddressStore {
     return sys.decodeUtf8(record, 0, check(got, `read "${path}"`));
   }
 
-  isReserved = (address: Address): boolean => this.entries().has(formatAddress(address));
-
-  list = (): Reservation[] => {
-    const found: Reservation[] = [];
+  private readAll(): Map<string, AttachmentName> {
+    if (this.all) return this.all;
+    const all = new Map<string, AttachmentName>();
     for (const name of this.entries()) {
-      const address = addressPattern.test(name) ? parseAddress(name) : undefined;
-      if (!address) continue;
+      if (!addressPattern.test(name) || !parseAddress(name)) continue;
       const holder = parseHolder(this.read(name) ?? '');
-      if (holder.containerId === '') this.remove(name);
-      else found.push({ address, holder });
+      if (holder.containerId === '') this.unlink(name);
+      else all.set(name, holder);
     }
-    return found;
+    this.all = all;
+    return all;
+  }
+
+  isReserved = (address: Address): boolean => {
+    const name = formatAddress(address);
+    if (this.names || ++this.lookups > lookupsAtMost) return this.entries().has(name);
+    const path = `${this.folder}/${name}`;
+    const status = this.sys.stat(path);
+    if (status === -errno.ENOENT) return false;
+    check(status, `look for "${path}"`);
+    return true;
   };
 
-  /** As `list` and `reservationsOf`, but takes apart only what may be the holder's. */
+  list = (): Reservation[] =>
+    Array.from(this.readAll(), ([name, holder]) => ({ address: parseAddress(name)!, holder }));
+
   find = (holder: AttachmentName): Address[] => {
+    const entries = this.index.find(holder.containerId);
+    if (!entries) return reservationsOf(this.list(), holder);
     const found: Reservation[] = [];
-    for (const name of this.entries()) {
-      if (!addressPattern.test(name)) continue;
-      const content = this.read(name) ?? '';
-      if (content !== '' && !content.includes(holder.containerId)) continue;
-      const address = parseAddress(name);
-      if (!address) continue;
-      const of = parseHolder(content);
-      if (of.containerId === '') this.remove(name);
-      else found.push({ address, holder: of });
+    for (const entry of entries) {
+      const address = parseAddress(entry.name);
+      if (address && isSame(parseHolder(this.read(entry.name) ?? ''), entry.holder)) {
+        found.push({ address, holder: entry.holder });
+      } else {
+        this.removed.push(entry);
+      }
     }
     return reservationsOf(found, holder);
   };
@@ -124,19 +163,47 @@ class DiskStore implements AddressStore {
   reserve = (address: Address, { containerId, ifname }: AttachmentName): boolean => {
     const { sys } = this;
     const name = formatAddress(address);
-    if (this.entries().has(name)) return false;
     const temporary = `${this.folder}/${temporaryName}`;
     const path = `${this.folder}/${name}`;
+    let linked = -errno.ENOENT;
+    this.isChanged = true;
     try {
-      this.write(temporary, `${containerId}${separator}${ifname}`);
-      check(sys.rename(temporary, path), `rename "${temporary}" to "${path}"`);
+      this.writeRecord(temporary, `${containerId}${separator}${ifname}`);
+      // Refuses to replace what somebody put there, with or without the lock.
+      linked = sys.link(temporary, path);
+      if (linked !== -errno.EEXIST) check(linked, `link "${temporary}" as "${path}"`);
+      check(sys.unlink(temporary), `remove "${temporary}"`);
     } catch (error) {
+      this.isUncertain = true;
+      if (linked >= 0) sys.unlink(path);
       sys.unlink(temporary);
       throw error;
     }
-    this.entries().add(name);
+    this.names?.add(name);
+    if (linked < 0) return false;
+    this.all?.set(name, { containerId, ifname });
+    this.added.push({ name, holder: { containerId, ifname } });
     return true;
   };
+
+  /** Into a file that is not there yet: one that is may be a second name of somebody's reservation. */
+  private writeRecord(path: string, text: string): void {
+    const { sys } = this;
+    const flags = open.O_WRONLY | open.O_CREAT | open.O_EXCL;
+    let fd = sys.open(path, flags, 0o600);
+    if (fd === -errno.EEXIST) {
+      check(sys.unlink(path), `remove "${path}"`);
+      fd = sys.open(path, flags, 0o600);
+    }
+    check(fd, `create "${path}"`);
+    try {
+      writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), `"${path}"`);
+    } catch (error) {
+      sys.close(fd);
+      throw error;
+    }
+    check(sys.close(fd), `close "${path}"`);
+  }
 
   /**
    * Cuts off what is left of a longer content after writing, not before: ext4 takes a file that is emptied and written
@@ -157,26 +224,30 @@ class DiskStore implements AddressStore {
     check(sys.close(fd), `close "${path}"`);
   }
 
-  private remove(name: string): void {
+  private unlink(name: string): void {
     const path = `${this.folder}/${name}`;
+    this.isChanged = true;
     const removed = this.sys.unlink(path);
     if (removed !== -errno.ENOENT) check(removed, `remove "${path}"`);
     this.names?.delete(name);
+    this.all?.delete(name);
   }
 
-  release = (address: Address): void => this.remove(formatAddress(address));
-
-  lastReserved = (set: number): Address | undefined => {
-    const name = `last_reserved_ip.${set}`;
-    if (!this.entries().has(name)) return undefined;
-    return parseAddress((this.read(name) ?? '').trim());
+  release = (address: Address, { containerId, ifname }: AttachmentName): void => {
+    const name = formatAddress(address);
+    this.unlink(name);
+    const at = this.added.findIndex((entry) => entry.name === name);
+    if (at >= 0) this.added.splice(at, 1);
+    // A record of an old host-local is in the index with its id alone.
+    else for (const each of new Set([ifname, ''])) this.removed.push({ name, holder: { containerId, ifname: each } });
   };
 
+  lastReserved = (set: number): Address | undefined =>
+    parseAddress((this.read(`last_reserved_ip.${set}`) ?? '').trim());
+
   setLastReserved = (set: number, address: Address): void => {
-    const name = `last_reserved_ip.${set}`;
     // Not atomic: a broken one only means that the search begins at the first address.
-    this.write(`${this.folder}/${name}`, formatAddress(address));
-    this.entries().add(name);
+    this.write(`${this.folder}/last_reserved_ip.${set}`, formatAddress(address));
   };
 }
 
@@ -194,13 +265,23 @@ function storeError(error: unknown, folder: string): unknown {
   });
 }
 
+/** Runs `body`; the index learns of what it has changed, also where it failed. The lock is held. */
+function useStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
+  const store = new DiskStore(sys, folder);
+  try {
+    return body(store);
+  } finally {
+    store.finish();
+  }
+}
+
 /**
  * Runs `body` on the network's store while holding its lock; the folder is made where it is missing. Should the folder
  * vanish meanwhile, `body` runs once more: it has to be all or nothing.
  * @throws CniError 103 where the store cannot be used
  */
 export function withDiskStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
-  const run = () => withLock(sys, `${folder}/lock`, () => body(new DiskStore(sys, folder)));
+  const run = () => withLock(sys, `${folder}/lock`, () => useStore(sys, folder, body));
   try {
     try {
       return run();
@@ -222,7 +303,7 @@ export function withExistingDiskStore<T>(sys: Sys, folder: string, body: (store:
   const status = sys.stat(folder);
   if (status === -errno.ENOENT || status === -errno.ENOTDIR) return undefined;
   try {
-    return withLock(sys, `${folder}/lock`, () => body(new DiskStore(sys, folder)));
+    return withLock(sys, `${folder}/lock`, () => useStore(sys, folder, body));
   } catch (error) {
     throw storeError(error, folder);
   }

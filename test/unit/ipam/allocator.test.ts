@@ -46,7 +46,7 @@ test('round robin, also after a release, and around the end', () => {
   const store = createMemoryStore();
   assert.equal(take(store, [small], 'a'), ['10.0.0.2/29 10.0.0.1']);
   assert.equal(take(store, [small], 'b'), ['10.0.0.3/29 10.0.0.1']);
-  store.release(parseAddress('10.0.0.3')!);
+  store.release(parseAddress('10.0.0.3')!, { containerId: 'b', ifname: 'eth0' });
   assert.equal(take(store, [small], 'c'), ['10.0.0.4/29 10.0.0.1']);
   take(store, [small], 'd');
   take(store, [small], 'e');
@@ -57,7 +57,7 @@ test('round robin, also after a release, and around the end', () => {
 test('the last one given out is found where all others are taken', () => {
   const store = createMemoryStore();
   for (const id of ['a', 'b', 'c', 'd', 'e']) take(store, [small], id);
-  store.release(parseAddress('10.0.0.6')!);
+  store.release(parseAddress('10.0.0.6')!, { containerId: 'e', ifname: 'eth0' });
   assert.equal(take(store, [small], 'f'), ['10.0.0.6/29 10.0.0.1']);
 });
 

@@ -46,8 +46,8 @@ test('finds, releases and remembers', () => {
     assert.equal(store.find(holder('abc')).map(formatAddress), ['10.0.0.2']);
     assert.equal(store.find(holder('ab')), []);
     assert.ok(store.isReserved(address('10.0.0.4')));
-    store.release(address('10.0.0.2'));
-    store.release(address('10.0.0.2'));
+    store.release(address('10.0.0.2'), holder('abc'));
+    store.release(address('10.0.0.2'), holder('abc'));
     assert.not(store.isReserved(address('10.0.0.2')));
     assert.is(store.list().length, 2);
   });

@@ -1,0 +1,176 @@
+/**
+ * Which addresses a container holds, without reading every reservation: an index beside the store, in
+ * `<dataDir>/.weft/<network>/`, where host-local never looks. The reservations' files stay the truth: what the index
+ * says is looked up there, and an index that may be incomplete is not asked.
+ *
+ * A store's folder whose index is complete is marked: its time of modification is a whole second a minute ago, and the
+ * index holds a file named after that time and the folder's inode. Whoever makes, removes or renames a file in the
+ * folder sets that time to now, be it host-local, a person, or Weft killed halfway; so does a folder that was copied
+ * or made anew have another inode. A time that somebody else could cause by being quick would not do: kernels before
+ * 6.13 tell times apart by some milliseconds only.
+ *
+ * Nothing here fails a call: where the index cannot be written it is incomplete, and costs time.
+ */
+
+import type { AttachmentName } from '../cni/spec/request.ts';
+import { SyscallError } from '../linux/errors.ts';
+import { readText, writeAll } from '../linux/files.ts';
+import { clock, open, type Sys } from '../linux/sys.ts';
+
+/** One reservation. `name` is that of its file. */
+export interface IndexEntry {
+  readonly name: string;
+  readonly holder: AttachmentName;
+}
+
+/** How long ago the mark says that the folder was changed. No clock goes back by exactly this. */
+const markAgeSeconds = 60;
+const markPrefix = 'complete-';
+
+/** Containers are spread over this many files. At 30,000 reservations each has some 120 lines. */
+const shardCount = 256;
+
+/** FNV-1a, 32 bits: the container's file. */
+function shardOf(containerId: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < containerId.length; i++) hash = Math.imul(hash ^ containerId.charCodeAt(i), 0x01000193);
+  return ((hash ^ (hash >>> 16)) & (shardCount - 1)).toString(16).padStart(2, '0');
+}
+
+const formatEntry = ({ name, holder }: IndexEntry): string => `${name}\t${holder.containerId}\t${holder.ifname}\n`;
+
+/** What no runtime can ask for is in no index: ids are of a few characters only (CNI 1.1.0). */
+const canBeAskedFor = ({ holder }: IndexEntry): boolean => /^[\w.-]+$/.test(holder.containerId);
+
+export class StoreIndex {
+  private readonly sys: Sys;
+  /** The store's own folder. */
+  private readonly store: string;
+  private readonly folder: string;
+  /** Name of the mark's file; undefined where the index is not complete. */
+  private mark: string | undefined;
+
+  /** Looks whether the index is complete. To be made before anything in the store is changed. */
+  constructor(sys: Sys, store: string) {
+    this.sys = sys;
+    this.store = store;
+    const slash = store.lastIndexOf('/');
+    this.folder = `${store.slice(0, slash)}/.weft${store.slice(slash)}`;
+    const mark = this.currentMark();
+    if (mark !== undefined && typeof sys.stat(`${this.folder}/${mark}`) !== 'number') this.mark = mark;
+  }
+
+  get isComplete(): boolean {
+    return this.mark !== undefined;
+  }
+
+  /** The name that a mark would have now; undefined where somebody else has changed the folder last. */
+  private currentMark(): string | undefined {
+    const status = this.sys.stat(this.store);
+    if (typeof status === 'number' || status.mtimeMs % 1000 !== 0) return undefined;
+    return `${markPrefix}${status.ino}-${status.mtimeMs / 1000}`;
+  }
+
+  /**
+   * What the index says of a container's reservations, to be confirmed by their files. Undefined where it does not know
+   * all of them.
+   */
+  find(containerId: string): IndexEntry[] | undefined {
+    const text = this.mark === undefined ? undefined : this.read(shardOf(containerId));
+    if (text === undefined) return undefined;
+    const found: IndexEntry[] = [];
+    const needle = `\t${containerId}\t`;
+    for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
+      const from = text.lastIndexOf('\n', at) + 1;
+      const to = text.indexOf('\n', at);
+      // A line that was cut off is one that nobody has marked as complete.
+      if (to < 0) break;
+      found.push({ name: text.slice(from, at), holder: { containerId, ifname: text.slice(at + needle.length, to) } });
+    }
+    return found;
+  }
+
+  /** Takes over what was changed in the store, and marks it. Does nothing unless it was complete before. */
+  update(added: readonly IndexEntry[], removed: readonly IndexEntry[]): void {
+    const { sys, folder, mark } = this;
+    if (mark === undefined) return;
+    this.mark = undefined;
+    const shards = new Set(
+      [...added, ...removed].filter(canBeAskedFor).map(({ holder }) => shardOf(holder.containerId)),
+    );
+    for (const shard of shards) {
+      const isHere = ({ holder }: IndexEntry): boolean => shardOf(holder.containerId) === shard;
+      const path = `${folder}/${shard}`;
+      const lines = added.filter(isHere).map(formatEntry).join('');
+      const gone = new Set(removed.filter(isHere).map(formatEntry));
+      if (gone.size === 0) {
+        if (!this.write(path, lines, open.O_APPEND)) return;
+        continue;
+      }
+      const text = this.read(shard);
+      if (text === undefined) return;
+      const kept = text.split(/(?<=\n)/).filter((line) => !gone.has(line));
+      const left = kept.join('') + lines;
+      if (left !== '' && !this.write(path, left)) return;
+      if (left === '' && text !== '' && sys.unlink(path) < 0) return;
+    }
+    const now = this.markStore();
+    if (now !== undefined) sys.rename(`${folder}/${mark}`, `${folder}/${now}`);
+  }
+
+  /** Makes the index anew, of all reservations that there are. */
+  rebuild(all: readonly IndexEntry[]): void {
+    const { sys, folder } = this;
+    this.mark = undefined;
+    sys.mkdir(folder.slice(0, folder.lastIndexOf('/')), 0o700);
+    sys.mkdir(folder, 0o700);
+    const present = sys.getdents(folder);
+    if (typeof present === 'number') return;
+    const shards = new Map<string, string>();
+    for (const entry of all) {
+      if (!canBeAskedFor(entry)) continue;
+      const shard = shardOf(entry.holder.containerId);
+      shards.set(shard, (shards.get(shard) ?? '') + formatEntry(entry));
+    }
+    // Marks go first: from here on there is no complete index until the last line.
+    for (const name of present) if (!shards.has(name) && sys.unlink(`${folder}/${name}`) < 0) return;
+    for (const [shard, lines] of shards) if (!this.write(`${folder}/${shard}`, lines)) return;
+    const mark = this.markStore();
+    if (mark !== undefined) this.write(`${folder}/${mark}`, '');
+  }
+
+  /** Sets the folder's time. @returns the mark's name, by what the file system made of that time */
+  private markStore(): string | undefined {
+    const { sys, store } = this;
+    const seconds = Math.floor(sys.clock_gettime(clock.CLOCK_REALTIME) / 1000) - markAgeSeconds;
+    return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.currentMark();
+  }
+
+  /** '' where there is no such file, undefined where it cannot be read. */
+  private read(shard: string): string | undefined {
+    try {
+      return readText(this.sys, `${this.folder}/${shard}`) ?? '';
+    } catch (error) {
+      if (error instanceof SyscallError) return undefined;
+      throw error;
+    }
+  }
+
+  /** False where it cannot be written. */
+  private write(path: string, text: string, append = 0): boolean {
+    const { sys } = this;
+    const fd = sys.open(path, open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | append, 0o600);
+    if (fd < 0) return false;
+    try {
+      const bytes = new Uint8Array(sys.encodeUtf8(text));
+      writeAll(sys, fd, bytes, `"${path}"`);
+      // What a longer content leaves is cut off after writing: an emptied file makes ext4 wait for the disk.
+      return append !== 0 || sys.ftruncate(fd, bytes.length) >= 0;
+    } catch (error) {
+      if (error instanceof SyscallError) return false;
+      throw error;
+    } finally {
+      sys.close(fd);
+    }
+  }
+}
