@@ -4,12 +4,21 @@
  */
 
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cargoEnvironment } from '../build/cargo.mjs';
 import { targets } from '../build/tools.mjs';
-import { bunBinary, ensureCnitool, ensureDebian, ensureNodeModules, ensureRust, ensureRustfmt } from '../setup.mjs';
+import {
+  bunBinary,
+  ensureCnitool,
+  ensureDebian,
+  ensureNodeModules,
+  ensureRust,
+  ensureRustfmt,
+  SetupError,
+} from '../setup.mjs';
+import { ensureMachine, runInGuest } from './guest/machine.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const tool = (name) => join(root, 'node_modules', '.bin', name);
@@ -62,16 +71,55 @@ async function checks(...commands) {
 /** The number after `label` in uvu's summary. */
 const total = (output, label) => Number(new RegExp(`^\\s*${label}:?\\s+(\\d+)\\s*$`, 'm').exec(output)?.[1] ?? 0);
 
-/** Runs the `*.test.ts` below test/<folder> under Bun. @returns {Promise<Count>} */
-async function uvu(folder) {
-  const uvuBin = join('node_modules', 'uvu', 'bin.js');
-  const args = [uvuBin, '--no-color', join('test', folder), '\\.test\\.ts$'];
-  const { ok, output } = await run(bunBinary(), args, { env: { ...process.env, NO_COLOR: '1' } });
+/** The words that run tests under Bun. @param {string} folder @param {string} pattern of their paths in there */
+const uvuCommand = (folder, pattern) => [
+  bunBinary(),
+  join('node_modules', 'uvu', 'bin.js'),
+  ...['--no-color', folder, pattern],
+];
+
+/** What uvu's output says. @param {{ ok: boolean; output: string }} finished @param {string} place @returns {Count} */
+function uvuCount({ ok, output }, place) {
   const [all, passed, skipped] = ['Total', 'Passed', 'Skipped'].map((label) => total(output, label));
-  if (all === 0) return { passed: 0, failed: 1, output: output || `There is no test in test/${folder}` };
+  if (all === 0) return { passed: 0, failed: 1, output: output || `There is no test in ${place}` };
   const failed = Math.max(all - passed, ok ? 0 : 1);
   // What passed as a whole is of no interest beside what failed.
   return { passed, failed, skipped, output: output.replace(/^\S+\.test\.ts\n.*\((\d+) \/ \1\)\n+/gm, '') };
+}
+
+/** Runs the `*.test.ts` below test/<folder> under Bun. @returns {Promise<Count>} */
+async function uvu(folder) {
+  const [program, ...args] = uvuCommand(join('test', folder), '\\.test\\.ts$');
+  return uvuCount(await run(program, args, { env: { ...process.env, NO_COLOR: '1' } }), `test/${folder}`);
+}
+
+/** Tests that run in the guest: those of test/guest, and those that are marked for it by a line of their head. */
+function guestTests() {
+  const marked = (name) => /^ \* @guest\b/m.test(readFileSync(join(root, 'test', name), 'utf8'));
+  return readdirSync(join(root, 'test'), { recursive: true })
+    .filter((name) => name.endsWith('.test.ts') && (name.startsWith('guest/') || marked(name)))
+    .sort();
+}
+
+/** Runs tests in the guest: one boot, one process for all of them. @returns {Promise<Count>} */
+async function inGuest() {
+  const skipped = (reason) => ({ passed: 0, failed: 0, skipped: 1, notes: [`skipped: ${reason}`] });
+  let machine;
+  try {
+    machine = ensureMachine();
+    ensureDebian('test');
+  } catch (error) {
+    if (error instanceof SetupError) return skipped(error.message);
+    throw error;
+  }
+  const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd']]);
+  if (built.failed > 0) return built;
+  const names = guestTests().map((name) => name.replaceAll('.', '\\.'));
+  const { status, output } = await runInGuest(machine, uvuCommand('test', `^(${names.join('|')})$`), {
+    environment: { NO_COLOR: '1' },
+    timeoutMs: limitMs,
+  });
+  return uvuCount({ ok: status === 0, output }, 'test/guest');
 }
 
 /** Runs tests that make network namespaces. @returns {Promise<Count>} */
@@ -165,6 +213,7 @@ const parts = {
   kernel: () => withRoot('kernel'),
   conformance: () => wholePrograms('conformance'),
   cluster: () => wholePrograms('cluster'),
+  guest: inGuest,
 };
 
 /** Runs one part; what it throws counts as a failure of it. */

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { patience } from './guest.ts';
 
 /** The program's whole path. @throws where it is nowhere, see `lookForProgram` */
 export function findProgram(name: string, path?: string): string {
@@ -51,6 +52,8 @@ export interface Finished {
   readonly stderr: string;
 }
 
+const timeoutOf = ({ timeoutMs = 60_000 }: RunOptions): number => timeoutMs * patience;
+
 /** `ip netns exec` would remount /sys and hide the control groups; nsenter only changes the namespace. */
 function placed(argv: readonly string[], namespace: string | undefined): string[] {
   const [program, ...rest] = argv;
@@ -67,7 +70,7 @@ export function execute(argv: readonly string[], options: RunOptions = {}): Fini
     encoding: 'utf8',
     env: options.environment ?? process.env,
     maxBuffer: 256 * 1024 * 1024,
-    timeout: options.timeoutMs ?? 60_000,
+    timeout: timeoutOf(options),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
   if (file !== undefined) closeSync(file);
@@ -90,7 +93,7 @@ export function executeAsync(argv: readonly string[], options: RunOptions = {}):
       env: options.environment ?? process.env,
       ...(options.cwd !== undefined && { cwd: options.cwd }),
     });
-    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000);
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutOf(options));
     let [stdout, stderr] = ['', ''];
     child.stdout.setEncoding('utf8').on('data', (chunk) => (stdout += chunk));
     child.stderr.setEncoding('utf8').on('data', (chunk) => (stderr += chunk));
@@ -158,7 +161,7 @@ export class Service {
   async stop(signal: NodeJS.Signals = 'SIGTERM', deadlineMs = 15_000): Promise<number | string> {
     if (!this.#alive) return await this.exited;
     this.child.kill(signal);
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), deadlineMs);
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), deadlineMs * patience);
     const outcome = await this.exited;
     clearTimeout(timer);
     return outcome;

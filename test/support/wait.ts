@@ -1,5 +1,7 @@
 /** Waiting for what happens elsewhere: never for a time, always for a condition, and never for ever. */
 
+import { patience } from './guest.ts';
+
 export interface WaitOptions {
   readonly deadlineMs?: number;
   readonly intervalMs?: number;
@@ -17,7 +19,8 @@ export async function waitFor<T>(
   probe: () => T | undefined | null | false | Promise<T | undefined | null | false>,
   options: WaitOptions = {},
 ): Promise<T> {
-  const { deadlineMs = 10_000, intervalMs = 20 } = options;
+  const { intervalMs = 20 } = options;
+  const deadlineMs = (options.deadlineMs ?? 10_000) * patience;
   const start = performance.now();
   let last: unknown = 'nothing was seen';
   for (;;) {

@@ -1,0 +1,49 @@
+/** What linux/netlink asks of a kernel that the one of most test machines lacks. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { openNetlink } from '../../linux/netlink/connection.ts';
+import { createBridge } from '../../linux/netlink/link.ts';
+import { openNamespace } from '../../linux/netns.ts';
+import { sys } from '../../linux/sys-bun.ts';
+import { parseMac } from '../../net/mac.ts';
+import { fixture } from '../support/fixture.ts';
+import { readLink } from '../support/kernel-state.ts';
+import { Scratch } from '../support/scratch.ts';
+import { readPortVlans } from './vlans.ts';
+
+const test = suite('guest/netlink');
+const host = fixture(
+  test,
+  () => {
+    const scratch = new Scratch('nl');
+    const name = scratch.addNamespace('host');
+    const namespace = openNamespace(sys, `/run/netns/${name}`);
+    const connection = openNetlink(sys, { namespace });
+    sys.close(namespace);
+    return { scratch, name, connection };
+  },
+  ({ scratch, connection }) => {
+    connection.close();
+    scratch.remove();
+  },
+);
+
+for (const [vlanFiltering, shown] of [
+  [true, 1],
+  [false, 0],
+  [undefined, 0],
+] as const) {
+  test(`a bridge with vlanFiltering ${vlanFiltering}`, () => {
+    const { name, connection } = host();
+    const bridge = `br${vlanFiltering}`;
+    const mac = parseMac('02:00:00:00:00:01')!;
+    connection.execute([
+      createBridge({ name: bridge, mac, up: true, ...(vlanFiltering !== undefined && { vlanFiltering }) }),
+    ]);
+    assert.is(readLink(name, bridge)?.data['vlan_filtering'], shown);
+    assert.equal(readPortVlans(name, bridge), [{ vlan: 1, pvid: true, untagged: true }]);
+  });
+}
+
+test.run();

@@ -1,0 +1,32 @@
+/** The VLANs of bridges' ports, as `bridge vlan show` knows them. */
+
+import { run } from '../support/commands.ts';
+
+export interface PortVlan {
+  readonly vlan: number;
+  /** What comes in without a tag belongs to it. */
+  readonly pvid: boolean;
+  /** What goes out loses its tag. */
+  readonly untagged: boolean;
+}
+
+interface BridgeVlan {
+  ifname: string;
+  vlans: { vlan: number; vlanEnd?: number; flags?: string[] }[];
+}
+
+/** All VLANs of a port, or of a bridge itself, ranges told one by one. */
+export function readPortVlans(namespace: string, port: string): PortVlan[] {
+  const text = run(['bridge', '-n', namespace, '-j', 'vlan', 'show', 'dev', port]);
+  const { vlans } = (JSON.parse(text) as BridgeVlan[]).find(({ ifname }) => ifname === port) ?? { vlans: [] };
+  return vlans.flatMap(({ vlan, vlanEnd = vlan, flags = [] }) =>
+    Array.from({ length: vlanEnd - vlan + 1 }, (_, i) => ({
+      vlan: vlan + i,
+      pvid: flags.includes('PVID'),
+      untagged: flags.includes('Egress Untagged'),
+    })),
+  );
+}
+
+export const portVlanNumbers = (namespace: string, port: string): number[] =>
+  readPortVlans(namespace, port).map(({ vlan }) => vlan);
