@@ -3,13 +3,12 @@
  * status.ts.
  */
 
-import { compareAddresses, formatAddress } from '../net/address.ts';
+import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
-import { formatSubnets, type Lease, type LeaseValue } from './lease.ts';
+import { compareLeases, formatSubnets, type Lease, type LeaseValue } from './lease.ts';
 import {
   backendName,
   ConfigError,
-  families,
   isCompatible,
   type NetworkConfig,
   parseNetworkConfig,
@@ -42,15 +41,6 @@ const recordFields = (record: NodeRecord) => ({
   health: record.health,
   ...(record.containers === undefined ? {} : { containers: record.containers }),
 });
-
-function compareLeases(a: Lease, b: Lease): number {
-  for (const family of families) {
-    const x = a.subnets[family];
-    const y = b.subnets[family];
-    if (x && y) return compareAddresses(x.address, y.address);
-  }
-  return (a.subnets[4] ? 0 : 1) - (b.subnets[4] ? 0 : 1);
-}
 
 /** Every lease with what its node says of itself, by subnet; then nodes that are alive and have no lease. */
 export async function listClusterNodes(store: ClusterStore): Promise<ClusterNodes> {

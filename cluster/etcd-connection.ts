@@ -102,6 +102,25 @@ async function readPem(path: string, option: string): Promise<Buffer> {
 /** In this process: it keeps the sockets of different clients apart. */
 let sessionsMade = 0;
 
+/**
+ * Does the work, but no longer than the session is in use: a stream that is only being opened while its client is closed
+ * may stay silent until its deadline.
+ */
+export async function untilDropped<T>(session: Session, work: () => Promise<T>): Promise<T> {
+  let dropped: (reason: EtcdError) => void = () => {};
+  const drop = new Promise<never>((_resolve, reject) => {
+    dropped = reject;
+    if (session.dropped) reject(session.dropped);
+    else session.onDrop.add(reject);
+  });
+  try {
+    // What throws at once, instead of giving a promise, must not leave the other one alone.
+    return await Promise.race([drop, (async () => work())()]);
+  } finally {
+    session.onDrop.delete(dropped);
+  }
+}
+
 export class EtcdConnection {
   readonly #options: ConnectionOptions;
   readonly #endpoints: readonly string[];
@@ -276,7 +295,10 @@ export class EtcdConnection {
       let session: Session | undefined;
       try {
         session = await this.session();
-        const result = await run({ client: session.client, deadline: { deadline: clock.nowMs() + shareMs } });
+        const { client } = session;
+        const result = await untilDropped(session, () =>
+          run({ client, deadline: { deadline: clock.nowMs() + shareMs } }),
+        );
         this.succeeded();
         return result;
       } catch (error) {

@@ -7,7 +7,7 @@
 
 import type { IKeyValue, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from './clock.ts';
-import { type EtcdConnection, reconnectOp, type Session } from './etcd-connection.ts';
+import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './etcd-connection.ts';
 import { toEtcdError } from './etcd-errors.ts';
 import type { Keys } from './keys.ts';
 import { type Closable, EtcdError } from './store.ts';
@@ -153,7 +153,7 @@ export class EtcdWatch implements Closable {
     const about = { op: 'watch', key: keys.subnets, endpoint: session.endpoint };
     try {
       // No deadline: the stream is meant to last. Its being alive is the heartbeat's to find out.
-      const stream = await session.client.watchClient.watch();
+      const stream = await untilDropped(session, () => session.client.watchClient.watch());
       return await new Promise<never>((_resolve, reject) => {
         let confirmed = 0;
         let timer: Timer | undefined;

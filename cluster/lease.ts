@@ -3,7 +3,15 @@
  * flannel ignores.
  */
 
-import { type Address, type Family, formatAddress, isUnspecified, parseAddress, sameAddress } from '../net/address.ts';
+import {
+  type Address,
+  compareAddresses,
+  type Family,
+  formatAddress,
+  isUnspecified,
+  parseAddress,
+  sameAddress,
+} from '../net/address.ts';
 import { formatMac, type Mac, parseMac, sameMac } from '../net/mac.ts';
 import { formatPrefix, hasHostBits, type Prefix, parsePrefix, samePrefix } from '../net/prefix.ts';
 import type { Keys } from './keys.ts';
@@ -210,3 +218,13 @@ export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {
 
 /** The subnets as people write them: `10.5.52.0/24`, or `10.5.52.0/24 fd00:5:0:34::/64`. */
 export const formatSubnets = (subnets: PerFamily<Prefix>): string => valuesOf(subnets).map(formatPrefix).join(' ');
+
+/** By subnet, for people: IPv4's first. */
+export function compareLeases(a: Lease, b: Lease): number {
+  for (const family of families) {
+    const x = a.subnets[family];
+    const y = b.subnets[family];
+    if (x && y) return compareAddresses(x.address, y.address);
+  }
+  return (a.subnets[4] ? 0 : 1) - (b.subnets[4] ? 0 : 1);
+}
