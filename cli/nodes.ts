@@ -4,11 +4,13 @@ import type { NodeSummary } from '../cluster/status.ts';
 import { count, formatSpan, formatTable, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
-/** Whether it is alive and well, in a word or a few. */
+const isWell = ({ health }: NodeSummary): boolean => health === undefined || health === 'ok';
+
+/** Whether it is alive and well, in a word. */
 function stateOf(node: NodeSummary, style: Style): string {
   if (node.alive === undefined) return style.dim(node.publicAddresses.length === 0 ? 'reserved' : 'not told');
   if (!node.alive) return style.red('down');
-  if (node.health !== undefined && node.health !== 'ok') return style.yellow(node.health);
+  if (!isWell(node)) return style.yellow('degraded');
   return style.green('up');
 }
 
@@ -22,8 +24,8 @@ export async function run({ host, options, openSource, style }: VerbContext): Pr
   }
   const rows = nodes.map((node) => [
     node.node ?? style.dim('(flannel)'),
-    orDash(node.subnets.join(' ')) + (node.reservation ? style.dim(' reserved') : ''),
-    orDash(node.publicAddresses.join(' ')),
+    orDash(node.subnets.join('\n')) + (node.reservation ? style.dim(' reserved') : ''),
+    orDash(node.publicAddresses.join('\n')),
     orDash(node.backend),
     orDash(node.version),
     stateOf(node, style),
@@ -33,6 +35,8 @@ export async function run({ host, options, openSource, style }: VerbContext): Pr
   const titles = ['NODE', 'SUBNET', 'PUBLIC ADDRESS', 'BACKEND', 'VERSION', 'STATE', 'UP FOR', 'CONTAINERS'];
   if (rows.length === 0) host.stdout('No node has a subnet yet.\n');
   else host.stdout(formatTable(titles, rows, style));
+  const ill = nodes.filter((node) => node.alive && !isWell(node));
+  if (ill.length > 0) host.stdout(`\n${ill.map((node) => `${node.node ?? '-'}: ${node.health}\n`).join('')}`);
   if (malformed.length > 0) {
     host.stderr(`\n${count(malformed.length, 'entry')} in etcd cannot be read:\n`);
     for (const line of malformed) host.stderr(`  ${line}\n`);

@@ -4,8 +4,11 @@ import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
 import { formatAddress } from '../net/address.ts';
 import { type ContainerAddress, readContainers } from './containers.ts';
 import { CliError, type CliHost } from './host.ts';
-import { formatFacts, formatSpan, formatTable, type Style } from './text.ts';
+import { count, formatFacts, formatSpan, formatTable, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
+
+/** So many problems fit a screen. */
+const shownProblems = 10;
 
 /** What the kernel says of a container's host end. */
 interface HostInterface {
@@ -69,21 +72,25 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ['Subnets', orNone(status.subnets)],
     ['Lease', leaseText(status, nowMs)],
     ['Public', orNone(status.publicAddresses) + (status.interface === undefined ? '' : ` on ${status.interface}`)],
-    ['Backend', `${status.backend}${device}`],
+    ['Backend', `${status.backend || 'not known yet'}${device}`],
     ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
     ['etcd', etcdText(status, nowMs, style)],
   ];
   const title = `${style.bold(status.node)}  ${stateText(status.state, style)}, weftd ${status.version}, up ${up}`;
-  const problems = status.problems.map((problem) => `  ${style.red(problem)}\n`).join('');
+  const shown = status.problems.slice(0, shownProblems).map((problem) => `  ${style.red(problem)}\n`);
+  const hidden = status.problems.length - shown.length;
+  if (hidden > 0) shown.push(`  and ${count(hidden, 'problem')} more: weftctl status --json\n`);
+  const problems = shown.join('');
   return `${title}\n${problems}${formatFacts(facts, style)}`;
 }
 
-function formatPeers(peers: readonly PeerStatus[], style: Style): string {
-  if (peers.length === 0) return 'No other node has a subnet yet.\n';
+function formatPeers({ peers, state }: NodeStatus, style: Style): string {
+  if (peers.length === 0)
+    return state === 'starting' ? 'Peers are not known yet.\n' : 'No other node has a subnet yet.\n';
   const rows = peers.map((peer) => [
     peer.node ?? style.dim('(flannel)'),
-    peer.subnets.join(' ') || '-',
-    peer.publicAddresses.join(' ') || '-',
+    peer.subnets.join('\n') || '-',
+    peer.publicAddresses.join('\n') || '-',
     peer.path === 'none' ? '-' : peer.path,
     peerState(peer, style),
   ]);
@@ -150,7 +157,7 @@ export async function run({ host, options, openSocket, style }: VerbContext): Pr
   }
   if (!(answer instanceof CliError)) {
     const nowMs = host.nowMs();
-    host.stdout(`${formatNode(answer, nowMs, style)}\n${formatPeers(answer.peers, style)}\n`);
+    host.stdout(`${formatNode(answer, nowMs, style)}\n${formatPeers(answer, style)}\n`);
   }
   if (!(answer instanceof CliError) || containers.length > 0) {
     host.stdout(formatContainers(containers, interfaces, style));

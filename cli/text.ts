@@ -25,8 +25,18 @@ export const styleFor = (colours: boolean): Style =>
 /** Columns on the screen: what is written here is Latin. */
 const widthOf = (text: string): number => stripVTControlCharacters(text).length;
 
-/** Left-aligned columns two spaces apart, no space at a line's end. The title is dimmed. */
-export function formatTable(titles: readonly string[], rows: readonly (readonly string[])[], style: Style): string {
+/** A row whose cells have several lines, as rows of one line each. */
+function splitRow(row: readonly string[]): string[][] {
+  const cells = row.map((cell) => cell.split('\n'));
+  const height = Math.max(...cells.map(({ length }) => length));
+  return Array.from({ length: height }, (_, i) => cells.map((lines) => lines[i] ?? ''));
+}
+
+/**
+ * Left-aligned columns two spaces apart, no space at a line's end. The title is dimmed. A cell may have several lines.
+ */
+export function formatTable(titles: readonly string[], tall: readonly (readonly string[])[], style: Style): string {
+  const rows = tall.flatMap(splitRow);
   const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => widthOf(row[i] ?? ''))));
   const line = (cells: readonly string[]): string =>
     cells

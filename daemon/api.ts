@@ -50,7 +50,7 @@ function parseUpdate(body: string): ConfigUpdate {
 export interface ApiOptions {
   readonly path: string;
   readonly store: ClusterStore;
-  readonly status: () => NodeStatus;
+  readonly status: () => Promise<NodeStatus>;
   readonly onError: (error: Error) => void;
 }
 

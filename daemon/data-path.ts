@@ -6,7 +6,7 @@
  */
 
 import type { Lease } from '../cluster/lease.ts';
-import { families, type NetworkConfig, type PerFamily } from '../cluster/network-config.ts';
+import { families, type NetworkConfig, type PerFamily, valuesOf } from '../cluster/network-config.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
@@ -156,9 +156,9 @@ export class DataPath {
         macs[family] =
           known.find((mac) => mac && isUnicastMac(mac) && !isOthers(mac)) ?? localMac(this.options.randomMacBytes());
       }
-      // Kept before anybody is told, so that the next start says the same.
-      this.remember(config, macs);
     }
+    // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
+    this.remember(config, macs);
     return { publicAddresses, macs };
   }
 
@@ -299,9 +299,10 @@ export class DataPath {
     problems.reportAll(
       'peer',
       new Map(
-        desired.peers.flatMap(({ peer, problem }) =>
-          problem ? [[peer.key, `Peer with lease "${peer.key}" is left out: ${problem}`]] : [],
-        ),
+        desired.peers.flatMap(({ peer, paths, problem }) => {
+          const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
+          return problem ? [[peer.key, `Peer with lease "${peer.key}" is ${how}: ${problem}`]] : [];
+        }),
       ),
     );
 

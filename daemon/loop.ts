@@ -6,7 +6,7 @@
  * the repair of the data path.
  */
 
-import type { Lease } from '../cluster/lease.ts';
+import { compareLeases, type Lease } from '../cluster/lease.ts';
 import { families } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
 import type { ClusterStore } from '../cluster/store.ts';
@@ -63,8 +63,9 @@ const othersProblems = ['peer', 'lease'];
 /** How soon after a peer's lease appears its record is looked for. */
 const recordDelayMs = 1500;
 
-/** How long a stop waits for etcd. */
+/** How long a stop waits for etcd, and how long a question of weftctl's does. */
 const withdrawTimeoutMs = 250;
+const statusTimeoutMs = 500;
 
 export class Loop {
   private readonly options: LoopOptions;
@@ -159,6 +160,7 @@ export class Loop {
       const before = membership.view;
       const view = await membership.sync();
       if (this.stopping) return;
+      const wasInSync = this.inSync;
       this.inSync = true;
       for (const subject of ['etcd', 'external interface', 'subnet lease', 'cluster'])
         problems.report(subject, undefined);
@@ -167,7 +169,8 @@ export class Loop {
       if (!view) this.heardAtMs = undefined;
       else {
         this.reconcileWakeup.wake();
-        if (!before) this.publishWakeup.wake();
+        // After an outage the record may have lapsed, and others' too.
+        if (!before || !wasInSync) this.publishWakeup.wake();
         else if (view.peers.length !== before.peers.length) this.publishWakeup.wake(recordDelayMs);
       }
     } catch (error) {
@@ -249,7 +252,7 @@ export class Loop {
         health: problems.list(othersProblems)[0] ?? 'ok',
         ...(containers === undefined ? {} : { containers }),
       });
-      this.alive = new Set((await store.listNodes()).nodes.map((record) => record.node));
+      await this.listAlive();
       this.publishFailures = 0;
       problems.report('liveness', undefined);
       problems.report(
@@ -267,7 +270,20 @@ export class Loop {
     }
   }
 
-  status(): NodeStatus & { readonly lastChangeMs?: number } {
+  private async listAlive(): Promise<void> {
+    this.alive = new Set((await this.options.store.listNodes()).nodes.map((record) => record.node));
+  }
+
+  /** The status with what etcd says now of who is alive; as it was known last where it does not answer soon. */
+  async freshStatus(): Promise<NodeStatus> {
+    if (this.inSync && this.options.membership.view) {
+      const listed = this.listAlive().catch(() => {});
+      await Promise.race([listed, new Promise((resolve) => setTimeout(resolve, statusTimeoutMs))]);
+    }
+    return this.status();
+  }
+
+  private status(): NodeStatus & { readonly lastChangeMs?: number } {
     const { membership, dataPath, problems, store } = this.options;
     const { view } = membership;
     const { state } = dataPath;
@@ -308,17 +324,19 @@ export class Loop {
         ...(health.lastContactMs === undefined ? {} : { lastContact: iso(health.lastContactMs) }),
         ...(health.error === undefined ? {} : { error: health.error }),
       },
-      peers: (state?.peers ?? []).map(({ lease, path, problem }) => ({
-        ...(lease.node === undefined ? {} : { node: lease.node }),
-        ...(lease.version === undefined ? {} : { version: lease.version }),
-        subnets: families.flatMap((family) => lease.subnets[family] ?? []).map(formatPrefix),
-        publicAddresses: families.flatMap((family) => lease.publicAddresses[family] ?? []).map(formatAddress),
-        backend: lease.backendType,
-        ...(lease.node === undefined || !this.alive || !this.inSync ? {} : { alive: this.alive.has(lease.node) }),
-        programmed: path !== 'none' && problem === undefined,
-        path,
-        ...(problem === undefined ? {} : { problem }),
-      })),
+      peers: [...(state?.peers ?? [])]
+        .sort((a, b) => compareLeases(a.lease, b.lease))
+        .map(({ lease, path, problem }) => ({
+          ...(lease.node === undefined ? {} : { node: lease.node }),
+          ...(lease.version === undefined ? {} : { version: lease.version }),
+          subnets: families.flatMap((family) => lease.subnets[family] ?? []).map(formatPrefix),
+          publicAddresses: families.flatMap((family) => lease.publicAddresses[family] ?? []).map(formatAddress),
+          backend: lease.backendType,
+          ...(lease.node === undefined || !this.alive || !this.inSync ? {} : { alive: this.alive.has(lease.node) }),
+          programmed: path !== 'none' && problem === undefined,
+          path,
+          ...(problem === undefined ? {} : { problem }),
+        })),
       ...(this.lastChangeMs === undefined ? {} : { lastChangeMs: this.lastChangeMs }),
     };
   }

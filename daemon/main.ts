@@ -212,7 +212,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   const api = await openApi({
     path: socketPath(options.runDir),
     store,
-    status: () => loop.status(),
+    status: () => loop.freshStatus(),
     onError: (error) => logger.error('Cannot answer a request', { error }),
   });
   const eventProblem =

@@ -206,11 +206,10 @@ export class Membership {
     const kept = this.config ? '; the last good one stays in force' : '; waiting for a better one';
     if (text === undefined) {
       this.configText = undefined;
-      const document = '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}';
-      problems.report(
-        'network config',
-        `No network config in etcd at "${store.prefix}/config"${this.config ? kept : `; write one: weftctl config set '${document}'`}`,
-      );
+      const advice = this.config
+        ? `${kept}; write it again: weftctl config set '${this.config.text}'`
+        : `; write one: weftctl config set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`;
+      problems.report('network config', `No network config in etcd at "${store.prefix}/config"${advice}`);
       return;
     }
     if (text === this.configText) return;

@@ -48,7 +48,7 @@ const specs: readonly OptionSpec[] = [
     kind: 'list',
     placeholder: 'NAME',
     help: 'external interface, by name or address',
-    byDefault: "the default route's; may be given several times, the first that fits counts",
+    byDefault: "the default route's; repeatable, the first that fits counts",
   },
   {
     name: 'iface-regex',

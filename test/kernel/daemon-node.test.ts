@@ -250,6 +250,52 @@ test('etcd stopped: repairs go on, a restart waits and leaves all as it is; etcd
   assert.equal(hosts.map(stable), before);
 });
 
+test('another address of the host is followed at once, by this host and the others', async () => {
+  const ip = (...words: string[]): string => run(['ip', '-n', lab().host(3), ...words]);
+  const leads = (address: string): boolean => readFdb(lab().host(1)).some(({ destination }) => destination === address);
+  for (const [before, after] of [
+    ['192.0.2.3', '192.0.2.33'],
+    ['192.0.2.33', '192.0.2.3'],
+  ] as const) {
+    ip('addr', 'del', `${before}/24`, 'dev', 'eth0');
+    ip('addr', 'add', `${after}/24`, 'dev', 'eth0');
+    ip('route', 'add', 'default', 'via', etcdAddress);
+    const { ms } = await timed(() => waitFor(`the way to ${after}`, () => leads(after) && !leads(before)));
+    // Less than the deadline of a call to etcd, whose answer goes to the address that is gone.
+    assert.ok(ms < 3000, `${Math.round(ms)} ms`);
+  }
+  assert.ok(lab().reaches(1, 2, 3));
+});
+
+test('etcd begun anew: peers stay, also one whose weftd is stopped, until all have claimed again', async () => {
+  await lab().weftds.get(3)!.stop('SIGTERM');
+  const before = stable(lab().host(1));
+  const from = lab().log(1).length;
+  lab().ctl('del', '--prefix', '/coreos.com/network/subnets/');
+  await lab().logged(1, 'lease claimed again', from);
+  await waitFor(
+    'the other to claim again',
+    () => lab().ctl('get', '--prefix', '/', '--keys-only').split('subnets/').length === 3,
+  );
+  await lab().logged(1, 'etcd has lost leases', from);
+  assert.equal(difference(before, stable(lab().host(1))), []);
+  assert.not(lab().log(1).slice(from).includes('remove '));
+  await lab().ready(3);
+  await lab().logged(1, 'lost leases: all right again', from);
+  assert.equal(difference(before, stable(lab().host(1))), []);
+});
+
+test('--leave without etcd changes nothing, and the weftd that runs goes on', async () => {
+  const before = stable(lab().host(3));
+  await lab().stopEtcd();
+  const { status, stderr } = await lab().once(3, '--leave');
+  await lab().startEtcd();
+  assert.is(status, 1);
+  assert.match(stderr, /nothing was removed, try again when etcd answers/);
+  assert.ok(lab().weftds.get(3)!.alive);
+  assert.equal(difference(before, stable(lab().host(3))), []);
+});
+
 test('a second weftd on the same run folder is refused', async () => {
   const { status, stderr } = await lab().once(1);
   assert.is(status, 1);

@@ -222,6 +222,15 @@ test('nodes', async () => {
       health: 'ok',
       containers: 0,
     },
+    {
+      node: 'node-3',
+      subnets: ['10.5.3.0/24'],
+      publicAddresses: ['192.0.2.3'],
+      backend: 'vxlan',
+      reservation: false,
+      alive: true,
+      health: 'Cannot do something that takes many words to tell: EX',
+    },
     { subnets: ['10.5.2.0/24'], publicAddresses: [], backend: '', reservation: true },
   ];
   answers['GET /nodes'] = [200, { nodes, malformed: ['/p/subnets/x: why'] }];
@@ -229,9 +238,13 @@ test('nodes', async () => {
   assert.is(exit, 0);
   assert.is(
     stdout,
-    `NODE       SUBNET                       PUBLIC ADDRESS  BACKEND  VERSION  STATE     UP FOR  CONTAINERS
-node-1     10.5.1.0/24 fd00:5:0:1::/64  192.0.2.1       vxlan    0.1.0    up        1 d     0
-(flannel)  10.5.2.0/24 reserved         -               -        -        reserved  -       -
+    `NODE       SUBNET                PUBLIC ADDRESS  BACKEND  VERSION  STATE     UP FOR  CONTAINERS
+node-1     10.5.1.0/24           192.0.2.1       vxlan    0.1.0    up        1 d     0
+           fd00:5:0:1::/64
+node-3     10.5.3.0/24           192.0.2.3       vxlan    -        degraded  -       -
+(flannel)  10.5.2.0/24 reserved  -               -        -        reserved  -       -
+
+node-3: Cannot do something that takes many words to tell: EX
 `,
   );
   assert.is(stderr, '\n1 entry in etcd cannot be read:\n  /p/subnets/x: why\n');

@@ -152,6 +152,8 @@ test('a MAC that another host has is not ours, whatever an image remembers', () 
 test('peers of plain routes are remembered for as long as a route leads through them', () => {
   const host = new FakeHost();
   const remembered = (): string[] => host.state.gateways.map(formatAddress);
+  host.dataPath.identify(hostGateway, []);
+  assert.equal(host.state.networks, [prefix('10.1.0.0/16')], 'removal goes by it');
   host.gateways = ['192.0.2.2', '192.0.2.3'];
   host.dataPath.reconcile(
     host.view({ config: hostGateway, peers: [2, 3].map((n) => peer(n, { backendType: 'host-gw' })) }),
