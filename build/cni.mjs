@@ -1,7 +1,7 @@
 /** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and the name `weft-ipam` for it. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
 import { cargoEnvironment } from './cargo.mjs';
 import { schemaPlugin } from './schema.mjs';
@@ -67,16 +67,18 @@ export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolde
   const setApart = {
     name: 'programs',
     setup({ onResolve }) {
-      onResolve({ filter: /^\./ }, ({ kind, path, importer, resolveDir }) => {
-        if (kind !== 'dynamic-import' || importer !== entry) return undefined;
-        const name = path.replace(/^\.\//, '').replace(/\.ts$/, '').replaceAll('/', '-');
-        programs.set(name, join(resolveDir, path));
+      onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) => {
+        if (kind !== 'dynamic-import') return undefined;
+        const target = join(resolveDir, path);
+        const name = relative(root, target).replace(/\.ts$/, '').replaceAll('/', '-');
+        programs.set(name, target);
         return { path: `./${name}.js`, external: true };
       });
     },
   };
   const bundles = [await bundle('main-cni', entry, [setApart])];
-  for (const [name, path] of programs) bundles.push(await bundle(name, path, []));
+  // Those that they import when needed join the list.
+  for (const [name, path] of programs) bundles.push(await bundle(name, path, [setApart]));
   const outputFiles = bundles.flatMap((result) => result.outputFiles);
   writeFolder(folder, new Map(outputFiles.map((file) => [basename(file.path), file.contents])));
   const modules = outputFiles.filter((file) => file.path.endsWith('.js'));

@@ -21,6 +21,9 @@ import type { CniRequest } from './spec/request.ts';
 import { checkExpressible, formatResult, type Result } from './spec/results.ts';
 import { UndoStack } from './undo.ts';
 
+/** What only some configurations ask for, in a module that others do not load. Leaves its undo. */
+export type AddExtras = typeof import('./filters.ts').addFilters;
+
 interface Ipam {
   readonly result: Pick<Result, 'ips' | 'routes' | 'dns'>;
   readonly knownGateways: readonly Prefix[];
@@ -52,6 +55,7 @@ function attachContainer(
   connections: Connections,
   namespaces: { readonly host: number; readonly container: number },
   undo: UndoStack,
+  addExtras: AddExtras | undefined,
 ): string {
   const { ifname, netns, cniVersion, configuration } = request;
   const mac = requestedMac(request);
@@ -78,11 +82,13 @@ function attachContainer(
     hostMac: hostMac!,
     containerMac: mac ?? randomMac!,
   });
-  return formatResult(attach(sys, plan, netns, namespaces, connections, undo), cniVersion);
+  const result = attach(sys, plan, netns, namespaces, connections, undo);
+  addExtras?.(sys, request, settings, plan, settings.overlay ? node() : undefined, undo);
+  return formatResult(result, cniVersion);
 }
 
 /** @returns the result document */
-export function runAdd(sys: Sys, request: CniRequest): string {
+export function runAdd(sys: Sys, request: CniRequest, addExtras?: AddExtras): string {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
   const settings = readSettings(configuration);
@@ -99,7 +105,7 @@ export function runAdd(sys: Sys, request: CniRequest): string {
     closing.push(() => container.close());
     const host = openNetlink(sys);
     closing.push(() => host.close());
-    return attachContainer(sys, request, settings, { host, container }, namespaces, undo);
+    return attachContainer(sys, request, settings, { host, container }, namespaces, undo, addExtras);
   } catch (error) {
     throw undo.unwind(error);
   } finally {

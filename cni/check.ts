@@ -11,6 +11,7 @@ import { formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
 import { formatPrefix, samePrefix } from '../net/prefix.ts';
 import { callPlugin } from './delegate.ts';
+import { checkFilters } from './filters.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { sameInterfaceAddress } from './plan.ts';
@@ -108,7 +109,8 @@ function checkContainer(container: NetlinkConnection, request: CniRequest, resul
 export function runCheck(sys: Sys, request: CniRequest): undefined {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
-  const { ipamType, bridge } = readSettings(configuration);
+  const settings = readSettings(configuration);
+  const { ipamType, bridge } = settings;
   const result = previousResult(request);
   if (ipamType === ownIpamType) {
     checkIpamConfiguration(configuration);
@@ -127,6 +129,7 @@ export function runCheck(sys: Sys, request: CniRequest): undefined {
     const host = openNetlink(sys);
     try {
       checkHost(host, result, bridge);
+      checkFilters(sys, request, settings, result.ips.length);
     } finally {
       host.close();
     }

@@ -59,12 +59,27 @@ function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
   }
 }
 
-export function runDel(sys: Sys, request: CniRequest): undefined {
+/**
+ * @param removeExtras removes what only some configurations ask for
+ * @throws the first that failed, once all that can be removed is
+ */
+export function runDel(
+  sys: Sys,
+  request: CniRequest,
+  removeExtras?: (sys: Sys, request: CniRequest) => void,
+): undefined {
   foldKeys(request.configuration, weftKeys);
   const namespaceFault = removeLinks(sys, request);
+  let extrasFault: unknown;
+  try {
+    removeExtras?.(sys, request);
+  } catch (error) {
+    extrasFault = error;
+  }
   const type = ipamTypeOf(request.configuration);
   if (type === ownIpamType) removeAddresses(sys, request);
   else if (type !== '') callPlugin(sys, request, type, 'DEL');
   if (namespaceFault) throw namespaceFault;
+  if (extrasFault !== undefined) throw extrasFault;
   return undefined;
 }

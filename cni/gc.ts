@@ -5,6 +5,7 @@ import { openNetlink } from '../linux/netlink/connection.ts';
 import { dumpLinks } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import { callPlugin } from './delegate.ts';
+import { collectFilters } from './filters.ts';
 import { weftKeys } from './keys.ts';
 import { removeLink } from './links.ts';
 import { aliasPrefix, hostVethName } from './names.ts';
@@ -42,6 +43,7 @@ export function runGc(sys: Sys, request: CniRequest): undefined {
   const valid = validAttachments(configuration);
   const errors: unknown[] = [];
   attempt(errors, () => collectLinks(sys, request, valid, errors));
+  collectFilters(sys, request.network, valid, errors);
   const type = ipamTypeOf(configuration);
   if (type === ownIpamType) attempt(errors, () => errors.push(...collectAddresses(sys, request, valid).errors));
   else if (type !== '') attempt(errors, () => callPlugin(sys, request, type, 'GC'));

@@ -13,6 +13,9 @@ import validate from './weft.schema.json?validator';
 /** The IPAM plugin that runs in this process. */
 export const ownIpamType = 'weft-ipam';
 
+const masqueradeBackends = ['nftables', 'iptables'] as const;
+export type MasqueradeBackend = (typeof masqueradeBackends)[number];
+
 export interface Settings {
   /** The network of the node: weftd's subnets, its MTU, and defaults that suit both. */
   readonly overlay: boolean;
@@ -30,6 +33,10 @@ export interface Settings {
   /** Detect duplicate IPv6 addresses. */
   readonly duplicateDetection: boolean;
   readonly interfaceDisabled: boolean;
+  /** What masquerades the container's addresses; undefined where nothing shall. */
+  readonly masquerade: MasqueradeBackend | undefined;
+  /** Whether the container may send by its own MAC only. */
+  readonly spoofCheck: boolean;
   /** Takes the place of the IPAM's; undefined where it says nothing. */
   readonly dns: Dns | undefined;
 }
@@ -41,6 +48,7 @@ interface Configuration {
   readonly isDefaultGateway?: boolean;
   readonly forceAddress?: boolean;
   readonly ipMasq?: boolean;
+  readonly ipMasqBackend?: string;
   readonly mtu?: number;
   readonly hairpinMode?: boolean;
   readonly promiscMode?: boolean;
@@ -68,8 +76,6 @@ export function ipamTypeOf(configuration: JsonObject): string {
 
 function checkSupported(configuration: Configuration): void {
   const asked: readonly (readonly [string, boolean])[] = [
-    ['ipMasq', configuration.ipMasq === true],
-    ['macspoofchk', configuration.macspoofchk === true],
     ['vlan', (configuration.vlan ?? 0) > 0],
     ['vlanTrunk', configuration.vlanTrunk !== undefined],
     ['preserveDefaultVlan', configuration.preserveDefaultVlan === true],
@@ -82,6 +88,16 @@ function checkSupported(configuration: Configuration): void {
       { details: `unsupported: ${unsupported.join(', ')}` },
     );
   }
+}
+
+function masqueradeOf({ ipMasq, ipMasqBackend }: Configuration): MasqueradeBackend | undefined {
+  const backend = masqueradeBackends.find((name) => name === (ipMasqBackend || masqueradeBackends[0]));
+  if (!backend) {
+    throw invalid(
+      `"ipMasqBackend" is ${JSON.stringify(ipMasqBackend)}, which is none of ${masqueradeBackends.join(' and ')}`,
+    );
+  }
+  return ipMasq ? backend : undefined;
 }
 
 /** @throws CniError 2 or 7 */
@@ -120,6 +136,8 @@ export function readSettings(configuration: JsonObject): Settings {
     isolated: keys.portIsolation ?? false,
     duplicateDetection: keys.enabledad ?? false,
     interfaceDisabled,
+    masquerade: masqueradeOf(keys),
+    spoofCheck: keys.macspoofchk ?? false,
     dns: keys.dns && !isEmptyDns(keys.dns) ? keys.dns : undefined,
   };
 }

@@ -18,8 +18,8 @@ export interface Stdio {
   readonly writeStdout: (text: string) => void;
 }
 
-/** Gets the code of a command, which is only loaded when it is called for. */
-export type LoadVerb = (command: CniRequest['command']) => Promise<Verb>;
+/** Gets the code of a request's command, and of no more than the request asks for. */
+export type LoadVerb = (request: CniRequest) => Promise<Verb>;
 
 /** The first version that has the command. */
 const introducedIn: Readonly<Partial<Record<string, CniVersion>>> = { CHECK: '0.4.0', GC: '1.1.0', STATUS: '1.1.0' };
@@ -131,7 +131,7 @@ export async function dispatch(environment: readonly string[], stdio: Stdio, loa
     const basics = readBasics(stdio.decodeUtf8(stdin));
     if (isSupported(basics.cniVersion)) cniVersion = basics.cniVersion;
     const request = checkRequest(checked, basics, stdin);
-    const verb = await loadVerb(request.command);
+    const verb = await loadVerb(request);
     const answer = verb(request);
     if (answer !== undefined) stdio.writeStdout(`${answer}\n`);
     return 0;

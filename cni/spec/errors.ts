@@ -116,7 +116,8 @@ function isLower(error: unknown, ...names: string[]): error is LowerError {
  * what nobody wrapped.
  */
 export function toCniError(error: unknown): CniError {
-  if (error instanceof CniError) return error;
+  // By name: a part of the program that is bundled by itself has a class of its own.
+  if (error instanceof Error && error.name === 'CniError') return error as CniError;
   if (isLower(error, 'SyscallError', 'NetlinkError', 'DecodeError') && /^(EPERM|EACCES)$/.test(error.code ?? '')) {
     return new CniError(
       errorCodes.notPermitted,

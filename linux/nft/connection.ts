@@ -163,6 +163,23 @@ export class NftConnection {
       .map(({ rule }) => rule);
   }
 
+  /** Whether the table has the chain. */
+  hasChain(table: TableName, chain: string): boolean {
+    const found = this.netlink.get(
+      makeQuery(
+        nftMessage.NFT_MSG_GETCHAIN,
+        () => `look for chain "${chain}" of table "${table.family} ${table.name}"`,
+        (writer) => {
+          encodeNfgenmsg(writer, nfproto[table.family]);
+          writer.attributeText(1, table.name);
+          writer.attributeText(3, chain);
+        },
+        () => true,
+      ),
+    );
+    return found === true;
+  }
+
   /**
    * The kernel walks a large set while it rehashes it after an insertion: then some elements come twice, as many do not
    * come at all, and nothing tells but that ('torn').

@@ -177,6 +177,8 @@ export const drop = (): RuleItem => statement({ type: 'verdict', verdict: 'drop'
 /** Goes on behind the jump that led here; in a base chain to its policy. */
 export const returnVerdict = (): RuleItem => statement({ type: 'verdict', verdict: 'return' });
 export const jump = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'jump', chain });
+/** As `jump`, without coming back: behind the chain's end the base chain's policy holds. */
+export const goTo = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'goto', chain });
 /** Counts the packets and bytes that get this far. */
 export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, bytes: 0 });
 /** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */

@@ -103,7 +103,8 @@ const NFT_SET_MAP = 8;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 /** libnftnl, include/libnftnl/udata.h */
 const NFTNL_UDATA_RULE_COMMENT = 0;
-const commentLimitBytes = 127;
+/** What nft(8) takes. */
+export const commentLimitBytes = 128;
 
 /** Bytes of `struct nfgenmsg` (nfnetlink.h): family, version, resource (big endian). */
 export const nfgenmsgBytes = 4;
@@ -185,6 +186,26 @@ export const newChain = (table: TableName, chain: NftChain): NetlinkRequest =>
       writer.attributeText(nftaChain.TYPE, chain.base.type);
     },
   );
+
+const changeChain = (type: number, verb: string, table: TableName, chain: string, nameType: number): NetlinkRequest =>
+  change(
+    type,
+    0,
+    () => `${verb} chain "${chain}" of ${describe(table)}`,
+    table,
+    (writer) => {
+      writer.attributeText(nftaChain.TABLE, table.name);
+      writer.attributeText(nameType, chain);
+    },
+  );
+
+/** Deletes the chain with its rules; ENOENT where there is none, EBUSY where a rule jumps to it. */
+export const deleteChain = (table: TableName, chain: string): NetlinkRequest =>
+  changeChain(nftMessage.NFT_MSG_DELCHAIN, 'delete', table, chain, nftaChain.NAME);
+
+/** Deletes the chain's rules; ENOENT where there is no such chain. */
+export const flushChain = (table: TableName, chain: string): NetlinkRequest =>
+  changeChain(nftMessage.NFT_MSG_DELRULE, 'empty', table, chain, nftaRule.CHAIN);
 
 /** Adds a rule to a chain, which may be another program's: at its end, or before all others. */
 export const newRule = (

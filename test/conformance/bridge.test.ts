@@ -565,7 +565,7 @@ test('GC removes links and addresses of what is not listed', () => {
 test('a key that is asked for and not built yet is refused by name', () => {
   const site = sites().make();
   const pod = site.addPod();
-  for (const keys of [{ ipMasq: true }, { macspoofchk: true }, { vlan: 100 }, { vlanTrunk: [{ id: 5 }] }]) {
+  for (const keys of [{ vlan: 100 }, { vlanTrunk: [{ id: 5 }] }]) {
     const key = Object.keys(keys)[0]!;
     site.refuses(() => site.weft('ADD', pod, site.bridge(keys)), 2, new RegExp(key));
   }

@@ -9,14 +9,16 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runAdd } from '../../cni/add.ts';
 import { runDel } from '../../cni/del.ts';
+import { addFilters, removeFilters } from '../../cni/filters.ts';
 import { hostVethName } from '../../cni/names.ts';
 import { CniError, toCniError } from '../../cni/spec/errors.ts';
 import type { CniRequest } from '../../cni/spec/request.ts';
 import { errno } from '../../linux/errors.ts';
 import { dumpAddresses } from '../../linux/netlink/address.ts';
-import { openNetlink } from '../../linux/netlink/connection.ts';
+import { openNetlink, socket } from '../../linux/netlink/connection.ts';
 import { deleteLink, dumpLinks } from '../../linux/netlink/link.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
+import { openNft } from '../../linux/nft/connection.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { formatPrefix } from '../../net/prefix.ts';
@@ -60,7 +62,7 @@ const site = fixture<Site>(
 );
 
 /** A new one for each call: the verbs rename keys in place. */
-function request(command: 'ADD' | 'DEL'): CniRequest {
+function request(command: 'ADD' | 'DEL', keys: Record<string, unknown> = {}): CniRequest {
   const { scratch, podPath, dataDir } = site();
   const configuration = {
     cniVersion: '1.1.0',
@@ -69,6 +71,7 @@ function request(command: 'ADD' | 'DEL'): CniRequest {
     runDir: scratch.folder,
     portIsolation: true,
     ipam: { type: 'weft-ipam', dataDir },
+    ...keys,
   };
   return {
     command,
@@ -95,6 +98,21 @@ function add(faulty: Sys): string {
       return runAdd(faulty, request('ADD'));
     } finally {
       sys.setns(site().host, 0);
+    }
+  });
+}
+
+/** What the packet filter has of attachments. */
+function filterRules(): string[] {
+  return onHost(() => {
+    const nft = openNft(sys);
+    try {
+      return [
+        ...nft.listRules({ family: 'inet', name: 'cni_plugins_masquerade' }, 'masq_checks'),
+        ...nft.listRules({ family: 'bridge', name: 'nat' }, 'PREROUTING'),
+      ].map(({ comment }) => comment ?? '');
+    } finally {
+      nft.close();
     }
   });
 }
@@ -231,6 +249,41 @@ test('killed before each call in turn, on a new host: DEL frees all of it', () =
     add(sys);
     del();
     assertNothingLeft(`${describe(call)}, and another ADD and DEL`);
+  }
+});
+
+test('each call of the rules refused, or the last: they are undone, or go with DEL', () => {
+  const keys = { ipMasq: true, macspoofchk: true };
+  const addWith = (faulty: Sys): string =>
+    onHost(() => {
+      try {
+        return runAdd(faulty, request('ADD', keys), addFilters);
+      } finally {
+        sys.setns(site().host, 0);
+      }
+    });
+  const delWith = () => onHost(() => runDel(sys, request('DEL', keys), removeFilters));
+  let last = 0;
+  let first = 0;
+  addWith(
+    wrapSys(sys, ({ name, number, args }) => {
+      last = number;
+      if (name === 'socket' && args[2] === socket.NETLINK_NETFILTER && first === 0) first = number;
+      return undefined;
+    }),
+  );
+  assert.is(filterRules().length, 3, 'two addresses and a MAC');
+  delWith();
+  assert.equal(filterRules(), []);
+  assert.ok(first > 0 && last - first > 8, `calls ${first} to ${last}`);
+  for (let n = first; n <= last; n++) {
+    assert.throws(() => addWith(failAt(sys, n, errno.EIO)), /EIO|errno/, `call ${n}`);
+    assert.equal(filterRules(), [], `call ${n}`);
+    assertNothingLeft(`call ${n}`);
+    assert.throws(() => addWith(killAt(sys, n)));
+    delWith();
+    assert.equal(filterRules(), [], `killed before call ${n}`);
+    assertNothingLeft(`killed before call ${n}`);
   }
 });
 

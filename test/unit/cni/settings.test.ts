@@ -68,8 +68,6 @@ test('what excludes each other, or is out of range, is one clear error', () => {
 
 test('what is not built yet is named', () => {
   for (const [key, value] of Object.entries({
-    ipMasq: true,
-    macspoofchk: true,
     vlan: 5,
     vlanTrunk: [],
     preserveDefaultVlan: true,

@@ -278,7 +278,7 @@ test('not of not is the match itself', () => {
 
 test('what cannot be said is refused', () => {
   assert.throws(() => inputInterface('an-interface-name'), RangeError);
-  const long = rule([accept()], { comment: 'x'.repeat(128) });
+  const long = rule([accept()], { comment: 'x'.repeat(129) });
   const writer = new NetlinkWriter();
   assert.throws(() => newRule({ family: 'ip', name: 't' }, 'c', long).encodeBody(writer), RangeError);
 });

@@ -1,0 +1,133 @@
+/**
+ * `macspoofchk`: a container sends by its own MAC alone. Table `nat` of family bridge, with the names and comments of the
+ * reference plugins: PREROUTING sends what comes in by the host's end to a chain of the attachment's, that one to a
+ * second, which lets the MAC pass and drops the rest.
+ */
+
+import { hasCode } from '../linux/errors.ts';
+import { type NftConnection, openNft } from '../linux/nft/connection.ts';
+import { drop, inputInterface, jump, returnVerdict, rule, sourceMac } from '../linux/nft/match.ts';
+import {
+  commentLimitBytes,
+  deleteChain,
+  deleteRule,
+  flushChain,
+  type NftRule,
+  newChain,
+  newRule,
+  newTable,
+  type TableName,
+} from '../linux/nft/table.ts';
+import type { Sys } from '../linux/sys.ts';
+import type { Mac } from '../net/mac.ts';
+import { type Attachment, hostVethName } from './names.ts';
+import type { AttachmentName } from './spec/request.ts';
+
+const table: TableName = { family: 'bridge', name: 'nat' };
+const baseChain = 'PREROUTING';
+const commentMark = 'macspoofchk-';
+const ifaceMark = 'cni-br-iface-';
+
+const referenceOf = ({ containerId, ifname }: AttachmentName): string => `${containerId}-${ifname}`;
+const commentOf = (name: AttachmentName): string => `${commentMark}${referenceOf(name)}`.slice(0, commentLimitBytes);
+const chainsOf = (name: AttachmentName): { iface: string; mac: string } => {
+  const iface = `${ifaceMark}${referenceOf(name)}`;
+  return { iface, mac: `${iface}-mac` };
+};
+
+function withNft<T>(sys: Sys, body: (nft: NftConnection) => T): T {
+  const nft = openNft(sys);
+  try {
+    return body(nft);
+  } finally {
+    nft.close();
+  }
+}
+
+/** @param hostVeth the host's end, by which the container's frames come in */
+export function addSpoofCheck(sys: Sys, name: AttachmentName, hostVeth: string, mac: Mac): void {
+  const { iface, mac: macChain } = chainsOf(name);
+  const options = { comment: commentOf(name), family: 'bridge' } as const;
+  const base = { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } as const;
+  withNft(sys, (nft) =>
+    nft.transact([
+      newTable(table),
+      newChain(table, { name: baseChain, base, rules: [] }),
+      newChain(table, { name: iface, rules: [] }),
+      newChain(table, { name: macChain, rules: [] }),
+      flushChain(table, iface),
+      flushChain(table, macChain),
+      newRule(table, baseChain, rule([inputInterface(hostVeth), jump(iface)], options)),
+      newRule(table, iface, rule([jump(macChain)], options)),
+      newRule(table, macChain, rule([sourceMac(mac), returnVerdict()], options)),
+      newRule(table, macChain, rule([drop()], options)),
+    ]),
+  );
+}
+
+/** Others change the chains at the same time, and what is gone makes a whole transaction fail. */
+const removalAttempts = 8;
+
+function remove(nft: NftConnection, name: AttachmentName): void {
+  const comment = commentOf(name);
+  const { iface, mac } = chainsOf(name);
+  for (let attempt = 1; ; attempt++) {
+    const rules = nft.listRules(table, baseChain).filter((each) => each.comment === comment);
+    if (rules.length === 0 && !nft.hasChain(table, iface) && !nft.hasChain(table, mac)) return;
+    try {
+      nft.transact([
+        ...rules.map(({ handle }) => deleteRule(table, baseChain, handle!)),
+        // To delete what is not there fails, to make what is there does not.
+        newChain(table, { name: iface, rules: [] }),
+        newChain(table, { name: mac, rules: [] }),
+        flushChain(table, iface),
+        flushChain(table, mac),
+        deleteChain(table, iface),
+        deleteChain(table, mac),
+      ]);
+      return;
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT', 'EBUSY') || attempt === removalAttempts) throw error;
+    }
+  }
+}
+
+/** Removes the attachment's chains and rules; it is fine if there are none. */
+export const removeSpoofCheck = (sys: Sys, name: AttachmentName): void => withNft(sys, (nft) => remove(nft, name));
+
+/** Whether frames of the attachment are checked. */
+export const hasSpoofCheck = (sys: Sys, name: AttachmentName): boolean =>
+  withNft(sys, (nft) => nft.listRules(table, baseChain).some(({ comment }) => comment === commentOf(name)));
+
+/** The interface's name that a rule compares with, if it is one of PREROUTING's. */
+function inputInterfaceOf({ expressions }: NftRule): string {
+  const compared = expressions.find((expression) => expression.type === 'cmp');
+  if (compared?.type !== 'cmp') return '';
+  const end = compared.value.indexOf(0);
+  return String.fromCharCode(...compared.value.slice(0, end < 0 ? undefined : end));
+}
+
+/**
+ * Whose rule it is, if it is this network's: comments name neither network nor where an id ends, but the host's end has
+ * a name that follows from both.
+ */
+function ownerOf(network: string, found: NftRule): Attachment | undefined {
+  const reference = found.comment?.startsWith(commentMark) ? found.comment.slice(commentMark.length) : '';
+  const hostVeth = inputInterfaceOf(found);
+  for (let dash = reference.indexOf('-'); dash >= 0; dash = reference.indexOf('-', dash + 1)) {
+    const owner = { network, containerId: reference.slice(0, dash), ifname: reference.slice(dash + 1) };
+    if (hostVethName(owner) === hostVeth) return owner;
+  }
+  return undefined;
+}
+
+/** Removes the network's chains and rules of attachments that are not valid any more. */
+export function collectSpoofChecks(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
+  const keep = new Set(valid.map(referenceOf));
+  withNft(sys, (nft) => {
+    for (const found of nft.listRules(table, baseChain)) {
+      const owner = ownerOf(network, found);
+      if (owner && !keep.has(referenceOf(owner))) remove(nft, owner);
+    }
+  });
+}
