@@ -11,7 +11,7 @@ import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl } from '../linux/sysctl.ts';
 import { localMac, type Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
-import { type AttachmentPlan, type Sysctl, sameInterfaceAddress } from './plan.ts';
+import { type AttachmentPlan, planAddress, type Sysctl, sameInterfaceAddress } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 
 const macBytes = 6;
@@ -66,7 +66,7 @@ function findOrCreate(
 function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
   const { gateways, tolerated } = plan;
   const { index } = link;
-  const add = (prefix: Prefix) => newAddress({ index, prefix, noDad: prefix.address.family === 6 });
+  const add = (prefix: Prefix) => newAddress({ index, ...planAddress(prefix, false) });
   if (gateways.length === 0) return;
   if (tolerated === 'any') {
     // Nothing to compare with: one message says that an address is there, or makes it so.
@@ -76,11 +76,13 @@ function ensureAddresses(connection: NetlinkConnection, link: Link, plan: Attach
   const present = connection.dump(dumpAddresses({ index })).map(({ prefix }) => prefix);
   const isOneOf = (list: readonly Prefix[], prefix: Prefix) =>
     list.some((other) => sameInterfaceAddress(other, prefix));
-  // The bridge has one IPv4 network, unless the configuration itself says more; IPv6 networks only must not overlap.
+  const missing = gateways.filter((gateway) => !isOneOf(present, gateway));
+  // A bridge gets one IPv4 network, unless the configuration itself says more; IPv6 networks only must not overlap. What
+  // stands beside a gateway that is there already is somebody's intention.
   const conflicts = (prefix: Prefix): boolean =>
     !isOneOf(gateways, prefix) &&
     !isOneOf(tolerated, prefix) &&
-    gateways.some(
+    missing.some(
       (gateway) =>
         gateway.address.family === prefix.address.family &&
         (gateway.address.family === 4 || prefixesOverlap(gateway, prefix)),
@@ -93,7 +95,6 @@ function ensureAddresses(connection: NetlinkConnection, link: Link, plan: Attach
         `${gateways.map(formatPrefix).join(', ')}; remove the one it has, or set "forceAddress"`,
     );
   }
-  const missing = gateways.filter((gateway) => !isOneOf(present, gateway));
   executeUnless(
     connection,
     others.map((prefix) => deleteAddress({ index, prefix })),

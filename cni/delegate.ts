@@ -7,7 +7,11 @@ import { CniError, causeText, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
 import type { CniRequest, JsonObject } from './spec/request.ts';
 import { parseResult, type Result, resultKeys } from './spec/results.ts';
+import { quote } from './spec/text.ts';
 import { latestVersion } from './spec/versions.ts';
+
+/** The name of this plugin, wherever a copy of it may lie. */
+const ownName = 'weft';
 
 const pluginNamePattern = /^[^/\0]+$/;
 
@@ -17,20 +21,26 @@ const pluginNamePattern = /^[^/\0]+$/;
  */
 function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
   if (!pluginNamePattern.test(type) || type === '.' || type === '..') {
-    throw new CniError(
-      errorCodes.invalidConfiguration,
-      `"ipam.type" ${JSON.stringify(type)} is not the name of a plugin`,
-    );
+    throw new CniError(errorCodes.invalidConfiguration, `"ipam.type" ${quote(type)} is not the name of a plugin`);
   }
   for (const folder of request.path) {
     const path = `${folder}/${type}`;
     const status = sys.stat(path);
-    if (typeof status !== 'number' && (status.mode & stat.S_IFMT) === stat.S_IFREG) return path;
+    if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFREG) continue;
+    const self = sys.stat('/proc/self/exe');
+    // It would call itself without end.
+    if (type === ownName || (typeof self !== 'number' && self.dev === status.dev && self.ino === status.ino)) {
+      throw new CniError(
+        errorCodes.invalidConfiguration,
+        `"ipam.type" is ${quote(type)}, which is this plugin itself and gives no addresses; use "weft-ipam"`,
+      );
+    }
+    return path;
   }
   throw new CniError(
     errorCodes.notAvailable,
     `There is no plugin "${type}" in CNI_PATH "${request.path.join(':')}"; install it there, or change "ipam.type"`,
-    { details: `failed to find plugin "${type}" in path ${JSON.stringify(request.path)}` },
+    { details: `failed to find plugin "${type}" in path ${quote(request.path)}` },
   );
 }
 

@@ -30,8 +30,8 @@ export function hostVethName({ network, containerId, ifname }: Attachment): stri
   return `veth${(high & 0xfff).toString(16).padStart(3, '0')}${low.toString(16).padStart(8, '0')}`;
 }
 
-/** IFALIASZ, include/uapi/linux/if_link.h, counts the terminator. */
-const aliasLimitBytes = 255;
+/** IFALIASZ, include/uapi/linux/if.h, is 256; the kernel takes less than that, the terminator included. */
+const aliasLimitBytes = 254;
 
 /** What the alias of every host's end begins with, in any network. */
 export const aliasMark = 'weft ';

@@ -113,11 +113,10 @@ function defaultRoutes(ips: readonly ResultIp[], routes: readonly ResultRoute[])
 const gatewayOf = (ips: readonly ResultIp[], family: Family): Address | undefined =>
   ips.find((ip) => familyOf(ip.address) === family && ip.gateway)?.gateway;
 
-function planAddress({ address }: ResultIp, duplicateDetection: boolean): Omit<NewAddress, 'index'> {
-  if (familyOf(address) === 6) return { prefix: address, noDad: !duplicateDetection };
-  return address.length > longestBroadcastPrefix
-    ? { prefix: address }
-    : { prefix: address, broadcast: lastAddressOf(address) };
+/** An interface's address as the kernel gets it; an IPv4 subnet has a broadcast address. */
+export function planAddress(prefix: Prefix, duplicateDetection: boolean): Omit<NewAddress, 'index'> {
+  if (familyOf(prefix) === 6) return { prefix, noDad: !duplicateDetection };
+  return prefix.length > longestBroadcastPrefix ? { prefix } : { prefix, broadcast: lastAddressOf(prefix) };
 }
 
 /** No preferred source: the kernel picks the address, and goes on doing so when addresses change. */
@@ -199,7 +198,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       mac: input.containerMac,
       mtuBytes,
       up: !settings.interfaceDisabled,
-      addresses: ips.map((ip) => planAddress(ip, settings.duplicateDetection)),
+      addresses: ips.map((ip) => planAddress(ip.address, settings.duplicateDetection)),
       routes: routes.map((route) => planRoute(route, ips)),
     },
     bridgeSysctls,

@@ -7,6 +7,7 @@ import { interfaceNameProblem, parseArguments } from './spec/environment.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import type { CniRequest, JsonObject } from './spec/request.ts';
 import { type Dns, isEmptyDns } from './spec/results.ts';
+import { quote } from './spec/text.ts';
 import { checkConfiguration } from './spec/validation.ts';
 import validate from './weft.schema.json?validator';
 
@@ -93,9 +94,7 @@ function checkSupported(configuration: Configuration): void {
 function masqueradeOf({ ipMasq, ipMasqBackend }: Configuration): MasqueradeBackend | undefined {
   const backend = masqueradeBackends.find((name) => name === (ipMasqBackend || masqueradeBackends[0]));
   if (!backend) {
-    throw invalid(
-      `"ipMasqBackend" is ${JSON.stringify(ipMasqBackend)}, which is none of ${masqueradeBackends.join(' and ')}`,
-    );
+    throw invalid(`"ipMasqBackend" is ${quote(ipMasqBackend)}, which is none of ${masqueradeBackends.join(' and ')}`);
   }
   return ipMasq ? backend : undefined;
 }
@@ -109,7 +108,7 @@ export function readSettings(configuration: JsonObject): Settings {
   const overlay = ipamType === ownIpamType && usesNodeSubnets(configuration);
   const bridge = keys.bridge || defaultBridge;
   const problem = interfaceNameProblem(bridge);
-  if (problem) throw invalid(`"bridge" ${JSON.stringify(bridge)} ${problem}`);
+  if (problem) throw invalid(`"bridge" ${quote(bridge)} ${problem}`);
   const mtuBytes = keys.mtu || undefined;
   if (mtuBytes !== undefined && mtuBytes < minimumMtuBytes[4]) {
     throw invalid(`"mtu" is ${mtuBytes}, and IPv4 needs ${minimumMtuBytes[4]} or more`);
@@ -158,8 +157,7 @@ export function requestedMac(request: CniRequest): Mac | undefined {
   for (const [where, text, code] of sources) {
     if (!text) continue;
     const mac = parseMac(text);
-    if (!mac)
-      throw new CniError(code, `${where} is ${JSON.stringify(text)}, which is not a MAC such as 0a:58:0a:05:48:02`);
+    if (!mac) throw new CniError(code, `${where} is ${quote(text)}, which is not a MAC such as 0a:58:0a:05:48:02`);
     if (!isUnicastMac(mac)) throw new CniError(code, `${where} ${text} is no address that an interface can have`);
     return mac;
   }

@@ -5,6 +5,7 @@
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import { isSingleAddressVersion } from '../cni/spec/results.ts';
+import { quote } from '../cni/spec/text.ts';
 import type { CniVersion } from '../cni/spec/versions.ts';
 import {
   type Address,
@@ -63,7 +64,7 @@ export const formatRangeSet = (set: RangeSet): string => set.map(formatRange).jo
 
 function addressOf(text: string, path: string): Address {
   const address = parseAddress(text);
-  if (!address) throw invalid(`"${path}" is ${JSON.stringify(text)}, which is not an IP address`);
+  if (!address) throw invalid(`"${path}" is ${quote(text)}, which is not an IP address`);
   return address;
 }
 
@@ -85,8 +86,7 @@ function defaultRange(subnet: Prefix): AddressRange {
 export function parseRange(range: RangeConfiguration, path: string): AddressRange {
   const subnetText = range.subnet ?? '';
   const subnet = parsePrefix(subnetText);
-  if (!subnet)
-    throw invalid(`"${path}.subnet" is ${JSON.stringify(subnetText)}, which is not a subnet such as 10.1.2.0/24`);
+  if (!subnet) throw invalid(`"${path}.subnet" is ${quote(subnetText)}, which is not a subnet such as 10.1.2.0/24`);
   if (addressBits(subnet.address.family) - subnet.length < hostBitsAtLeast) {
     throw invalid(
       `"${path}.subnet" ${subnetText} is too small to give out addresses, ` +

@@ -4,6 +4,7 @@ import { parseArguments } from '../cni/spec/environment.ts';
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { CniRequest, JsonObject } from '../cni/spec/request.ts';
 import { type Dns, parseRoute, ResultError, type ResultRoute } from '../cni/spec/results.ts';
+import { quote } from '../cni/spec/text.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Address, parseAddress, sameAddress } from '../net/address.ts';
@@ -63,7 +64,7 @@ function requestedAddress(text: string, where: string): Address {
   if (!address) {
     throw new CniError(
       where === 'CNI_ARGS' ? errorCodes.badEnvironment : errorCodes.invalidConfiguration,
-      `The IP address asked for by ${where} is ${JSON.stringify(text)}, which is not an IP address`,
+      `The IP address asked for by ${where} is ${quote(text)}, which is not an IP address`,
     );
   }
   return address;

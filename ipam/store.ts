@@ -123,6 +123,8 @@ class DiskStore implements AddressStore {
     if (this.all) return this.all;
     const all = new Map<string, AttachmentName>();
     for (const name of this.entries()) {
+      // The lock is held: who was writing it is dead.
+      if (name === temporaryName) this.unlink(name);
       if (!addressPattern.test(name) || !parseAddress(name)) continue;
       const holder = parseHolder(this.read(name) ?? '');
       if (holder.containerId === '') this.unlink(name);

@@ -2,6 +2,7 @@
 
 import { CniError, causeText, errorCodes } from './errors.ts';
 import type { AttachmentName, JsonObject } from './request.ts';
+import { quote } from './text.ts';
 
 /**
  * `cni.dev/valid-attachments`, or `cni.dev/attachments` as older libraries spell it. Null or absent (as cnitool sends
@@ -18,7 +19,7 @@ export function validAttachments(configuration: JsonObject): AttachmentName[] {
   return list.map((item: unknown) => {
     const { containerID, ifname } = (item ?? {}) as JsonObject;
     if (typeof containerID !== 'string' || typeof ifname !== 'string') {
-      throw wrong(`holds ${JSON.stringify(item)}, which is not {"containerID", "ifname"}`);
+      throw wrong(`holds ${quote(item)}, which is not {"containerID", "ifname"}`);
     }
     return { containerId: containerID, ifname };
   });

@@ -8,6 +8,7 @@ import { type Environment, isCommand, isIdentifier, readEnvironment } from './en
 import { CniError, errorCodes, formatError, toCniError } from './errors.ts';
 import { lookUp } from './keys.ts';
 import type { CniRequest, JsonObject, Verb } from './request.ts';
+import { quote } from './text.ts';
 import { type CniVersion, isAtLeast, isSupported, supportedVersions } from './versions.ts';
 
 /** How a call reaches the outside. */
@@ -35,7 +36,7 @@ function textOf(configuration: JsonObject, key: string): string {
   if (typeof value !== 'string') {
     throw new CniError(
       errorCodes.undecodable,
-      `The network configuration's "${key}" has to be a text, but is ${JSON.stringify(value)}`,
+      `The network configuration's "${key}" has to be a text, but is ${quote(value)}`,
     );
   }
   return value;
@@ -54,7 +55,7 @@ function readBasics(text: string): Basics {
       throw new CniError(errorCodes.undecodable, 'The network configuration is empty: nothing came on stdin');
     }
     throw new CniError(errorCodes.undecodable, 'The network configuration is not JSON', {
-      details: `it is ${text.length} characters and begins with ${JSON.stringify(text.slice(0, shownCharacters))}`,
+      details: `it is ${text.length} characters and begins with ${quote(text.slice(0, shownCharacters))}`,
     });
   }
   if (typeof configuration !== 'object' || configuration === null || Array.isArray(configuration)) {
@@ -69,7 +70,7 @@ function readBasics(text: string): Basics {
   if (!isIdentifier(network)) {
     throw new CniError(
       errorCodes.invalidConfiguration,
-      `The network's name ${JSON.stringify(network)} is not letters, digits, ".", "_" and "-" after a letter or digit`,
+      `The network's name ${quote(network)} is not letters, digits, ".", "_" and "-" after a letter or digit`,
     );
   }
   return { network, cniVersion, configuration: object };
@@ -80,7 +81,7 @@ function checkVersion(command: string, version: string): asserts version is CniV
   if (introduced) {
     const known = isAtLeast(version, introduced);
     if (known === undefined) {
-      throw new CniError(errorCodes.undecodable, `The cniVersion ${JSON.stringify(version)} is not a version`);
+      throw new CniError(errorCodes.undecodable, `The cniVersion ${quote(version)} is not a version`);
     }
     if (!known) {
       throw new CniError(
@@ -91,8 +92,8 @@ function checkVersion(command: string, version: string): asserts version is CniV
     }
   }
   if (!isSupported(version)) {
-    throw new CniError(errorCodes.incompatibleVersion, `Weft does not speak cniVersion ${JSON.stringify(version)}`, {
-      details: `the configuration says ${JSON.stringify(version)}, Weft speaks ${supportedVersions.join(', ')}`,
+    throw new CniError(errorCodes.incompatibleVersion, `Weft does not speak cniVersion ${quote(version)}`, {
+      details: `the configuration says ${quote(version)}, Weft speaks ${supportedVersions.join(', ')}`,
     });
   }
 }
@@ -102,7 +103,7 @@ function checkRequest(environment: Environment, basics: Basics, stdin: Uint8Arra
   if (!isCommand(command)) {
     throw new CniError(
       errorCodes.badEnvironment,
-      `CNI_COMMAND ${JSON.stringify(command)} is none of ADD, DEL, CHECK, GC, STATUS and VERSION`,
+      `CNI_COMMAND ${quote(command)} is none of ADD, DEL, CHECK, GC, STATUS and VERSION`,
     );
   }
   const { cniVersion, network, configuration } = basics;

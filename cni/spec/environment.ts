@@ -1,6 +1,7 @@
 /** The environment that a plugin is called with (CNI 1.1.0, "Parameters"): which variable, for which command, and what it may hold. */
 
 import { CniError, errorCodes } from './errors.ts';
+import { quote } from './text.ts';
 
 export const commands = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS'] as const;
 /** The commands that take a configuration on stdin: all but VERSION. */
@@ -44,7 +45,8 @@ export function interfaceNameProblem(name: string): string | undefined {
   if (name === '') return 'is empty';
   if (utf8Length(name) > interfaceNameLimitBytes) return `is longer than ${interfaceNameLimitBytes} bytes`;
   if (name === '.' || name === '..') return 'is no name for an interface';
-  if (/[/:\s]/.test(name)) return 'holds a slash, a colon or white space';
+  // The kernel puts a number in the place of a "%d".
+  if (/[/:%\s]/.test(name)) return 'holds a slash, a colon, a percent sign or white space';
   return undefined;
 }
 
@@ -90,7 +92,7 @@ export function readEnvironment(all: readonly string[]): Environment {
       continue;
     }
     const what = problem?.(value);
-    if (what) throw new CniError(errorCodes.badEnvironment, `${name} ${JSON.stringify(value)} ${what}`);
+    if (what) throw new CniError(errorCodes.badEnvironment, `${name} ${quote(value)} ${what}`);
   }
   if (missing.length > 0) {
     throw new CniError(errorCodes.badEnvironment, `${command} needs ${missing.join(', ')} in the environment`, {
@@ -128,7 +130,7 @@ export function parseArguments(text: string): Arguments {
   for (const pair of text.split(';')) {
     const parts = pair.split('=');
     if (parts.length !== 2) {
-      throw new CniError(errorCodes.badEnvironment, `CNI_ARGS holds ${JSON.stringify(pair)}, which is not "key=value"`);
+      throw new CniError(errorCodes.badEnvironment, `CNI_ARGS holds ${quote(pair)}, which is not "key=value"`);
     }
     const [key, value] = parts as [string, string];
     if (key === 'IgnoreUnknown') {
@@ -145,7 +147,7 @@ export function parseArguments(text: string): Arguments {
   if (unknown.length > 0 && !ignoreUnknown) {
     throw new CniError(
       errorCodes.badEnvironment,
-      `CNI_ARGS holds ${unknown.map((key) => JSON.stringify(key)).join(', ')}, which Weft does not know; ` +
+      `CNI_ARGS holds ${unknown.map((key) => quote(key)).join(', ')}, which Weft does not know; ` +
         'add IgnoreUnknown=1 if that is meant for others',
     );
   }

@@ -2,6 +2,7 @@
  * Errors at the CNI edge: one class, one list of our own codes, and one function that makes any error one of them.
  */
 
+import { shorten } from './text.ts';
 import { latestVersion } from './versions.ts';
 
 /**
@@ -137,13 +138,17 @@ export function toCniError(error: unknown): CniError {
   });
 }
 
+/** They end in a log, and repeat what came: paths and ids are of any length. */
+const messageLimitCharacters = 600;
+const detailsLimitCharacters = 4000;
+
 /** The error document (CNI 1.1.0, "Error"), one line. */
 export function formatError(error: CniError, cniVersion: string | undefined): string {
   if (error.document !== undefined) return error.document;
   return JSON.stringify({
     cniVersion: cniVersion ?? latestVersion,
     code: error.code,
-    msg: error.message,
-    details: error.details,
+    msg: shorten(error.message, messageLimitCharacters),
+    details: shorten(error.details, detailsLimitCharacters),
   });
 }

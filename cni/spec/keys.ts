@@ -16,14 +16,17 @@ export function lookUp(object: Record<string, unknown>, key: string): unknown {
   return written === undefined ? undefined : object[written];
 }
 
+/** No key that is known lies as deep; lists in lists without end are not gone through. */
+const depthLimit = 16;
+
 /**
  * Renames the known keys in `value`, in place, as deep as the table goes; lists are gone through. Unknown keys stay
  * as they are. A key whose value is null is removed: Go leaves out what is null.
  */
-export function foldKeys(value: unknown, table: KeyTable): void {
-  if (typeof value !== 'object' || value === null) return;
+export function foldKeys(value: unknown, table: KeyTable, depth = 0): void {
+  if (typeof value !== 'object' || value === null || depth > depthLimit) return;
   if (Array.isArray(value)) {
-    for (const item of value) foldKeys(item, table);
+    for (const item of value) foldKeys(item, table, depth + 1);
     return;
   }
   const object = value as Record<string, unknown>;
@@ -38,6 +41,6 @@ export function foldKeys(value: unknown, table: KeyTable): void {
       delete object[written];
     }
     if (object[key] === null) delete object[key];
-    else foldKeys(object[key], table[key]!);
+    else foldKeys(object[key], table[key]!, depth + 1);
   }
 }

@@ -7,6 +7,7 @@ import { type Address, type Family, formatAddress, parseAddress } from '../../ne
 import { formatPrefix, type Prefix, parsePrefix } from '../../net/prefix.ts';
 import { CniError, errorCodes } from './errors.ts';
 import type { JsonObject } from './request.ts';
+import { quote } from './text.ts';
 import { type CniVersion, isSupported } from './versions.ts';
 
 export interface ResultInterface {
@@ -189,14 +190,14 @@ function asNumber(value: unknown, what: string): number | undefined {
 
 function asTexts(value: unknown, what: string): string[] {
   return asList(value, what).map((item) => {
-    if (typeof item !== 'string') throw new ResultError(`${what} holds ${JSON.stringify(item)}, which is not a text`);
+    if (typeof item !== 'string') throw new ResultError(`${what} holds ${quote(item)}, which is not a text`);
     return item;
   });
 }
 
 function asPrefix(value: unknown, what: string): Prefix {
   const prefix = typeof value === 'string' ? parsePrefix(value) : undefined;
-  if (!prefix) throw new ResultError(`${what} is ${JSON.stringify(value)}, not an address with a prefix length`);
+  if (!prefix) throw new ResultError(`${what} is ${quote(value)}, not an address with a prefix length`);
   return prefix;
 }
 
@@ -204,7 +205,7 @@ function asAddress(value: unknown, what: string): Address | undefined {
   const text = asText(value, what);
   if (text === undefined) return undefined;
   const address = parseAddress(text);
-  if (!address) throw new ResultError(`${what} is ${JSON.stringify(value)}, not an address`);
+  if (!address) throw new ResultError(`${what} is ${quote(value)}, not an address`);
   return address;
 }
 

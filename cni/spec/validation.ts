@@ -1,6 +1,7 @@
 /** From a JSON Schema validator's verdict to one clear error: what, where, what to do. */
 
 import { CniError, errorCodes } from './errors.ts';
+import { quote } from './text.ts';
 
 /** As ajv's generated code reports it. */
 export interface ValidationError {
@@ -65,8 +66,7 @@ export function checkConfiguration(configuration: unknown, validate: Validate): 
   const error = validate.errors?.[0];
   if (!error) throw new CniError(errorCodes.invalidConfiguration, 'The network configuration is not valid');
   const path = formatPath(error.instancePath);
-  const written = JSON.stringify(valueAt(configuration, error.instancePath)) ?? 'nothing';
-  const value = written.length > 120 ? `${written.slice(0, 117)}...` : written;
+  const value = quote(valueAt(configuration, error.instancePath));
   throw new CniError(
     errorCodes.invalidConfiguration,
     `The network configuration's ${path ? `"${path}"` : 'top level'} ${describeRule(error)}, but is ${value}`,

@@ -1,4 +1,4 @@
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { fails, own, pluginFolder, succeeds } from '../support/cni.ts';
@@ -603,6 +603,64 @@ test('any other IPAM plugin is called, and called off', () => {
   site.refuses(() => site.weft('ADD', pod, wrong, { path }), own);
   const absent = { ...configuration, ipam: { type: 'absent-ipam' } };
   site.refuses(() => site.weft('ADD', pod, absent, { path }), 50, /absent-ipam/);
+});
+
+test('the gateway’s address has a broadcast address, and may stand beside another', () => {
+  const site = sites().make();
+  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  site.add(podA, site.bridge(gateway));
+  assert.match(runProgram(['ip', '-n', site.namespace, 'addr', 'show', 'br0']), /10\.1\.2\.1\/24 brd 10\.1\.2\.255 /);
+  site.ip('addr', 'add', '10.9.9.1/24', 'dev', 'br0');
+  site.add(podB, site.bridge(gateway));
+});
+
+test('names that the kernel would change are refused', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  site.refuses(() => site.weft('ADD', pod, site.bridge({ bridge: 'a%d' })), 7, /a%d/);
+  site.refuses(() => site.weft('ADD', pod, site.bridge(), { ifname: 'a%d' }), 4, /a%d/);
+});
+
+test('a container’s id may be long', () => {
+  const site = sites().make();
+  const pod = { ...site.addPod(), id: 'i'.repeat(250) };
+  site.add(pod, site.bridge());
+  site.delete(pod, site.bridge(), { netns: '' });
+  assert.equal(site.reservations(), []);
+});
+
+test('the plugin does not call itself, nor a copy', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  copyFileSync(`${pluginFolder}/weft`, join(site.folder, 'weft'));
+  symlinkSync(`${pluginFolder}/weft`, join(site.folder, 'another-name'));
+  for (const type of ['weft', 'another-name']) {
+    const configuration = { ...site.bridge({ cniVersion: '1.1.0' }), ipam: { type } };
+    for (const command of ['ADD', 'DEL', 'STATUS', 'GC']) {
+      fails(site.weft(command, pod, configuration, { path: site.folder }), [7, 112], /itself/);
+    }
+  }
+});
+
+test('however deep or long the input, the error is clear and short', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  const deep = `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`;
+  const lists = `${'['.repeat(5000)}${']'.repeat(5000)}`;
+  for (const text of [
+    `{"cniVersion":${deep},"name":"net","type":"weft"}`,
+    `{"cniVersion":"1.0.0","name":"net","type":"weft","ipam":${lists}}`,
+    `{"cniVersion":"1.0.0","name":"net","type":"weft","ipam":{"type":${deep}}}`,
+    `{"cniVersion":"1.0.0","name":"net","type":"weft","ipam":{"type":"weft-ipam","ranges":${lists}}}`,
+  ]) {
+    const document = site.refuses(() => site.weft('ADD', pod, text), [6, 7]);
+    assert.ok(document.msg!.length < 700, document.msg);
+  }
+  const { msg } = site.refuses(
+    () => site.weft('ADD', pod, site.bridge(), { netns: `/${'x'.repeat(50_000)}` }),
+    [8, 108],
+  );
+  assert.ok(msg!.length < 700, msg);
 });
 
 test('an interface’s alias tells a person whose it is', () => {

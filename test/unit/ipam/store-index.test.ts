@@ -120,6 +120,9 @@ test('a temporary file of one that was killed is no second name of its reservati
   assert.ok(readdirSync(folder()).includes('.weft-reservation'));
   assert.ok(reserve('b', 3));
   assert.equal([find('a'), find('b')], [['10.0.0.2'], ['10.0.0.3']]);
+  writeByHand('.weft-reservation', '');
+  release('a');
+  assert.equal(readdirSync(folder()).sort(), ['10.0.0.3', 'lock']);
 });
 
 test('an index that is gone, or of another folder, is made anew', () => {
