@@ -4,7 +4,7 @@ import type { Scratch } from '../support/scratch.ts';
 import type { Case, Step } from './corpus.ts';
 import { type Outcome, Side } from './sides.ts';
 
-export type Aspect = 'status' | 'error' | 'result' | 'container' | 'host' | 'store';
+export type Aspect = 'status' | 'error' | 'result' | 'container' | 'host' | 'store' | 'rules';
 
 export interface Difference {
   readonly definition: Case;
@@ -58,7 +58,7 @@ function compare(definition: Case, step: Step, reference: Outcome, weft: Outcome
   if ((reference.status === 0) !== (weft.status === 0)) {
     return [...faults, difference('status', reference.status === 0 ? 'succeeds' : 'fails')];
   }
-  const aspects = (['result', 'container', 'host', 'store'] as const).flatMap((aspect) => [
+  const aspects = (['result', 'container', 'host', 'store', 'rules'] as const).flatMap((aspect) => [
     ...onlyIn(reference[aspect], weft[aspect]).map((line) => difference(aspect, `- ${line}`)),
     ...onlyIn(weft[aspect], reference[aspect]).map((line) => difference(aspect, `+ ${line}`)),
   ]);

@@ -890,13 +890,42 @@ function bridges(): void {
   main('disableContainerInterface', { disableContainerInterface: true }, undefined);
   main('portIsolation', { portIsolation: true });
 
-  for (const value of [true]) main(`ipMasq ${value}`, { ipMasq: value, isGateway: true });
-  main('ipMasq, dual', { ipMasq: true, isGateway: true }, dual);
+  const steps: Step[] = [{ command: 'ADD' }, { command: 'CHECK', prevResult: 'added' }, { command: 'DEL' }];
+  for (const ipMasqBackend of [undefined, 'iptables', 'nftables', '', 'other', 7]) {
+    main(`ipMasq by ${show(ipMasqBackend)}`, { ipMasq: true, ipMasqBackend, isGateway: true }, v4, {
+      version: '1.0.0',
+      steps,
+    });
+  }
+  main('ipMasq by iptables, dual', { ipMasq: true, ipMasqBackend: 'iptables', isGateway: true }, dual, {
+    version: '1.0.0',
+    steps,
+  });
+  main(
+    'ipMasq by iptables, DEL without a namespace',
+    { ipMasq: true, ipMasqBackend: 'iptables', isGateway: true },
+    v4,
+    {
+      version: '1.0.0',
+      steps: [{ command: 'ADD' }, { command: 'DEL', prevResult: 'added', netns: '' }],
+    },
+  );
+  main('ipMasq by iptables, L2', { ipMasq: true, ipMasqBackend: 'iptables' }, undefined, { version: '1.0.0' });
+  main('ipMasqBackend alone', { ipMasqBackend: 'other' });
   main('ipMasq false', { ipMasq: false });
   main('ipMasq "x"', { ipMasq: 'x' });
   for (const vlan of [100, 1, 4094]) main(`vlan ${vlan}`, { vlan });
   for (const vlan of [0, 4095, 5000, -1, '100', null, 1.5]) main(`vlan ${show(vlan)}`, { vlan });
-  main('macspoofchk', { macspoofchk: true });
+  main('macspoofchk', { macspoofchk: true }, v4, { version: '1.0.0', steps });
+  main('macspoofchk, L2', { macspoofchk: true }, undefined, {
+    version: '1.0.0',
+    steps: steps.filter(({ command }) => command !== 'CHECK'),
+  });
+  main('macspoofchk and ipMasq', { macspoofchk: true, ipMasq: true, ipMasqBackend: 'iptables', isGateway: true }, v4, {
+    version: '1.0.0',
+    steps,
+  });
+  for (const value of [null, 'true', 1]) main(`macspoofchk ${show(value)}`, { macspoofchk: value });
   main('macspoofchk false', { macspoofchk: false });
 
   // Layer 2.

@@ -36,6 +36,8 @@ export interface Outcome {
   readonly host: readonly string[];
   readonly container: readonly string[];
   readonly store: readonly string[];
+  /** Of the host's packet filter. */
+  readonly rules: readonly string[];
 }
 
 /** MACs that cases ask for: they are compared, all others are a matter of chance. */
@@ -192,6 +194,27 @@ function storeLines(folder: string): string[] {
     .sort();
 }
 
+/** Whether the case is about rules at all; most are not. */
+const hasRules = ({ configuration, program }: Case): boolean =>
+  program === 'main' && /ipmasq|macspoofchk/i.test(JSON.stringify(configuration));
+
+/** The packet filter's tables, chains and rules, each with where it stands; without counters. */
+async function rulesOf(namespace: string): Promise<string[]> {
+  const path: string[] = [];
+  const lines: string[] = [];
+  for (const line of (await runAsync(['nft', '-s', 'list', 'ruleset'], { namespace })).split('\n')) {
+    const text = line
+      .trim()
+      .replace(/\bveth[0-9a-f]{8,11}\b/g, '<veth>')
+      .replace(/\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b/g, macOf);
+    if (text === '' || text.startsWith('#')) continue;
+    if (text === '}') path.pop();
+    else lines.push([...path, text.replace(/ \{$/, '')].join(': '));
+    if (text.endsWith('{')) path.push(text.slice(0, -2));
+  }
+  return lines.sort();
+}
+
 export class Side {
   readonly name: SideName;
   readonly host: string;
@@ -285,6 +308,7 @@ export class Side {
       result: status === 0 && document ? resultLines(document, this) : [],
       ...(await this.#look(definition)),
       store: storeLines(this.store),
+      rules: hasRules(definition) ? await rulesOf(this.host) : [],
     };
   }
 
@@ -334,5 +358,6 @@ export class Side {
       }
     }
     this.#seen = [];
+    if (hasRules(definition)) await runAsync(['nft', 'flush', 'ruleset'], { namespace: this.host });
   }
 }
