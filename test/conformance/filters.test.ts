@@ -1,4 +1,7 @@
-/** Masquerading and the check of MACs: rules that appear with ADD and go with DEL. */
+/**
+ * Masquerading and the check of MACs: rules that appear with ADD and go with DEL.
+ * @guest
+ */
 
 import { createHash } from 'node:crypto';
 import * as assert from 'uvu/assert';

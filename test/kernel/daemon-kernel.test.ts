@@ -1,4 +1,7 @@
-/** The daemon's kernel adapter against this machine's kernel, in a namespace of its own. As root. */
+/**
+ * The daemon's kernel adapter against this machine's kernel, in a namespace of its own. As root.
+ * @guest
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,4 +1,7 @@
-/** rtnetlink against this machine's kernel, in namespaces of its own; `ip` and `bridge` say what came of it. As root. */
+/**
+ * rtnetlink against this machine's kernel, in namespaces of its own; `ip` and `bridge` say what came of it. As root.
+ * @guest
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,4 +1,7 @@
-/** nf_tables against this machine's kernel, in namespaces of its own; `nft` says what came of it. As root. */
+/**
+ * nf_tables against this machine's kernel, in namespaces of its own; `nft` says what came of it. As root.
+ * @guest
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
