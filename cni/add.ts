@@ -4,16 +4,15 @@ import { addAddresses, releaseAddresses } from '../ipam/attachments.ts';
 import { checkIpamConfiguration } from '../ipam/configuration.ts';
 import { nodeFilePaths, readNodeNetwork } from '../ipam/node.ts';
 import { openNetlink } from '../linux/netlink/connection.ts';
-import { getLinkIndex } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import type { Prefix } from '../net/prefix.ts';
-import { attach, type Connections, interfaceExists } from './attach.ts';
+import { attach, connectFirst, undoLinkFirst, type Workplace } from './attach.ts';
 import { randomMacs } from './bridge.ts';
-import { addByPlugin, callPlugin } from './delegate.ts';
+import { addByPlugin, callPlugin, checkPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
-import { planAttachment } from './plan.ts';
+import { type AttachmentPlan, planAttachment } from './plan.ts';
 import { ownIpamType, readSettings, requestedMac, type Settings } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
@@ -21,17 +20,20 @@ import type { CniRequest } from './spec/request.ts';
 import { checkExpressible, formatResult, type Result } from './spec/results.ts';
 import { UndoStack } from './undo.ts';
 
-/** What only some configurations ask for, in a module that others do not load. Leaves its undo. */
-export type AddExtras = typeof import('./filters.ts').addFilters;
+/** What only some configurations ask for, in modules that others do not load. */
+export type AddExtras = Pick<typeof import('./filters.ts'), 'addFilters'> &
+  Pick<typeof import('./vlan.ts'), 'connectVlans'>;
 
 interface Ipam {
   readonly result: Pick<Result, 'ips' | 'routes' | 'dns'>;
   readonly knownGateways: readonly Prefix[];
 }
 
+const noAddresses: Ipam = { result: { ips: [], routes: [], dns: {} }, knownGateways: [] };
+
 /** Takes addresses, by whichever plugin, and leaves their release on `undo`. */
 function takeAddresses(sys: Sys, request: CniRequest, type: string, node: () => NodeNetwork, undo: UndoStack): Ipam {
-  if (type === '') return { result: { ips: [], routes: [], dns: {} }, knownGateways: [] };
+  if (type === '') return noAddresses;
   if (type === ownIpamType) {
     const { result, gateways } = addAddresses(sys, request, node);
     const addresses = result.ips.map((ip) => ip.address.address);
@@ -48,47 +50,45 @@ function takeAddresses(sys: Sys, request: CniRequest, type: string, node: () => 
   return { result, knownGateways: [] };
 }
 
-function attachContainer(
-  sys: Sys,
-  request: CniRequest,
-  settings: Settings,
-  connections: Connections,
-  namespaces: { readonly host: number; readonly container: number },
-  undo: UndoStack,
-  addExtras: AddExtras | undefined,
-): string {
-  const { ifname, netns, cniVersion, configuration } = request;
+function attachContainer(place: Workplace, request: CniRequest, settings: Settings, extras?: AddExtras): string {
+  const { sys, undo } = place;
+  const { cniVersion, configuration } = request;
   const mac = requestedMac(request);
-  // By a repeated ADD the earlier one must keep what it has. Weft's own IPAM sees to that; another's failed ADD is
-  // followed by its DEL, so it must not get that far.
-  if (settings.ipamType !== ownIpamType && connections.container.get(getLinkIndex(ifname)) !== undefined) {
-    throw interfaceExists(ifname, netns);
-  }
   let network: NodeNetwork | undefined;
   const node = (): NodeNetwork => {
     network ??= readNodeNetwork(sys, nodeFilePaths(configuration));
     return network;
   };
-  const { result: ipam, knownGateways } = takeAddresses(sys, request, settings.ipamType, node, undo);
-  checkExpressible(ipam.ips, cniVersion);
   const [hostMac, randomMac] = randomMacs(sys, 2);
-  const plan = planAttachment({
-    attachment: request,
-    netns,
-    settings,
-    nodeMtuBytes: settings.overlay ? node().mtuBytes : undefined,
-    ipam,
-    knownGateways,
-    hostMac: hostMac!,
-    containerMac: mac ?? randomMac!,
-  });
-  const result = attach(sys, plan, netns, namespaces, connections, undo);
-  addExtras?.(sys, request, settings, plan, settings.overlay ? node() : undefined, undo);
+  const planWith = ({ result, knownGateways }: Ipam): AttachmentPlan =>
+    planAttachment({
+      attachment: request,
+      netns: place.netns,
+      settings,
+      nodeMtuBytes: settings.overlay ? node().mtuBytes : undefined,
+      ipam: result,
+      knownGateways,
+      hostMac: hostMac!,
+      containerMac: mac ?? randomMac!,
+    });
+  // Another's plugin finds the interface there, as the reference has it. Weft's own has no need of it, and an address
+  // that cannot be had is known before anything is made.
+  const isConnected = settings.ipamType !== '' && settings.ipamType !== ownIpamType;
+  if (isConnected) {
+    checkPlugin(sys, request, settings.ipamType);
+    connectFirst(place, planWith(noAddresses));
+  }
+  const ipam = takeAddresses(sys, request, settings.ipamType, node, undo);
+  checkExpressible(ipam.result.ips, cniVersion);
+  const plan = planWith(ipam);
+  if (isConnected) undoLinkFirst(place, plan);
+  const result = attach(place, plan, isConnected);
+  extras?.addFilters(sys, request, settings, plan, settings.overlay ? node() : undefined, undo);
   return formatResult(result, cniVersion);
 }
 
 /** @returns the result document */
-export function runAdd(sys: Sys, request: CniRequest, addExtras?: AddExtras): string {
+export function runAdd(sys: Sys, request: CniRequest, extras?: AddExtras): string {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
   const settings = readSettings(configuration);
@@ -105,7 +105,10 @@ export function runAdd(sys: Sys, request: CniRequest, addExtras?: AddExtras): st
     closing.push(() => container.close());
     const host = openNetlink(sys);
     closing.push(() => host.close());
-    return attachContainer(sys, request, settings, { host, container }, namespaces, undo, addExtras);
+    const { netns } = request;
+    const connections = { host, container };
+    const place = { sys, netns, namespaces, connections, undo, connectVlans: extras?.connectVlans };
+    return attachContainer(place, request, settings, extras);
   } catch (error) {
     throw undo.unwind(error);
   } finally {

@@ -148,29 +148,58 @@ function configureContainer(sys: Sys, { host, container }: Connections, plan: At
   ]);
 }
 
-/**
- * Does what the plan says.
- * @returns the attachment's result
- * @throws what the first failing step threw; `undo` then holds what is to be undone
- */
-export function attach(
-  sys: Sys,
-  plan: AttachmentPlan,
-  netns: string,
-  namespaces: Namespaces,
-  connections: Connections,
-  undo: UndoStack,
-): Result {
+/** Where an attachment is made, and what is to be undone should it fail. */
+export interface Workplace {
+  readonly sys: Sys;
+  /** CNI_NETNS as it was given. */
+  readonly netns: string;
+  readonly namespaces: Namespaces;
+  readonly connections: Connections;
+  readonly undo: UndoStack;
+  /** For plans that have VLANs. */
+  readonly connectVlans: typeof import('./vlan.ts').connectVlans | undefined;
+}
+
+/** The bridge, and the pair that connects the container to it. */
+function connect(place: Workplace, plan: AttachmentPlan, isConnected: boolean) {
+  const { sys, netns, namespaces, connections, undo } = place;
   const bridge = ensureBridge(sys, connections.host, plan);
   try {
-    createPair(sys, connections, bridge.index, plan, namespaces.container, undo);
+    if (!isConnected) createPair(sys, connections, bridge.index, plan, namespaces.container, undo);
   } catch (error) {
     throw explainRefusal(error, connections, plan, netns);
   }
+  const others = place.connectVlans?.(sys, connections.host, namespaces.host, bridge, plan) ?? [];
+  return { bridge, others };
+}
+
+/**
+ * Connects the container, with a plan that knows no addresses yet: an IPAM plugin that is called then may look at the
+ * interface, or send by it (dhcp).
+ */
+export function connectFirst(place: Workplace, plan: AttachmentPlan): void {
+  connect(place, plan, false);
+}
+
+/** The link goes before its addresses are given back, also where the pair was made before they were taken. */
+export function undoLinkFirst({ sys, undo }: Workplace, { host }: AttachmentPlan): void {
+  undo.push(`delete "${host.name}"`, () => removeHostVeth(sys, host.name));
+}
+
+/**
+ * Does what the plan says.
+ * @param isConnected whether `connectFirst` went before
+ * @returns the attachment's result
+ * @throws what the first failing step threw; what is to be undone is in `place.undo` then
+ */
+export function attach(place: Workplace, plan: AttachmentPlan, isConnected: boolean): Result {
+  const { sys, namespaces, connections } = place;
+  const { bridge, others } = connect(place, plan, isConnected);
   ensureSysctls(sys, plan.hostSysctls);
   inNamespace(sys, { from: namespaces.host, to: namespaces.container }, () =>
     ensureSysctls(sys, plan.containerSysctls),
   );
   configureContainer(sys, connections, plan, namespaces.container);
-  return plan.result(bridge.mac);
+  const result = plan.result(bridge.mac);
+  return { ...result, interfaces: [...result.interfaces, ...others] };
 }

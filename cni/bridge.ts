@@ -47,7 +47,7 @@ function executeUnless(
 function findOrCreate(
   sys: Sys,
   connection: NetlinkConnection,
-  { name, mtuBytes }: AttachmentPlan['bridge'],
+  { name, mtuBytes, vlanFiltering }: AttachmentPlan['bridge'],
 ): { link: Link; made: boolean } {
   const found = connection.get(getLink({ name }));
   if (found) return { link: found, made: false };
@@ -55,7 +55,15 @@ function findOrCreate(
   const mac = randomMacs(sys, 1)[0]!;
   executeUnless(
     connection,
-    [createBridge({ name, mac, ...(mtuBytes === undefined ? {} : { mtuBytes }), up: true })],
+    [
+      createBridge({
+        name,
+        mac,
+        ...(mtuBytes === undefined ? {} : { mtuBytes }),
+        up: true,
+        ...(vlanFiltering ? { vlanFiltering } : {}),
+      }),
+    ],
     'EEXIST',
   );
   const link = connection.get(getLink({ name }));
@@ -63,7 +71,8 @@ function findOrCreate(
   throw new CniError(errorCodes.kernelRefused, `The bridge "${name}" was deleted while a container was attached to it`);
 }
 
-function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
+/** @throws CniError 106 where the link has another address than the plan says */
+export function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
   const { gateways, tolerated } = plan;
   const { index } = link;
   const add = (prefix: Prefix) => newAddress({ index, ...planAddress(prefix, false) });
@@ -134,6 +143,6 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
       ),
     ]);
   }
-  ensureAddresses(connection, link, bridge);
+  if (bridge.gatewayVlan === undefined) ensureAddresses(connection, link, bridge);
   return link;
 }

@@ -15,11 +15,12 @@ import { checkFilters } from './filters.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { sameInterfaceAddress } from './plan.ts';
-import { ownIpamType, readSettings } from './settings.ts';
+import { ownIpamType, type PortVlans, readSettings } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
 import type { CniRequest } from './spec/request.ts';
 import { parseResult, type Result, ResultError, type ResultRoute } from './spec/results.ts';
+import { checkPortVlans } from './vlan.ts';
 
 const differs = (message: string): CniError => new CniError(errorCodes.attachmentDiffers, message);
 
@@ -53,7 +54,7 @@ function linkOf(connection: NetlinkConnection, name: string, where: string, mac:
   return link;
 }
 
-function checkHost(host: NetlinkConnection, result: Result, bridgeName: string): void {
+function checkHost(host: NetlinkConnection, result: Result, bridgeName: string, vlans: PortVlans | undefined): void {
   const ofHost = result.interfaces.filter((entry) => entry.sandbox === undefined);
   const bridgeEntry = ofHost.find((entry) => entry.name === bridgeName);
   if (!bridgeEntry) return;
@@ -65,6 +66,7 @@ function checkHost(host: NetlinkConnection, result: Result, bridgeName: string):
   const port = linkOf(host, portEntry.name, 'on the host', portEntry.mac);
   if (port.master !== bridge.index)
     throw differs(`The interface "${port.name}" is not a port of the bridge "${bridgeName}"`);
+  if (vlans) checkPortVlans(host, port, vlans);
 }
 
 function checkRoutes(container: NetlinkConnection, routes: readonly ResultRoute[]): void {
@@ -128,7 +130,7 @@ export function runCheck(sys: Sys, request: CniRequest): undefined {
     }
     const host = openNetlink(sys);
     try {
-      checkHost(host, result, bridge);
+      checkHost(host, result, bridge, settings.vlans);
       checkFilters(sys, request, settings, result.ips.length);
     } finally {
       host.close();

@@ -44,6 +44,11 @@ function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): 
   );
 }
 
+/** Before anything is made for its sake. @throws CniError 7 or 50 where the plugin cannot be called */
+export const checkPlugin = (sys: Sys, request: CniRequest, type: string): void => {
+  findPlugin(sys, request, type);
+};
+
 function parseDocument(text: string): JsonObject | undefined {
   try {
     const value: unknown = JSON.parse(text);

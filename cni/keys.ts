@@ -17,7 +17,7 @@ export const weftKeys = {
   hairpinMode: none,
   promiscMode: none,
   vlan: none,
-  vlanTrunk: none,
+  vlanTrunk: { id: none, minID: none, maxID: none },
   preserveDefaultVlan: none,
   macspoofchk: none,
   enabledad: none,

@@ -9,8 +9,10 @@ import { type Address, type Family, isUnspecified, offsetAddress } from '../net/
 import { formatMac, type Mac } from '../net/mac.ts';
 import { defaultPrefix, lastAddressOf, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
 import { type Attachment, hostVethAlias, hostVethName } from './names.ts';
-import type { Settings } from './settings.ts';
+import type { PortVlans, Settings } from './settings.ts';
 import type { Result, ResultInterface, ResultIp, ResultRoute } from './spec/results.ts';
+
+export type { PortVlans };
 
 /** A kernel setting. Optional: not every kernel (or every namespace) has it, and what is attached works without. */
 export interface Sysctl {
@@ -39,7 +41,11 @@ export interface AttachmentPlan {
     readonly name: string;
     /** For a bridge that has to be made. */
     readonly mtuBytes: number | undefined;
+    /** For a bridge that has to be made. */
+    readonly vlanFiltering: boolean;
     readonly promiscuous: boolean;
+    /** The VLAN whose gateway has the addresses; undefined: the bridge itself has them. */
+    readonly gatewayVlan: number | undefined;
     /** Addresses that it shall carry. */
     readonly gateways: readonly Prefix[];
     /** Addresses that it may carry besides; 'any': all of them. */
@@ -54,6 +60,7 @@ export interface AttachmentPlan {
     readonly mtuBytes: number | undefined;
     readonly hairpin: boolean;
     readonly isolated: boolean;
+    readonly vlans: PortVlans | undefined;
   };
   readonly container: {
     readonly name: string;
@@ -179,7 +186,9 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
     bridge: {
       name: bridge,
       mtuBytes,
+      vlanFiltering: settings.vlans !== undefined,
       promiscuous: settings.promiscuous,
+      gatewayVlan: settings.vlans?.native,
       gateways,
       // The node's subnets may change while containers of the old one still run: both gateways serve side by side.
       tolerated: settings.overlay && !settings.forceAddress ? 'any' : input.knownGateways,
@@ -192,6 +201,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       mtuBytes,
       hairpin: settings.hairpin,
       isolated: settings.isolated,
+      vlans: settings.vlans,
     },
     container: {
       name: ifname,

@@ -14,6 +14,16 @@ import validate from './weft.schema.json?validator';
 /** The IPAM plugin that runs in this process. */
 export const ownIpamType = 'weft-ipam';
 
+/** The VLANs of a bridge's port. */
+export interface PortVlans {
+  /** That of what has no tag; undefined leaves it as it is. */
+  readonly native: number | undefined;
+  /** In order, without the native one. */
+  readonly tagged: readonly number[];
+  /** Whether the port stays in VLAN 1, which it is in from the start. */
+  readonly keepsDefault: boolean;
+}
+
 const masqueradeBackends = ['nftables', 'iptables'] as const;
 export type MasqueradeBackend = (typeof masqueradeBackends)[number];
 
@@ -38,6 +48,8 @@ export interface Settings {
   readonly masquerade: MasqueradeBackend | undefined;
   /** Whether the container may send by its own MAC only. */
   readonly spoofCheck: boolean;
+  /** Undefined where VLANs are not spoken of; the bridge does not filter by them then, if it has to be made. */
+  readonly vlans: PortVlans | undefined;
   /** Takes the place of the IPAM's; undefined where it says nothing. */
   readonly dns: Dns | undefined;
 }
@@ -54,7 +66,7 @@ interface Configuration {
   readonly hairpinMode?: boolean;
   readonly promiscMode?: boolean;
   readonly vlan?: number;
-  readonly vlanTrunk?: readonly unknown[];
+  readonly vlanTrunk?: readonly { readonly id?: number; readonly minID?: number; readonly maxID?: number }[];
   readonly preserveDefaultVlan?: boolean;
   readonly macspoofchk?: boolean;
   readonly enabledad?: boolean;
@@ -75,20 +87,31 @@ export function ipamTypeOf(configuration: JsonObject): string {
   return typeof type === 'string' ? type : '';
 }
 
-function checkSupported(configuration: Configuration): void {
-  const asked: readonly (readonly [string, boolean])[] = [
-    ['vlan', (configuration.vlan ?? 0) > 0],
-    ['vlanTrunk', configuration.vlanTrunk !== undefined],
-    ['preserveDefaultVlan', configuration.preserveDefaultVlan === true],
-  ];
-  const unsupported = asked.filter(([, isAsked]) => isAsked).map(([key]) => `"${key}"`);
-  if (unsupported.length > 0) {
-    throw new CniError(
-      errorCodes.unsupportedField,
-      `Weft does not do ${unsupported.join(', ')} yet; leave ${unsupported.length > 1 ? 'them' : 'it'} out`,
-      { details: `unsupported: ${unsupported.join(', ')}` },
-    );
-  }
+const vlanLimit = 4094;
+
+/**
+ * The VLANs of the container's port: its native one, and those of the trunk. A port of its own VLAN leaves the default one
+ * unless told to stay; a trunk's stays.
+ * @throws CniError 7
+ */
+function vlansOf({ vlan = 0, vlanTrunk, preserveDefaultVlan }: Configuration): PortVlans | undefined {
+  if (vlan === 0 && vlanTrunk === undefined) return undefined;
+  const tagged = new Set<number>();
+  (vlanTrunk ?? []).forEach(({ id, minID, maxID }, i) => {
+    if ((minID === undefined) !== (maxID === undefined)) {
+      throw invalid(`"vlanTrunk[${i}]" has one of "minID" and "maxID", and a range needs both`);
+    }
+    if (id !== undefined) tagged.add(id);
+    if (minID === undefined || maxID === undefined) return;
+    if (minID > maxID) throw invalid(`"vlanTrunk[${i}]" has the minID ${minID}, which is above its maxID ${maxID}`);
+    for (let each = minID; each <= Math.min(maxID, vlanLimit); each++) tagged.add(each);
+  });
+  tagged.delete(vlan);
+  return {
+    native: vlan === 0 ? undefined : vlan,
+    tagged: [...tagged].sort((x, y) => x - y),
+    keepsDefault: preserveDefaultVlan ?? vlan === 0,
+  };
 }
 
 function masqueradeOf({ ipMasq, ipMasqBackend }: Configuration): MasqueradeBackend | undefined {
@@ -99,11 +122,10 @@ function masqueradeOf({ ipMasq, ipMasqBackend }: Configuration): MasqueradeBacke
   return ipMasq ? backend : undefined;
 }
 
-/** @throws CniError 2 or 7 */
+/** @throws CniError 7 */
 export function readSettings(configuration: JsonObject): Settings {
   checkConfiguration(configuration, validate);
   const keys = configuration as Configuration;
-  checkSupported(keys);
   const ipamType = ipamTypeOf(configuration);
   const overlay = ipamType === ownIpamType && usesNodeSubnets(configuration);
   const bridge = keys.bridge || defaultBridge;
@@ -122,11 +144,16 @@ export function readSettings(configuration: JsonObject): Settings {
     );
   }
   const isDefaultGateway = keys.isDefaultGateway ?? overlay;
+  const isGateway = isDefaultGateway || (keys.isGateway ?? overlay);
+  const vlans = vlansOf(keys);
+  const gatewayLink = `${bridge}.${vlans?.native}`;
+  const gatewayProblem = isGateway && vlans?.native ? interfaceNameProblem(gatewayLink) : undefined;
+  if (gatewayProblem) throw invalid(`The VLAN's gateway would be "${gatewayLink}", which ${gatewayProblem}`);
   return {
     overlay,
     ipamType,
     bridge,
-    isGateway: isDefaultGateway || (keys.isGateway ?? overlay),
+    isGateway,
     isDefaultGateway,
     forceAddress: keys.forceAddress ?? false,
     mtuBytes,
@@ -137,6 +164,7 @@ export function readSettings(configuration: JsonObject): Settings {
     interfaceDisabled,
     masquerade: masqueradeOf(keys),
     spoofCheck: keys.macspoofchk ?? false,
+    vlans,
     dns: keys.dns && !isEmptyDns(keys.dns) ? keys.dns : undefined,
   };
 }

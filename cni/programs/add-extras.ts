@@ -4,5 +4,7 @@ import type { Sys } from '../../linux/sys.ts';
 import { runAdd } from '../add.ts';
 import { addFilters } from '../filters.ts';
 import type { CniRequest } from '../spec/request.ts';
+import { connectVlans } from '../vlan.ts';
 
-export const addWithExtras = (sys: Sys, request: CniRequest): string => runAdd(sys, request, addFilters);
+export const addWithExtras = (sys: Sys, request: CniRequest): string =>
+  runAdd(sys, request, { addFilters, connectVlans });

@@ -3,11 +3,11 @@
 import { runPlugin } from '../../ipam/run-plugin.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { runDel } from '../del.ts';
-import { asksForExtras } from './extras.ts';
+import { asksForFilters } from './extras.ts';
 
 export const run = (sys: Sys): Promise<number> =>
   runPlugin(sys, async (request) => {
-    if (!asksForExtras(request)) return () => runDel(sys, request);
+    if (!asksForFilters(request)) return () => runDel(sys, request);
     const { deleteWithExtras } = await import('./del-extras.ts');
     return () => deleteWithExtras(sys, request);
   });

@@ -3,7 +3,12 @@
 import { lookUp } from '../spec/keys.ts';
 import type { CniRequest } from '../spec/request.ts';
 
-const keys = ['ipMasq', 'macspoofchk'] as const;
+/** Rules of the packet filter. */
+const filterKeys = ['ipMasq', 'macspoofchk'] as const;
+const vlanKeys = ['vlan', 'vlanTrunk'] as const;
 
-export const asksForExtras = ({ configuration }: CniRequest): boolean =>
+const asksFor = ({ configuration }: CniRequest, keys: readonly string[]): boolean =>
   keys.some((key) => Boolean(lookUp(configuration, key)));
+
+export const asksForFilters = (request: CniRequest): boolean => asksFor(request, filterKeys);
+export const asksForExtras = (request: CniRequest): boolean => asksFor(request, [...filterKeys, ...vlanKeys]);

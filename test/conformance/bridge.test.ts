@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { fails, own, pluginFolder, succeeds } from '../support/cni.ts';
@@ -149,6 +149,37 @@ row(80, () => {
     site.refuses(() => site.weft('ADD', pod, site.bridge({ runtimeConfig: { mac } })), [4, 7]);
     site.refuses(() => site.weft('ADD', pod, site.bridge(), { args: `MAC=${mac}` }), [4, 7]);
   }
+});
+
+row(81, () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  for (const vlan of [5000, 4095, -1, '5', 1.5])
+    site.refuses(() => site.weft('ADD', pod, site.bridge({ vlan })), 7, /vlan/);
+});
+
+row(82, () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  for (const element of [
+    { minID: 5 },
+    { maxID: 5 },
+    { id: 0 },
+    { id: 4095 },
+    { minID: 0, maxID: 5 },
+    { minID: 5, maxID: 4095 },
+    { minID: 6, maxID: 5 },
+  ]) {
+    const vlanTrunk = [{ id: 7 }, element];
+    site.refuses(() => site.weft('ADD', pod, site.bridge({ vlanTrunk })), 7, /vlanTrunk\[1\]/);
+  }
+});
+
+test('a gateway’s link whose name would be too long is refused before anything is made', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  const keys = { ...gateway, bridge: 'a-long-bridge', vlan: 100 };
+  site.refuses(() => site.weft('ADD', pod, site.bridge(keys)), 7, /a-long-bridge\.100/);
 });
 
 row(84, () => {
@@ -562,15 +593,6 @@ test('GC removes links and addresses of what is not listed', () => {
   assert.equal(site.reservations(), []);
 });
 
-test('a key that is asked for and not built yet is refused by name', () => {
-  const site = sites().make();
-  const pod = site.addPod();
-  for (const keys of [{ vlan: 100 }, { vlanTrunk: [{ id: 5 }] }]) {
-    const key = Object.keys(keys)[0]!;
-    site.refuses(() => site.weft('ADD', pod, site.bridge(keys)), 2, new RegExp(key));
-  }
-});
-
 test('a configuration that is wrong is refused with the key’s name', () => {
   const site = sites().make();
   const pod = site.addPod();
@@ -661,6 +683,41 @@ test('however deep or long the input, the error is clear and short', () => {
     [8, 108],
   );
   assert.ok(msg!.length < 700, msg);
+});
+
+test('another’s IPAM plugin finds the interface there, and loses it where it gives nothing', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  const file = join(site.folder, 'calls');
+  const plugin = (name: string, answer: string) => {
+    const lines = [
+      '#!/bin/sh',
+      'cat > /dev/null',
+      `nsenter --net="$CNI_NETNS" ip link show "$CNI_IFNAME" > /dev/null && echo "$CNI_COMMAND with" >> ${file}`,
+      `nsenter --net="$CNI_NETNS" ip link show "$CNI_IFNAME" > /dev/null 2>&1 || echo "$CNI_COMMAND without" >> ${file}`,
+      answer,
+    ];
+    writeFileSync(join(site.folder, name), lines.join('\n'), { mode: 0o755 });
+  };
+  const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+  const options = { path: site.folder, environment };
+  const calls = () => readFileSync(file, 'utf8').trim().split('\n');
+  plugin('looking', `echo '{"cniVersion":"1.0.0","ips":[{"address":"10.7.0.9/24","gateway":"10.7.0.1"}]}'`);
+  const configuration = { ...site.bridge(gateway), ipam: { type: 'looking' } };
+  site.add(pod, configuration, options);
+  assert.equal(calls(), ['ADD with']);
+  assert.equal(site.podLink(pod).addresses, ['10.7.0.9/24']);
+  assert.equal(site.link('br0').addresses, ['10.7.0.1/24']);
+  site.delete(pod, configuration, options);
+  assert.equal(calls(), ['ADD with', 'DEL without']);
+  // One whose answer cannot be done is called off, when the link is gone.
+  plugin(
+    'wrong',
+    `echo '{"cniVersion":"1.0.0","ips":[{"address":"10.7.0.9/24"}],"routes":[{"dst":"10.8.0.0/16","gw":"192.0.2.1"}]}'`,
+  );
+  const wrong = { ...site.bridge(gateway), ipam: { type: 'wrong' } };
+  site.refuses(() => site.weft('ADD', pod, wrong, options), own, /10\.8\.0\.0/);
+  assert.equal(calls().slice(2), ['ADD with', 'DEL without']);
 });
 
 test('an interface’s alias tells a person whose it is', () => {

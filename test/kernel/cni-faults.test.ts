@@ -13,6 +13,7 @@ import { addFilters, removeFilters } from '../../cni/filters.ts';
 import { hostVethName } from '../../cni/names.ts';
 import { CniError, toCniError } from '../../cni/spec/errors.ts';
 import type { CniRequest } from '../../cni/spec/request.ts';
+import { connectVlans } from '../../cni/vlan.ts';
 import { errno } from '../../linux/errors.ts';
 import { dumpAddresses } from '../../linux/netlink/address.ts';
 import { openNetlink, socket } from '../../linux/netlink/connection.ts';
@@ -257,7 +258,7 @@ test('each call of the rules refused, or the last: they are undone, or go with D
   const addWith = (faulty: Sys): string =>
     onHost(() => {
       try {
-        return runAdd(faulty, request('ADD', keys), addFilters);
+        return runAdd(faulty, request('ADD', keys), { addFilters, connectVlans });
       } finally {
         sys.setns(site().host, 0);
       }

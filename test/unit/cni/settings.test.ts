@@ -66,15 +66,31 @@ test('what excludes each other, or is out of range, is one clear error', () => {
   refused(() => readSettings({ dns: { search: ['a', 1] } }), 7, /"dns\.search\[1\]" has to be a text, but is 1/);
 });
 
-test('what is not built yet is named', () => {
-  for (const [key, value] of Object.entries({
-    vlan: 5,
-    vlanTrunk: [],
-    preserveDefaultVlan: true,
-  })) {
-    refused(() => readSettings({ [key]: value }), 2, new RegExp(`"${key}"`));
-  }
-  readSettings({ ipMasq: false, macspoofchk: false, vlan: 0, preserveDefaultVlan: false });
+test('masquerading is by nf_tables unless iptables is asked for by name', () => {
+  const backend = (keys: JsonObject) => readSettings({ ...ranged, ...keys }).masquerade;
+  assert.equal(
+    [backend({}), backend({ ipMasqBackend: 'iptables' }), backend({ ipMasq: true, ipMasqBackend: '' })],
+    [undefined, undefined, 'nftables'],
+  );
+  assert.is(backend({ ipMasq: true, ipMasqBackend: 'iptables' }), 'iptables');
+  refused(() => backend({ ipMasq: true, ipMasqBackend: 'pf' }), 7, /"ipMasqBackend" is "pf"/);
+});
+
+test('the VLANs of a port', () => {
+  const vlans = (keys: JsonObject) => readSettings(keys).vlans;
+  assert.is(vlans({ vlan: 0, preserveDefaultVlan: true }), undefined);
+  assert.equal(vlans({ vlan: 5 }), { native: 5, tagged: [], keepsDefault: false });
+  assert.equal(vlans({ vlan: 5, preserveDefaultVlan: true }), { native: 5, tagged: [], keepsDefault: true });
+  assert.equal(vlans({ vlanTrunk: [] }), { native: undefined, tagged: [], keepsDefault: true });
+  assert.equal(vlans({ vlan: 5, vlanTrunk: [{ id: 9, minID: 4, maxID: 6 }, { id: 9 }] }), {
+    native: 5,
+    tagged: [4, 6, 9],
+    keepsDefault: false,
+  });
+  refused(() => vlans({ vlanTrunk: [{ id: 9 }, { minID: 3 }] }), 7, /"vlanTrunk\[1\]" has one of/);
+  refused(() => vlans({ vlanTrunk: [{ minID: 3, maxID: 2 }] }), 7, /above its maxID 2/);
+  refused(() => vlans({ vlanTrunk: [{ id: 4095 }] }), 7, /"vlanTrunk\[0\]\.id" has to be 4094 or less/);
+  refused(() => vlans({ vlan: 4000, bridge: 'a-long-bridge', isGateway: true }), 7, /"a-long-bridge\.4000"/);
 });
 
 test("the IPAM's section", () => {
