@@ -69,7 +69,8 @@ function faultsOf({ environment }: Input, { status, signal, hung, stdout, stderr
   }
   const { code, msg, details } = document;
   if (code === 999) faults.push(`code 999: ${msg} (${details})`);
-  if (/\n|\bat .*(\.[jt]s|native|<\w+>|\(\))(:\d+)?/.test(msg)) faults.push(`a stack trace: ${msg}`);
+  if (/\n|\bat .*(\.[jt]s|native|<\w+>|\(\))(:\d+)?/.test(msg))
+    faults.push(`a stack trace, or lines of its own: ${msg}`);
   if (msg.length > 5000) faults.push(`a message of ${msg.length} characters`);
   return faults;
 }
