@@ -22,7 +22,8 @@ import { UndoStack } from './undo.ts';
 
 /** What only some configurations ask for, in modules that others do not load. */
 export type AddExtras = Pick<typeof import('./filters.ts'), 'addFilters'> &
-  Pick<typeof import('./vlan.ts'), 'connectVlans'>;
+  Pick<typeof import('./vlan.ts'), 'connectVlans'> &
+  Pick<typeof import('./duplicate-detection.ts'), 'awaitDuplicateDetection'>;
 
 interface Ipam {
   readonly result: Pick<Result, 'ips' | 'routes' | 'dns'>;
@@ -83,6 +84,10 @@ function attachContainer(place: Workplace, request: CniRequest, settings: Settin
   const plan = planWith(ipam);
   if (isConnected) undoLinkFirst(place, plan);
   const result = attach(place, plan, isConnected);
+  if (settings.duplicateDetection && plan.container.up) {
+    const { namespaces, connections } = place;
+    extras?.awaitDuplicateDetection(sys, connections.container, namespaces.container, request.ifname);
+  }
   extras?.addFilters(sys, request, settings, plan, settings.overlay ? node() : undefined, undo);
   return formatResult(result, cniVersion);
 }

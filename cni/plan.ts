@@ -181,6 +181,8 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
     );
   }
   containerSysctls.push(ipv6Sysctl(ifname, 'accept_dad', settings.duplicateDetection ? '1' : '0'));
+  // A bridge in hairpin mode sends one's own question back, which this tells from another's.
+  if (settings.duplicateDetection) containerSysctls.push(ipv6Sysctl(ifname, 'enhanced_dad', '1'));
 
   return {
     bridge: {

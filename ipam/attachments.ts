@@ -6,13 +6,13 @@
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { AttachmentName, CniRequest } from '../cni/spec/request.ts';
 import type { Result } from '../cni/spec/results.ts';
-import type { Sys } from '../linux/sys.ts';
+import { type Sys, stat } from '../linux/sys.ts';
 import { type Address, formatAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import type { Prefix } from '../net/prefix.ts';
 import { allocate } from './allocator.ts';
 import { dnsOf, rangeSetsOf, requestedAddresses, routesOf, storeFolder } from './settings.ts';
-import { withDiskStore, withExistingDiskStore } from './store.ts';
+import { type AddressStore, withDiskStore, withExistingDiskStore } from './store.ts';
 
 export interface Addresses {
   /** An IPAM result: no interfaces. */
@@ -76,21 +76,22 @@ export function checkAvailable(sys: Sys, request: CniRequest, node: () => NodeNe
     const sets = rangeSetsOf(request, node);
     routesOf(request.configuration);
     dnsOf(sys, request.configuration);
-    withExistingDiskStore(sys, storeFolder(request), (store) => {
-      // All or nothing, and nothing is kept: what an ADD would get.
-      allocate(
-        {
-          ...store,
-          find: () => [],
-          reserve: (address) => !store.isReserved(address),
-          release: ignore,
-          setLastReserved: ignore,
-        },
-        sets,
-        [],
-        request,
-      );
-    });
+    const folder = storeFolder(request);
+    // All or nothing, and nothing is kept: what an ADD would get.
+    const tryIn = (store: Pick<AddressStore, 'isReserved' | 'lastReserved' | 'list'>): boolean => {
+      const reserve = (address: Address): boolean => !store.isReserved(address);
+      const changes = { find: () => [], reserve, release: ignore, setLastReserved: ignore };
+      allocate({ ...store, ...changes }, sets, [], request);
+      return true;
+    };
+    if (withExistingDiskStore(sys, folder, tryIn)) return;
+    // There is no store yet. That it can be made is only known once it is; that it cannot be may be plain.
+    const path = existingPart(sys, folder);
+    const status = sys.stat(path);
+    if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFDIR) {
+      throw new CniError(errorCodes.storeFailed, `Cannot make the address store "${folder}": "${path}" is no folder`);
+    }
+    tryIn({ isReserved: () => false, lastReserved: () => undefined, list: () => [] });
   } catch (error) {
     if (error instanceof CniError && error.code === errorCodes.invalidConfiguration) throw error;
     const message = error instanceof Error ? error.message : String(error);
@@ -99,6 +100,13 @@ export function checkAvailable(sys: Sys, request: CniRequest, node: () => NodeNe
 }
 
 const ignore = (): void => {};
+
+/** As much of the path as is there. */
+function existingPart(sys: Sys, path: string): string {
+  let part = path;
+  while (part.includes('/') && typeof sys.stat(part) === 'number') part = part.slice(0, part.lastIndexOf('/'));
+  return part || '/';
+}
 
 /**
  * Releases what is held by none of the valid attachments.

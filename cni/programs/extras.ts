@@ -5,10 +5,10 @@ import type { CniRequest } from '../spec/request.ts';
 
 /** Rules of the packet filter. */
 const filterKeys = ['ipMasq', 'macspoofchk'] as const;
-const vlanKeys = ['vlan', 'vlanTrunk'] as const;
+const otherKeys = ['vlan', 'vlanTrunk', 'enabledad'] as const;
 
 const asksFor = ({ configuration }: CniRequest, keys: readonly string[]): boolean =>
   keys.some((key) => Boolean(lookUp(configuration, key)));
 
 export const asksForFilters = (request: CniRequest): boolean => asksFor(request, filterKeys);
-export const asksForExtras = (request: CniRequest): boolean => asksFor(request, [...filterKeys, ...vlanKeys]);
+export const asksForExtras = (request: CniRequest): boolean => asksFor(request, [...filterKeys, ...otherKeys]);

@@ -36,6 +36,7 @@ export const errorCodes = {
   collectionIncomplete: 112,
   notPermitted: 113,
   linkNotUp: 114,
+  duplicateAddress: 115,
   fault: 999,
 } as const;
 
@@ -58,6 +59,7 @@ export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
   [errorCodes.collectionIncomplete, 'GC: some of what is stale could not be removed'],
   [errorCodes.notPermitted, 'The plugin was not started as root'],
   [errorCodes.linkNotUp, 'The interface did not come up in time'],
+  [errorCodes.duplicateAddress, 'Another host of the network has the IPv6 address already (with `enabledad`)'],
 ];
 
 export class CniError extends Error {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { type CallOptions, type CniDocument, fails, own, succeeds } from '../support/cni.ts';
@@ -354,6 +354,22 @@ row(69, () => {
   fails(checked.call('CHECK', 'c1', { ifname: 'eth1' }), own);
   store.free('c1');
   fails(checked.call('CHECK', 'c1'), own);
+});
+
+test('STATUS says why no address can be had', () => {
+  const status = (ipam: Keys, text: RegExp, site = sites().make()) =>
+    fails(new Store(ipam, { cniVersion: '1.1.0' }, site).call('STATUS', 'c1'), 50, text);
+  status({}, /no subnet yet/);
+  const full = new Store({ subnet: '10.1.2.0/30' });
+  full.take('c1');
+  status({ subnet: '10.1.2.0/30' }, /no IP addresses available/, full.site);
+  status({ subnet, rangeStart: '10.1.2.1', rangeEnd: '10.1.2.1' }, /no IP addresses available/);
+  const site = sites().make();
+  writeFileSync(site.dataDir, '');
+  status({ subnet }, /no folder/, site);
+  const broken = sites().make();
+  mkdirSync(join(broken.dataDir, 'net/lock'), { recursive: true });
+  status({ subnet }, /lock/, broken);
 });
 
 row(116, () => {

@@ -720,6 +720,17 @@ test('another’s IPAM plugin finds the interface there, and loses it where it g
   assert.equal(calls().slice(2), ['ADD with', 'DEL without']);
 });
 
+test('enabledad waits until the addresses are known to be free, and refuses one that is not', () => {
+  const ipam = { subnet: 'fd00:1::/64' };
+  const { site, pod, configuration, result } = attached({ ...gateway, enabledad: true, hairpinMode: true }, ipam);
+  const shown = () => runProgram(['ip', '-n', pod.namespace, '-6', 'addr', 'show', 'eth0']);
+  assert.not.match(shown(), /tentative|dadfailed/);
+  assert.equal(result.ips?.[0]?.address, 'fd00:1::2/64');
+  site.podIp(pod, 'addr', 'add', 'fd00:1::77/64', 'dev', 'eth0', 'nodad');
+  const other = site.addPod();
+  site.refuses(() => site.weft('ADD', other, configuration, { args: 'IP=fd00:1::77' }), 115, /fd00:1::77/);
+});
+
 test('an interface’s alias tells a person whose it is', () => {
   const { site, pod, result } = attached();
   assert.is(site.link(result.interfaces![1]!.name).alias, `weft net ${pod.id} eth0`);

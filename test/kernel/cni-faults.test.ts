@@ -9,6 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runAdd } from '../../cni/add.ts';
 import { runDel } from '../../cni/del.ts';
+import { awaitDuplicateDetection } from '../../cni/duplicate-detection.ts';
 import { addFilters, removeFilters } from '../../cni/filters.ts';
 import { hostVethName } from '../../cni/names.ts';
 import { CniError, toCniError } from '../../cni/spec/errors.ts';
@@ -258,7 +259,7 @@ test('each call of the rules refused, or the last: they are undone, or go with D
   const addWith = (faulty: Sys): string =>
     onHost(() => {
       try {
-        return runAdd(faulty, request('ADD', keys), { addFilters, connectVlans });
+        return runAdd(faulty, request('ADD', keys), { addFilters, awaitDuplicateDetection, connectVlans });
       } finally {
         sys.setns(site().host, 0);
       }

@@ -1,0 +1,58 @@
+/** The wait for IPv6 duplicate address detection (RFC 4862, section 5.4), for those who ask for it by `enabledad`. */
+
+import { dumpAddresses, type InterfaceAddress, ifa } from '../linux/netlink/address.ts';
+import type { NetlinkConnection } from '../linux/netlink/connection.ts';
+import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
+import { getLinkIndex } from '../linux/netlink/link.ts';
+import { clock, type Sys } from '../linux/sys.ts';
+import { formatPrefix } from '../net/prefix.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+
+/** As the reference plugins have it. The kernel takes some 2 s. */
+const deadlineMs = 10_000;
+
+const texts = (addresses: readonly InterfaceAddress[]): string =>
+  addresses.map(({ prefix }) => formatPrefix(prefix)).join(', ');
+
+/**
+ * Waits until no address of the interface is tentative any more.
+ * @param namespace the container's, which `connection` is of
+ * @throws CniError 115 where somebody else has one of them, 114 where it takes too long
+ */
+export function awaitDuplicateDetection(
+  sys: Sys,
+  connection: NetlinkConnection,
+  namespace: number,
+  ifname: string,
+): void {
+  const index = connection.get(getLinkIndex(ifname));
+  if (index === undefined) return;
+  const now = () => sys.clock_gettime(clock.CLOCK_MONOTONIC);
+  const deadline = now() + deadlineMs;
+  const events = openEvents(sys, [rtnlgrp.RTNLGRP_IPV6_IFADDR], { namespace });
+  try {
+    for (;;) {
+      // Looked at with the events open, so that none is missed in between.
+      const addresses = connection.dump(dumpAddresses({ index, family: 6 }));
+      const duplicate = addresses.filter(({ flags }) => flags & ifa.IFA_F_DADFAILED);
+      if (duplicate.length > 0) {
+        throw new CniError(
+          errorCodes.duplicateAddress,
+          `Another host of the network has ${texts(duplicate)} already; see who it is, or give out other addresses`,
+        );
+      }
+      const tentative = addresses.filter(({ flags }) => flags & ifa.IFA_F_TENTATIVE);
+      if (tentative.length === 0) return;
+      const left = deadline - now();
+      if (left <= 0 || sys.poll(events.fd, Math.ceil(left)) === 0) {
+        throw new CniError(
+          errorCodes.linkNotUp,
+          `The kernel did not find out within ${deadlineMs / 1000} s whether ${texts(tentative)} is free`,
+        );
+      }
+      events.receiveEvents();
+    }
+  } finally {
+    events.close();
+  }
+}
