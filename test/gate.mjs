@@ -122,17 +122,24 @@ async function inGuest() {
   return uvuCount({ ok: status === 0, output }, 'test/guest');
 }
 
+/** Why tests that make network namespaces cannot be run, or undefined. @returns {Count | undefined} */
+function refusal(folder) {
+  if (process.geteuid?.() === 0) return undefined;
+  return { passed: 0, failed: 1, output: `test/${folder} makes network namespaces: run it as root` };
+}
+
 /** Runs tests that make network namespaces. @returns {Promise<Count>} */
 async function withRoot(folder) {
-  if (process.geteuid?.() !== 0) {
-    return { passed: 0, failed: 1, output: `test/${folder} makes network namespaces: run it as root` };
-  }
+  const refused = refusal(folder);
+  if (refused) return refused;
   ensureDebian('test');
   return uvu(folder);
 }
 
 /** Runs tests of the executables, and builds those first. @returns {Promise<Count>} */
 async function wholePrograms(folder) {
+  const refused = refusal(folder);
+  if (refused) return refused;
   ensureCnitool();
   const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd', 'weft-bun']]);
   return built.failed > 0 ? built : withRoot(folder);
@@ -212,6 +219,8 @@ const parts = {
   unit: () => uvu('unit'),
   kernel: () => withRoot('kernel'),
   conformance: () => wholePrograms('conformance'),
+  differential: () => wholePrograms('differential'),
+  stress: () => wholePrograms('stress'),
   cluster: () => wholePrograms('cluster'),
   guest: inGuest,
 };
