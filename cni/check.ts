@@ -5,16 +5,15 @@ import { checkIpamConfiguration } from '../ipam/configuration.ts';
 import { dumpAddresses } from '../linux/netlink/address.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { getLink, type Link } from '../linux/netlink/link.ts';
-import { dumpRoutes, rta } from '../linux/netlink/route.ts';
+import { dumpRoutes, type Route, rta } from '../linux/netlink/route.ts';
 import type { Sys } from '../linux/sys.ts';
 import { formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
-import { formatPrefix, samePrefix } from '../net/prefix.ts';
+import { formatPrefix, networkOf, type Prefix } from '../net/prefix.ts';
 import { callPlugin } from './delegate.ts';
 import { checkFilters } from './filters.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
-import { sameInterfaceAddress } from './plan.ts';
 import { ownIpamType, type PortVlans, readSettings } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
@@ -70,18 +69,23 @@ function checkHost(host: NetlinkConnection, result: Result, bridgeName: string, 
 }
 
 function checkRoutes(container: NetlinkConnection, routes: readonly ResultRoute[]): void {
+  const keyOf = (destination: Prefix, table: number | undefined): string =>
+    `${formatPrefix(networkOf(destination))} ${table || rta.RT_TABLE_MAIN}`;
   for (const family of [4, 6] as const) {
     const expected = routes.filter((route) => route.dst.address.family === family);
     if (expected.length === 0) continue;
-    const present = container.dump(dumpRoutes({ family }));
-    for (const { dst, gw, table = rta.RT_TABLE_MAIN } of expected) {
-      const found = present.some(
-        (route) =>
-          samePrefix(route.destination, dst) &&
-          route.table === (table || rta.RT_TABLE_MAIN) &&
-          // A route of several next hops has no gateway of its own.
-          (!gw || !route.gateway || sameAddress(route.gateway, gw)),
-      );
+    const present = new Map<string, Route[]>();
+    for (const route of container.dump(dumpRoutes({ family }))) {
+      const key = keyOf(route.destination, route.table);
+      const same = present.get(key);
+      if (same) same.push(route);
+      else present.set(key, [route]);
+    }
+    for (const { dst, gw, table } of expected) {
+      const found = present
+        .get(keyOf(dst, table))
+        // A route of several next hops has no gateway of its own.
+        ?.some((route) => !gw || !route.gateway || sameAddress(route.gateway, gw));
       if (!found) {
         throw differs(`The container has no route to ${formatPrefix(dst)}${gw ? ` via ${formatAddress(gw)}` : ''}`);
       }
@@ -98,10 +102,12 @@ function checkContainer(container: NetlinkConnection, request: CniRequest, resul
     throw differs(`The interface "${ifname}" was put into "${entry.sandbox}", and CNI_NETNS is "${netns}"`);
   }
   const link = linkOf(container, ifname, 'in the container', entry.mac);
-  const present = container.dump(dumpAddresses({ index: link.index }));
+  const present = new Set(
+    container.dump(dumpAddresses({ index: link.index })).map(({ prefix }) => formatPrefix(prefix)),
+  );
   for (const ip of result.ips) {
     if (ip.interface !== undefined && ip.interface !== index) continue;
-    if (!present.some(({ prefix }) => sameInterfaceAddress(prefix, ip.address))) {
+    if (!present.has(formatPrefix(ip.address))) {
       throw differs(`The container's interface "${ifname}" does not have the address ${formatPrefix(ip.address)}`);
     }
   }

@@ -2,7 +2,7 @@
  * Errors at the CNI edge: one class, one list of our own codes, and one function that makes any error one of them.
  */
 
-import { shorten } from './text.ts';
+import { oneLine, shorten } from './text.ts';
 import { latestVersion } from './versions.ts';
 
 /**
@@ -150,7 +150,7 @@ export function formatError(error: CniError, cniVersion: string | undefined): st
   return JSON.stringify({
     cniVersion: cniVersion ?? latestVersion,
     code: error.code,
-    msg: shorten(error.message, messageLimitCharacters),
-    details: shorten(error.details, detailsLimitCharacters),
+    msg: shorten(oneLine(error.message), messageLimitCharacters),
+    details: shorten(oneLine(error.details), detailsLimitCharacters),
   });
 }

@@ -9,6 +9,10 @@ export function shorten(text: string, limit: number): string {
   return `${text.slice(0, limit - tail - 3)}...${text.slice(text.length - tail)}`;
 }
 
+/** On one line, whatever was put into it: what ends in a log must not forge another line of it. */
+export const oneLine = (text: string): string =>
+  text.replace(/\p{Cc}+/gu, (controls) => (controls === '\t' ? ' ' : JSON.stringify(controls).slice(1, -1)));
+
 /** A value of the configuration or the environment, as JSON; an object or a list that is long or deep by its kind. */
 export function quote(value: unknown): string {
   if (value === undefined) return 'nothing';

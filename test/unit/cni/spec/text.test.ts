@@ -22,6 +22,8 @@ test('what is shortened keeps its two ends', () => {
 test('no error document is longer than a line of a log should be', () => {
   const error = new CniError(errorCodes.badEnvironment, 'm'.repeat(50_000), { details: 'd'.repeat(50_000) });
   assert.ok(formatError(error, undefined).length < 5_000);
+  const forged = JSON.parse(formatError(new CniError(errorCodes.badNamespace, 'a "\nb"\u0000\tc'), undefined));
+  assert.is(forged.msg, 'a "\\nb"\\u0000\\tc');
 });
 
 test.run();
