@@ -1,5 +1,6 @@
 /** What an attachment has in the packet filter: masquerading, and the check of its MAC. Loaded where that is asked for. */
 
+import { isNftMissing } from '../linux/nft/connection.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
@@ -40,10 +41,19 @@ export function addFilters(
   }
 }
 
+/** Where there are no rules there is nothing to remove. */
+function unlessNftIsMissing(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!isNftMissing(error)) throw error;
+  }
+}
+
 /** What was asked for when the container was attached, as far as the configuration, which may be invalid by now, says. */
 export function removeFilters(sys: Sys, request: CniRequest): void {
   const { ipMasq, macspoofchk } = request.configuration;
-  if (macspoofchk === true) removeSpoofCheck(sys, request);
+  if (macspoofchk === true) unlessNftIsMissing(() => removeSpoofCheck(sys, request));
   if (ipMasq === true) removeMasquerade(sys, request.all, request);
 }
 
@@ -64,7 +74,7 @@ export function checkFilters(sys: Sys, request: CniRequest, settings: Settings, 
 export function collectFilters(sys: Sys, network: string, valid: readonly AttachmentName[], errors: unknown[]): void {
   for (const collect of [collectMasquerade, collectSpoofChecks]) {
     try {
-      collect(sys, network, valid);
+      unlessNftIsMissing(() => collect(sys, network, valid));
     } catch (error) {
       errors.push(error);
     }

@@ -7,9 +7,9 @@
  * set by iptables-restore, in one step; those that iptables made by nf_tables are removed without it.
  */
 
-import { errno, hasCode, NetlinkError } from '../linux/errors.ts';
+import { errno, hasCode } from '../linux/errors.ts';
 import { readText } from '../linux/files.ts';
-import { type NftConnection, openNft } from '../linux/nft/connection.ts';
+import { isNftMissing, type NftConnection, openNft } from '../linux/nft/connection.ts';
 import { destinationIn, goTo, masquerade, not, returnVerdict, rule, sourceIn } from '../linux/nft/match.ts';
 import {
   commentLimitBytes,
@@ -221,11 +221,6 @@ function removeIptablesByCommand(sys: Sys, environment: readonly string[], famil
   restore(sys, environment, family, [...jumps.map((line) => line.replace(/^-A/, '-D')), `-F ${chain}`, `-X ${chain}`]);
 }
 
-/** Whether a kernel without nf_tables says so. */
-const hasNoNft = (error: unknown): boolean =>
-  hasCode(error, 'EPROTONOSUPPORT', 'EOPNOTSUPP', 'EAFNOSUPPORT') ||
-  (error instanceof NetlinkError && hasCode(error, 'EINVAL'));
-
 /** @param environment of this process, for iptables alone */
 export function addMasquerade(
   sys: Sys,
@@ -249,7 +244,7 @@ export function removeMasquerade(sys: Sys, environment: readonly string[], attac
       for (const family of [4, 6] as const) removeIptablesByNft(nft, family, chain);
     });
   } catch (error) {
-    if (!hasNoNft(error)) throw error;
+    if (!isNftMissing(error)) throw error;
   }
   for (const family of [4, 6] as const) removeIptablesByCommand(sys, environment, family, chain);
 }

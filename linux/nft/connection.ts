@@ -14,7 +14,7 @@
  * Other programs' tables are never touched, except by `newRule` and `deleteRule` with their names.
  */
 
-import { errno, SyscallError } from '../errors.ts';
+import { errno, hasCode, NetlinkError, SyscallError } from '../errors.ts';
 import {
   makeQuery,
   type NetlinkConnection,
@@ -58,6 +58,14 @@ const readAttempts = 8;
 /** Opens a connection to nf_tables, which the caller closes. */
 export const openNft = (sys: Sys, options: NetlinkOptions = {}): NftConnection =>
   new NftConnection(openNetlink(sys, { ...options, protocol: socket.NETLINK_NETFILTER }));
+
+/**
+ * Whether an error says that the kernel has no nf_tables: there is no such socket (EPROTONOSUPPORT), or none who would
+ * know the message (EINVAL; nfnetlink_rcv_msg in net/netfilter/nfnetlink.c).
+ */
+export const isNftMissing = (error: unknown): boolean =>
+  hasCode(error, 'EPROTONOSUPPORT', 'EOPNOTSUPP', 'EAFNOSUPPORT') ||
+  (error instanceof NetlinkError && hasCode(error, 'EINVAL'));
 
 /** The requests that put the table in the place of one of that name, or of none. */
 export function replaceTableRequests(table: NftTable): NetlinkRequest[] {

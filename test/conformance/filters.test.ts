@@ -132,6 +132,28 @@ row(113, () => {
   ]);
 });
 
+test('who knows the host alone answers a masqueraded pod, and no other', () => {
+  const site = sites().make();
+  const outside = site.scratch.addNamespace('outside');
+  site.ip('link', 'add', 'uplink', 'type', 'veth', 'peer', 'name', 'uplink', 'netns', outside);
+  site.ip('addr', 'add', '192.0.2.1/24', 'dev', 'uplink');
+  site.ip('link', 'set', 'uplink', 'up');
+  for (const words of ['addr add 192.0.2.2/24 dev uplink', 'link set uplink up']) {
+    runProgram(['ip', '-n', outside, ...words.split(' ')]);
+  }
+  for (const [keys, answers] of [
+    [{ ipMasq: true }, true],
+    [{ ipMasq: true, ipMasqBackend: 'iptables' }, true],
+    [{}, false],
+  ] as const) {
+    const pod = site.addPod();
+    const configuration = site.bridge({ isDefaultGateway: true, ...keys });
+    site.add(pod, configuration);
+    assert.is(site.pings(pod.namespace, '192.0.2.2'), answers, JSON.stringify(keys));
+    site.delete(pod, configuration);
+  }
+});
+
 test('DEL without a namespace removes rules', () => {
   for (const netns of ['', undefined]) {
     const { site, pod, configuration } = attached({ ipMasq: true, macspoofchk: true });

@@ -11,6 +11,7 @@ import { runAdd } from '../../cni/add.ts';
 import { runDel } from '../../cni/del.ts';
 import { awaitDuplicateDetection } from '../../cni/duplicate-detection.ts';
 import { addFilters, removeFilters } from '../../cni/filters.ts';
+import { runGc } from '../../cni/gc.ts';
 import { hostVethName } from '../../cni/names.ts';
 import { CniError, toCniError } from '../../cni/spec/errors.ts';
 import type { CniRequest } from '../../cni/spec/request.ts';
@@ -64,7 +65,7 @@ const site = fixture<Site>(
 );
 
 /** A new one for each call: the verbs rename keys in place. */
-function request(command: 'ADD' | 'DEL', keys: Record<string, unknown> = {}): CniRequest {
+function request(command: 'ADD' | 'DEL' | 'GC', keys: Record<string, unknown> = {}): CniRequest {
   const { scratch, podPath, dataDir } = site();
   const configuration = {
     cniVersion: '1.1.0',
@@ -287,6 +288,17 @@ test('each call of the rules refused, or the last: they are undone, or go with D
     assert.equal(filterRules(), [], `killed before call ${n}`);
     assertNothingLeft(`killed before call ${n}`);
   }
+});
+
+test('a kernel without nf_tables has no rules to remove', () => {
+  const without = (number: number) =>
+    wrapSys(sys, ({ name, args }) => (name === 'socket' && args[2] === socket.NETLINK_NETFILTER ? number : undefined));
+  const keys = { ipMasq: true, macspoofchk: true };
+  onHost(() => {
+    runDel(without(errno.EPROTONOSUPPORT), request('DEL', keys), removeFilters);
+    runGc(without(errno.EPROTONOSUPPORT), request('GC'));
+    assert.throws(() => runDel(without(errno.EMFILE), request('DEL', keys), removeFilters), /EMFILE/);
+  });
 });
 
 test('what the kernel refuses is told in its words, and undone', () => {
