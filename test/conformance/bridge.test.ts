@@ -7,7 +7,7 @@ import { fixture } from '../support/fixture.ts';
 import { readLinks, readRoutes } from '../support/kernel-state.ts';
 import { waitFor } from '../support/wait.ts';
 import { conformance } from './rows.ts';
-import { type Pod, Sites } from './site.ts';
+import { type Pod, referenceFolder, Sites } from './site.ts';
 
 const { before, after, row, test, run } = conformance('bridge');
 const sites = fixture(
@@ -683,6 +683,35 @@ test('however deep or long the input, the error is clear and short', () => {
     [8, 108],
   );
   assert.ok(msg!.length < 700, msg);
+});
+
+row(122, () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  // What flannel's plugin hands to the one that it delegates to, which libraries pass on without a version.
+  const ranges = [[{ subnet: '10.96.7.0/24' }], [{ subnet: 'fd00:96:0:7::/64' }]];
+  const configuration = {
+    name: 'cbr0',
+    type: 'weft',
+    bridge: 'br0',
+    hairpinMode: true,
+    isGateway: true,
+    isDefaultGateway: true,
+    ipMasq: true,
+    mtu: 1450,
+    ipam: site.ipam({ ranges, routes: [{ dst: '10.96.0.0/16' }, { dst: 'fd00:96::/48' }] }),
+  };
+  const result = site.add(pod, configuration);
+  assert.is(result.ip4?.ip, '10.96.7.2/24');
+  assert.is(result.ip6?.ip, 'fd00:96:0:7::2/64');
+  // The next of the chain takes it and hands it on.
+  const chained = { name: 'cbr0', type: 'tuning', mtu: 1400, prevResult: result };
+  const executable = `${referenceFolder}/tuning`;
+  assert.equal(site.add(pod, chained, { executable }).ip4, result.ip4);
+  assert.is(site.podLink(pod).mtu, 1400);
+  site.delete(pod, { ...configuration, prevResult: result });
+  site.delete(pod, configuration);
+  assert.equal(site.reservations('cbr0'), []);
 });
 
 test('another’s IPAM plugin finds the interface there, and loses it where it gives nothing', () => {

@@ -79,7 +79,7 @@ if (pluginHost === 'native') {
     const told = [...Object.keys(inGuest), ...Object.keys(later)].map(Number);
     console.log(
       `\n  ${covered.size} of ${numbers.length} rows are tested; in the guest: ${Object.keys(inGuest).join(', ')}; ` +
-        `later: ${Object.keys(later).join(', ')}`,
+        `later: ${Object.keys(later).join(', ') || 'none'}`,
     );
     assert.equal(
       open,
