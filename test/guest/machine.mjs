@@ -6,7 +6,9 @@
 
 import { spawn } from 'node:child_process';
 import {
+  accessSync,
   chmodSync,
+  constants,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -130,10 +132,11 @@ function makeInitramfs({ folder, version }, tree, path) {
   writeFileSync(path, run('busybox', ['cpio', '-o', '-H', 'newc'], { cwd: tree, input, encoding: 'buffer' }));
 }
 
-/** The flags by which a processor says that it can run guests: without one, /dev/kvm may open and still not serve. */
+/** Whether guests can do without emulation. Where the processor does not say so, /dev/kvm may open and still not serve. */
 function hasKvm() {
   try {
-    return /\b(vmx|svm)\b/.test(readFileSync('/proc/cpuinfo', 'utf8')) && existsSync('/dev/kvm');
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return /\b(vmx|svm)\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
   } catch {
     return false;
   }
