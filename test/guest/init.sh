@@ -2,8 +2,8 @@
 # The guest's first process, in its initramfs (machine.mjs makes it): puts the root of the machine that runs QEMU below a
 # layer of memory, so that everything is there and nothing of it can be changed, and goes on as session.sh inside of it.
 #
-# By then: /run, /tmp and /var/lib/cni are new and empty; the project is at its own path, read-only; /run/guest is the folder shared with
-# machine.mjs; the guest's kernel has its modules where it looks for them; /run/busybox is this program.
+# By then: /run, /tmp and /var/lib/cni are new and empty; the project is at its own path, read-only; /run/guest is the
+# folder shared with machine.mjs; the guest's kernel has its modules where it looks for them; /run/busybox is this program.
 # The kernel calls modprobe in the root of process 1, so this process itself has to change its root.
 
 box=/bin/busybox
