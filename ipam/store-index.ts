@@ -39,6 +39,12 @@ function shardOf(containerId: string): string {
 
 const formatEntry = ({ name, holder }: IndexEntry): string => `${name}\t${holder.containerId}\t${holder.ifname}\n`;
 
+/** `line` ends with its line break. */
+function withoutLine(text: string, line: string): string {
+  const at = text.startsWith(line) ? 0 : text.indexOf(`\n${line}`) + 1;
+  return at > 0 || text.startsWith(line) ? text.slice(0, at) + text.slice(at + line.length) : text;
+}
+
 /** What no runtime can ask for is in no index: ids are of a few characters only (CNI 1.1.0). */
 const canBeAskedFor = ({ holder }: IndexEntry): boolean => /^[\w.-]+$/.test(holder.containerId);
 
@@ -102,17 +108,16 @@ export class StoreIndex {
       const isHere = ({ holder }: IndexEntry): boolean => shardOf(holder.containerId) === shard;
       const path = `${folder}/${shard}`;
       const lines = added.filter(isHere).map(formatEntry).join('');
-      const gone = new Set(removed.filter(isHere).map(formatEntry));
-      if (gone.size === 0) {
+      const gone = removed.filter(isHere).map(formatEntry);
+      if (gone.length === 0) {
         if (!this.write(path, lines, open.O_APPEND)) return;
         continue;
       }
-      const text = this.read(shard);
-      if (text === undefined) return;
-      const kept = text.split(/(?<=\n)/).filter((line) => !gone.has(line));
-      const left = kept.join('') + lines;
+      const before = this.read(shard);
+      if (before === undefined) return;
+      const left = gone.reduce(withoutLine, before) + lines;
       if (left !== '' && !this.write(path, left)) return;
-      if (left === '' && text !== '' && sys.unlink(path) < 0) return;
+      if (left === '' && before !== '' && sys.unlink(path) < 0) return;
     }
     const now = this.markStore();
     if (now !== undefined) sys.rename(`${folder}/${mark}`, `${folder}/${now}`);
