@@ -51,11 +51,14 @@ const networkMark = (sys: Sys, network: string): string => shortHash(sys, networ
 const attachmentMark = (sys: Sys, { network, ifname, containerId }: Attachment): string =>
   `${networkMark(sys, network)}-${shortHash(sys, `${ifname}:${containerId}`)}`;
 
+/** How a comment ends, where all of it fits. The reference leaves quotation marks out. */
+const namesOf = ({ ifname, containerId }: AttachmentName): string =>
+  `if: ${ifname}, id: ${containerId}`.replaceAll('"', '');
+
 /** The reference collects rules whose comment is not wholly this. */
 function commentOf(sys: Sys, attachment: Attachment): string {
-  const { network, ifname, containerId } = attachment;
   const mark = attachmentMark(sys, attachment);
-  return `${mark}, net: ${network}, if: ${ifname}, id: ${containerId}`.replaceAll('"', '').slice(0, commentLimitBytes);
+  return `${mark}, net: ${attachment.network}, ${namesOf(attachment)}`.slice(0, commentLimitBytes);
 }
 
 const hostPrefix = ({ address }: Prefix): Prefix => ({ address, length: addressBits(address.family) });
@@ -262,13 +265,15 @@ export const countMasquerade = (sys: Sys, attachment: Attachment): number =>
  */
 export function collectMasquerade(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
   const ofNetwork = `${networkMark(sys, network)}-`;
-  const keep = new Set(valid.map((name) => attachmentMark(sys, { ...name, network })));
+  const names = new Set(valid.map(namesOf));
+  let marks: Set<string> | undefined;
+  // A comment spells the attachment out unless that is too long; to hash all that is valid takes a millisecond each.
+  const isValid = (comment: string): boolean => {
+    if (comment.length < commentLimitBytes) return names.has(comment.slice(comment.indexOf(', if: ') + 2));
+    marks ??= new Set(valid.map((name) => attachmentMark(sys, { ...name, network })));
+    return marks.has(comment.slice(0, comment.indexOf(',')));
+  };
   withNft(sys, (nft) =>
-    removeRules(
-      nft,
-      table,
-      checksChain,
-      ({ comment = '' }) => comment.startsWith(ofNetwork) && !keep.has(comment.slice(0, comment.indexOf(','))),
-    ),
+    removeRules(nft, table, checksChain, ({ comment = '' }) => comment.startsWith(ofNetwork) && !isValid(comment)),
   );
 }
