@@ -27,14 +27,22 @@ export interface IndexEntry {
 const markAgeSeconds = 60;
 const markPrefix = 'complete-';
 
-/** Containers are spread over this many files. At 30,000 reservations each has some 2,000 lines, which are searched as one text. */
-const shardCount = 16;
+/**
+ * Containers are spread over this many files: few, so that most are there already when they are written to, until the
+ * reservations are many; then so many that each stays small. At 30,000 each has some 120 lines.
+ */
+const shardCounts = { few: 16, many: 256 } as const;
+type ShardCount = (typeof shardCounts)[keyof typeof shardCounts];
+/** An index that is made anew has many files from here on. */
+const manyReservations = 500;
+/** A larger file shows that few are no longer enough: the index is given up, and made anew by the next call. */
+const largestFewCharacters = 16 * 1024;
 
 /** FNV-1a, 32 bits: the container's file. */
-function shardOf(containerId: string): string {
+function shardOf(containerId: string, count: ShardCount): string {
   let hash = 0x811c9dc5;
   for (let i = 0; i < containerId.length; i++) hash = Math.imul(hash ^ containerId.charCodeAt(i), 0x01000193);
-  return ((hash ^ (hash >>> 16)) & (shardCount - 1)).toString(16);
+  return ((hash ^ (hash >>> 16)) & (count - 1)).toString(16).padStart(2, '0');
 }
 
 const formatEntry = ({ name, holder }: IndexEntry): string => `${name}\t${holder.containerId}\t${holder.ifname}\n`;
@@ -55,6 +63,9 @@ export class StoreIndex {
   private readonly folder: string;
   /** Name of the mark's file; undefined where the index is not complete. */
   private mark: string | undefined;
+  private shardCount: ShardCount = shardCounts.few;
+  /** Whether a file has been read that is too large for few. */
+  private isOutgrown = false;
 
   /** Looks whether the index is complete. To be made before anything in the store is changed. */
   constructor(sys: Sys, store: string) {
@@ -62,8 +73,13 @@ export class StoreIndex {
     this.store = store;
     const slash = store.lastIndexOf('/');
     this.folder = `${store.slice(0, slash)}/.weft${store.slice(slash)}`;
-    const mark = this.currentMark();
-    if (mark !== undefined && typeof sys.stat(`${this.folder}/${mark}`) !== 'number') this.mark = mark;
+    for (const count of Object.values(shardCounts)) {
+      const mark = this.currentMark(count);
+      if (mark === undefined || typeof sys.stat(`${this.folder}/${mark}`) === 'number') continue;
+      this.mark = mark;
+      this.shardCount = count;
+      return;
+    }
   }
 
   get isComplete(): boolean {
@@ -71,10 +87,14 @@ export class StoreIndex {
   }
 
   /** The name that a mark would have now; undefined where somebody else has changed the folder last. */
-  private currentMark(): string | undefined {
+  private currentMark(count: ShardCount): string | undefined {
     const status = this.sys.stat(this.store);
     if (typeof status === 'number' || status.mtimeMs % 1000 !== 0) return undefined;
-    return `${markPrefix}${status.ino}-${status.mtimeMs / 1000}`;
+    return `${markPrefix}${status.ino}-${status.mtimeMs / 1000}-${count}`;
+  }
+
+  private shardOf(containerId: string): string {
+    return shardOf(containerId, this.shardCount);
   }
 
   /**
@@ -82,8 +102,9 @@ export class StoreIndex {
    * all of them.
    */
   find(containerId: string): IndexEntry[] | undefined {
-    const text = this.mark === undefined ? undefined : this.read(shardOf(containerId));
+    const text = this.mark === undefined ? undefined : this.read(this.shardOf(containerId));
     if (text === undefined) return undefined;
+    this.isOutgrown = this.shardCount === shardCounts.few && text.length > largestFewCharacters;
     const found: IndexEntry[] = [];
     const needle = `\t${containerId}\t`;
     for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
@@ -101,11 +122,12 @@ export class StoreIndex {
     const { sys, folder, mark } = this;
     if (mark === undefined) return;
     this.mark = undefined;
+    if (this.isOutgrown && added.length > 0) return;
     const shards = new Set(
-      [...added, ...removed].filter(canBeAskedFor).map(({ holder }) => shardOf(holder.containerId)),
+      [...added, ...removed].filter(canBeAskedFor).map(({ holder }) => this.shardOf(holder.containerId)),
     );
     for (const shard of shards) {
-      const isHere = ({ holder }: IndexEntry): boolean => shardOf(holder.containerId) === shard;
+      const isHere = ({ holder }: IndexEntry): boolean => this.shardOf(holder.containerId) === shard;
       const path = `${folder}/${shard}`;
       const lines = added.filter(isHere).map(formatEntry).join('');
       const gone = removed.filter(isHere).map(formatEntry);
@@ -127,6 +149,7 @@ export class StoreIndex {
   rebuild(all: readonly IndexEntry[]): void {
     const { sys, folder } = this;
     this.mark = undefined;
+    this.shardCount = all.length > manyReservations ? shardCounts.many : shardCounts.few;
     sys.mkdir(folder.slice(0, folder.lastIndexOf('/')), 0o700);
     sys.mkdir(folder, 0o700);
     const present = sys.getdents(folder);
@@ -134,7 +157,7 @@ export class StoreIndex {
     const shards = new Map<string, string>();
     for (const entry of all) {
       if (!canBeAskedFor(entry)) continue;
-      const shard = shardOf(entry.holder.containerId);
+      const shard = this.shardOf(entry.holder.containerId);
       shards.set(shard, (shards.get(shard) ?? '') + formatEntry(entry));
     }
     // Marks go first: from here on there is no complete index until the last line.
@@ -148,7 +171,7 @@ export class StoreIndex {
   private markStore(): string | undefined {
     const { sys, store } = this;
     const seconds = Math.floor(sys.clock_gettime(clock.CLOCK_REALTIME) / 1000) - markAgeSeconds;
-    return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.currentMark();
+    return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.currentMark(this.shardCount);
   }
 
   /** '' where there is no such file, undefined where it cannot be read. */

@@ -186,4 +186,20 @@ for (const [how, faulty] of [
   });
 }
 
+test('an index that has been outgrown is made anew, with more files', () => {
+  const name = (host: number) => `${'c'.repeat(240)}${host}`;
+  const files = () => readdirSync(index()).filter((file) => !file.startsWith('complete')).length;
+  let largest = 0;
+  for (let host = 2; host < 1500; host++) {
+    assert.ok(reserve(name(host), host));
+    if (host === 600) largest = files();
+  }
+  assert.ok(largest <= 16, `${largest} files`);
+  assert.ok(files() > 128, `${files()} files`);
+  for (const host of [2, 700, 1499]) assert.equal(find(name(host)), [formatAddress(address(host))]);
+  release(name(700));
+  assert.equal(find(name(700)), []);
+  assert.not(scans((through) => reserve(name(1700), 1700, through)));
+});
+
 test.run();
