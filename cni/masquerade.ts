@@ -9,7 +9,7 @@
 
 import { errno, hasCode } from '../linux/errors.ts';
 import { readText } from '../linux/files.ts';
-import { isNftMissing, type NftConnection, openNft } from '../linux/nft/connection.ts';
+import { isNftMissing, type NftConnection, withNft } from '../linux/nft/connection.ts';
 import { destinationIn, goTo, masquerade, not, returnVerdict, rule, sourceIn } from '../linux/nft/match.ts';
 import {
   commentLimitBytes,
@@ -62,15 +62,6 @@ function commentOf(sys: Sys, attachment: Attachment): string {
 }
 
 const hostPrefix = ({ address }: Prefix): Prefix => ({ address, length: addressBits(address.family) });
-
-function withNft<T>(sys: Sys, body: (nft: NftConnection) => T): T {
-  const nft = openNft(sys);
-  try {
-    return body(nft);
-  } finally {
-    nft.close();
-  }
-}
 
 /** Adds the rules, in one transaction with all that they hang on. */
 function addByNft(sys: Sys, attachment: Attachment, entries: readonly Masquerade[]): void {

@@ -5,7 +5,7 @@
  */
 
 import { hasCode } from '../linux/errors.ts';
-import { type NftConnection, openNft } from '../linux/nft/connection.ts';
+import { type NftConnection, withNft } from '../linux/nft/connection.ts';
 import { drop, inputInterface, jump, returnVerdict, rule, sourceMac } from '../linux/nft/match.ts';
 import {
   commentLimitBytes,
@@ -34,15 +34,6 @@ const chainsOf = (name: AttachmentName): { iface: string; mac: string } => {
   const iface = `${ifaceMark}${referenceOf(name)}`;
   return { iface, mac: `${iface}-mac` };
 };
-
-function withNft<T>(sys: Sys, body: (nft: NftConnection) => T): T {
-  const nft = openNft(sys);
-  try {
-    return body(nft);
-  } finally {
-    nft.close();
-  }
-}
 
 /** @param hostVeth the host's end, by which the container's frames come in */
 export function addSpoofCheck(sys: Sys, name: AttachmentName, hostVeth: string, mac: Mac): void {

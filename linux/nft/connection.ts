@@ -59,6 +59,16 @@ const readAttempts = 8;
 export const openNft = (sys: Sys, options: NetlinkOptions = {}): NftConnection =>
   new NftConnection(openNetlink(sys, { ...options, protocol: socket.NETLINK_NETFILTER }));
 
+/** Runs `body` on a connection of its own, in the namespace of the calling thread. */
+export function withNft<T>(sys: Sys, body: (nft: NftConnection) => T): T {
+  const nft = openNft(sys);
+  try {
+    return body(nft);
+  } finally {
+    nft.close();
+  }
+}
+
 /**
  * Whether an error says that the kernel has no nf_tables: there is no such socket (EPROTONOSUPPORT), or none who would
  * know the message (EINVAL; nfnetlink_rcv_msg in net/netfilter/nfnetlink.c).
