@@ -4,7 +4,9 @@
  */
 
 import { suite } from 'uvu';
-import { recordAs } from '../support/cni.ts';
+import { forgetVersions, pluginHost, recordAs, versionsAsked } from '../support/cni.ts';
+import { inGuest as runsInGuest } from '../support/guest.ts';
+import { useVersion, usualVersion, type Version, versions } from '../support/versions.ts';
 
 export const rows: Readonly<Record<number, string>> = {
   1: 'No CNI_COMMAND → about + versions on stderr, rc 0',
@@ -142,16 +144,93 @@ export const inGuest: Readonly<Record<number, string>> = {
 /** Rows that Weft does not do yet, and what they wait for: tests of them are skipped. */
 export const later: Readonly<Record<number, string>> = {};
 
+/** Rows that are not about every version, and why: there, a version without the row is not a gap. */
+export interface Limit {
+  readonly why: string;
+  readonly at: readonly Version[];
+  readonly rows: readonly number[];
+}
+
+const from = (first: Version): Version[] => versions.filter((version) => version >= first);
+const below = (first: Version): Version[] => versions.filter((version) => version < first);
+
+export const limits: readonly Limit[] = [
+  { why: 'no configuration that could be read is there', at: [], rows: [1, 4, 14, 15] },
+  { why: 'the version is none of the seven', at: [], rows: [20, 22, 23] },
+  { why: 'no cniVersion is there, which means 0.1.0', at: ['0.1.0'], rows: [19, 122] },
+  { why: 'about what 0.1.0 and 0.2.0 cannot say', at: below('0.3.0'), rows: [48, 49] },
+  { why: 'CHECK refused: below 0.4.0', at: below('0.4.0'), rows: [21] },
+  { why: 'GC and STATUS refused: below 1.1.0', at: below('1.1.0'), rows: [24] },
+  { why: 'GC and STATUS: from 1.1.0', at: from('1.1.0'), rows: [8, 9, 95] },
+  { why: 'CHECK: from 0.4.0', at: from('0.4.0'), rows: [7, 29, 30, 69, 94, 114] },
+  { why: 'results list interfaces: from 0.3.0', at: from('0.3.0'), rows: [72, 99] },
+  { why: 'results without an address: from 0.3.0', at: from('0.3.0'), rows: [87, 101, 102, 105] },
+  {
+    why: 'several addresses of a family: from 0.3.0',
+    at: from('0.3.0'),
+    rows: [47, 50, 51, 63, 67, 117, 118],
+  },
+];
+
+/** The versions that a row is about. */
+export const versionsOf = (row: number): readonly Version[] =>
+  limits.find(({ rows: limited }) => limited.includes(row))?.at ?? versions;
+
 const covered = new Set<number>();
 export const coveredRows = (): ReadonlySet<number> => covered;
 
+/**
+ * Whether a row passed at a version, by calls that asked for that version; undefined where there was no such call.
+ * A row that is about no version has one cell.
+ */
+const cells = new Map<string, boolean>();
+export const cell = (row: number, at: Version | 'none'): boolean | undefined => cells.get(`${row} ${at}`);
+
+const cleaners: (() => void)[] = [];
+/** Has this called whenever a row was run at one version. */
+export function afterEachVersion(clean: () => void): void {
+  cleaners.push(clean);
+}
+
 type Body = () => void | Promise<void>;
+
+async function runAt(row: number, version: Version, body: Body): Promise<void> {
+  const ofNone = versionsOf(row).length === 0;
+  const key = `${row} ${ofNone ? 'none' : version}`;
+  forgetVersions();
+  useVersion(version);
+  try {
+    await body();
+    if (ofNone || versionsAsked().has(version)) cells.set(key, cells.get(key) ?? true);
+  } catch (error) {
+    cells.set(key, false);
+    if (error instanceof Error) error.message = `at ${version}: ${error.message}`;
+    throw error;
+  } finally {
+    useVersion(usualVersion);
+    for (const clean of cleaners) clean();
+  }
+}
+
+/** One version of each shape that results have: what the second host of the same bundle is compared at. */
+export const shapes: readonly Version[] = ['0.2.0', '0.4.0', '1.1.0'];
+
+/** The versions at which a row is run here: all that it is about; one in the guest, which is slow; by shape under Bun. */
+function versionsHere(row: number): readonly Version[] {
+  const at = versionsOf(row);
+  const last = at.at(-1) ?? usualVersion;
+  if (at.length === 0) return [last];
+  if (runsInGuest) return [at.includes(usualVersion) ? usualVersion : last];
+  if (pluginHost === 'native') return at;
+  const some = at.filter((version) => shapes.includes(version));
+  return some.length > 0 ? some : [last];
+}
 
 export interface Conformance {
   readonly before: ReturnType<typeof suite>['before'];
   readonly after: ReturnType<typeof suite>['after'];
   /**
-   * A test of one row of the table.
+   * A test of one row of the table. Its body is run once for each version that the row is about.
    * @param aspect of the row, where it has several tests
    */
   row(number: number, body: Body, aspect?: string): void;
@@ -175,7 +254,13 @@ export function conformance(name: string): Conformance {
       if (!rows[number]) throw new Error(`There is no row ${number}`);
       if (later[number]) return tests.skip(`row ${number}: ${rows[number]}`);
       covered.add(number);
-      test(`row ${number}: ${rows[number]}${aspect ? `: ${aspect}` : ''}`, body);
+      const title = `row ${number}: ${rows[number]}${aspect ? `: ${aspect}` : ''}`;
+      tests(title, async () => {
+        for (const version of versionsHere(number)) {
+          recordAs(`${title} at ${version}`);
+          await runAt(number, version, body);
+        }
+      });
     },
     test,
     run: () => tests.run(),

@@ -16,8 +16,10 @@ import {
   succeeds,
 } from '../support/cni.ts';
 import { execute, run } from '../support/commands.ts';
-import { describeNamespace, readLink } from '../support/kernel-state.ts';
+import { describeNamespace, readLink, readLinks } from '../support/kernel-state.ts';
 import { Scratch } from '../support/scratch.ts';
+import { readResult, version, writeResult } from '../support/versions.ts';
+import { afterEachVersion } from './rows.ts';
 
 export interface Pod {
   readonly namespace: string;
@@ -72,7 +74,7 @@ export class Site {
 
   /** A configuration in bridge's own words. */
   bridge(keys: Configuration = {}, ipam: Configuration = { subnet: '10.1.2.0/24' }): Configuration {
-    return { cniVersion: '1.0.0', name: 'net', type: 'weft', bridge: 'br0', ipam: this.ipam(ipam), ...keys };
+    return { cniVersion: version(), name: 'net', type: 'weft', bridge: 'br0', ipam: this.ipam(ipam), ...keys };
   }
 
   /** The whole of an overlay's configuration, but for this site's own paths. */
@@ -99,16 +101,40 @@ export class Site {
     return callPluginAsync('weft', this.#attachment(command, pod, stdin, options));
   }
 
+  /** ADD, which succeeds. @returns the result in the shape of 1.0.0 */
   add(pod: Pod, configuration: Configuration, options: CallOptions = {}): CniDocument {
-    return succeeds(this.weft('ADD', pod, configuration, options));
+    const result = readResult(succeeds(this.weft('ADD', pod, configuration, options)));
+    if (String(result.cniVersion) >= '0.3.0') return result;
+    const interfaces = this.#interfaces(pod, options);
+    const ips = result.ips?.map((address) => ({ interface: 2, ...address }));
+    return interfaces ? { ...result, ...(ips ? { ips } : {}), interfaces } : result;
   }
 
+  /** What a result before 0.3.0 does not list, as the kernel has it. */
+  #interfaces(pod: Pod, options: CallOptions): CniDocument['interfaces'] {
+    const ifname = options.ifname ?? 'eth0';
+    const links = readLinks(this.namespace);
+    const veth = links.find(({ alias }) => alias?.endsWith(` ${pod.id} ${ifname}`));
+    const bridge = links.find(({ name }) => name === veth?.master);
+    const container = readLink(pod.namespace, ifname);
+    if (!veth || !bridge || !container) return undefined;
+    return [
+      { name: bridge.name, mac: bridge.mac },
+      { name: veth.name, mac: veth.mac },
+      { name: ifname, mac: container.mac, sandbox: pod.path },
+    ];
+  }
+
+  /** @param prevResult in the shape of 1.0.0 */
   check(pod: Pod, configuration: Configuration, prevResult: unknown, options: CallOptions = {}): Outcome {
-    return this.weft('CHECK', pod, { ...configuration, prevResult }, options);
+    const written = prevResult && writeResult(prevResult as CniDocument, configuration['cniVersion']);
+    return this.weft('CHECK', pod, { ...configuration, prevResult: written }, options);
   }
 
   delete(pod: Pod, configuration: Configuration, options: CallOptions = {}): void {
-    const outcome = this.weft('DEL', pod, configuration, options);
+    const { prevResult } = configuration;
+    const written = prevResult && writeResult(prevResult as CniDocument, configuration['cniVersion']);
+    const outcome = this.weft('DEL', pod, written ? { ...configuration, prevResult: written } : configuration, options);
     succeeds(outcome);
     assert.is(outcome.stdout, '', 'DEL says nothing');
   }
@@ -211,6 +237,8 @@ export class Sites {
 
   constructor(label: string) {
     this.scratch = new Scratch(label);
+    // Rows are run at many versions: what one has used is of no use to the next.
+    afterEachVersion(() => this.scratch.removeNamespaces([...this.scratch.namespaces]));
   }
 
   make(): Site {

@@ -1,0 +1,71 @@
+/** The table of rows × versions: printed, and without a gap. By its name this is the last file of the part. */
+
+import * as assert from 'uvu/assert';
+import { pluginHost } from '../support/cni.ts';
+import { type Version, versions } from '../support/versions.ts';
+import { cell, conformance, inGuest, later, limits, rows, versionsOf } from './rows.ts';
+
+const { test, run } = conformance('versions');
+const numbers = Object.keys(rows).map(Number);
+const isElsewhere = (row: number): boolean => row in inGuest || row in later;
+
+/** What is to be shown of a row: all versions that it is about, or that it is about none. */
+const cellsOf = (row: number): readonly (Version | 'none')[] => {
+  const at = versionsOf(row);
+  return at.length > 0 ? at : ['none'];
+};
+
+function mark(row: number, version: Version): string {
+  const [only] = cellsOf(row);
+  const passed = cell(row, only === 'none' ? 'none' : version);
+  if (passed === undefined) return !isElsewhere(row) && (only === 'none' || cellsOf(row).includes(version)) ? '?' : '·';
+  if (!passed) return '✗';
+  return only === 'none' ? '○' : '●';
+}
+
+/** All rows, in columns; then why a row is not shown at a version. */
+function table(): string[] {
+  const columns = 5;
+  const height = Math.ceil(numbers.length / columns);
+  const entry = (row: number) => `${String(row).padStart(3)} ${versions.map((version) => mark(row, version)).join('')}`;
+  const lines = Array.from({ length: height }, (_, line) =>
+    numbers
+      .filter((_, i) => i % height === line)
+      .map(entry)
+      .join('   '),
+  );
+  const why = limits.map((limit) => `${limit.at.length > 0 ? '·' : '○'} ${limit.why}: ${limit.rows.join(', ')}`);
+  return [
+    `rows × versions (${versions.join(', ')}): ● passed  ○ passed, of no version  ✗ failed  ? missing  · not applicable`,
+    ...lines,
+    ...why,
+    `· shown in the guest alone: ${Object.keys(inGuest).join(', ')}`,
+    ...(Object.keys(later).length > 0 ? [`· later: ${Object.keys(later).join(', ')}`] : []),
+  ];
+}
+
+// Under Bun rows are run at fewer.
+if (pluginHost === 'native') {
+  test('every row passed at every version that it is about', () => {
+    console.log(`\n\n<table>\n${table().join('\n')}\n</table>`);
+    const gaps = numbers
+      .filter((row) => !isElsewhere(row))
+      .flatMap((row) =>
+        cellsOf(row)
+          .filter((at) => cell(row, at) !== true)
+          .map((at) => `row ${row} at ${at}`),
+      );
+    assert.equal(gaps, []);
+  });
+}
+
+test('a row is limited by one rule', () => {
+  const limited = limits.flatMap((limit) => limit.rows);
+  assert.is(new Set(limited).size, limited.length);
+  assert.equal(
+    limited.filter((row) => !rows[row]),
+    [],
+  );
+});
+
+run();
