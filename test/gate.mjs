@@ -27,8 +27,8 @@ const tool = (name) => join(root, 'node_modules', '.bin', name);
 const limitMs = 20 * 60 * 1000;
 
 /**
- * What a part counted. `output` is shown where something failed; `notes` always.
- * @typedef {{ passed: number; failed: number; skipped?: number; output?: string; notes?: string[] }} Count
+ * What a part counted. `output` is shown where something failed; `notes` always; `shown` is all that its tests printed.
+ * @typedef {{ passed: number; failed: number; skipped?: number; output?: string; shown?: string; notes?: string[] }} Count
  */
 
 /**
@@ -84,7 +84,13 @@ function uvuCount({ ok, output }, place) {
   if (all === 0) return { passed: 0, failed: 1, output: output || `There is no test in ${place}` };
   const failed = Math.max(all - passed, ok ? 0 : 1);
   // What passed as a whole is of no interest beside what failed.
-  return { passed, failed, skipped, output: output.replace(/^\S+\.test\.ts\n.*\((\d+) \/ \1\)\n+/gm, '') };
+  return {
+    passed,
+    failed,
+    skipped,
+    shown: output,
+    output: output.replace(/^\S+\.test\.ts\n.*\((\d+) \/ \1\)\n+/gm, ''),
+  };
 }
 
 /** Runs the `*.test.ts` below test/<folder> under Bun. @returns {Promise<Count>} */
@@ -218,7 +224,13 @@ const parts = {
 
   unit: () => uvu('unit'),
   kernel: () => withRoot('kernel'),
-  conformance: () => wholePrograms('conformance'),
+
+  async conformance() {
+    const count = await wholePrograms('conformance');
+    const table = /^<table>\n([\s\S]*?)\n<\/table>$/m.exec(count.shown ?? '');
+    return { ...count, notes: table ? table[1].split('\n') : [] };
+  },
+
   differential: () => wholePrograms('differential'),
   stress: () => wholePrograms('stress'),
   cluster: () => wholePrograms('cluster'),
