@@ -8,11 +8,16 @@ export interface KeyTable {
   readonly [key: string]: KeyTable;
 }
 
-/** The value of `key` in `object`, in whatever case it is written; an exact spelling goes first. */
+/**
+ * The value of `key` in `object`, in whatever case it is written; an exact spelling goes first. What is null is not
+ * there: the answer is that which `foldKeys` leaves.
+ */
 export function lookUp(object: Record<string, unknown>, key: string): unknown {
-  if (Object.hasOwn(object, key)) return object[key];
+  if (Object.hasOwn(object, key) && object[key] !== null) return object[key];
   const folded = key.toLowerCase();
-  const written = Object.keys(object).find((candidate) => candidate.toLowerCase() === folded);
+  const written = Object.keys(object).find(
+    (candidate) => candidate.toLowerCase() === folded && object[candidate] !== null,
+  );
   return written === undefined ? undefined : object[written];
 }
 
@@ -37,7 +42,7 @@ export function foldKeys(value: unknown, table: KeyTable, depth = 0): void {
       const known = Object.keys(table).find((candidate) => candidate.toLowerCase() === folded);
       if (known === undefined) continue;
       key = known;
-      if (!Object.hasOwn(object, known)) object[known] = object[written];
+      if (!Object.hasOwn(object, known) || object[known] === null) object[known] = object[written];
       delete object[written];
     }
     if (object[key] === null) delete object[key];

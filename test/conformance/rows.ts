@@ -141,9 +141,6 @@ export const inGuest: Readonly<Record<number, string>> = {
   109: 'bridges that filter by VLAN',
 };
 
-/** Rows that Weft does not do yet, and what they wait for: tests of them are skipped. */
-export const later: Readonly<Record<number, string>> = {};
-
 /** Rows that are not about every version, and why: there, a version without the row is not a gap. */
 export interface Limit {
   readonly why: string;
@@ -252,7 +249,6 @@ export function conformance(name: string): Conformance {
     after: tests.after,
     row(number, body, aspect) {
       if (!rows[number]) throw new Error(`There is no row ${number}`);
-      if (later[number]) return tests.skip(`row ${number}: ${rows[number]}`);
       covered.add(number);
       const title = `row ${number}: ${rows[number]}${aspect ? `: ${aspect}` : ''}`;
       tests(title, async () => {

@@ -3,11 +3,11 @@
 import * as assert from 'uvu/assert';
 import { pluginHost } from '../support/cni.ts';
 import { type Version, versions } from '../support/versions.ts';
-import { cell, conformance, inGuest, later, limits, rows, versionsOf } from './rows.ts';
+import { cell, conformance, inGuest, limits, rows, versionsOf } from './rows.ts';
 
 const { test, run } = conformance('versions');
 const numbers = Object.keys(rows).map(Number);
-const isElsewhere = (row: number): boolean => row in inGuest || row in later;
+const isElsewhere = (row: number): boolean => row in inGuest;
 
 /** What is to be shown of a row: all versions that it is about, or that it is about none. */
 const cellsOf = (row: number): readonly (Version | 'none')[] => {
@@ -40,7 +40,6 @@ function table(): string[] {
     ...lines,
     ...why,
     `· shown in the guest alone: ${Object.keys(inGuest).join(', ')}`,
-    ...(Object.keys(later).length > 0 ? [`· later: ${Object.keys(later).join(', ')}`] : []),
   ];
 }
 

@@ -35,4 +35,18 @@ test('lookUp', () => {
   assert.is(lookUp({}, 'toString'), undefined);
 });
 
+test('lookUp says what foldKeys leaves, in whatever order the spellings come', () => {
+  const values = [undefined, null, true, false];
+  for (const exact of values) {
+    for (const other of values) {
+      const entries = Object.entries({ ipMasq: exact, IPMASQ: other }).filter(([, value]) => value !== undefined);
+      for (const order of [entries, [...entries].reverse()]) {
+        const folded = Object.fromEntries(order);
+        foldKeys(folded, { ipMasq: {} });
+        assert.is(lookUp(Object.fromEntries(order), 'ipMasq'), folded['ipMasq'], JSON.stringify(order));
+      }
+    }
+  }
+});
+
 test.run();
