@@ -64,12 +64,20 @@ export function run(program, args, options = {}) {
   return child.stdout;
 }
 
-/** Runs one step and prints one line of what it did, and how long it took. `work` returns words for that, or nothing. */
+/**
+ * Runs one step on one line of output: its name before, for there are minutes with nothing else to see, then what it did
+ * and how long it took. `work` returns words for that, or nothing.
+ */
 export async function step(name, work) {
   const start = performance.now();
-  const words = await work();
-  const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  console.log(`  ${name.padEnd(16)} ${words ?? 'done'} (${seconds} s)`);
+  process.stdout.write(`  ${name.padEnd(16)} `);
+  let words = 'failed';
+  try {
+    words = (await work()) ?? 'done';
+  } finally {
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    console.log(`${words} (${seconds} s)`);
+  }
 }
 
 /** SHA-256, in hex, of texts and bytes, each with its length, so that no two lists hash alike. */
