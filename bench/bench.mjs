@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// npm run bench [-- start add burst reservations]: Weft beside the reference plugins, in one run, reported as ratios.
+// npm run bench [-- start add burst reservations peers]: Weft beside the reference plugins, in one run, reported as ratios;
+// weftd beside flanneld where WEFT_TEST_FLANNELD names one.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { bunBinary, ensureDebian, ensureNodeModules } from '../setup.mjs';

@@ -2,6 +2,7 @@
 
 import { benchAdd, benchBurst } from './add.ts';
 import { BenchHost } from './host.ts';
+import { benchPeers } from './peers.ts';
 import { benchReservations } from './reservations.ts';
 import { benchStart } from './start.ts';
 
@@ -9,6 +10,7 @@ const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
   start: (host) => benchStart(host, 100),
   add: (host) => benchAdd(host, 60),
   burst: (host) => benchBurst(host, 60),
+  peers: (host) => benchPeers(host, (process.env['WEFT_BENCH_PEERS'] ?? '100,1000,5000').split(',').map(Number)),
   reservations: (host) => benchReservations(host, [0, 5_000, 30_000], 20),
 };
 
