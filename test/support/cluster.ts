@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NodeStatus } from '../../cluster/status.ts';
+import type { Family } from '../../net/address.ts';
 import type { CniDocument } from './cni.ts';
 import { execute, type Finished, run, type Service } from './commands.ts';
 import { type Attachment, type Conflist, Network, readConflist } from './conflist.ts';
@@ -18,9 +19,18 @@ export const root = fileURLToPath(new URL('../../', import.meta.url));
 const program = (name: string): string => join(root, 'dist/bin', name);
 
 /** The network between the hosts. Nothing of it is seen outside of the namespaces. */
-const underlay = { prefix: '192.168.77.', length: 24, switchHost: 1, firstHost: 11 };
-export const etcdEndpoint = `http://${underlay.prefix}${underlay.switchHost}:2379`;
-const etcdPrefix = '/coreos.com/network';
+const underlay = {
+  4: { prefix: '192.168.77.', length: 24 },
+  6: { prefix: 'fd77::', length: 64 },
+} as const;
+const [switchHost, firstHost] = [1, 11];
+const addressOf = (family: Family, host: number): string => underlay[family].prefix + host;
+const endpointOf = (family: Family): string =>
+  family === 4 ? `http://${addressOf(4, switchHost)}:2379` : `http://[${addressOf(6, switchHost)}]:2379`;
+
+/** etcd's where the hosts have IPv4 addresses. */
+export const etcdEndpoint = endpointOf(4);
+export const etcdPrefix = '/coreos.com/network';
 
 export const exampleConflist = join(root, 'examples/10-weft.conflist');
 export const exampleConfig = join(root, 'examples/network-config.json');
@@ -63,18 +73,23 @@ export class Host {
   readonly cluster: Cluster;
   readonly name: string;
   readonly namespace: string;
-  readonly address: string;
+  /** Of each of the cluster's families, IPv4's first. */
+  readonly addresses: readonly string[];
   readonly folder: string;
   readonly pods: Pod[] = [];
   weftd: Service | undefined;
   #podCount = 0;
 
-  constructor(cluster: Cluster, name: string, namespace: string, address: string) {
+  constructor(cluster: Cluster, name: string, namespace: string, addresses: readonly string[]) {
     this.cluster = cluster;
     this.name = name;
     this.namespace = namespace;
-    this.address = address;
+    this.addresses = addresses;
     this.folder = cluster.scratch.makeFolder(name);
+  }
+
+  get address(): string {
+    return this.addresses[0]!;
   }
 
   get runDir(): string {
@@ -100,7 +115,7 @@ export class Host {
   /** The paths and names that make this host another one than its neighbours on the same machine. */
   get weftdArguments(): string[] {
     return [
-      ...['--node', this.name, '--etcd-endpoints', etcdEndpoint, '--run-dir', this.runDir],
+      ...['--node', this.name, '--etcd-endpoints', this.cluster.etcdEndpoint, '--run-dir', this.runDir],
       ...['--subnet-file', this.subnetFile, '--state-dir', join(this.folder, 'state')],
     ];
   }
@@ -141,7 +156,7 @@ export class Host {
 
   /** Waits until weftd runs and has programmed all these hosts. */
   async reaches(others: readonly Host[]): Promise<NodeStatus> {
-    const wanted = others.filter((host) => host !== this).map(({ address }) => address);
+    const wanted = others.filter((host) => host !== this).flatMap(({ addresses }) => addresses);
     return await waitFor(`${this.name} to reach ${wanted.join(', ')}`, () => {
       if (this.weftd && !this.weftd.alive) throw new Error(`weftd has ended:\n${this.log}`);
       const status = this.status();
@@ -150,10 +165,13 @@ export class Host {
     });
   }
 
-  /** The subnet that weftd leased for it. */
+  /** The subnets that weftd leased for it, one of each family. */
+  get subnets(): string[] {
+    return (JSON.parse(readFileSync(join(this.runDir, 'node.json'), 'utf8')) as { subnets: string[] }).subnets;
+  }
+
   get subnet(): string {
-    const { subnets } = JSON.parse(readFileSync(join(this.runDir, 'node.json'), 'utf8')) as { subnets: string[] };
-    return subnets[0]!;
+    return this.subnets[0]!;
   }
 
   /** The example's configuration with this host's paths. */
@@ -196,20 +214,33 @@ export class Host {
   }
 }
 
+export interface UnderlayOptions extends ScratchOptions {
+  /** Of the addresses that the hosts have; IPv4 unless told. */
+  readonly families?: readonly Family[];
+}
+
 export class Cluster {
   readonly scratch: Scratch;
+  readonly families: readonly Family[];
   readonly switchNamespace: string;
   readonly hosts: Host[] = [];
+  readonly etcdEndpoint: string;
   etcd: Service | undefined;
 
-  constructor(label: string, options: ScratchOptions = {}) {
+  constructor(label: string, { families = [4], ...options }: UnderlayOptions = {}) {
     this.scratch = new Scratch(label, options);
+    this.families = families;
+    this.etcdEndpoint = endpointOf(families[0]!);
     this.switchNamespace = this.scratch.addNamespace('switch');
-    this.inSwitch('link add br0 type bridge', 'link set br0 up', `addr add ${this.#ip(underlay.switchHost)} dev br0`);
+    this.inSwitch('link add br0 type bridge', 'link set br0 up', ...this.#addressLines(switchHost, 'br0'));
   }
 
-  #ip(host: number): string {
-    return `${underlay.prefix}${host}/${underlay.length}`;
+  /** Lines of `ip -batch` that give a device its addresses. Nothing here has to be found out to be free first. */
+  #addressLines(host: number, device: string): string[] {
+    return this.families.map((family) => {
+      const address = `${addressOf(family, host)}/${underlay[family].length}`;
+      return `addr add ${address} dev ${device}${family === 6 ? ' nodad' : ''}`;
+    });
   }
 
   /** Lines of `ip -batch` for the switch. */
@@ -222,30 +253,31 @@ export class Cluster {
     const number = this.hosts.length + 1;
     const name = `host${number}`;
     const namespace = this.scratch.addNamespace(name);
-    const address = underlay.firstHost + number - 1;
+    const host = firstHost + number - 1;
     this.inSwitch(
       `link add ${name} type veth peer name eth0 netns ${namespace}`,
       `link set ${name} master br0`,
       `link set ${name} up`,
     );
     const lines = [
-      `addr add ${this.#ip(address)} dev eth0`,
+      ...this.#addressLines(host, 'eth0'),
       'link set eth0 up',
-      `route add default via ${underlay.prefix}${underlay.switchHost}`,
+      ...this.families.map((family) => `route add default via ${addressOf(family, switchHost)}`),
     ];
     run(['ip', '-n', namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
-    const host = new Host(this, name, namespace, `${underlay.prefix}${address}`);
-    this.hosts.push(host);
-    return host;
+    const addresses = this.families.map((family) => addressOf(family, host));
+    const made = new Host(this, name, namespace, addresses);
+    this.hosts.push(made);
+    return made;
   }
 
   async startEtcd(): Promise<void> {
     const folder = this.scratch.makeFolder('etcd');
     const peer = 'http://127.0.0.1:2380';
-    const clients = `${etcdEndpoint},http://127.0.0.1:2379`;
+    const clients = `${this.etcdEndpoint},http://127.0.0.1:2379`;
     const argv = [
       ...['etcd', '--name', 'one', '--data-dir', join(folder, 'data'), '--logger', 'zap', '--log-outputs', 'stderr'],
-      ...['--listen-client-urls', clients, '--advertise-client-urls', etcdEndpoint],
+      ...['--listen-client-urls', clients, '--advertise-client-urls', this.etcdEndpoint],
       ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `one=${peer}`],
       ...['--heartbeat-interval', '50', '--election-timeout', '500'],
     ];
@@ -264,7 +296,7 @@ export class Cluster {
 
   etcdctl(...words: string[]): string {
     const environment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
-    const argv = ['etcdctl', '--endpoints', etcdEndpoint, '--command-timeout', '2s', ...words];
+    const argv = ['etcdctl', '--endpoints', this.etcdEndpoint, '--command-timeout', '2s', ...words];
     return run(argv, { namespace: this.switchNamespace, environment });
   }
 
@@ -288,11 +320,12 @@ export interface ClusterOptions {
   readonly config?: string | null;
   /** weftd's further arguments. */
   readonly arguments?: readonly string[];
+  readonly families?: readonly Family[];
 }
 
 /** etcd with a network config, and so many hosts whose weftd reaches all the others. */
 export async function startCluster(label: string, options: ClusterOptions): Promise<Cluster> {
-  const cluster = new Cluster(label);
+  const cluster = new Cluster(label, options.families ? { families: options.families } : {});
   try {
     await cluster.startEtcd();
     const { config = readFileSync(exampleConfig, 'utf8') } = options;
