@@ -42,6 +42,7 @@ async function runWeftd(): Promise<number> {
     args,
     environment,
     version,
+    runtime: `bun ${process.versions['bun']}`,
     stdout,
     stderr,
     stderrIsTerminal: process.stderr.isTTY === true,

@@ -13,6 +13,7 @@ import { readFile } from 'node:fs/promises';
 import type { Etcd3, IOptions } from 'etcd3';
 import type { Clock, Random } from './clock.ts';
 import { isWorthAnotherEndpoint, toEtcdError } from './etcd-errors.ts';
+import { type EtcdObserver, operationOf, outcomeOf } from './etcd-observer.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { EtcdError, type StoreHealth } from './store.ts';
 
@@ -22,6 +23,7 @@ export interface ConnectionOptions {
   readonly random: Random;
   /** By when a call has ended, with an answer or without. */
   readonly timeoutMs: number;
+  readonly observer?: EtcdObserver | undefined;
 }
 
 /** What a call gets: the client, and options to pass on to each request. */
@@ -164,8 +166,10 @@ export class EtcdConnection {
       this.#session = session;
       session.then(
         (made) => {
-          if (this.#session === session) this.#current = made;
-          else made.client.close();
+          if (this.#session === session) {
+            this.#current = made;
+            this.#options.observer?.etcdConnection();
+          } else made.client.close();
         },
         () => {
           // A client that could not be made is not kept.
@@ -280,8 +284,9 @@ export class EtcdConnection {
    * @throws EtcdError
    */
   async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>): Promise<T> {
-    const { clock, timeoutMs } = this.#options;
-    const end = clock.nowMs() + timeoutMs;
+    const { clock, timeoutMs, observer } = this.#options;
+    const startMs = clock.nowMs();
+    const end = startMs + timeoutMs;
     const attempts = Math.max(2, this.#endpoints.length);
     let failure: EtcdError | undefined;
     const tried = new Set<string>();
@@ -300,6 +305,7 @@ export class EtcdConnection {
           run({ client, deadline: { deadline: clock.nowMs() + shareMs } }),
         );
         this.succeeded();
+        observer?.etcdRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, 'ok');
         return result;
       } catch (error) {
         // A call beside this one may have thrown the client away: that one's reason is the reason, and this call has
@@ -313,6 +319,7 @@ export class EtcdConnection {
     }
     failure ??= toEtcdError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
     this.failed(failure);
+    observer?.etcdRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, outcomeOf(failure));
     throw failure;
   }
 

@@ -6,6 +6,7 @@ import { prefixesOverlap } from '../net/prefix.ts';
 import type { Clock, Random } from './clock.ts';
 import { EtcdConnection } from './etcd-connection.ts';
 import { toEtcdError } from './etcd-errors.ts';
+import type { EtcdObserver } from './etcd-observer.ts';
 import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './etcd-watch.ts';
 import { type Keys, keysBelow, nodeKey } from './keys.ts';
 import {
@@ -52,6 +53,7 @@ export interface EtcdStoreOptions {
   /** How often a watch checks that its endpoint answers. */
   readonly heartbeatMs?: number;
   readonly maxBackoffMs?: number;
+  readonly observer?: EtcdObserver | undefined;
 }
 
 const defaults = {
@@ -105,7 +107,7 @@ const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
 
 class EtcdStore implements ClusterStore {
   readonly #keys: Keys;
-  readonly #options: Required<EtcdStoreOptions>;
+  readonly #options: Required<Omit<EtcdStoreOptions, 'observer'>> & Pick<EtcdStoreOptions, 'observer'>;
   readonly #connection: EtcdConnection;
   readonly #watches = new Set<EtcdWatch>();
   /** The newest revision that we made or told of: a watch that has not come that far is not read from. */
@@ -118,8 +120,8 @@ class EtcdStore implements ClusterStore {
   constructor(options: EtcdStoreOptions) {
     this.#options = { ...defaults, ...options };
     this.#keys = keysBelow(options.etcd.prefix);
-    const { etcd, clock, random, timeoutMs } = this.#options;
-    this.#connection = new EtcdConnection({ etcd, clock, random, timeoutMs });
+    const { etcd, clock, random, timeoutMs, observer } = this.#options;
+    this.#connection = new EtcdConnection({ etcd, clock, random, timeoutMs, observer });
   }
 
   get prefix(): string {
@@ -524,7 +526,7 @@ class EtcdStore implements ClusterStore {
   }
 
   watch(onWake: () => void, onProblem: (error: EtcdError) => void = () => undefined): Closable {
-    const { clock, random, heartbeatMs, timeoutMs, maxBackoffMs } = this.#options;
+    const { clock, random, heartbeatMs, timeoutMs, maxBackoffMs, observer } = this.#options;
     const watch = new EtcdWatch({
       connection: this.#connection,
       keys: this.#keys,
@@ -535,6 +537,7 @@ class EtcdStore implements ClusterStore {
       maxBackoffMs,
       onWake,
       onProblem,
+      observer,
     });
     this.#watches.add(watch);
     return {

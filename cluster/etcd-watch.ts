@@ -9,6 +9,7 @@ import type { IKeyValue, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from './clock.ts';
 import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './etcd-connection.ts';
 import { toEtcdError } from './etcd-errors.ts';
+import type { EtcdObserver } from './etcd-observer.ts';
 import type { Keys } from './keys.ts';
 import { type Closable, EtcdError } from './store.ts';
 
@@ -60,6 +61,7 @@ export interface WatchOptions {
   readonly maxBackoffMs: number;
   readonly onWake: () => void;
   readonly onProblem: (error: EtcdError) => void;
+  readonly observer?: EtcdObserver | undefined;
 }
 
 const firstBackoffMs = 100;
@@ -116,7 +118,7 @@ export class EtcdWatch implements Closable {
   }
 
   async #run(): Promise<void> {
-    const { clock, random, maxBackoffMs, onProblem } = this.#options;
+    const { clock, random, maxBackoffMs, onProblem, observer } = this.#options;
     let failures = 0;
     let reported = false;
     while (!this.#closed) {
@@ -125,6 +127,7 @@ export class EtcdWatch implements Closable {
         await this.#follow(() => {
           startedMs = clock.nowMs();
           reported = false;
+          observer?.watchStarted();
         });
       } catch (error) {
         if (this.#closed) return;
@@ -134,6 +137,7 @@ export class EtcdWatch implements Closable {
       }
       this.#snapshot = undefined;
       if (this.#closed) return;
+      if (startedMs !== Number.POSITIVE_INFINITY) observer?.watchResync();
       if (clock.nowMs() - startedMs >= soundAfterMs) failures = 0;
       // Jitter over half the pause: the nodes of a cluster lose etcd at the same instant, and must not return at one.
       const pauseMs = Math.min(firstBackoffMs * 2 ** failures++, maxBackoffMs) * (0.5 + random() / 2);
@@ -229,6 +233,7 @@ export class EtcdWatch implements Closable {
       else if (value) snapshot.leases.set(entry.key, value);
       else snapshot.leases.delete(entry.key);
     }
+    if (response.events.length > 0) this.#options.observer?.watchEvent(response.events.length);
     if (BigInt(response.header.revision) > BigInt(snapshot.revision)) snapshot.revision = response.header.revision;
     return response.events.length > 0;
   }

@@ -15,6 +15,7 @@ import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from
 import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
+import { formatSettings, Healing, type HealingSummary } from './healing.ts';
 import {
   chooseInterface,
   type ExternalInterface,
@@ -25,9 +26,10 @@ import {
 import { type HostState, hostInterfaces, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
+import type { Metrics } from './metrics.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
-import type { Rules } from './rules.ts';
+import type { RuleSettings, Rules } from './rules.ts';
 import { Backoff } from './wakeup.ts';
 
 export interface DataPathOptions {
@@ -36,6 +38,7 @@ export interface DataPathOptions {
   readonly files: NodeFiles;
   readonly logger: Logger;
   readonly problems: Problems;
+  readonly metrics: Pick<Metrics, 'programmed' | 'healed' | 'failed'>;
   readonly node: string;
   readonly choice: InterfaceChoice;
   readonly ipMasq: boolean;
@@ -112,6 +115,7 @@ function concerns(operation: Operation, peer: Lease): boolean {
 
 export class DataPath {
   private readonly options: DataPathOptions;
+  private readonly healing: Healing;
   private remembered: NodeState;
   private failures = new Map<string, Failure>();
   private external: ExternalInterface | undefined;
@@ -120,12 +124,22 @@ export class DataPath {
 
   constructor(options: DataPathOptions) {
     this.options = options;
+    this.healing = new Healing(options);
     this.remembered = options.files.readState();
   }
 
   /** As it was made last; undefined before the first time. */
   get state(): DataPathState | undefined {
     return this.current;
+  }
+
+  /** What was mended so far. */
+  get healed(): HealingSummary {
+    return this.healing.summary;
+  }
+
+  get healedTotal(): number {
+    return this.healing.total;
   }
 
   /** What kernel events matter; undefined: all do. */
@@ -290,7 +304,9 @@ export class DataPath {
       operations.filter((operation) => operation.kind === 'add-device' && !this.isDue(operation)).map(deviceOf),
     );
     const due = operations.filter((operation) => this.isDue(operation) && !missing.has(deviceOf(operation)));
+    this.healing.judge(desired.state, operations);
     const outcomes = kernel.apply(due, host);
+    this.healing.note(desired.state, operations, outcomes);
     this.noteOutcomes(operations, outcomes);
     this.forgetDevices(desired, host, outcomes);
     const changes = outcomes.filter(({ error }) => !error).length + this.ensureSysctls(desired, external, inUse);
@@ -354,12 +370,15 @@ export class DataPath {
     const networks: { [family in Family]?: Prefix } = {};
     for (const family of familiesInUse(config)) networks[family] = config.networks[family]!.network;
     try {
-      const changes = rules.ensure({ networks, subnets: own.subnets, ipMasq });
+      const settings: RuleSettings = { networks, subnets: own.subnets, ipMasq };
+      const changes = rules.ensure(settings);
+      this.healing.noteSetting('rules', 'packet filter table', () => formatSettings(settings), changes);
       problems.report('packet filter', undefined);
       return changes;
     } catch (error) {
       // Containers of one another's hosts reach each other all the same.
       problems.report('packet filter', (error as Error).message);
+      this.healing.noteFailure('rules');
       return 0;
     }
   }
@@ -395,7 +414,7 @@ export class DataPath {
       const key = formatOperation(operation);
       if (!error) {
         failures.delete(key);
-        if (!isDeviceOperation(operation)) logger.debug(key);
+        if (!isDeviceOperation(operation) || this.healing.mends(operation)) logger.debug(key);
         else logger.info(key, operation.kind === 'remove-device' ? { because: operation.because } : {});
         continue;
       }
@@ -432,12 +451,16 @@ export class DataPath {
     let written = 0;
     const failed = new Map<string, string>();
     for (const setting of settings) {
+      const name = setting.path.join('.');
       try {
-        if (!kernel.ensureSysctl(setting)) continue;
+        const isWritten = kernel.ensureSysctl(setting);
+        this.healing.noteSetting('sysctl', `kernel setting ${name}`, () => setting.value, isWritten ? 1 : 0);
+        if (!isWritten) continue;
         written++;
-        logger.info('kernel setting written', { name: setting.path.join('.'), value: setting.value });
+        logger.info('kernel setting written', { name, value: setting.value });
       } catch (error) {
-        failed.set(setting.path.join('.'), (error as Error).message);
+        failed.set(name, (error as Error).message);
+        this.healing.noteFailure('sysctl');
       }
     }
     problems.reportAll('sysctl', failed);

@@ -15,6 +15,7 @@ import { formatPrefix } from '../net/prefix.ts';
 import type { DataPath } from './data-path.ts';
 import type { Logger } from './log.ts';
 import { formatAddresses, type Membership } from './membership.ts';
+import type { Metrics } from './metrics.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 
@@ -24,6 +25,7 @@ export interface LoopOptions {
   readonly dataPath: DataPath;
   readonly logger: Logger;
   readonly problems: Problems;
+  readonly metrics: Metrics;
   readonly node: string;
   readonly version: string;
   readonly pid: number;
@@ -83,6 +85,9 @@ export class Loop {
   private inSync = false;
   /** When the first change that is not yet in the kernel was heard of. */
   private heardAtMs: number | undefined;
+  /** When the kernel told of changes that were not looked at yet: of the network, and of the packet filter. */
+  private kernelHeardMs: number | undefined;
+  private rulesHeardMs: number | undefined;
   /** Nodes that said so lately; undefined while that is not known. */
   private alive: ReadonlySet<string> | undefined;
   private lastChangeMs: number | undefined;
@@ -122,6 +127,7 @@ export class Loop {
 
   /** Something in the kernel may have changed. */
   wakeKernel(): void {
+    this.kernelHeardMs ??= this.options.monotonic();
     this.reconcileWakeup.wake();
     // Before there is a view, the host itself may be what is waited for: an interface, an address, a route.
     if (!this.options.membership.view && this.options.problems.has('external interface')) this.syncWakeup.wake();
@@ -129,6 +135,7 @@ export class Loop {
 
   /** The packet filter may have changed. */
   wakeRules(): void {
+    this.rulesHeardMs ??= this.options.monotonic();
     this.rulesWakeup.wake();
   }
 
@@ -194,11 +201,17 @@ export class Loop {
   }
 
   private reconcile(): void {
-    const { store, membership, dataPath, problems, logger } = this.options;
+    const { store, membership, dataPath, problems, logger, metrics, monotonic } = this.options;
     const { view } = membership;
+    const heardMs = this.kernelHeardMs;
+    this.kernelHeardMs = undefined;
     if (!view) return;
+    const healedBefore = dataPath.healedTotal;
     try {
+      const startMs = monotonic();
       const result = dataPath.reconcile(view);
+      metrics.reconcileTook((monotonic() - startMs) / 1000);
+      this.noteHealing(healedBefore, heardMs);
       problems.report('external interface', undefined);
       problems.report('kernel', undefined);
       this.reconcileBackoff.reset();
@@ -211,6 +224,7 @@ export class Loop {
         this.heardAtMs = undefined;
         if (result.changes > 0) {
           this.lastChangeMs = tookMs;
+          metrics.followTook(tookMs / 1000);
           logger.debug('change in etcd programmed', { tookMs, changes: result.changes });
         }
       }
@@ -232,7 +246,18 @@ export class Loop {
 
   private reconcileRules(): void {
     const { membership, dataPath } = this.options;
-    if (membership.view && this.ready) dataPath.reconcileRules(membership.view);
+    const heardMs = this.rulesHeardMs;
+    this.rulesHeardMs = undefined;
+    if (!membership.view || !this.ready) return;
+    const healedBefore = dataPath.healedTotal;
+    dataPath.reconcileRules(membership.view);
+    this.noteHealing(healedBefore, heardMs);
+  }
+
+  /** @param heardMs when the kernel told of it; undefined where it did not */
+  private noteHealing(healedBefore: number, heardMs: number | undefined): void {
+    const { dataPath, metrics, monotonic } = this.options;
+    if (heardMs !== undefined && dataPath.healedTotal > healedBefore) metrics.healTook((monotonic() - heardMs) / 1000);
   }
 
   private async publish(): Promise<void> {

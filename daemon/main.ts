@@ -20,6 +20,7 @@ import { leave } from './leave.ts';
 import { type Logger, openLogger } from './log.ts';
 import { Loop } from './loop.ts';
 import { Membership } from './membership.ts';
+import { Metrics } from './metrics.ts';
 import { notifyServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Problems } from './problems.ts';
@@ -32,6 +33,8 @@ export interface DaemonHost {
   readonly args: readonly string[];
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
+  /** Name and version of what runs the code. */
+  readonly runtime: string;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
   readonly stderrIsTerminal: boolean;
@@ -105,6 +108,7 @@ export interface DaemonParts {
   readonly version: string;
   readonly logger: Logger;
   readonly problems: Problems;
+  readonly metrics: Metrics;
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
@@ -120,6 +124,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   const random = (): number => randomNumber(sys);
   const node = options.node ?? hostname();
   const problems = new Problems(logger, monotonic);
+  const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
   const clock: Clock = {
     nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
     setTimer(callback, delayMs) {
@@ -133,6 +138,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     etcd: options.etcd,
     clock,
     random,
+    observer: metrics,
     ...(settings.leaseTtlSeconds === undefined ? {} : { leaseTtlSeconds: settings.leaseTtlSeconds }),
     ...(settings.etcdTimeoutMs === undefined ? {} : { timeoutMs: settings.etcdTimeoutMs }),
   });
@@ -145,6 +151,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     files,
     logger,
     problems,
+    metrics,
     node,
     choice: options.choice,
     ipMasq: options.ipMasq,
@@ -157,6 +164,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     store,
     logger,
     problems,
+    metrics,
     node,
     version,
     renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
@@ -173,6 +181,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     version,
     logger,
     problems,
+    metrics,
     store,
     files,
     dataPath,

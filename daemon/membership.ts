@@ -21,6 +21,7 @@ import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
 import type { OwnBackend } from './desired.ts';
 import type { Logger } from './log.ts';
+import type { Metrics } from './metrics.ts';
 import type { Problems } from './problems.ts';
 
 /** What the cluster agreed on, as far as this node is concerned. */
@@ -43,6 +44,7 @@ export interface MembershipOptions {
   readonly store: ClusterStore;
   readonly logger: Logger;
   readonly problems: Problems;
+  readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
   readonly node: string;
   readonly version: string;
   /** How long before its expiry the lease is renewed. */
@@ -256,7 +258,7 @@ export class Membership {
     { leases, malformed }: LeaseList,
     value: LeaseValue & { node: string },
   ): Promise<OwnLease> {
-    const { store, logger } = this.options;
+    const { store, logger, metrics } = this.options;
     const own = this.current?.own;
     if (own && this.claimedConfig === configText) {
       const listed = leases.find(({ key }) => key === own.key);
@@ -266,6 +268,7 @@ export class Membership {
         const result = await store.renewLease(own, value);
         if (result.outcome === 'renewed') {
           this.schedule(result.own, true);
+          metrics.leaseRenewed();
           logger.info('lease renewed', leaseFields(result.own));
           return result.own;
         }
@@ -277,10 +280,12 @@ export class Membership {
       } else {
         logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.key });
       }
+      metrics.leaseLost();
     }
     const previous = own?.subnets ?? this.options.previous;
     const claim = await store.claimSubnet({ config, value, ...(previous ? { previous } : {}) });
     this.claimedConfig = configText;
+    metrics.leaseClaimed(claim.how);
     this.schedule(claim.own, claim.how !== 'kept');
     if (claim.how !== 'kept' || own?.key !== claim.own.key) {
       logger.info(`lease ${claim.how === 'previous' ? 'claimed again' : claim.how}`, {

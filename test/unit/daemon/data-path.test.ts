@@ -6,6 +6,7 @@ import { emptyState, type NodeFiles, type NodeState } from '../../../daemon/file
 import type { HostState, Kernel, Outcome } from '../../../daemon/kernel.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import type { ClusterView } from '../../../daemon/membership.ts';
+import { Metrics } from '../../../daemon/metrics.ts';
 import type { Operation } from '../../../daemon/plan.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { errno, SyscallError } from '../../../linux/errors.ts';
@@ -55,6 +56,7 @@ class FakeHost {
       } as Partial<NodeFiles> as NodeFiles,
       logger,
       problems: this.problems,
+      metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
       node: 'h1',
       choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
       ipMasq: false,

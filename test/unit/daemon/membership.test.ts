@@ -12,6 +12,7 @@ import type {
 import { InterfaceError } from '../../../daemon/interface.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import { type ClusterView, type Identity, Membership } from '../../../daemon/membership.ts';
+import { Metrics } from '../../../daemon/metrics.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { address, mac, peer } from './cluster-of.ts';
 
@@ -46,6 +47,7 @@ class FakeCluster {
       store: this.store(),
       logger,
       problems: this.problems,
+      metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
       node: 'h1',
       version: '1',
       renewMarginMs: hourMs,

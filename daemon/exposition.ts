@@ -1,0 +1,220 @@
+/**
+ * Prometheus' text format 0.0.4: counters, gauges and histograms, and how they are written down.
+ *
+ * https://prometheus.io/docs/instrumenting/exposition_formats/. A label's values are known beforehand, or few: a family
+ * that is given more series than it has room for counts the rest under `other`, so that nothing grows for ever.
+ */
+
+export const expositionContentType = 'text/plain; version=0.0.4; charset=utf-8';
+
+const seriesAtMost = 64;
+const overflow = 'other';
+
+/** Values of the family's labels, in the order of their names. */
+export type LabelValues = readonly string[];
+
+interface FamilyOptions {
+  /** Ends in its unit (`_seconds`, `_bytes`), and for a counter in `_total`. */
+  readonly name: string;
+  /** One sentence. */
+  readonly help: string;
+  readonly labels?: readonly string[];
+}
+
+const escapeHelp = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
+const escapeValue = (text: string): string => escapeHelp(text).replaceAll('"', '\\"');
+
+/** As Go's `strconv.ParseFloat` reads it. */
+function formatNumber(value: number): string {
+  if (Number.isFinite(value)) return String(value);
+  return Number.isNaN(value) ? 'NaN' : value > 0 ? '+Inf' : '-Inf';
+}
+
+function formatLabels(names: readonly string[], values: LabelValues): string {
+  if (names.length === 0) return '';
+  return `{${names.map((name, i) => `${name}="${escapeValue(values[i] ?? '')}"`).join(',')}}`;
+}
+
+/** Series of one name, each with a state of type `S`, by their labels' values. */
+class SeriesMap<S> {
+  readonly labels: readonly string[];
+  private readonly series = new Map<string, { readonly values: LabelValues; readonly state: S }>();
+  private readonly make: () => S;
+
+  constructor(labels: readonly string[], make: () => S) {
+    this.labels = labels;
+    this.make = make;
+  }
+
+  /** The state of the series; made where there is none yet. */
+  at(values: LabelValues): S {
+    // No label has this character in its values; one that had would be counted with another.
+    const key = values.join('\0');
+    let found = this.series.get(key);
+    if (!found) {
+      if (this.series.size >= seriesAtMost && values.some((value) => value !== overflow)) {
+        return this.at(this.labels.map(() => overflow));
+      }
+      found = { values, state: this.make() };
+      this.series.set(key, found);
+    }
+    return found.state;
+  }
+
+  clear(): void {
+    this.series.clear();
+  }
+
+  list(): { readonly values: LabelValues; readonly state: S }[] {
+    return [...this.series.values()];
+  }
+}
+
+interface Family extends FamilyOptions {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  /** Lines without the head; none where there is nothing to say. */
+  samples(): string[];
+}
+
+/** Only ever grows. */
+export class Counter {
+  private readonly series: SeriesMap<{ value: number }>;
+
+  constructor(series: SeriesMap<{ value: number }>) {
+    this.series = series;
+  }
+
+  add(amount: number, ...labels: LabelValues): void {
+    if (amount > 0) this.series.at(labels).value += amount;
+  }
+
+  /** For what another counts, which may begin anew. */
+  raiseTo(value: number, ...labels: LabelValues): void {
+    this.series.at(labels).value = value;
+  }
+
+  value(...labels: LabelValues): number {
+    return this.series.at(labels).value;
+  }
+}
+
+/** What it is now. */
+export class Gauge {
+  private readonly series: SeriesMap<{ value: number }>;
+
+  constructor(series: SeriesMap<{ value: number }>) {
+    this.series = series;
+  }
+
+  /** @param value undefined: not known, and not shown */
+  set(value: number | undefined, ...labels: LabelValues): void {
+    if (value !== undefined) this.series.at(labels).value = value;
+  }
+
+  /** Forgets every series. */
+  clear(): void {
+    this.series.clear();
+  }
+}
+
+interface HistogramState {
+  /** By bucket, not cumulative; the last is above every bound. */
+  readonly counts: number[];
+  sum: number;
+}
+
+/** How many observations lie below each of some bounds. */
+export class Histogram {
+  private readonly bounds: readonly number[];
+  private readonly series: SeriesMap<HistogramState>;
+
+  constructor(bounds: readonly number[], series: SeriesMap<HistogramState>) {
+    this.bounds = bounds;
+    this.series = series;
+  }
+
+  observe(value: number, ...labels: LabelValues): void {
+    const state = this.series.at(labels);
+    const bucket = this.bounds.findIndex((bound) => value <= bound);
+    state.counts[bucket < 0 ? this.bounds.length : bucket]! += 1;
+    state.sum += value;
+  }
+
+  /** Of all series together. */
+  get count(): number {
+    return sumOf(this.series.list().map(({ state }) => sumOf(state.counts)));
+  }
+
+  get sum(): number {
+    return sumOf(this.series.list().map(({ state }) => state.sum));
+  }
+}
+
+const sumOf = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
+
+function histogramLines(name: string, labels: readonly string[], bounds: readonly number[]) {
+  return ({ values, state: { counts, sum } }: { values: LabelValues; state: HistogramState }): string[] => {
+    let below = 0;
+    const buckets = counts.map((count, i) => {
+      below += count;
+      const bound = formatNumber(bounds[i] ?? Number.POSITIVE_INFINITY);
+      return `${name}_bucket${formatLabels([...labels, 'le'], [...values, bound])} ${below}`;
+    });
+    const all = formatLabels(labels, values);
+    return [...buckets, `${name}_sum${all} ${formatNumber(sum)}`, `${name}_count${all} ${below}`];
+  };
+}
+
+/** All metrics of a process. */
+export class Registry {
+  private readonly families: Family[] = [];
+
+  private series(options: FamilyOptions, type: 'counter' | 'gauge'): SeriesMap<{ value: number }> {
+    const series = new SeriesMap(options.labels ?? [], () => ({ value: 0 }));
+    const samples = (): string[] =>
+      series
+        .list()
+        .map(
+          ({ values, state: { value } }) =>
+            `${options.name}${formatLabels(series.labels, values)} ${formatNumber(value)}`,
+        );
+    this.families.push({ ...options, type, samples });
+    return series;
+  }
+
+  /** @param initial the series that are there, with 0, before anything was counted */
+  counter(options: FamilyOptions, initial: readonly LabelValues[] = options.labels ? [] : [[]]): Counter {
+    const series = this.series(options, 'counter');
+    for (const values of initial) series.at(values);
+    return new Counter(series);
+  }
+
+  gauge(options: FamilyOptions): Gauge {
+    return new Gauge(this.series(options, 'gauge'));
+  }
+
+  /** @param bounds upper ones, growing; the last bucket, without a bound, is added */
+  histogram(options: FamilyOptions, bounds: readonly number[]): Histogram {
+    const labels = options.labels ?? [];
+    const series = new SeriesMap<HistogramState>(labels, () => ({ counts: Array(bounds.length + 1).fill(0), sum: 0 }));
+    if (labels.length === 0) series.at([]);
+    const lines = histogramLines(options.name, labels, bounds);
+    this.families.push({ ...options, type: 'histogram', samples: () => series.list().flatMap(lines) });
+    return new Histogram(bounds, series);
+  }
+
+  /** Name, kind and meaning of each, for the documentation. */
+  get descriptions(): readonly { readonly name: string; readonly type: string; readonly help: string }[] {
+    return this.families.map(({ name, type, help }) => ({ name, type, help }));
+  }
+
+  format(): string {
+    return this.families
+      .map((family) => ({ family, lines: family.samples() }))
+      .filter(({ lines }) => lines.length > 0)
+      .map(({ family: { name, help, type }, lines }) =>
+        [`# HELP ${name} ${escapeHelp(help)}`, `# TYPE ${name} ${type}`, ...lines, ''].join('\n'),
+      )
+      .join('');
+  }
+}

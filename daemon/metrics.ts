@@ -1,0 +1,330 @@
+/** What weftd counts and measures, by the names that it has in Prometheus. Others call the narrow methods. */
+
+import type { EtcdObserver } from '../cluster/etcd-observer.ts';
+import { type Counter, type Gauge, type Histogram, Registry } from './exposition.ts';
+
+/** Parts of the data path that are changed, and mended. */
+export const changeKinds = ['device', 'address', 'neighbour', 'fdb', 'route', 'rules', 'sysctl'] as const;
+export type ChangeKind = (typeof changeKinds)[number];
+
+export const claimWays = ['kept', 'previous', 'new'] as const;
+
+/** What is not counted but asked for when somebody looks. undefined: not known. */
+export interface Figures {
+  readonly node: string;
+  readonly backend: string;
+  readonly interface: string | undefined;
+  readonly ready: boolean;
+  readonly problems: number;
+  readonly containers: number | undefined;
+  readonly mtuBytes: number | undefined;
+  readonly peers: {
+    readonly total: number;
+    readonly programmed: number;
+    readonly withProblem: number;
+    readonly alive: number | undefined;
+  };
+  /** Seconds; undefined for a reservation, or before there is a lease. */
+  readonly leaseTtlSeconds: number | undefined;
+  readonly etcdConnected: boolean;
+  /** Seconds since the epoch. */
+  readonly etcdLastContactSeconds: number | undefined;
+  readonly watching: boolean;
+  /** By subnet. */
+  readonly addresses: readonly { readonly subnet: string; readonly used: number; readonly free: number }[];
+  readonly peerLockDrops: { readonly packets: number; readonly bytes: number } | undefined;
+  readonly process: ProcessFigures | undefined;
+}
+
+/** proc_pid_stat(5), in base units. */
+export interface ProcessFigures {
+  readonly cpuSeconds: number;
+  readonly residentBytes: number;
+  readonly virtualBytes: number;
+  /** Since the epoch. */
+  readonly startSeconds: number;
+  readonly openDescriptors: number | undefined;
+  readonly maxDescriptors: number | undefined;
+}
+
+const etcdBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const kernelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+export interface MetricsOptions {
+  readonly version: string;
+  /** Of the runtime. */
+  readonly runtime: string;
+  /** Milliseconds on a clock that does not go back. */
+  readonly monotonic: () => number;
+}
+
+export class Metrics implements EtcdObserver {
+  private readonly registry = new Registry();
+  private readonly monotonic: () => number;
+  private readonly gauges: ReturnType<typeof gaugesOf>;
+  private readonly programmedTotal: Counter;
+  private readonly failedTotal: Counter;
+  private readonly healedTotal: Counter;
+  private readonly healSeconds: Histogram;
+  private readonly followSeconds: Histogram;
+  private readonly reconcileSeconds: Histogram;
+  private readonly etcdSeconds: Histogram;
+  private readonly etcdErrors: Counter;
+  private readonly etcdConnections: Counter;
+  private readonly watchStarts: Counter;
+  private readonly watchResyncs: Counter;
+  private readonly watchEvents: Counter;
+  private readonly claims: Counter;
+  private readonly renewals: Counter;
+  private readonly losses: Counter;
+  private readonly peerLockPackets: Counter;
+  private readonly peerLockBytes: Counter;
+  private readonly cpuSeconds: Counter;
+  private leaseSinceMs: number | undefined;
+  private figures: () => Figures | undefined = () => undefined;
+
+  constructor({ version, runtime, monotonic }: MetricsOptions) {
+    this.monotonic = monotonic;
+    const { registry } = this;
+    const byKind = changeKinds.map((kind) => [kind]);
+    registry
+      .gauge({ name: 'weftd_build_info', help: 'Always 1.', labels: ['version', 'runtime'] })
+      .set(1, version, runtime);
+    this.programmedTotal = registry.counter(
+      {
+        name: 'weftd_programmed_total',
+        help: 'Changes made in the kernel because the cluster, or this host, wanted another state.',
+        labels: ['kind'],
+      },
+      byKind,
+    );
+    this.healedTotal = registry.counter(
+      {
+        name: 'weftd_healed_total',
+        help: 'Changes made in the kernel because somebody else had changed or removed what weftd had set.',
+        labels: ['kind'],
+      },
+      byKind,
+    );
+    this.failedTotal = registry.counter(
+      { name: 'weftd_failed_total', help: 'Changes that the kernel refused; they are tried again.', labels: ['kind'] },
+      byKind,
+    );
+    this.healSeconds = registry.histogram(
+      { name: 'weftd_heal_seconds', help: "From the kernel's word of a foreign change to its being put right." },
+      kernelBounds,
+    );
+    this.followSeconds = registry.histogram(
+      { name: 'weftd_etcd_to_kernel_seconds', help: "From etcd's word of a change to the kernel's having it." },
+      kernelBounds,
+    );
+    this.reconcileSeconds = registry.histogram(
+      { name: 'weftd_reconcile_seconds', help: 'One comparison of the whole data path, with what it changed.' },
+      kernelBounds,
+    );
+    this.etcdSeconds = registry.histogram(
+      { name: 'weftd_etcd_request_seconds', help: "etcd's answers, by what was asked.", labels: ['operation'] },
+      etcdBounds,
+    );
+    this.etcdErrors = registry.counter({
+      name: 'weftd_etcd_request_errors_total',
+      help: 'Requests to etcd without success: timeout, unavailable, denied, refused.',
+      labels: ['operation', 'outcome'],
+    });
+    this.etcdConnections = registry.counter({
+      name: 'weftd_etcd_connections_total',
+      help: 'Connections made to etcd; all but the first are reconnections.',
+    });
+    this.watchStarts = registry.counter({
+      name: 'weftd_etcd_watches_total',
+      help: 'Watches that etcd confirmed; all but the first began after a loss.',
+    });
+    this.watchResyncs = registry.counter({
+      name: 'weftd_etcd_watch_resyncs_total',
+      help: 'Times that the watch ended, so that everything was listed anew.',
+    });
+    this.watchEvents = registry.counter({
+      name: 'weftd_etcd_watch_events_total',
+      help: 'Changes of keys that the watch told of.',
+    });
+    this.claims = registry.counter(
+      { name: 'weftd_lease_claims_total', help: 'Subnet leases claimed, by how.', labels: ['how'] },
+      claimWays.map((how) => [how]),
+    );
+    this.renewals = registry.counter({ name: 'weftd_lease_renewals_total', help: 'Renewals of the subnet lease.' });
+    this.losses = registry.counter({
+      name: 'weftd_lease_lost_total',
+      help: 'Times that the subnet lease was gone from etcd or taken by another.',
+    });
+    this.peerLockPackets = registry.counter(
+      { name: 'weftd_peer_lock_dropped_packets_total', help: 'Packets to the VXLAN port from what is no peer.' },
+      [],
+    );
+    this.peerLockBytes = registry.counter(
+      { name: 'weftd_peer_lock_dropped_bytes_total', help: 'Bytes of the packets dropped by the peer lock.' },
+      [],
+    );
+    this.gauges = gaugesOf(registry);
+    this.cpuSeconds = registry.counter(
+      { name: 'process_cpu_seconds_total', help: 'User and system time of the process.' },
+      [],
+    );
+  }
+
+  /** Followed a change in the cluster, or of this host's own settings. */
+  programmed(kind: ChangeKind, count = 1): void {
+    this.programmedTotal.add(count, kind);
+  }
+
+  /** Undid what somebody else had done. */
+  healed(kind: ChangeKind, count = 1): void {
+    this.healedTotal.add(count, kind);
+  }
+
+  failed(kind: ChangeKind, count = 1): void {
+    this.failedTotal.add(count, kind);
+  }
+
+  /** Something was mended, so long after the kernel had told of it. */
+  healTook(seconds: number): void {
+    this.healSeconds.observe(seconds);
+  }
+
+  /** A change in etcd is in the kernel. */
+  followTook(seconds: number): void {
+    this.followSeconds.observe(seconds);
+  }
+
+  reconcileTook(seconds: number): void {
+    this.reconcileSeconds.observe(seconds);
+  }
+
+  etcdRequest(operation: string, seconds: number, outcome: string): void {
+    if (outcome === 'ok') this.etcdSeconds.observe(seconds, operation);
+    else this.etcdErrors.add(1, operation, outcome);
+  }
+
+  etcdConnection(): void {
+    this.etcdConnections.add(1);
+  }
+
+  watchStarted(): void {
+    this.watchStarts.add(1);
+  }
+
+  watchResync(): void {
+    this.watchResyncs.add(1);
+  }
+
+  watchEvent(count: number): void {
+    this.watchEvents.add(count);
+  }
+
+  leaseClaimed(how: (typeof claimWays)[number]): void {
+    this.claims.add(1, how);
+    this.leaseSinceMs = this.monotonic();
+  }
+
+  leaseRenewed(): void {
+    this.renewals.add(1);
+    this.leaseSinceMs = this.monotonic();
+  }
+
+  leaseLost(): void {
+    this.losses.add(1);
+  }
+
+  /** Seconds since the lease was claimed or renewed last. */
+  get leaseAgeSeconds(): number | undefined {
+    return this.leaseSinceMs === undefined ? undefined : (this.monotonic() - this.leaseSinceMs) / 1000;
+  }
+
+  /** What was counted so far, for those who show it. */
+  get counts() {
+    const healed = changeKinds.map((kind) => [kind, this.healedTotal.value(kind)] as const);
+    return {
+      healed: healed.filter(([, count]) => count > 0),
+      leaseRenewals: this.renewals.value(),
+      leasesLost: this.losses.value(),
+      watchResyncs: this.watchResyncs.value(),
+    };
+  }
+
+  /** @param figures asked for at every look */
+  show(figures: () => Figures | undefined): void {
+    this.figures = figures;
+  }
+
+  get descriptions() {
+    return this.registry.descriptions;
+  }
+
+  /** As Prometheus reads it. */
+  format(): string {
+    const figures = this.figures();
+    if (figures) this.setGauges(figures);
+    return this.registry.format();
+  }
+
+  private setGauges(figures: Figures): void {
+    const { gauges } = this;
+    for (const gauge of Object.values(gauges)) gauge.clear();
+    gauges.nodeInfo.set(1, figures.node, figures.backend, figures.interface ?? '');
+    gauges.ready.set(figures.ready ? 1 : 0);
+    gauges.problems.set(figures.problems);
+    gauges.containers.set(figures.containers);
+    gauges.mtu.set(figures.mtuBytes);
+    gauges.peers.set(figures.peers.total);
+    gauges.peersProgrammed.set(figures.peers.programmed);
+    gauges.peersWithProblem.set(figures.peers.withProblem);
+    gauges.peersAlive.set(figures.peers.alive);
+    gauges.leaseAge.set(this.leaseAgeSeconds);
+    gauges.leaseTtl.set(figures.leaseTtlSeconds);
+    gauges.etcdUp.set(figures.etcdConnected ? 1 : 0);
+    gauges.etcdLastContact.set(figures.etcdLastContactSeconds);
+    gauges.watchUp.set(figures.watching ? 1 : 0);
+    for (const { subnet, used, free } of figures.addresses) {
+      gauges.addressesUsed.set(used, subnet);
+      gauges.addressesFree.set(free, subnet);
+    }
+    const { peerLockDrops: drops, process } = figures;
+    if (drops) {
+      this.peerLockPackets.raiseTo(drops.packets);
+      this.peerLockBytes.raiseTo(drops.bytes);
+    }
+    if (!process) return;
+    this.cpuSeconds.raiseTo(process.cpuSeconds);
+    gauges.resident.set(process.residentBytes);
+    gauges.virtual.set(process.virtualBytes);
+    gauges.start.set(process.startSeconds);
+    gauges.openDescriptors.set(process.openDescriptors);
+    gauges.maxDescriptors.set(process.maxDescriptors);
+  }
+}
+
+const gaugesOf = (registry: Registry) => {
+  const gauge = (name: string, help: string, ...labels: string[]): Gauge => registry.gauge({ name, help, labels });
+  return {
+    nodeInfo: gauge('weftd_node_info', 'Always 1.', 'node', 'backend', 'interface'),
+    ready: gauge('weftd_ready', 'Whether containers have had their way to the others since the start.'),
+    problems: gauge('weftd_problems', 'What is wrong now, peers apart: weftctl status tells.'),
+    containers: gauge('weftd_containers', "Containers' interfaces on this host."),
+    mtu: gauge('weftd_mtu_bytes', "MTU of containers' interfaces."),
+    peers: gauge('weftd_peers', 'Other nodes with a subnet.'),
+    peersProgrammed: gauge('weftd_peers_programmed', 'Peers that the kernel has all it takes to reach.'),
+    peersWithProblem: gauge('weftd_peers_with_problem', 'Peers that something is wrong with.'),
+    peersAlive: gauge('weftd_peers_alive', "Peers whose weftd said so in the last 30 s; flannel's do not."),
+    leaseAge: gauge('weftd_lease_age_seconds', 'Since the subnet lease was claimed or renewed.'),
+    leaseTtl: gauge('weftd_lease_ttl_seconds', 'Until the subnet lease lapses unless it is renewed.'),
+    etcdUp: gauge('weftd_etcd_up', 'Whether etcd answered the last request.'),
+    etcdLastContact: gauge('weftd_etcd_last_contact_timestamp_seconds', "etcd's last answer."),
+    watchUp: gauge('weftd_etcd_watch_up', 'Whether the watch stands.'),
+    addressesUsed: gauge('weftd_addresses_used', 'Addresses that containers hold in the subnet.', 'subnet'),
+    addressesFree: gauge('weftd_addresses_free', 'Addresses left for containers in the subnet.', 'subnet'),
+    resident: gauge('process_resident_memory_bytes', 'Memory of the process.'),
+    virtual: gauge('process_virtual_memory_bytes', 'Address space of the process.'),
+    start: gauge('process_start_time_seconds', 'When the process started, since the epoch.'),
+    openDescriptors: gauge('process_open_fds', 'Open file descriptors.'),
+    maxDescriptors: gauge('process_max_fds', 'How many may be open.'),
+  };
+};
