@@ -214,6 +214,13 @@ export class Host {
   }
 }
 
+export type HostKind<H extends Host> = new (
+  cluster: Cluster,
+  name: string,
+  namespace: string,
+  addresses: readonly string[],
+) => H;
+
 export interface UnderlayOptions extends ScratchOptions {
   /** Of the addresses that the hosts have; IPv4 unless told. */
   readonly families?: readonly Family[];
@@ -249,7 +256,9 @@ export class Cluster {
   }
 
   /** A host with its `eth0` on the switch. */
-  addHost(): Host {
+  addHost(): Host;
+  addHost<H extends Host>(kind: HostKind<H>): H;
+  addHost(kind: HostKind<Host> = Host): Host {
     const number = this.hosts.length + 1;
     const name = `host${number}`;
     const namespace = this.scratch.addNamespace(name);
@@ -266,7 +275,7 @@ export class Cluster {
     ];
     run(['ip', '-n', namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
     const addresses = this.families.map((family) => addressOf(family, host));
-    const made = new Host(this, name, namespace, addresses);
+    const made = new kind(this, name, namespace, addresses);
     this.hosts.push(made);
     return made;
   }

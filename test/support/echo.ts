@@ -1,16 +1,25 @@
 /**
  * A TCP and UDP echo, to be run inside of network namespaces: `echo.ts serve PORT` prints "ready" and answers on all
- * addresses; `echo.ts ask tcp|udp ADDRESS PORT TEXT` prints what came back, and fails after two seconds without it.
+ * addresses, "who am I" with the asker's own; `echo.ts ask tcp|udp ADDRESS PORT TEXT` prints what came back, and fails
+ * after two seconds without it.
  */
 
 import { createSocket } from 'node:dgram';
 import { connect, createServer } from 'node:net';
 
+function answer(question: string | Buffer, from: string | undefined): string | Buffer {
+  return question.toString() === 'who am I' ? (from ?? '').replace(/^::ffff:/, '') : question;
+}
+
 function serve(port: number): void {
-  createServer((socket) => socket.pipe(socket).on('error', () => socket.destroy())).listen(port, '::', () => {
+  createServer((socket) => {
+    socket.on('data', (data) => socket.write(answer(data, socket.remoteAddress)));
+    socket.on('end', () => socket.end());
+    socket.on('error', () => socket.destroy());
+  }).listen(port, '::', () => {
     // `::` of a UDP socket takes IPv4, too, unless told otherwise, as TCP's does.
     const udp = createSocket({ type: 'udp6', ipv6Only: false });
-    udp.on('message', (message, from) => udp.send(message, from.port, from.address));
+    udp.on('message', (message, from) => udp.send(answer(message, from.address), from.port, from.address));
     udp.bind(port, '::', () => console.log('ready'));
   });
 }
