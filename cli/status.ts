@@ -63,6 +63,14 @@ function etcdText({ etcd }: NodeStatus, nowMs: number, style: Style): string {
   return `${etcd.endpoints.join(' ')} ${etcd.prefix}\n${state}${heard}`;
 }
 
+function peerLockText({ peerLock }: NodeStatus, style: Style): string {
+  // A weftd of before there was one tells nothing of it.
+  if (!peerLock?.enabled) return 'off';
+  const { droppedPackets } = peerLock;
+  if (droppedPackets === 0) return 'on';
+  return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from no peer dropped`)}`;
+}
+
 function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
   const orNone = (texts: readonly string[]): string => texts.join(' ') || 'none';
   const up = formatSpan(nowMs - Date.parse(status.startedAt));
@@ -74,6 +82,7 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ['Public', orNone(status.publicAddresses) + (status.interface === undefined ? '' : ` on ${status.interface}`)],
     ['Backend', `${status.backend || 'not known yet'}${device}`],
     ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
+    ['Peer lock', peerLockText(status, style)],
     ['etcd', etcdText(status, nowMs, style)],
   ];
   const title = `${style.bold(status.node)}  ${stateText(status.state, style)}, weftd ${status.version}, up ${up}`;

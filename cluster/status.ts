@@ -76,6 +76,12 @@ export interface NodeStatus {
   /** MTU of containers. */
   readonly mtuBytes?: number;
   readonly ipMasq: boolean;
+  /** VXLAN packets that came from no peer, since the packet filter's table was made. */
+  readonly peerLock: {
+    readonly enabled: boolean;
+    readonly droppedPackets: number;
+    readonly droppedBytes: number;
+  };
   readonly lease?: {
     readonly key: string;
     readonly reservation: boolean;

@@ -7,6 +7,7 @@
 
 import type { Lease } from '../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../cluster/network-config.ts';
+import type { NodeStatus } from '../cluster/status.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
@@ -15,7 +16,7 @@ import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from
 import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
-import { formatSettings, Healing, type HealingSummary } from './healing.ts';
+import { Healing, type HealingSummary } from './healing.ts';
 import {
   chooseInterface,
   type ExternalInterface,
@@ -29,8 +30,19 @@ import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHo
 import type { Metrics } from './metrics.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
-import type { RuleSettings, Rules } from './rules.ts';
+import { formatStructure, type RuleSettings } from './rule-table.ts';
+import type { Rules } from './rules.ts';
 import { Backoff } from './wakeup.ts';
+
+/** What is asked of the packet filter, beside masquerading. */
+export interface FilterOptions {
+  /** Take VXLAN packets from peers alone. */
+  readonly peerLock: boolean;
+  /** Accept what containers send and get where another program's chain would drop it. */
+  readonly forward: boolean;
+  /** Masquerade to ports at random. */
+  readonly randomPorts: boolean;
+}
 
 export interface DataPathOptions {
   readonly kernel: Kernel;
@@ -42,6 +54,7 @@ export interface DataPathOptions {
   readonly node: string;
   readonly choice: InterfaceChoice;
   readonly ipMasq: boolean;
+  readonly filter: FilterOptions;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** From 0 to below 1. */
@@ -121,6 +134,7 @@ export class DataPath {
   private external: ExternalInterface | undefined;
   private current: DataPathState | undefined;
   private currentInterest: EventInterest | undefined;
+  private currentRules: { readonly view: ClusterView; readonly settings: RuleSettings } | undefined;
 
   constructor(options: DataPathOptions) {
     this.options = options;
@@ -297,6 +311,8 @@ export class DataPath {
     );
     this.rememberGateways(direct, host);
 
+    // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
+    const ruleChanges = this.reconcileRules(view, true);
     const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
     const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
     // What a device that cannot be had now would carry waits with it.
@@ -322,7 +338,7 @@ export class DataPath {
       ),
     );
 
-    const ruleChanges = this.reconcileRules(view);
+    this.reconcileRules(view);
     const network: NodeNetwork = {
       node: this.options.node,
       networks: inUse.map((family) => networks[family]!),
@@ -363,16 +379,15 @@ export class DataPath {
 
   /**
    * The packet filter alone.
+   * @param keepPeers those whose packets are let in stay so: what leads to them is not taken away yet
    * @returns how many tables were replaced
    */
-  reconcileRules({ config, own }: ClusterView): number {
-    const { rules, problems, ipMasq } = this.options;
-    const networks: { [family in Family]?: Prefix } = {};
-    for (const family of familiesInUse(config)) networks[family] = config.networks[family]!.network;
+  reconcileRules(view: ClusterView, keepPeers = false): number {
+    const { rules, problems } = this.options;
     try {
-      const settings: RuleSettings = { networks, subnets: own.subnets, ipMasq };
-      const changes = rules.ensure(settings);
-      this.healing.noteSetting('rules', 'packet filter table', () => formatSettings(settings), changes);
+      const settings = this.ruleSettings(view);
+      const changes = rules.ensure(settings, keepPeers);
+      this.healing.noteSetting('rules', 'packet filter table', () => formatStructure(settings), changes);
       problems.report('packet filter', undefined);
       return changes;
     } catch (error) {
@@ -381,6 +396,42 @@ export class DataPath {
       this.healing.noteFailure('rules');
       return 0;
     }
+  }
+
+  /** Whether only peers' VXLAN packets are taken, and how many of others' were not. */
+  peerLock(): NodeStatus['peerLock'] {
+    const count = this.options.rules.counters();
+    return { enabled: count !== undefined, droppedPackets: count?.packets ?? 0, droppedBytes: count?.bytes ?? 0 };
+  }
+
+  /** The same object for the same view. */
+  private ruleSettings(view: ClusterView): RuleSettings {
+    if (this.currentRules?.view === view) return this.currentRules.settings;
+    const { config, backend, own, peers } = view;
+    const { ipMasq, filter } = this.options;
+    const inUse = familiesInUse(config);
+    const networks: { [family in Family]?: Prefix } = {};
+    for (const family of inUse) networks[family] = config.networks[family]!.network;
+    const settings: RuleSettings = {
+      networks,
+      subnets: [own.subnets, ...view.formerSubnets],
+      ipMasq,
+      randomPorts: filter.randomPorts,
+      forward: filter.forward,
+      lock:
+        filter.peerLock && backend.type === 'vxlan'
+          ? {
+              vni: backend.vni,
+              port: backend.port,
+              families: inUse,
+              peers: peers
+                .filter(({ backendType }) => backendType === 'vxlan')
+                .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
+            }
+          : undefined,
+    };
+    this.currentRules = { view, settings };
+    return settings;
   }
 
   /** @returns whether the host had other addresses there before */

@@ -30,12 +30,6 @@ export interface HealingOptions {
   readonly now: () => number;
 }
 
-/** What something was made from, as text that is the same for the same. */
-export const formatSettings = (settings: unknown): string =>
-  JSON.stringify(settings, (_key, value: unknown) =>
-    value instanceof Uint8Array || value instanceof Set || value instanceof Map ? [...value] : value,
-  );
-
 const kindOf = ({ kind }: Operation): ChangeKind => kind.split('-')[1] as ChangeKind;
 
 export class Healing {

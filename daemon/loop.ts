@@ -57,7 +57,7 @@ const defaultIntervals: Intervals = { resyncMs: 60_000, publishMs: 10_000, retry
 /** Changes come in bursts; the first is acted on at once, the rest together. */
 const syncPauseMs = 20;
 const reconcilePauseMs = 20;
-const rulesPauseMs = 250;
+const rulesPauseMs = 20;
 
 /** Kinds of problems that are not this node's: it is well all the same. */
 const othersProblems = ['peer', 'lease'];
@@ -333,6 +333,7 @@ export class Loop {
       ...(state ? { interface: state.external.name, mtuBytes: state.mtuBytes } : {}),
       devices: state?.devices ?? [],
       ipMasq: this.options.ipMasq,
+      peerLock: dataPath.peerLock(),
       ...(view
         ? {
             lease: {

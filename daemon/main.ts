@@ -24,7 +24,8 @@ import { Metrics } from './metrics.ts';
 import { notifyServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Problems } from './problems.ts';
-import { openRules, tableName } from './rules.ts';
+import { tableName } from './rule-table.ts';
+import { openRules } from './rules.ts';
 
 /** What the process has, handed in by the entry point. */
 export interface DaemonHost {
@@ -155,6 +156,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     node,
     choice: options.choice,
     ipMasq: options.ipMasq,
+    filter: options.filter,
     now: monotonic,
     random,
     randomMacBytes: () => randomBytes(sys, 6),

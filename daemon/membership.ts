@@ -31,6 +31,8 @@ export interface ClusterView {
   readonly own: OwnLease;
   /** Everybody else's leases, and those that etcd has lost or that cannot be read just now. */
   readonly peers: readonly Lease[];
+  /** Older subnets of this node that containers still have addresses of. */
+  readonly formerSubnets: readonly PerFamily<Prefix>[];
 }
 
 /** What the lease says of this node. */
@@ -149,7 +151,8 @@ export class Membership {
       (lease.node === this.options.node && isOfHost(lease, own.publicAddresses));
     const known = this.keepWhatEtcdLost(list, hasLostEntries, own);
     const peers = known.filter((lease) => !isOwn(lease));
-    this.current = { config, backend, own, peers };
+    const formerSubnets = [...this.superseded.values()].map(({ lease }) => lease.subnets);
+    this.current = { config, backend, own, peers, formerSubnets };
     await this.keepSuperseded(list.leases, value);
     return this.current;
   }

@@ -11,6 +11,7 @@ import {
   UsageError,
 } from '../cluster/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
+import type { FilterOptions } from './data-path.ts';
 import type { InterfaceChoice } from './interface.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './log.ts';
 
@@ -23,6 +24,7 @@ export interface DaemonOptions {
   readonly stateDir: string;
   readonly subnetFile: string;
   readonly ipMasq: boolean;
+  readonly filter: FilterOptions;
   readonly renewMarginMs: number;
   readonly leave: boolean;
   /** undefined: text on a terminal, JSON otherwise. */
@@ -40,6 +42,8 @@ const defaults = {
   subnetFile: '/run/flannel/subnet.env',
   renewMarginMinutes: 60,
 } as const;
+
+const onOff = ['on', 'off'] as const;
 
 const specs: readonly OptionSpec[] = [
   ...etcdOptions,
@@ -86,6 +90,24 @@ const specs: readonly OptionSpec[] = [
     highest: 24 * 60 - 1,
   },
   { name: 'ip-masq', kind: 'flag', help: "give what leaves the cluster's network the host's address" },
+  {
+    name: 'ip-masq-fully-random-disable',
+    kind: 'flag',
+    help: 'and keep the port where it is free, instead of one at random',
+  },
+  {
+    name: 'iptables-forward-rules',
+    kind: 'flag',
+    help: "accept the cluster's packets where Docker or a firewall drops what is forwarded; =false: do not",
+    byDefault: 'true',
+  },
+  {
+    name: 'peer-lock',
+    kind: 'text',
+    placeholder: onOff.join('|'),
+    help: 'drop VXLAN packets that do not come from the public address of a peer',
+    byDefault: 'on',
+  },
   {
     name: 'node',
     kind: 'text',
@@ -139,8 +161,6 @@ const unused: readonly OptionSpec[] = [
   { name: 'healthz-ip', kind: 'text', help: '' },
   { name: 'healthz-port', kind: 'integer', help: '' },
   { name: 'iptables-resync', kind: 'text', help: '' },
-  { name: 'iptables-forward-rules', kind: 'flag', help: '' },
-  { name: 'ip-masq-fully-random-disable', kind: 'flag', help: '' },
   { name: 'ip-blackhole-route', kind: 'flag', help: '' },
   { name: 'v', kind: 'text', help: '' },
   { name: 'logtostderr', kind: 'flag', help: '' },
@@ -231,6 +251,11 @@ export function parseDaemonOptions(
     stateDir: folderOption(options, 'state-dir', defaults.stateDir),
     subnetFile: folderOption(options, 'subnet-file', defaults.subnetFile),
     ipMasq: options.flag('ip-masq'),
+    filter: {
+      peerLock: wordOption(options, 'peer-lock', onOff) !== 'off',
+      forward: options.optionalFlag('iptables-forward-rules') ?? true,
+      randomPorts: !options.flag('ip-masq-fully-random-disable'),
+    },
     renewMarginMs: (options.integer('subnet-lease-renew-margin') ?? defaults.renewMarginMinutes) * 60_000,
     leave: options.flag('leave'),
     logFormat: wordOption(options, 'log-format', logFormats),

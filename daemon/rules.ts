@@ -1,133 +1,238 @@
 /**
- * The packet filter's part: one nftables table, `inet weft` unless the network's etcd prefix is another than flannel's, with flannel's masquerading and forwarding rules.
+ * Keeps the packet filter's part: one nftables table of weftd's own, `inet weft` unless the network's etcd prefix is
+ * another than flannel's.
  *
  * It is compared as a whole with what is there, and replaced as a whole in one transaction when it differs: no packet
- * meets half of it. Nobody else's table is touched.
+ * meets half of it, and counting goes on. Peers that come and go are changed in the table's sets alone. While the
+ * packet filter's generation is the one that weftd left behind nobody has changed anything, and nothing is read.
  */
 
-import { defaultPrefix } from '../cluster/keys.ts';
-import { families, type PerFamily } from '../cluster/network-config.ts';
+import { hasCode } from '../linux/errors.ts';
+import type { NetlinkRequest } from '../linux/netlink/connection.ts';
 import { type NftConnection, openNft, tableDifference } from '../linux/nft/connection.ts';
-import {
-  accept,
-  destinationIn,
-  markIs,
-  masquerade,
-  not,
-  type RuleItem,
-  returnVerdict,
-  rule,
-  sourceIn,
-} from '../linux/nft/match.ts';
-import { type NftChain, type NftRule, type NftTable, nftPriority } from '../linux/nft/table.ts';
+import { deleteElements, type NftSet, type NftTable, newElements } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
-import type { Family } from '../net/address.ts';
-import { type Prefix, parsePrefix } from '../net/prefix.ts';
+import type { Address } from '../net/address.ts';
 import type { Logger } from './log.ts';
-
-/** What the rules are made from. */
-export interface RuleSettings {
-  /** The cluster's networks, for the families in use. */
-  readonly networks: PerFamily<Prefix>;
-  /** This node's subnets. */
-  readonly subnets: PerFamily<Prefix>;
-  /** Whether traffic between the cluster and elsewhere gets the host's address. */
-  readonly ipMasq: boolean;
-}
-
-/** Kubernetes' mark for what it masquerades itself. */
-const kubernetesMark = 0x4000;
-
-const multicast: Readonly<Record<Family, Prefix>> = { 4: parsePrefix('224.0.0.0/4')!, 6: parsePrefix('ff00::/8')! };
-
-/**
- * flannel's rules, in its order, with C the cluster's network and P this node's subnet: between containers nothing is
- * rewritten, nor is what comes from outside to this node's own; the rest that leaves C, or enters it by way of this
- * node for another's container, gets this host's address.
- */
-function masqueradeRules(cluster: Prefix, subnet: Prefix): NftRule[] {
-  const masquerading = (...items: RuleItem[]): NftRule =>
-    rule([...items, masquerade({ fullyRandom: true })], { comment: 'weft' });
-  const leaving = (...items: RuleItem[]): NftRule => rule([...items, returnVerdict()], { comment: 'weft' });
-  return [
-    leaving(sourceIn(subnet), destinationIn(cluster)),
-    leaving(sourceIn(cluster), destinationIn(subnet)),
-    leaving(not(sourceIn(cluster)), destinationIn(subnet)),
-    masquerading(sourceIn(cluster), not(destinationIn(multicast[cluster.address.family]))),
-    masquerading(not(sourceIn(cluster)), destinationIn(cluster)),
-  ];
-}
-
-/**
- * The table's name: a host in several networks has a weftd for each, and each weftd a table of its own.
- * @param prefix of the network's keys in etcd
- */
-export const tableName = (prefix: string): string =>
-  prefix === defaultPrefix ? 'weft' : `weft${prefix.replace(/[^A-Za-z0-9/._-]/g, '_').slice(0, 200)}`;
-
-/** The table as it should be. */
-export function desiredTable({ networks, subnets, ipMasq }: RuleSettings, name = 'weft'): NftTable {
-  const inUse = families.filter((family) => networks[family] !== undefined);
-  const forward: NftChain = {
-    name: 'forward',
-    base: { type: 'filter', hook: 'forward', priority: nftPriority.filter, policy: 'accept' },
-    rules: inUse.flatMap((family) => [
-      rule([sourceIn(networks[family]!), accept()], { comment: 'weft' }),
-      rule([destinationIn(networks[family]!), accept()], { comment: 'weft' }),
-    ]),
-  };
-  const postrouting: NftChain = {
-    name: 'postrouting',
-    base: { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' },
-    rules: [
-      rule([markIs(kubernetesMark, kubernetesMark), returnVerdict()], { comment: 'weft' }),
-      ...inUse.flatMap((family) => masqueradeRules(networks[family]!, subnets[family]!)),
-    ],
-  };
-  return { family: 'inet', name, sets: [], chains: ipMasq ? [forward, postrouting] : [forward] };
-}
+import { type LockCount, type LockCounts, lockChainName, lockSets, readCounts, withCounts } from './peer-lock.ts';
+import { desiredTable, formatStructure, type RuleSettings } from './rule-table.ts';
 
 /** Keeps the table. */
 export interface Rules {
-  /** Puts the table there where it differs. @returns how many tables were replaced */
-  ensure(settings: RuleSettings): number;
+  /**
+   * Puts the table there where it differs.
+   * @param keepPeers those who are let in stay so although they are no longer among the settings' peers
+   * @returns how many tables were replaced, or had their peers changed by others
+   */
+  ensure(settings: RuleSettings, keepPeers?: boolean): number;
+  /** What the peer lock has dropped; undefined where it is off. One small question to the kernel. */
+  counters(): LockCount | undefined;
   /** Takes it away. */
   remove(): void;
   close(): void;
 }
 
-/** @param name the table's */
-export function openRules(sys: Sys, logger: Logger, name: string): Rules {
-  let connection: NftConnection | undefined;
-  const close = (): void => {
-    connection?.close();
-    connection = undefined;
-  };
+/** The elements of a set by their bytes as text. */
+type Elements = ReadonlyMap<string, Uint8Array>;
+
+const keyOf = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+const elementsOf = ({ elements }: NftSet): Elements => {
+  const found = new Map<string, Uint8Array>();
+  // Prefixes are in sets of intervals only, of which there is none here.
+  for (const element of elements) if (element instanceof Uint8Array) found.set(keyOf(element), element);
+  return found;
+};
+const withoutElements = (table: NftTable): NftTable => ({
+  ...table,
+  sets: table.sets.map((set) => ({ ...set, elements: [] })),
+});
+const without = (some: Elements, others: Elements): Uint8Array[] =>
+  [...some].flatMap(([key, bytes]) => (others.has(key) ? [] : [bytes]));
+
+/** What is known of the table in the kernel: true for as long as the packet filter has this generation. */
+interface Known {
+  readonly generation: number;
+  readonly structure: string;
+  readonly sets: ReadonlyMap<string, Elements>;
+  /** The settings' peers, where the sets hold exactly those. */
+  readonly peers?: readonly Address[];
+}
+
+/** How often a change by others in between is met by looking again, at once. */
+const attempts = 4;
+
+class RuleKeeper implements Rules {
+  private readonly sys: Sys;
+  private readonly logger: Logger;
+  private readonly name: string;
+  private connection: NftConnection | undefined;
+  private known: Known | undefined;
+  /** What the lock had counted when it was looked at last. */
+  private counted: LockCounts = {};
+  private locked = false;
+
+  constructor(sys: Sys, logger: Logger, name: string) {
+    this.sys = sys;
+    this.logger = logger;
+    this.name = name;
+  }
+
+  private get table() {
+    return { family: 'inet', name: this.name } as const;
+  }
+
+  close(): void {
+    this.connection?.close();
+    this.connection = undefined;
+    this.known = undefined;
+  }
+
   /** After any error the connection may hold answers that nobody waits for: a new one then. */
-  const use = <T>(body: (nft: NftConnection) => T): T => {
-    connection ??= openNft(sys);
+  private use<T>(body: (nft: NftConnection) => T): T {
+    this.connection ??= openNft(this.sys);
     try {
-      return body(connection);
+      return body(this.connection);
     } catch (error) {
-      close();
+      this.close();
       throw error;
     }
-  };
-  return {
-    ensure(settings) {
-      return use((nft) => {
-        const desired = desiredTable(settings, name);
-        const actual = nft.readTable(desired);
-        const difference = actual ? tableDifference(desired, actual) : 'it is not there';
-        if (difference === undefined) return 0;
-        nft.replaceTable(desired);
-        logger.info(`packet filter table "inet ${name}" set`, { because: difference });
-        return 1;
+  }
+
+  remove(): void {
+    this.use((nft) => nft.removeTable(this.table));
+    this.known = undefined;
+  }
+
+  counters(): LockCount | undefined {
+    if (!this.locked) return undefined;
+    try {
+      this.use((nft) => this.noteCounts(readCounts(nft.listRules(this.table, lockChainName))));
+    } catch {
+      // What was counted last is better than nothing; `ensure` says what is wrong.
+    }
+    const counts = Object.values(this.counted);
+    return {
+      packets: counts.reduce((sum, { packets }) => sum + packets, 0),
+      bytes: counts.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
+  }
+
+  private noteCounts(counts: LockCounts): void {
+    this.counted = { ...this.counted, ...counts };
+  }
+
+  ensure(settings: RuleSettings, keepPeers = false): number {
+    this.locked = settings.lock !== undefined;
+    let changes = 0;
+    for (let attempt = 1; attempt <= attempts; attempt++) {
+      const done = this.attempt(settings, keepPeers);
+      changes += done.changes;
+      if (done.settled) return changes;
+    }
+    // Others change the packet filter all the time; each such change is told of, and brings us here again.
+    return changes;
+  }
+
+  /** `settled`: the table is known to be as it should be; otherwise somebody changed something meanwhile. */
+  private attempt(settings: RuleSettings, keepPeers: boolean): { changes: number; settled: boolean } {
+    return this.use((nft) => {
+      const generation = nft.generation() ?? 0;
+      const structure = formatStructure(settings);
+      const peers = settings.lock?.peers;
+      const isKnown = this.known?.generation === generation && this.known.structure === structure;
+      if (isKnown && (!peers || this.known?.peers === peers)) return { changes: 0, settled: true };
+      const desiredSets = settings.lock ? lockSets(settings.lock) : [];
+      let changes = 0;
+      if (!isKnown) {
+        const looked = this.look(nft, settings, structure, generation, desiredSets);
+        if (looked === 'replaced') return { changes: 1, settled: this.settle(nft, generation) };
+        changes = looked;
+      }
+      const known = this.known!;
+      const requests: NetlinkRequest[] = [];
+      const sets = new Map<string, Elements>();
+      let exact = true;
+      for (const set of desiredSets) {
+        const desired = elementsOf(set);
+        const actual = known.sets.get(set.name)!;
+        const gone = without(actual, desired);
+        const keep = keepPeers && gone.length > 0;
+        if (keep) exact = false;
+        requests.push(
+          ...newElements(this.table, set.name, without(desired, actual)),
+          ...deleteElements(this.table, set.name, keep ? [] : gone),
+        );
+        sets.set(set.name, keep ? new Map([...actual, ...desired]) : desired);
+      }
+      const { peers: _, ...rest } = known;
+      const next = { ...rest, sets, ...(exact && peers ? { peers } : {}) };
+      if (requests.length === 0) {
+        this.known = next;
+        return { changes, settled: true };
+      }
+      try {
+        nft.transact(requests);
+      } catch (error) {
+        // Somebody was there first: look again.
+        if (!hasCode(error, 'ENOENT', 'EEXIST')) throw error;
+        this.known = undefined;
+        return { changes, settled: false };
+      }
+      this.known = next;
+      return { changes, settled: this.settle(nft, generation) };
+    });
+  }
+
+  /** Reads the table, and replaces it where more than peers differs. @returns whether others changed the peers */
+  private look(
+    nft: NftConnection,
+    settings: RuleSettings,
+    structure: string,
+    generation: number,
+    desiredSets: readonly NftSet[],
+  ): 'replaced' | number {
+    const actual = nft.readTable(this.table);
+    if (actual) this.noteCounts(readCounts(actual.chains.find(({ name }) => name === lockChainName)?.rules ?? []));
+    const desired = desiredTable(settings, this.name);
+    // The peers are compared one by one, not as a part of the whole.
+    const difference = actual ? tableDifference(withoutElements(desired), withoutElements(actual)) : 'it is not there';
+    if (actual && difference === undefined) {
+      const sets = new Map(actual.sets.map((set) => [set.name, elementsOf(set)]));
+      const before = this.known;
+      this.known = { generation, structure, sets };
+      const touched = [...sets].filter(([name, elements]) => {
+        const own = before?.sets.get(name);
+        return own && (without(own, elements).length > 0 || without(elements, own).length > 0);
       });
-    },
-    remove() {
-      use((nft) => nft.removeTable({ family: 'inet', name }));
-    },
-    close,
-  };
+      for (const [name] of touched) this.logger.info(`packet filter set "${name}" of table "inet ${this.name}" mended`);
+      return touched.length;
+    }
+    nft.replaceTable({
+      ...desired,
+      chains: desired.chains.map((chain) => (chain.name === lockChainName ? withCounts(chain, this.counted) : chain)),
+    });
+    this.logger.info(`packet filter table "inet ${this.name}" set`, { because: difference });
+    const peers = settings.lock?.peers;
+    this.known = {
+      generation,
+      structure,
+      sets: new Map(desiredSets.map((set) => [set.name, elementsOf(set)])),
+      ...(peers ? { peers } : {}),
+    };
+    return 'replaced';
+  }
+
+  /** After our own transaction the generation is the next one, unless somebody else has changed something, too. */
+  private settle(nft: NftConnection, before: number): boolean {
+    const generation = nft.generation() ?? 0;
+    if (generation !== ((before + 1) >>> 0 || 1)) {
+      this.known = undefined;
+      return false;
+    }
+    this.known = { ...this.known!, generation };
+    return true;
+  }
 }
+
+/** @param name the table's */
+export const openRules = (sys: Sys, logger: Logger, name: string): Rules => new RuleKeeper(sys, logger, name);

@@ -28,6 +28,7 @@ import { formatExpression } from './expression.ts';
 import {
   batchBegin,
   batchEnd,
+  countElements,
   decodeChain,
   decodeElements,
   decodeRule,
@@ -229,13 +230,13 @@ export class NftConnection {
           ),
         )
         .flat();
-      if (elementTexts(raw).length !== raw.length) return 'torn';
+      if (countElements(raw) !== raw.length) return 'torn';
       return { ...set, elements: toElements(set, raw) };
     });
   }
 
   /** The ruleset's generation: another number after every change by anyone. NFTA_GEN_ID is 1. */
-  private generation(): number | undefined {
+  generation(): number | undefined {
     return this.netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETGEN,

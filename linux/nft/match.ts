@@ -111,6 +111,14 @@ export const sourceMac = (mac: Mac): Match =>
 export const destinationPort = (protocol: 'UDP' | 'TCP', port: number): Match =>
   compare([protocol], [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)], bigU16(port));
 
+/** It is VXLAN (RFC 7348) of that network: the VNI is in bytes 4 to 6 of what UDP carries. */
+export const vxlanNetwork = (vni: number): Match =>
+  compare(
+    ['UDP'],
+    [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 8 + 4, 3)],
+    new Uint8Array([vni >>> 16, (vni >>> 8) & 255, vni & 255]),
+  );
+
 /** An interface's name, zero-padded as the kernel has it (IFNAMSIZ). */
 function interfaceName(name: string): Uint8Array {
   if (name.length === 0 || name.length > 15) throw new RangeError(`"${name}" is no interface name`);

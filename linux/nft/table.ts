@@ -93,7 +93,7 @@ const NFTA_LIST_ELEM = 1;
 const nftaTable = { NAME: 1 } as const;
 const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
-const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, USERDATA: 7 } as const;
+const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
 const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10 } as const;
 const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const nftaSetElement = { KEY: 1, FLAGS: 3 } as const;
@@ -207,12 +207,12 @@ export const deleteChain = (table: TableName, chain: string): NetlinkRequest =>
 export const flushChain = (table: TableName, chain: string): NetlinkRequest =>
   changeChain(nftMessage.NFT_MSG_DELRULE, 'empty', table, chain, nftaRule.CHAIN);
 
-/** Adds a rule to a chain, which may be another program's: at its end, or before all others. */
+/** Adds a rule to a chain, which may be another program's: at its end, before all others, or before one (by its handle). */
 export const newRule = (
   table: TableName,
   chain: string,
   rule: NftRule,
-  place: 'last' | 'first' = 'last',
+  place: 'last' | 'first' | number = 'last',
 ): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_NEWRULE,
@@ -222,6 +222,7 @@ export const newRule = (
     (writer) => {
       writer.attributeText(nftaRule.TABLE, table.name);
       writer.attributeText(nftaRule.CHAIN, chain);
+      if (typeof place === 'number') writer.attributeU64be(nftaRule.POSITION, place);
       const list = writer.begin(nftaRule.EXPRESSIONS);
       for (const expression of rule.expressions) {
         const element = writer.begin(NFTA_LIST_ELEM);
@@ -453,6 +454,9 @@ export function elementTexts(elements: readonly RawElement[]): string[] {
     .sort()
     .filter((text, i, all) => text !== all[i - 1]);
 }
+/** How many there are, those that come twice counted once. */
+export const countElements = (elements: readonly RawElement[]): number =>
+  new Set(elements.map(({ key, end }) => `${String.fromCharCode(...key)}${end ? ' end' : ''}`)).size;
 export const rawElements = (elements: readonly NftElement[]): RawElement[] => elements.flatMap(toRaw);
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 

@@ -10,7 +10,8 @@ import { chooseInterface } from '../../daemon/interface.ts';
 import { Kernel } from '../../daemon/kernel.ts';
 import type { DesiredState } from '../../daemon/kernel-state.ts';
 import { formatOperation, plan } from '../../daemon/plan.ts';
-import { desiredTable, openRules, tableName } from '../../daemon/rules.ts';
+import { desiredTable, type RuleSettings, tableName } from '../../daemon/rule-table.ts';
+import { openRules } from '../../daemon/rules.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
@@ -235,10 +236,13 @@ test('one step that the kernel refuses does not keep the others from being done'
 });
 
 test('rules: set once, left alone when right, set again when not; removed', () => {
-  const settings = {
+  const settings: RuleSettings = {
     networks: dualStack.networks,
-    subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },
+    subnets: [{ 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') }],
     ipMasq: true,
+    randomPorts: true,
+    forward: true,
+    lock: undefined,
   };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   host().inside(() => {

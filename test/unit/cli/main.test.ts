@@ -90,6 +90,7 @@ const status: NodeStatus = {
   devices: ['flannel.1'],
   mtuBytes: 1450,
   ipMasq: true,
+  peerLock: { enabled: true, droppedPackets: 3, droppedBytes: 300 },
   lease: { key: '/p/subnets/10.5.52.0-24', reservation: false, expiresAt: '2026-01-03T03:00:05Z' },
   etcd: {
     endpoints: ['http://10.0.0.1:2379'],
@@ -177,6 +178,7 @@ test('status, for people', async () => {
   Public      192.0.2.1 on eth0
   Backend     vxlan, flannel.1
   Containers  MTU 1450, masqueraded to the outside
+  Peer lock   on, 3 packets from no peer dropped
   etcd        http://10.0.0.1:2379 /p
               not connected, last heard 1 min 5 s ago
 

@@ -44,7 +44,7 @@ class FakeHost {
     };
     this.dataPath = new DataPath({
       kernel: this.kernel(),
-      rules: { ensure: () => 0, remove() {}, close() {} },
+      rules: { ensure: () => 0, counters: () => undefined, remove() {}, close() {} },
       files: {
         readState: () => this.state,
         writeState: (state: NodeState) => {
@@ -60,6 +60,7 @@ class FakeHost {
       node: 'h1',
       choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
       ipMasq: false,
+      filter: { peerLock: true, forward: true, randomPorts: true },
       now: () => this.nowMs,
       random: () => 0,
       randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 0xee]),
@@ -105,7 +106,14 @@ class FakeHost {
   view(changes: Partial<ClusterView> = {}): ClusterView {
     const of = changes.config ?? config;
     const own = { ...peer(1), expiresAtMs: undefined };
-    return { config: of, backend: of.backend as ClusterView['backend'], own, peers: [peer(2), peer(3)], ...changes };
+    return {
+      config: of,
+      backend: of.backend as ClusterView['backend'],
+      own,
+      peers: [peer(2), peer(3)],
+      formerSubnets: [],
+      ...changes,
+    };
   }
 }
 

@@ -1,0 +1,252 @@
+/** The peer lock against this machine's kernel: what it drops, what it counts, and what it costs to keep. As root. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { PeerLock } from '../../daemon/peer-lock.ts';
+import type { RuleSettings } from '../../daemon/rule-table.ts';
+import { openRules, type Rules } from '../../daemon/rules.ts';
+import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
+import { sys } from '../../linux/sys-bun.ts';
+import { type Address, parseAddress } from '../../net/address.ts';
+import { parsePrefix } from '../../net/prefix.ts';
+import { execute, run } from '../support/commands.ts';
+import { fixture } from '../support/fixture.ts';
+import { Scratch } from '../support/scratch.ts';
+import { timed } from '../support/wait.ts';
+
+const test = suite('peer lock');
+
+/** Two hosts on a wire; each of the first's addresses is told from the second's by the last number. */
+const host = fixture(
+  test,
+  () => {
+    const scratch = new Scratch('lock');
+    const [name, other] = scratch.addNamespaces(['host', 'other']) as [string, string];
+    run(['ip', 'link', 'add', 'eth0', 'netns', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', other]);
+    for (const [namespace, addresses] of [
+      [name, ['192.0.2.1/24', '2001:db8::1/64']],
+      [other, ['192.0.2.2/24', '192.0.2.3/24', '2001:db8::2/64', '2001:db8::3/64']],
+    ] as const) {
+      for (const address of addresses) run(['ip', '-n', namespace, 'addr', 'add', address, 'dev', 'eth0', 'nodad']);
+      run(['ip', '-n', namespace, 'link', 'set', 'eth0', 'up']);
+    }
+    const rules = inside(name, () => openRulesNow());
+    return { scratch, name, other, rules };
+  },
+  ({ scratch, rules }) => {
+    rules.close();
+    scratch.remove();
+  },
+);
+
+const lines: string[] = [];
+const logger = { debug() {}, info: (line: string) => void lines.push(line), warn() {}, error() {} };
+const openRulesNow = (): Rules => {
+  const rules = openRules(sys, logger, 'weft');
+  // The socket is of the namespace that it is opened in.
+  rules.remove();
+  return rules;
+};
+
+function inside<T>(name: string, body: () => T): T {
+  const [from, to] = [openCurrentNamespace(sys), openNamespace(sys, `/run/netns/${name}`)];
+  try {
+    return inNamespace(sys, { from, to }, body);
+  } finally {
+    sys.close(from);
+    sys.close(to);
+  }
+}
+
+const nft = (...words: string[]): string => run(['nft', ...words], { namespace: host().name });
+const address = (text: string): Address => parseAddress(text)!;
+const lock: PeerLock = { vni: 1, port: 8472, families: [4, 6], peers: ['192.0.2.2', '2001:db8::2'].map(address) };
+const settings: RuleSettings = {
+  networks: { 4: parsePrefix('10.1.0.0/16')!, 6: parsePrefix('fd00::/48')! },
+  subnets: [{ 4: parsePrefix('10.1.1.0/24')!, 6: parsePrefix('fd00:0:0:1::/64')! }],
+  ipMasq: true,
+  randomPorts: true,
+  forward: true,
+  lock,
+};
+const withPeers = (...peers: string[]): RuleSettings => ({ ...settings, lock: { ...lock, peers: peers.map(address) } });
+
+/** VXLAN's header with that VNI, and something to carry. */
+const vxlan = (vni: number): string => `08000000${vni.toString(16).padStart(6, '0')}00${'00'.repeat(60)}`;
+
+const sender = `
+  const [from, to, port, hex, count] = process.argv.slice(1);
+  const socket = require('node:dgram').createSocket(from.includes(':') ? 'udp6' : 'udp4');
+  socket.bind({ address: from }, async () => {
+    for (let i = 0; i < Number(count); i++) await new Promise((resolve) => socket.send(Buffer.from(hex, 'hex'), Number(port), to, resolve));
+    socket.close();
+  });
+`;
+
+/** Sends so many datagrams from an address of the other host. */
+function send(from: string, hex: string, options: { port?: number; count?: number; to?: string } = {}): void {
+  const { port = 8472, count = 1, to = from.includes(':') ? '2001:db8::1' : '192.0.2.1' } = options;
+  const { status, stderr } = execute([process.execPath, '-e', sender, from, to, String(port), hex, String(count)], {
+    namespace: host().other,
+  });
+  if (status !== 0) throw new Error(stderr);
+}
+
+const dropped = (): number => host().rules.counters()!.packets;
+
+test('only packets of its network from others than peers are dropped, and each is counted', () => {
+  const { rules } = host();
+  assert.is(rules.counters(), undefined);
+  assert.is(rules.ensure(settings), 1);
+  assert.equal(rules.counters(), { packets: 0, bytes: 0 });
+  for (const peer of ['192.0.2.2', '2001:db8::2']) send(peer, vxlan(1));
+  // Another network's, another port's, and what is too short to be anyone's.
+  send('192.0.2.3', vxlan(2));
+  send('192.0.2.3', vxlan(1), { port: 8473 });
+  send('192.0.2.3', '0800');
+  assert.is(dropped(), 0);
+  send('192.0.2.3', vxlan(1), { count: 3 });
+  assert.is(dropped(), 3);
+  send('2001:db8::3', vxlan(1));
+  assert.is(dropped(), 4);
+  assert.ok(rules.counters()!.bytes > 4 * 68);
+});
+
+test('what arrives in fragments is judged as a whole', () => {
+  const before = dropped();
+  send('192.0.2.3', `${vxlan(1)}${'00'.repeat(4000)}`);
+  assert.is(dropped(), before + 1);
+  send('192.0.2.2', `${vxlan(1)}${'00'.repeat(4000)}`);
+  assert.is(dropped(), before + 1);
+});
+
+test('what only passes through the host is left alone', () => {
+  const { name, other } = host();
+  run(['sysctl', '-qw', 'net.ipv4.ip_forward=1'], { namespace: name });
+  run(['ip', '-n', other, 'route', 'add', '198.51.100.0/24', 'via', '192.0.2.1']);
+  run(['ip', '-n', name, 'route', 'add', '198.51.100.0/24', 'via', '192.0.2.2']);
+  const before = dropped();
+  send('192.0.2.3', vxlan(1), { to: '198.51.100.1' });
+  assert.is(dropped(), before);
+});
+
+test('no accept of another chain lets them in', () => {
+  nft('add', 'table', 'inet', 'lax');
+  nft('add', 'chain', 'inet', 'lax', 'input', '{ type filter hook input priority -400; policy accept; }');
+  nft('add', 'rule', 'inet', 'lax', 'input', 'accept');
+  const before = dropped();
+  send('192.0.2.3', vxlan(1));
+  assert.is(dropped(), before + 1);
+  nft('delete', 'table', 'inet', 'lax');
+});
+
+const handles = (): string[] => nft('-a', 'list', 'table', 'inet', 'weft').match(/# handle \d+/g)!;
+
+test('peers come and go in the sets alone; counting goes on', () => {
+  const { rules } = host();
+  const [before, places] = [dropped(), handles()];
+  const three = withPeers('192.0.2.3', '2001:db8::2');
+  assert.is(rules.ensure(three, true), 0);
+  for (const peer of ['192.0.2.2', '192.0.2.3']) send(peer, vxlan(1));
+  assert.is(dropped(), before);
+  assert.is(rules.ensure(three), 0);
+  send('192.0.2.2', vxlan(1));
+  assert.is(dropped(), before + 1);
+  assert.is(rules.ensure(settings), 0);
+  assert.equal(handles(), places);
+});
+
+test('two networks on one port: each judges its own', () => {
+  const { name } = host();
+  const other = inside(name, () => openRules(sys, logger, 'weft/other'));
+  const theirs = { ...settings, lock: { ...lock, vni: 2, peers: [address('192.0.2.3')] } };
+  assert.is(
+    inside(name, () => other.ensure(theirs)),
+    1,
+  );
+  const before = dropped();
+  send('192.0.2.3', vxlan(2));
+  send('192.0.2.2', vxlan(1));
+  assert.equal([dropped(), other.counters()!.packets], [before, 0]);
+  send('192.0.2.2', vxlan(2));
+  assert.equal([dropped(), other.counters()!.packets], [before, 1]);
+  other.remove();
+  other.close();
+});
+
+test('whatever others do to the table is undone, and what was counted is not lost', () => {
+  const { rules } = host();
+  const harms = [
+    ['delete', 'element', 'inet', 'weft', 'peers4', '{ 192.0.2.2 }'],
+    ['add', 'element', 'inet', 'weft', 'peers4', '{ 192.0.2.3 }'],
+    ['flush', 'set', 'inet', 'weft', 'peers6'],
+    ['flush', 'chain', 'inet', 'weft', 'postrouting'],
+    ['insert', 'rule', 'inet', 'weft', 'forward', 'drop'],
+    ['insert', 'rule', 'inet', 'weft', 'peer-lock', 'accept'],
+    ['rename', 'chain', 'inet', 'weft', 'forward', 'backward'],
+    ['add', 'chain', 'inet', 'weft', 'more'],
+    ['flush', 'table', 'inet', 'weft'],
+    ['delete', 'table', 'inet', 'weft'],
+    ['flush', 'ruleset'],
+  ];
+  const counted = dropped();
+  assert.ok(counted > 0);
+  const list = (): string => nft('list', 'ruleset');
+  const before = list();
+  for (const harm of harms) {
+    nft(...harm);
+    assert.is.not(list(), before, harm.join(' '));
+    assert.is(rules.ensure(settings), 1, harm.join(' '));
+    assert.is(list(), before, harm.join(' '));
+    assert.is(dropped(), counted);
+  }
+});
+
+test('a weftd that starts anew changes nothing where all is right', () => {
+  const { name, rules } = host();
+  const before = [handles(), dropped()];
+  const another = inside(name, () => openRules(sys, logger, 'weft'));
+  assert.is(
+    inside(name, () => another.ensure(settings)),
+    0,
+  );
+  assert.is(another.counters()!.packets, before[1]);
+  assert.equal([handles(), dropped()], before);
+  another.close();
+  assert.is(rules.ensure(settings), 0);
+});
+
+test('without the lock there is nothing of it', () => {
+  const { rules } = host();
+  assert.is(rules.ensure({ ...settings, lock: undefined }), 1);
+  assert.not.match(nft('list', 'ruleset'), /8472|peers/);
+  assert.is(rules.counters(), undefined);
+  assert.is(rules.ensure(settings), 1);
+});
+
+test('five thousand peers: set in one transaction, followed one by one, and not read again', async () => {
+  const { rules } = host();
+  const many = Array.from({ length: 5000 }, (_, i) => `192.0.${2 + (i >> 8)}.${i & 255}`);
+  const figures: string[] = [];
+  const measure = async (what: string, work: () => void): Promise<number> => {
+    const { ms } = await timed(work);
+    figures.push(`${what} ${ms.toFixed(1)} ms`);
+    return ms;
+  };
+  const all = withPeers(...many);
+  await measure('set', () => assert.is(rules.ensure(all), 0));
+  const nothing = await measure('nothing changed', () => assert.is(rules.ensure(all), 0));
+  const more = withPeers(...many, '198.51.100.1');
+  await measure('one more', () => assert.is(rules.ensure(more), 0));
+  send('192.0.2.3', vxlan(1));
+  nft('add', 'table', 'inet', 'others');
+  const read = await measure('read after a change by others', () => assert.is(rules.ensure(more), 0));
+  nft('delete', 'element', 'inet', 'weft', 'peers4', '{ 192.0.2.3 }');
+  await measure('one mended', () => assert.is(rules.ensure(more), 1));
+  assert.ok(nft('list', 'set', 'inet', 'weft', 'peers4').includes('192.0.2.3,'));
+  await measure('all gone', () => assert.is(rules.ensure(withPeers()), 0));
+  console.log(`\n  5000 peers: ${figures.join(', ')}`);
+  assert.ok(nothing < read);
+});
+
+test.run();
