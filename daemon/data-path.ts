@@ -24,7 +24,7 @@ import {
   InterfaceError,
   isTunnelName,
 } from './interface.ts';
-import { type HostState, hostInterfaces, type Kernel, neighbourTest, type SysctlSetting } from './kernel.ts';
+import { type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
 import type { Metrics } from './metrics.ts';
@@ -32,6 +32,7 @@ import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } fr
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
 import type { Rules } from './rules.ts';
+import { planSysctls } from './sysctls.ts';
 import { Backoff } from './wakeup.ts';
 
 /** What is asked of the packet filter, beside masquerading. */
@@ -321,11 +322,14 @@ export class DataPath {
     );
     const due = operations.filter((operation) => this.isDue(operation) && !missing.has(deviceOf(operation)));
     this.healing.judge(desired.state, operations);
+    // First: a device with IPv6 switched off takes no address.
+    let settings = this.ensureSysctls(desired, external, inUse);
     const outcomes = kernel.apply(due, host);
+    if (due.some(({ kind }) => kind === 'add-device')) settings += this.ensureSysctls(desired, external, inUse);
     this.healing.note(desired.state, operations, outcomes);
     this.noteOutcomes(operations, outcomes);
     this.forgetDevices(desired, host, outcomes);
-    const changes = outcomes.filter(({ error }) => !error).length + this.ensureSysctls(desired, external, inUse);
+    const changes = outcomes.filter(({ error }) => !error).length + settings;
     problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
     problems.report('MTU', desired.mtuProblem);
     problems.reportAll(
@@ -487,18 +491,15 @@ export class DataPath {
   }
 
   private ensureSysctls(desired: Desired, external: ExternalInterface, inUse: readonly Family[]): number {
-    const { kernel, logger, problems } = this.options;
-    const settings: SysctlSetting[] = desired.state.devices.map(({ name }) => ({
-      path: ['net', 'ipv6', 'conf', name, 'accept_ra'],
-      value: '0',
-    }));
-    if (inUse.includes(4)) settings.push({ path: ['net', 'ipv4', 'ip_forward'], value: '1' });
-    if (inUse.includes(6)) {
-      // A host that forwards does not listen to routers any more unless it is told to: it would lose its default route.
-      const acceptRa = ['net', 'ipv6', 'conf', external.name, 'accept_ra'];
-      if (kernel.readSysctl(acceptRa) === '1') settings.push({ path: acceptRa, value: '2' });
-      settings.push({ path: ['net', 'ipv6', 'conf', 'all', 'forwarding'], value: '1' });
-    }
+    const { kernel, logger, problems, ipMasq } = this.options;
+    const { devices, routes } = desired.state;
+    const settings = planSysctls({
+      families: inUse,
+      tunnels: devices.map(({ name, local }) => ({ name, family: local.family })),
+      external: external.name,
+      forwardsExternal: ipMasq || routes.some(({ device }) => device === external.name),
+      read: (path) => kernel.readSysctl(path),
+    });
     let written = 0;
     const failed = new Map<string, string>();
     for (const setting of settings) {

@@ -74,6 +74,10 @@ export interface ActualDevice {
   readonly up: boolean;
   readonly mac: Mac | undefined;
   readonly mtuBytes: number;
+  /** IFF_NOARP: neighbours' MACs are not asked for, nor used. */
+  readonly noArp?: boolean;
+  /** Index of the bridge (bond, VRF) that it is a port of. */
+  readonly master?: number | undefined;
   readonly vxlan:
     | {
         readonly vni: number;
@@ -82,11 +86,29 @@ export interface ActualDevice {
         readonly lower: number | undefined;
         readonly learning: boolean;
         readonly gbp: boolean;
+        readonly oddity?: string | undefined;
       }
     | undefined;
 }
 
-export interface ActualRoute extends RouteEntry {
+/** An entry as it is. `oddity`: what is wrong with it besides what it says, see oddities.ts; it counts as another one. */
+interface Actual {
+  readonly oddity?: string | undefined;
+}
+
+export interface ActualAddress extends DeviceAddress, Actual {
+  /** The device's own address, where `prefix` is the far end's. */
+  readonly local?: Address | undefined;
+}
+
+export interface ActualFdbEntry extends FdbEntry, Actual {
+  /** As far as they are not the device's own. */
+  readonly port?: number | undefined;
+  readonly vni?: number | undefined;
+  readonly lower?: number | undefined;
+}
+
+export interface ActualRoute extends RouteEntry, Actual {
   /** RTPROT_* */
   readonly protocol: number;
   readonly metric: number;
@@ -96,11 +118,11 @@ export interface ActualRoute extends RouteEntry {
 export interface ActualState {
   readonly devices: readonly ActualDevice[];
   /** Without link-local ones: those are the kernel's. */
-  readonly addresses: readonly DeviceAddress[];
+  readonly addresses: readonly ActualAddress[];
   /** Permanent ones: others come and go by themselves. */
   readonly neighbours: readonly NeighbourEntry[];
   /** Permanent ones with a destination. */
-  readonly fdb: readonly FdbEntry[];
+  readonly fdb: readonly ActualFdbEntry[];
   /** Unicast routes with one gateway in the main table, anyone's. */
   readonly routes: readonly ActualRoute[];
 }

@@ -21,15 +21,16 @@ import { type Address, type Family, isLinkLocal, isUnspecified } from '../net/ad
 import { prefixContains } from '../net/prefix.ts';
 import type { HostInterface, HostView, RouteAnswer } from './interface.ts';
 import {
+  type ActualAddress,
   type ActualDevice,
+  type ActualFdbEntry,
   type ActualRoute,
   type ActualState,
-  type DeviceAddress,
   defaultMetric,
-  type FdbEntry,
   type NeighbourEntry,
   routeProtocol,
 } from './kernel-state.ts';
+import { addressOddity, fdbOddity, routeOddity, vxlanOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** The host's links, addresses and main routing table at one time. */
@@ -122,6 +123,8 @@ function actualDevice(link: Link): ActualDevice {
     up: link.up,
     mac: link.mac,
     mtuBytes: link.mtuBytes,
+    noArp: (link.flags & iff.IFF_NOARP) !== 0,
+    master: link.master,
     vxlan: vxlan && {
       vni: vxlan.vni,
       port: vxlan.port,
@@ -129,6 +132,7 @@ function actualDevice(link: Link): ActualDevice {
       lower: vxlan.lower,
       learning: vxlan.learning,
       gbp: vxlan.gbp,
+      oddity: vxlanOddity(vxlan),
     },
   };
 }
@@ -137,7 +141,8 @@ function actualDevice(link: Link): ActualDevice {
 function actualRoutes({ links, routes }: HostState): ActualRoute[] {
   const nameOf = new Map(links.map(({ index, name }) => [index, name]));
   const found: ActualRoute[] = [];
-  for (const { destination, gateway, oif, protocol, metric, onlink, type } of routes) {
+  for (const route of routes) {
+    const { destination, gateway, oif, protocol, metric, onlink, type } = route;
     const device = oif === undefined ? undefined : nameOf.get(oif);
     if (!gateway || device === undefined || type !== rta.RTN_UNICAST) continue;
     found.push({
@@ -147,6 +152,7 @@ function actualRoutes({ links, routes }: HostState): ActualRoute[] {
       onlink,
       protocol,
       metric: metric ?? defaultMetric[destination.address.family],
+      oddity: routeOddity(route),
     });
   }
   return found;
@@ -211,16 +217,17 @@ export class Kernel {
 
   /** The part of the host's state that plans are about; entries of the named devices. */
   readActual(host: HostState, deviceNames: ReadonlySet<string>): ActualState {
-    const addresses: DeviceAddress[] = [];
+    const addresses: ActualAddress[] = [];
     const neighbours: NeighbourEntry[] = [];
-    const fdb: FdbEntry[] = [];
+    const fdb: ActualFdbEntry[] = [];
     const own = host.links.filter(({ name }) => deviceNames.has(name));
     this.use((connection) => {
       for (const { index, name: device, kind } of own) {
         if (kind !== 'vxlan') continue;
         for (const address of host.addresses) {
           if (address.index !== index || isLinkLocal(address.prefix.address)) continue;
-          addresses.push({ device, prefix: address.prefix });
+          const { prefix, local } = address;
+          addresses.push({ device, prefix, local, oddity: addressOddity(address) });
         }
         for (const family of [4, 6] as const) {
           if (family === 6 && !this.hasIPv6()) continue;
@@ -229,9 +236,10 @@ export class Kernel {
           }
         }
         for (const entry of connection.dump(dumpFdb({ index }))) {
-          const { address: destination, mac, state } = entry;
+          const { address: destination, mac, state, port, vni, lower } = entry;
           if (entry.index !== index || !destination || !mac) continue;
-          if (state & nda.NUD_PERMANENT) fdb.push({ device, mac, destination });
+          if (state & nda.NUD_PERMANENT)
+            fdb.push({ device, mac, destination, port, vni, lower, oddity: fdbOddity(entry) });
         }
       }
     });
@@ -356,7 +364,7 @@ function requestOf(operation: Operation, index: number): NetlinkRequest {
     case 'add-address':
       return newAddress({ index, prefix: operation.address.prefix, noDad: true });
     case 'remove-address':
-      return deleteAddress({ index, prefix: operation.address.prefix });
+      return deleteAddress({ index, ...operation.address });
     case 'set-neighbour':
       return newNeighbour({ ...operation.neighbour, index });
     case 'remove-neighbour':

@@ -12,7 +12,9 @@ import { formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac, sameMac } from '../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
 import {
+  type ActualAddress,
   type ActualDevice,
+  type ActualFdbEntry,
   type ActualRoute,
   type ActualState,
   type DesiredState,
@@ -32,6 +34,9 @@ export interface DeviceChanges {
   readonly mac?: VxlanDevice['mac'];
   readonly mtuBytes?: number;
   readonly up?: true;
+  /** Out of the bridge that somebody has put it in. */
+  readonly master?: 0;
+  readonly arp?: true;
 }
 
 /** One step. `set-…` adds, or replaces what is there under the same key. */
@@ -39,9 +44,11 @@ export type Operation =
   | { readonly kind: 'add-device'; readonly device: VxlanDevice }
   | { readonly kind: 'change-device'; readonly name: string; readonly changes: DeviceChanges }
   | { readonly kind: 'remove-device'; readonly name: string; readonly because: string }
-  | { readonly kind: 'add-address' | 'remove-address'; readonly address: DeviceAddress }
+  | { readonly kind: 'add-address'; readonly address: DeviceAddress }
+  | { readonly kind: 'remove-address'; readonly address: ActualAddress }
   | { readonly kind: 'set-neighbour' | 'remove-neighbour'; readonly neighbour: NeighbourEntry }
-  | { readonly kind: 'set-fdb' | 'remove-fdb'; readonly entry: FdbEntry }
+  | { readonly kind: 'set-fdb'; readonly entry: FdbEntry }
+  | { readonly kind: 'remove-fdb'; readonly entry: ActualFdbEntry }
   | { readonly kind: 'set-route'; readonly route: RouteEntry }
   | { readonly kind: 'remove-route'; readonly route: ActualRoute };
 
@@ -105,7 +112,7 @@ export function deviceOf(operation: Operation): string {
   }
 }
 
-const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state' })[key] ?? key;
+const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP' })[key] ?? key;
 
 const prefixKey = (prefix: Prefix): string => formatPrefix(networkOf(prefix));
 
@@ -121,7 +128,13 @@ function unchangeableDifference(device: VxlanDevice, { vxlan }: ActualDevice): s
   }
   if (vxlan.learning !== device.learning) return `learning is ${vxlan.learning ? 'on' : 'off'}`;
   if (vxlan.gbp !== device.gbp) return `group-based policy is ${vxlan.gbp ? 'on' : 'off'}`;
+  if (vxlan.oddity !== undefined) return `it has ${vxlan.oddity}`;
   return undefined;
+}
+
+/** Whether the kernel makes no such device while the other is there (vxlan_config_validate in vxlan_core.c). */
+function excludes({ vxlan }: ActualDevice, { vni, port, local, gbp }: VxlanDevice): boolean {
+  return vxlan?.vni === vni && vxlan.port === port && vxlan.gbp === gbp && (vxlan.local?.family ?? 4) === local.family;
 }
 
 function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges | undefined {
@@ -129,6 +142,8 @@ function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges
     ...(actual.mac && sameMac(actual.mac, device.mac) ? {} : { mac: device.mac }),
     ...(actual.mtuBytes === device.mtuBytes ? {} : { mtuBytes: device.mtuBytes }),
     ...(actual.up ? {} : { up: true as const }),
+    ...(actual.master ? { master: 0 as const } : {}),
+    ...(actual.noArp ? { arp: true as const } : {}),
   };
   return Object.keys(changes).length > 0 ? changes : undefined;
 }
@@ -184,6 +199,16 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   for (const device of desired.devices) {
     const link = actual.devices.find(({ name }) => name === device.name);
     if (!link) {
+      const other = actual.devices.find((candidate) => excludes(candidate, device));
+      if (other && !(other.mac && sameMac(other.mac, device.mac))) {
+        problems.push(
+          `Cannot make VXLAN device "${device.name}": "${other.name}" has VNI ${device.vni} at port ${device.port} already; delete it, or give the network another Backend.VNI`,
+        );
+        blocked.add(device.name);
+        continue;
+      }
+      // With our MAC it is ours, by another name.
+      if (other) devicesBefore.push({ kind: 'remove-device', name: other.name, because: `it was "${device.name}"` });
       devicesBefore.push({ kind: 'add-device', device });
       continue;
     }
@@ -212,13 +237,18 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   const onOwnDevices = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
     entries.filter(({ device }) => wantedDevices.has(device) && !gone.has(device) && !blocked.has(device));
 
+  const addressKey = ({ device, prefix }: DeviceAddress): string => `${device} ${formatPrefix(prefix)}`;
   const addresses = compare(
     usable(desired.addresses),
     onOwnDevices(actual.addresses),
-    ({ device, prefix }) => `${device} ${formatPrefix(prefix)}`,
-    ({ device, prefix }) => `${device} ${formatPrefix(prefix)}`,
-    () => true,
+    addressKey,
+    addressKey,
+    (_, { local, oddity }) => local === undefined && oddity === undefined,
   );
+  const missingAddresses = new Set(addresses.missing.map(addressKey));
+  // One that is wrong has to make room for the right one.
+  const inTheWay = (address: ActualAddress): boolean => missingAddresses.has(addressKey(address));
+  for (const address of addresses.surplus) if (inTheWay(address)) additions.push({ kind: 'remove-address', address });
   for (const address of addresses.missing) additions.push({ kind: 'add-address', address });
 
   const neighbours = compare(
@@ -235,8 +265,12 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
 
   // One MAC can lead to several hosts in the kernel's table; here it may lead to one only.
   const fdbKey = ({ device, mac }: FdbEntry): string => `${device} ${formatMac(mac)}`;
-  const fdb = compare(usable(desired.fdb), onOwnDevices(actual.fdb), fdbKey, fdbKey, (a, b) =>
-    sameAddress(a.destination, b.destination),
+  const fdb = compare(
+    usable(desired.fdb),
+    onOwnDevices(actual.fdb),
+    fdbKey,
+    fdbKey,
+    (a, b) => b.oddity === undefined && sameAddress(a.destination, b.destination),
   );
   const surplusOf = new Map<string, number>();
   for (const entry of fdb.surplus) surplusOf.set(fdbKey(entry), (surplusOf.get(fdbKey(entry)) ?? 0) + 1);
@@ -265,7 +299,8 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
       a.device === b.device &&
       sameAddress(a.gateway, b.gateway) &&
       b.metric === defaultMetric[a.destination.address.family] &&
-      (b.onlink || !a.onlink),
+      (b.onlink || !a.onlink) &&
+      b.oddity === undefined,
   );
   for (const route of routes.missing) additions.push({ kind: 'set-route', route });
   const replacedRoutes = new Set(routes.missing.map(({ destination }) => prefixKey(destination)));
@@ -281,7 +316,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
     const key = `${neighbour.device} ${formatAddress(neighbour.address)}`;
     if (!replacedNeighbours.has(key)) removals.push({ kind: 'remove-neighbour', neighbour });
   }
-  for (const address of addresses.surplus) removals.push({ kind: 'remove-address', address });
+  for (const address of addresses.surplus) if (!inTheWay(address)) removals.push({ kind: 'remove-address', address });
   for (const { name } of formerDevices) {
     removals.push({ kind: 'remove-device', name, because: 'the configuration no longer has it' });
   }

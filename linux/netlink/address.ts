@@ -75,13 +75,21 @@ export const newAddress = (address: NewAddress): NetlinkRequest =>
     },
   );
 
-/** Takes an address away; EADDRNOTAVAIL where the interface has it not. */
-export const deleteAddress = ({ index, prefix }: { index: number; prefix: Prefix }): NetlinkRequest =>
+/** Takes an address away; EADDRNOTAVAIL where the interface has it not. `local` as in `InterfaceAddress`. */
+export const deleteAddress = ({
+  index,
+  prefix,
+  local,
+}: {
+  index: number;
+  prefix: Prefix;
+  local?: Address | undefined;
+}): NetlinkRequest =>
   makeRequest(
     rtmAddress.RTM_DELADDR,
     0,
     () => `delete address "${formatPrefix(prefix)}" from interface ${index}`,
-    (writer) => encodeAddress(writer, { index, prefix, scope: 0, flags: 0 }),
+    (writer) => encodeAddress(writer, { index, prefix, scope: 0, flags: 0, ...(local ? { local } : {}) }),
   );
 
 /** All addresses, or those of an interface or a family. */

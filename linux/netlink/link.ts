@@ -133,6 +133,7 @@ export interface LinkChange {
   readonly master?: number;
   readonly alias?: string;
   readonly promiscuous?: boolean;
+  readonly arp?: boolean;
   /** For a port of a bridge (already, when the kernel comes to this message). */
   readonly bridgePort?: { readonly hairpin?: boolean; readonly isolated?: boolean };
   /** A new name; the target must be an index. */
@@ -235,6 +236,10 @@ export function changeLink(target: LinkTarget, change: LinkChange): NetlinkReque
       if (change.promiscuous !== undefined) {
         mask |= iff.IFF_PROMISC;
         if (change.promiscuous) flags |= iff.IFF_PROMISC;
+      }
+      if (change.arp !== undefined) {
+        mask |= iff.IFF_NOARP;
+        if (!change.arp) flags |= iff.IFF_NOARP;
       }
       encodeTarget(writer, target, flags, mask);
       if (change.name !== undefined) writer.attributeText(ifla.IFLA_IFNAME, change.name);

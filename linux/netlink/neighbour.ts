@@ -107,16 +107,28 @@ export const newFdbEntry = ({ index, mac, destination }: NewFdbEntry): NetlinkRe
       }),
   );
 
-/** Deletes an FDB entry of a VXLAN device; ENOENT where there is none. `destination` picks one of several. */
-export const deleteFdbEntry = (entry: { index: number; mac: Mac; destination?: Address }): NetlinkRequest =>
+/**
+ * Deletes an FDB entry of a VXLAN device; ENOENT where there is none. `destination` picks one of several; where it has
+ * a port, VNI or outgoing interface of its own, these belong to it.
+ */
+export const deleteFdbEntry = (
+  entry: { index: number; mac: Mac; destination?: Address } & {
+    readonly [K in 'port' | 'vni' | 'lower']?: number | undefined;
+  },
+): NetlinkRequest =>
   makeRequest(
     rtmNeighbour.RTM_DELNEIGH,
     0,
     () => `delete FDB entry "${formatMac(entry.mac)}" on interface ${entry.index}`,
     (writer) => {
-      const { index, mac, destination } = entry;
+      const { index, mac, destination, port, vni, lower } = entry;
       const base = { family: 'bridge', index, mac, state: 0, flags: nda.NTF_SELF, type: 0 } as const;
-      encodeNeighbour(writer, destination ? { ...base, address: destination } : base);
+      const own = {
+        ...(port === undefined ? {} : { port }),
+        ...(vni === undefined ? {} : { vni }),
+        ...(lower === undefined ? {} : { lower }),
+      };
+      encodeNeighbour(writer, destination ? { ...base, ...own, address: destination } : base);
     },
   );
 
