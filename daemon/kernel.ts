@@ -18,7 +18,7 @@ import { createVxlan, vxlanOf } from '../linux/netlink/vxlan.ts';
 import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts';
 import { type Address, type Family, isLinkLocal, isUnspecified } from '../net/address.ts';
-import { prefixContains } from '../net/prefix.ts';
+import { hostPrefix, prefixContains } from '../net/prefix.ts';
 import type { HostInterface, HostView, RouteAnswer } from './interface.ts';
 import {
   type ActualAddress,
@@ -28,6 +28,7 @@ import {
   type ActualState,
   defaultMetric,
   type NeighbourEntry,
+  type RouteEntry,
   routeProtocol,
 } from './kernel-state.ts';
 import { addressOddity, fdbOddity, routeOddity, vxlanOddity } from './oddities.ts';
@@ -332,9 +333,25 @@ export class Kernel {
     const errors = requests.length > 0 ? this.use((connection) => connection.executeEach(requests)) : [];
     errors.forEach((error, i) => {
       const outcome = outcomes[places[i]!]!;
-      if (error && !hasCode(error, ...(alreadyDone[outcome.operation.kind] ?? []))) outcome.error = error;
+      if (!error || hasCode(error, ...(alreadyDone[outcome.operation.kind] ?? []))) return;
+      const { operation } = outcome;
+      outcome.error = isGatewayElsewhere(operation, error)
+        ? this.setRouteElsewhere(operation.route, requests[i]!, indexes.get(operation.route.device)!)
+        : error;
     });
     return outcomes;
+  }
+
+  /**
+   * Sets an IPv6 route whose gateway another route leads to by another interface, which the kernel refuses even where
+   * it is that route that is replaced. A route to the gateway alone, there for that instant, says otherwise.
+   */
+  private setRouteElsewhere({ gateway }: RouteEntry, request: NetlinkRequest, index: number): Error | undefined {
+    const helper = { destination: hostPrefix(gateway), oif: index, protocol: routeProtocol.RTPROT_WEFT };
+    const [, error] = this.use((connection) =>
+      connection.executeEach([newRoute(helper, 'replace'), request, deleteRoute(helper)]),
+    );
+    return error;
   }
 
   /**
@@ -349,6 +366,16 @@ export class Kernel {
     return readSysctl(this.sys, path);
   }
 }
+
+/** `ip6_route_check_nh_onlink` in net/ipv6/route.c. */
+const isGatewayElsewhere = (
+  operation: Operation,
+  error: Error,
+): operation is Extract<Operation, { kind: 'set-route' }> =>
+  operation.kind === 'set-route' &&
+  operation.route.onlink &&
+  operation.route.gateway.family === 6 &&
+  hasCode(error, 'EINVAL');
 
 /** The request with the step's own words in its errors: interfaces by name, not by number. */
 const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest): NetlinkRequest => ({

@@ -1,95 +1,153 @@
 /** Whatever somebody breaks in the kernel is put back within a second. */
 
+import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import type { Family } from '../../net/address.ts';
+import { type Cluster, type Host, startCluster } from '../support/cluster.ts';
+import { execute } from '../support/commands.ts';
+import { type Damage, findTarget, inflict, ruleDamages, type Target, tunnelDamages } from '../support/damage.ts';
 import { fixture } from '../support/fixture.ts';
-import { readFdb, readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
+import { difference, readLink, readRoutes } from '../support/kernel-state.ts';
 import { ping } from '../support/packets.ts';
 import { waitFor } from '../support/wait.ts';
 
 const test = suite('healing');
-const cluster = fixture(
-  test,
-  async () => {
-    const made = await startCluster('healing', { hosts: 3 });
-    for (const host of made.hosts) host.attachPods(1);
-    return made;
-  },
-  (made) => made.remove(),
-);
+const dualStack = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:10:244::/48' };
 
-/** What matters for packets, without what a new device or table has new anyway: index and handle. */
+const start = async (label: string, backend: object): Promise<Cluster> => {
+  const config = JSON.stringify({ ...dualStack, Backend: backend });
+  const made = await startCluster(label, { hosts: 2, families: [4, 6], config, arguments: ['--ip-masq'] });
+  for (const host of made.hosts) host.attachPods(1);
+  return made;
+};
+const clusterOf = (label: string, backend: object): (() => Cluster) =>
+  fixture(
+    test,
+    () => start(label, backend),
+    (made) => made.remove(),
+  );
+const tunnels = clusterOf('healing', { Type: 'vxlan' });
+const plain = clusterOf('healgw', { Type: 'host-gw' });
+const direct = clusterOf('healdr', { Type: 'vxlan', DirectRouting: true });
+
+/** What matters for packets, without what a new device or table has new anyway, and without what the damage needs. */
 const essence = (host: Host): string[] =>
-  host.describe().map((line) => line.replace(/"(index|handle|peerIndex)":\d+,?/g, ''));
+  host
+    .describe()
+    .filter((line) => !line.includes('foreign0'))
+    .map((line) => line.replace(/"(index|handle|peerIndex)":\s*\d+,?/g, ''));
 
-/** Breaks something on host1 and waits until all is as it was. */
-async function heals(what: string, damage: (host: Host) => void): Promise<void> {
-  const [one, two] = cluster().hosts as [Host, Host];
-  const before = essence(one);
-  damage(one);
-  const start = performance.now();
-  await waitFor(`${what} to heal`, () => essence(one).join('\n') === before.join('\n'), { deadlineMs: 5000 });
-  const ms = performance.now() - start;
+/** Breaks something and waits until all is as it was, and the host's container reaches the other host's. */
+async function heals(
+  { hosts: [one, two] }: Cluster,
+  what: string,
+  damage: () => void,
+  isRight = () => true,
+): Promise<void> {
+  const before = essence(one!);
+  const from = one!.log.length;
+  damage();
+  const began = performance.now();
+  let left: string[] = [];
+  await waitFor(
+    `${what} to heal`,
+    () => {
+      left = difference(before, essence(one!));
+      if (left.length > 0) throw new Error(`${left.join('\n')}\n${one!.log.slice(from)}`);
+      return isRight();
+    },
+    { deadlineMs: 5000 },
+  );
+  const ms = performance.now() - began;
   console.log(`\n  ${what}: healed in ${ms.toFixed(0)} ms`);
   assert.ok(ms < 1500, `${ms.toFixed(0)} ms`);
-  assert.is(ping(one.pods[0]!.namespace, two.pods[0]!.address).received, 1);
+  await waitFor('the log to say so', () => one!.log.length > from);
+  for (const address of two!.pods[0]!.addresses) {
+    assert.is(ping(one!.pods[0]!.namespace, address).received, 1, `${address}\n${one!.log.slice(from)}`);
+  }
 }
 
-test('the VXLAN device deleted: made again with the same MAC, peers and all', async () => {
-  const mac = readLink(cluster().hosts[0]!.namespace, 'flannel.1')!.mac;
-  await heals('VXLAN device deleted', (host) => host.ip('link', 'del', 'flannel.1'));
-  assert.is(readLink(cluster().hosts[0]!.namespace, 'flannel.1')!.mac, mac);
+/** The peer as host1 has it. */
+const target = (family: Family): Target => {
+  const [one, two] = tunnels().hosts as [Host, Host];
+  return findTarget(one, family, two.addresses[family === 4 ? 0 : 1]!);
+};
+
+/** A kernel setting as the host's namespace has it. */
+const readSetting = (host: Host, path: string): string =>
+  execute(['cat', `/proc/sys/${path}`], { namespace: host.namespace }).stdout.trim();
+
+async function healsDamage(damage: Damage): Promise<void> {
+  const [one] = tunnels().hosts as [Host];
+  const at = target(damage.family);
+  const { setting } = damage;
+  const isRight = setting && (() => readSetting(one, setting.path(at)) === setting.value);
+  await heals(tunnels(), damage.what, () => inflict(one, damage, at), isRight);
+  for (const command of damage.after ?? []) one.ip(...command.split(' ').slice(1));
+}
+
+for (const family of [4, 6] as const) {
+  for (const damage of tunnelDamages(family)) test(damage.what, () => healsDamage(damage));
+}
+for (const damage of ruleDamages) test(damage.what, () => healsDamage(damage));
+
+test('a device that is made anew has the same MAC', async () => {
+  const { namespace } = tunnels().hosts[0]!;
+  const mac = (): string => readLink(namespace, 'flannel.1')!.mac;
+  const before = mac();
+  await heals(tunnels(), 'device deleted', () => tunnels().hosts[0]!.ip('link', 'del', 'flannel.1'));
+  assert.is(mac(), before);
 });
 
-test('the VXLAN device set down', () =>
-  heals('VXLAN device set down', (host) => host.ip('link', 'set', 'flannel.1', 'down')));
-
-test('another MTU on the VXLAN device', () =>
-  heals('MTU changed', (host) => host.ip('link', 'set', 'flannel.1', 'mtu', '1300')));
-
-test('a route deleted', () =>
-  heals('route deleted', (host) => {
-    const route = readRoutes(host.namespace).find(({ device, gateway }) => device === 'flannel.1' && gateway)!;
-    host.ip('route', 'del', route.destination);
-  }));
-
-test('a neighbour deleted', () =>
-  heals('neighbour deleted', (host) => {
-    const { address } = readNeighbours(host.namespace).find(({ device }) => device === 'flannel.1')!;
-    host.ip('neigh', 'del', address, 'dev', 'flannel.1');
-  }));
-
-test('a forwarding entry deleted', () =>
-  heals('forwarding entry deleted', (host) => {
-    const { mac, destination } = readFdb(host.namespace).find(({ device }) => device === 'flannel.1')!;
-    run(['bridge', '-n', host.namespace, 'fdb', 'del', mac, 'dev', 'flannel.1', 'dst', destination]);
-  }));
-
-test('the device’s address deleted', () =>
-  heals('address deleted', (host) => host.ip('addr', 'flush', 'dev', 'flannel.1', 'scope', 'global')));
-
-test('the packet filter table deleted', () =>
-  heals('table deleted', (host) => run(['nft', 'delete', 'table', 'inet', 'weft'], { namespace: host.namespace })));
-
-test('forwarding switched off', async () => {
-  const [one] = cluster().hosts as [Host];
-  run(['sysctl', '-qw', 'net.ipv4.ip_forward=0'], { namespace: one.namespace });
-  await waitFor(
-    'ip_forward to be 1',
-    () => run(['cat', '/proc/sys/net/ipv4/ip_forward'], { namespace: one.namespace }).trim() === '1',
-  );
-});
+for (const [kind, cluster] of [
+  ['host-gw', plain],
+  ['DirectRouting', direct],
+] as const) {
+  for (const family of [4, 6] as const) {
+    const route = (): { destination: string; gateway: string } => {
+      const [one, two] = cluster().hosts as [Host, Host];
+      const found = readRoutes(one.namespace, family).find(({ gateway }) => two.addresses.includes(gateway ?? ''));
+      return { destination: found!.destination, gateway: found!.gateway! };
+    };
+    const ip = (...words: string[]): string => cluster().hosts[0]!.ip(`-${family}`, ...words);
+    test(`${kind}: IPv${family} route deleted`, () =>
+      heals(cluster(), `${kind} IPv${family} route deleted`, () => ip('route', 'del', route().destination)));
+    test(`${kind}: IPv${family} route led to another next hop`, () =>
+      heals(cluster(), `${kind} IPv${family} route changed`, () =>
+        ip('route', 'replace', route().destination, 'via', family === 4 ? '192.168.77.99' : 'fd77::99'),
+      ));
+    test(`${kind}: IPv${family} route made a blackhole`, () =>
+      heals(cluster(), `${kind} IPv${family} route a blackhole`, () =>
+        ip('route', 'replace', 'blackhole', route().destination),
+      ));
+  }
+  test(`${kind}: the outer interface's forwarding set to 0`, () =>
+    heals(
+      cluster(),
+      `${kind} forwarding`,
+      () =>
+        void execute(['sysctl', '-qw', 'net/ipv4/conf/eth0/forwarding=0'], {
+          namespace: cluster().hosts[0]!.namespace,
+        }),
+      () => readSetting(cluster().hosts[0]!, 'net/ipv4/conf/eth0/forwarding') === '1',
+    ));
+}
 
 test('entries that nobody needs are left alone unless they are weftd’s own', async () => {
-  const [one] = cluster().hosts as [Host];
+  const [one] = tunnels().hosts as [Host];
   one.ip('route', 'add', '198.51.100.0/24', 'via', '192.168.77.1');
-  await heals('route deleted beside a foreign one', (host) => {
-    const route = readRoutes(host.namespace).find(({ device, gateway }) => device === 'flannel.1' && gateway)!;
-    host.ip('route', 'del', route.destination);
-  });
+  await heals(tunnels(), 'route deleted beside a foreign one', () => one.ip('route', 'del', target(4).subnet));
   assert.ok(readRoutes(one.namespace).some(({ destination }) => destination === '198.51.100.0/24'));
+});
+
+test('weftd has not been started again meanwhile', () => {
+  for (const cluster of [tunnels, plain, direct]) {
+    for (const { weftd, logFile } of cluster().hosts) {
+      assert.ok(weftd!.alive);
+      assert.is(readFileSync(logFile, 'utf8').split('weftd starts').length, 2);
+    }
+  }
 });
 
 test.run();

@@ -151,9 +151,35 @@ test('whatever is taken away or changed is put back as it was', () => {
     'ip link set flannel.1 address 02:00:00:00:00:99',
     'ip link del flannel.1',
     'ip link del flannel-v6.1',
+    'ip -6 route replace fd00:0:0:2::/64 via 2001:db8::99',
+    'ip -6 route replace blackhole fd00:0:0:2::/64',
+    'ip route replace 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink src 192.0.2.1',
+    'ip route replace 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink mtu 600',
+    'ip route replace 10.1.2.0/24 nexthop via 192.0.2.7 nexthop via 192.0.2.8',
+    'ip -6 route replace fd00:0:0:2::/64 nexthop via 2001:db8::7 nexthop via 2001:db8::8',
+    'ip neigh replace 10.1.2.0 lladdr 02:00:00:00:00:99 dev flannel.1 nud reachable',
+    'bridge fdb replace 02:00:00:00:00:02 dev flannel.1 dst 192.0.2.2 port 9999',
+    'bridge fdb replace 02:00:00:00:00:02 dev flannel.1 dst 192.0.2.2 vni 7',
+    'bridge fdb replace 02:00:00:00:00:02 dev flannel.1 dst 192.0.2.2 via eth0',
+    'bridge fdb add 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99 port 9999 vni 7 via eth0',
+    'bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.0.2.99',
+    'ip addr add 10.1.1.0/24 dev flannel.1',
+    'ip addr add 10.1.1.9 peer 10.1.77.0/24 dev flannel.1',
+    'ip addr del 10.1.1.0/32 dev flannel.1; ip addr add 10.1.1.0/32 dev flannel.1 scope link',
+    'ip addr del 10.1.1.0/32 dev flannel.1; ip addr add 10.1.1.0 peer 10.1.77.0/32 dev flannel.1',
+    'ip -6 addr change fd00:0:0:1::/128 dev flannel-v6.1 valid_lft forever preferred_lft 0',
+    'ip link set flannel.1 arp off',
+    'ip link set flannel.1 name foreign; ip link set foreign mtu 1400',
+    'ip link set flannel.1 type vxlan ttl 1',
+    'ip link set flannel-v6.1 type vxlan tos inherit',
+    'ip link set flannel.1 type vxlan remote 192.0.2.99',
+    'ip link set flannel.1 type vxlan local 192.0.2.99',
+    'ip link del flannel.1; ip link add flannel.1 type vxlan id 99 dev eth0 dstport 8472',
+    'ip link del flannel.1; ip link add flannel.1 type vxlan external dstport 8472',
+    'ip link del flannel.1; ip link add flannel.1 type vxlan id 1 dev eth0 dstport 8472 nolearning proxy rsc',
   ];
   for (const harm of harms) {
-    run(harm.split(' '), { namespace: name });
+    for (const command of harm.split('; ')) run(command.split(' '), { namespace: name });
     assert.ok(reconcile(state).length > 0, harm);
     assert.equal(reconcile(state), [], harm);
     const after = describeHost(name).filter((line) => !line.includes('"index"'));

@@ -28,6 +28,8 @@ export interface LinkState {
   readonly kind: string;
   readonly up: boolean;
   readonly running: boolean;
+  /** Whether neighbours' MACs are used at all. */
+  readonly arp: boolean;
   readonly mtu: number;
   readonly mac: string;
   readonly master: string | undefined;
@@ -57,6 +59,7 @@ export function readLinks(namespace: string): LinkState[] {
       kind: link.linkinfo?.info_kind ?? '',
       up: link.flags.includes('UP'),
       running: link.flags.includes('LOWER_UP'),
+      arp: !link.flags.includes('NOARP'),
       mtu: link.mtu,
       mac: link.address ?? '',
       master: link.master,
@@ -133,8 +136,11 @@ function linkLines(namespace: string): string[] {
 /** Of a link's own data what is configuration; timers and counters go. */
 function stableData(kind: string, data: Record<string, unknown>): Record<string, unknown> {
   if (kind !== 'vxlan') return {};
-  const { id, local, local6, link, port, learning, gbp, ttl } = data;
-  return { id, local: local ?? local6, lower: link, port, learning, gbp: gbp === true, ttl };
+  const { id, local, local6, link, port, learning, gbp, ttl, tos, remote, remote6 } = data;
+  return {
+    ...{ id, local: local ?? local6, lower: link, port, learning, gbp: gbp === true },
+    ...{ ttl, tos, remote: remote ?? remote6 },
+  };
 }
 
 function stablePort(port: Record<string, unknown>): Record<string, unknown> | undefined {
@@ -163,6 +169,7 @@ interface FdbEntry {
   mac: string;
   ifname: string;
   dst?: string;
+  port?: number;
   flags?: string[];
   state?: string;
 }
@@ -177,10 +184,15 @@ export function readNeighbours(namespace: string): { device: string; address: st
 }
 
 /** Permanent forwarding entries with a destination: those of tunnels. */
-export function readFdb(namespace: string): { device: string; mac: string; destination: string }[] {
+export function readFdb(
+  namespace: string,
+): { device: string; mac: string; destination: string; port?: number | undefined }[] {
   return json<FdbEntry>(['bridge', 'fdb', 'show'], namespace)
     .filter((entry) => entry.dst !== undefined)
-    .map((entry) => ({ device: entry.ifname, mac: entry.mac, destination: entry.dst! }));
+    .map(({ ifname, mac, dst, port }) => ({
+      ...{ device: ifname, mac, destination: dst! },
+      ...(port === undefined ? {} : { port }),
+    }));
 }
 
 /** nftables' rules, with their handles (a replaced rule shows) but without counters' values. */
