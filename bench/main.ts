@@ -1,6 +1,7 @@
 /** The benches named on the command line, or all of them. */
 
 import { benchAdd, benchBurst } from './add.ts';
+import { benchHeal } from './heal.ts';
 import { BenchHost } from './host.ts';
 import { benchPeers } from './peers.ts';
 import { benchReservations } from './reservations.ts';
@@ -10,6 +11,7 @@ const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
   start: (host) => benchStart(host, 100),
   add: (host) => benchAdd(host, 60),
   burst: (host) => benchBurst(host, 60),
+  heal: () => benchHeal(Number(process.env['WEFT_BENCH_HEAL'] ?? 20)),
   peers: (host) => benchPeers(host, (process.env['WEFT_BENCH_PEERS'] ?? '100,1000,5000').split(',').map(Number)),
   reservations: (host) => benchReservations(host, [0, 5_000, 30_000], 20),
 };
