@@ -9,11 +9,21 @@
  * to the next endpoint. A new client means new sockets, a new token and no backoff left over from the old one.
  */
 
-import { readFile } from 'node:fs/promises';
 import type { Etcd3, IOptions } from 'etcd3';
 import type { Clock, Random } from './clock.ts';
-import { isWorthAnotherEndpoint, toEtcdError } from './etcd-errors.ts';
+import { type Credentials, type Identity, readCredentials } from './etcd-credentials.ts';
+import {
+  callError,
+  explain,
+  explainDenial,
+  type Failure,
+  isDenied,
+  isStaleToken,
+  isWorthAnotherEndpoint,
+  toEtcdError,
+} from './etcd-errors.ts';
 import { type EtcdObserver, operationOf, outcomeOf } from './etcd-observer.ts';
+import type { Right } from './keys.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { EtcdError, type StoreHealth } from './store.ts';
 
@@ -36,6 +46,7 @@ export interface Rpc {
 export interface Session {
   readonly endpoint: string;
   readonly client: Etcd3;
+  readonly identity: Identity;
   /** Called once, when the client is thrown away, with the reason. */
   readonly onDrop: Set<(reason: EtcdError) => void>;
   /** Why it was thrown away; undefined while it is in use. */
@@ -92,15 +103,6 @@ export const reconnectOp = 'reconnect';
 
 const expiredToken = 'the auth token has expired';
 
-async function readPem(path: string, option: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const cause = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    throw new EtcdError('connect', path, false, `Cannot read "${path}" (${option}): ${cause}`, error);
-  }
-}
-
 /** In this process: it keeps the sockets of different clients apart. */
 let sessionsMade = 0;
 
@@ -129,6 +131,13 @@ export class EtcdConnection {
   #position: number;
   #session: Promise<Session> | undefined;
   #current: Session | undefined;
+  /** Who we were in the newest attempt to connect. */
+  #identity: Identity = {};
+  /**
+   * etcd's answer to user and password, good for every member. Kept over connections: each password costs etcd a tenth
+   * of a second's computing, and all nodes of a member that ends come to the others at once.
+   */
+  #token: string | undefined;
   /** etcd has said that it wants no authentication: user and password are kept back from then on. */
   #authenticationOff = false;
   #closed = false;
@@ -186,12 +195,12 @@ export class EtcdConnection {
     const number = ++sessionsMade;
     const secure = endpoint.startsWith('https:');
     const tokens = new TokenHolder();
-    const [{ Etcd3 }, ca, key, certificate] = await Promise.all([
+    const plain: Credentials = { identity: etcd.username === undefined ? {} : { username: etcd.username } };
+    const [{ Etcd3 }, { identity, ca, certificate, key }] = await Promise.all([
       import('etcd3'),
-      secure && etcd.caFile ? readPem(etcd.caFile, '--etcd-cafile') : undefined,
-      secure && etcd.keyFile ? readPem(etcd.keyFile, '--etcd-keyfile') : undefined,
-      secure && etcd.certFile ? readPem(etcd.certFile, '--etcd-certfile') : undefined,
+      secure ? readCredentials(etcd, clock.nowMs()) : plain,
     ]);
+    this.#identity = identity;
     const options: IOptions = {
       hosts: endpoint,
       faultHandling: {
@@ -225,7 +234,8 @@ export class EtcdConnection {
       // Not by etcd3's `auth` option: that keeps sockets of its own, with up to two minutes of backoff.
       try {
         const request = { name: etcd.username, password: etcd.password ?? '' };
-        tokens.token = (await client.auth.authenticate(request)).token;
+        this.#token ??= (await client.auth.authenticate(request)).token;
+        tokens.token = this.#token;
       } catch (error) {
         client.close();
         // Seen with etcd 3.4; etcd's own clients go on without, too.
@@ -237,7 +247,7 @@ export class EtcdConnection {
         return this.#open();
       }
     }
-    return { endpoint, client, onDrop: new Set(), dropped: undefined };
+    return { endpoint, client, identity, onDrop: new Set(), dropped: undefined };
   }
 
   /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
@@ -245,7 +255,9 @@ export class EtcdConnection {
     if (this.#current !== session) return;
     this.#current = undefined;
     this.#session = undefined;
-    this.#position++;
+    if (isStaleToken(reason.cause)) this.#token = undefined;
+    // A new token may be had where the old one was.
+    else this.#position++;
     this.#end(session, reason);
   }
 
@@ -281,22 +293,23 @@ export class EtcdConnection {
    * Makes a call. Where the connection may be at fault it is made once more at the next endpoint (the same one where
    * there is but one: a restarted etcd refuses the old connection and takes the new), within the same deadline. So
    * `run` may happen twice although the first took effect: writes must be guarded by a comparison.
+   * @param right what etcd must allow, to be named where it does not
    * @throws EtcdError
    */
-  async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>): Promise<T> {
+  async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>, right?: Right): Promise<T> {
     const { clock, timeoutMs, observer } = this.#options;
     const startMs = clock.nowMs();
     const end = startMs + timeoutMs;
     const attempts = Math.max(2, this.#endpoints.length);
     let failure: EtcdError | undefined;
-    const tried = new Set<string>();
+    const failures = new Map<string, Failure>();
     for (let attempt = 0, tries = 0; attempt < attempts && tries < 2 * attempts; tries++) {
       // The clock may be set meanwhile; gRPC's deadlines are times of day.
       const leftMs = Math.min(end - clock.nowMs(), timeoutMs);
       if (leftMs <= 0) break;
       // Several endpoints share the time, so that a frozen one leaves some for the others.
       const shareMs = this.#endpoints.length === 1 ? leftMs : leftMs / (attempts - attempt);
-      tried.add(this.#endpoint());
+      const endpoint = this.#endpoint();
       let session: Session | undefined;
       try {
         session = await this.session();
@@ -312,15 +325,45 @@ export class EtcdConnection {
         // not had its chance.
         const cutOff = session?.dropped;
         if (!cutOff) attempt++;
-        failure = toEtcdError({ op, key, endpoint: [...tried].join(', ') }, cutOff?.cause ?? error);
-        if (!isWorthAnotherEndpoint(failure)) break;
+        const cause = cutOff?.cause ?? error;
+        const goesOn = isWorthAnotherEndpoint(cause);
+        // What etcd itself refuses is the answer, whatever the others did.
+        if (!goesOn) failures.clear();
+        failures.set(session?.endpoint ?? endpoint, explain(cause, session?.identity ?? this.#identity));
+        failure = cause instanceof EtcdError ? cause : callError({ op, key }, failures, cause);
+        if (!goesOn) {
+          if (right && session && isDenied(failure)) failure = await this.#denial({ op, key }, session, right, failure);
+          break;
+        }
         if (session) this.drop(session, failure);
+        else if (isStaleToken(cause)) this.#token = undefined;
       }
     }
     failure ??= toEtcdError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
     this.failed(failure);
     observer?.etcdRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, outcomeOf(failure));
     throw failure;
+  }
+
+  /** Says which right is missing, to whom, and how it is granted. Everybody may ask etcd about himself. */
+  async #denial(
+    call: { readonly op: string; readonly key: string },
+    { client, identity, endpoint }: Session,
+    right: Right,
+    { cause }: EtcdError,
+  ): Promise<EtcdError> {
+    const name = identity.username ?? identity.commonName;
+    let roles: readonly string[] | null | undefined;
+    if (name !== undefined) {
+      try {
+        const deadline = { deadline: this.#options.clock.nowMs() + this.#options.timeoutMs };
+        ({ roles } = await client.auth.userGet({ name }, deadline));
+      } catch (error) {
+        // Without an answer the message names the user alone.
+        if (error instanceof Error && error.message.includes('user name not found')) roles = null;
+      }
+    }
+    return callError(call, new Map([[endpoint, explainDenial({ identity, roles }, right)]]), cause);
   }
 
   close(): void {

@@ -1,5 +1,7 @@
 /** What etcd's, gRPC's and TLS's errors mean, in one place. */
 
+import type { Identity } from './etcd-credentials.ts';
+import { grantCommand, type Right } from './keys.ts';
 import { EtcdError } from './store.ts';
 
 export interface FailedCall {
@@ -9,15 +11,25 @@ export interface FailedCall {
   readonly endpoint: string;
 }
 
+/** What a call failed of. */
+export interface Failure {
+  readonly cause: string;
+  /** What to do. */
+  readonly advice: string | undefined;
+  readonly retryable: boolean;
+}
+
 interface Meaning {
   readonly pattern: RegExp;
   readonly retryable: boolean;
   /** The cause in plain words; absent: the original's. */
-  readonly cause?: string;
-  readonly advice?: string;
+  readonly cause?: string | ((identity: Identity) => string);
+  readonly advice?: string | ((identity: Identity) => string);
   /** Of the endpoint alone: another one may well answer, although the same one will not. */
   readonly endpointOnly?: boolean;
 }
+
+const staleTokenPattern = /auth token|revision of auth store is old/;
 
 const meanings: readonly Meaning[] = [
   {
@@ -52,7 +64,48 @@ const meanings: readonly Meaning[] = [
     advice: 'check http or https, and the port, in --etcd-endpoints',
   },
   {
-    pattern: /self[- ]signed|unable to (verify|get)|certificate|CERT_|ERR_TLS|ERR_SSL|WRONG_VERSION_NUMBER|alert/i,
+    // etcd's answer to our certificate, by alerts of TLS. Go is sparing with words there: most reasons are one.
+    pattern: /ALERT_(\w*CERTIFICATE|UNKNOWN_CA)/i,
+    retryable: false,
+    cause: ({ certFile, issuer, expiredOn }) =>
+      certFile === undefined
+        ? 'it wants a client certificate'
+        : expiredOn === undefined
+          ? `it refuses the client certificate "${certFile}", issued by "${issuer ?? ''}"`
+          : `the client certificate "${certFile}" has expired on ${expiredOn}`,
+    advice: ({ certFile, expiredOn }) =>
+      certFile === undefined
+        ? 'give one by --etcd-certfile and --etcd-keyfile'
+        : expiredOn === undefined
+          ? "its issuer must be one of those in etcd's --trusted-ca-file"
+          : 'replace it and its key; they are read at every attempt',
+    endpointOnly: true,
+  },
+  {
+    pattern: /self[- ]signed|unable to (verify|get)/i,
+    retryable: false,
+    cause: ({ caFile }) =>
+      caFile === undefined
+        ? "etcd's certificate is signed by nobody whom this host knows"
+        : `etcd's certificate is not signed by who is in "${caFile}" (--etcd-cafile)`,
+    advice: "give the certificate of etcd's authority by --etcd-cafile",
+    endpointOnly: true,
+  },
+  {
+    pattern: /certificate has expired|CERT_HAS_EXPIRED|certificate is not yet valid|CERT_NOT_YET_VALID/i,
+    retryable: false,
+    cause: "etcd's certificate has expired, or is not valid yet",
+    advice: "renew it where etcd runs, and look at both hosts' clocks",
+    endpointOnly: true,
+  },
+  {
+    pattern: /altname/i,
+    retryable: false,
+    advice: 'name etcd in --etcd-endpoints by a name or address that is in its certificate',
+    endpointOnly: true,
+  },
+  {
+    pattern: /certificate|CERT_|ERR_TLS|ERR_SSL|WRONG_VERSION_NUMBER|alert/i,
     retryable: false,
     advice: 'check http or https in --etcd-endpoints, and --etcd-cafile, --etcd-certfile, --etcd-keyfile',
     endpointOnly: true,
@@ -73,9 +126,9 @@ const meanings: readonly Meaning[] = [
     pattern: /permission denied/,
     retryable: false,
     cause: 'permission denied',
-    advice: "grant etcd's role read and write access to all keys with the prefix",
+    advice: "grant the right to a role of etcd's user",
   },
-  { pattern: /invalid auth token/, retryable: true, cause: 'the session with etcd has ended' },
+  { pattern: staleTokenPattern, retryable: true, cause: 'the session with etcd has ended' },
   {
     pattern: /no leader|leader changed|leader failed/i,
     retryable: true,
@@ -112,16 +165,95 @@ const meaningOf = (error: unknown): Meaning | undefined => {
   return meanings.find(({ pattern }) => pattern.test(text));
 };
 
-/** @returns the EtcdError for what a call ended with; an EtcdError stays what it is */
-export function toEtcdError(call: FailedCall, error: unknown): EtcdError {
-  if (error instanceof EtcdError) return error;
+const isRefusal = (error: unknown): boolean => error instanceof Error && /permission denied/.test(error.message);
+
+/** Whether etcd refused a right. */
+export const isDenied = (error: unknown): boolean => error instanceof EtcdError && isRefusal(error.cause);
+
+/** What a call ended with, in plain words. */
+export function explain(error: unknown, identity: Identity = {}): Failure {
   const meaning = meaningOf(error);
-  const cause = meaning?.cause ?? plainMessage(error);
-  const advice = meaning?.advice === undefined ? '' : `; ${meaning.advice}`;
-  const message = `Cannot ${call.op} "${call.key}" in etcd at ${call.endpoint}: ${cause}${advice}`;
-  return new EtcdError(call.op, call.key, meaning?.retryable ?? true, message, error);
+  const text = (part: string | ((identity: Identity) => string) | undefined): string | undefined =>
+    typeof part === 'function' ? part(identity) : part;
+  return {
+    cause: text(meaning?.cause) ?? plainMessage(error),
+    advice: text(meaning?.advice),
+    retryable: meaning?.retryable ?? true,
+  };
+}
+
+/** What of a user is known when etcd has refused a right. */
+export interface RefusedUser {
+  readonly identity: Identity;
+  /** undefined: they cannot be told. null: etcd does not know the user. */
+  readonly roles: readonly string[] | null | undefined;
+}
+
+/** Why etcd refuses a right, and the command that ends it. */
+export function explainDenial({ identity, roles }: RefusedUser, right: Right): Failure {
+  const { username, commonName, certFile } = identity;
+  const user = username ?? commonName;
+  const failure = (cause: string, advice: string): Failure => ({ cause, advice, retryable: false });
+  if (user === undefined) {
+    return certFile === undefined
+      ? failure('permission denied', 'give --etcd-username and --etcd-password, or a client certificate')
+      : failure(
+          `permission denied: the client certificate "${certFile}" has no common name, which is etcd's name of the user`,
+          'give one that has',
+        );
+  }
+  if (roles === null) {
+    const role = `etcdctl user grant-role ${user} weft`;
+    return failure(`permission denied: etcd has no user "${user}"`, `add it: etcdctl user add ${user}; ${role}`);
+  }
+  if (roles?.length === 0) {
+    return failure(
+      `permission denied: user "${user}" has no role`,
+      `give it one: etcdctl user grant-role ${user} weft`,
+    );
+  }
+  const role = roles?.[0];
+  const whose = role === undefined ? `user "${user}"` : `user "${user}", in role "${role}",`;
+  const { access, key, isPrefix } = right;
+  return failure(
+    `permission denied: ${whose} may not ${access} ${isPrefix ? 'what is below ' : ''}"${key}"`,
+    `grant it: ${grantCommand(right, role ?? 'ROLE')}`,
+  );
+}
+
+/**
+ * The EtcdError for what a call ended with.
+ * @param failures by endpoint, in the order of the attempts; the last is whose error it is
+ */
+export function callError(
+  { op, key }: Pick<FailedCall, 'op' | 'key'>,
+  failures: ReadonlyMap<string, Failure>,
+  cause: unknown,
+): EtcdError {
+  const all = [...failures];
+  const [, last] = all.at(-1)!;
+  const what = `Cannot ${op} "${key}" in etcd`;
+  const told = all.every(([, failure]) => failure.cause === last.cause)
+    ? ` at ${all.map(([endpoint]) => endpoint).join(', ')}: ${last.cause}`
+    : all.map(([endpoint, failure], i) => `${i === 0 ? '' : ','} at ${endpoint}: ${failure.cause}`).join('');
+  const advice = [...new Set(all.flatMap(([, failure]) => failure.advice ?? []))].map((part) => `; ${part}`).join('');
+  const retryable = all.some(([, failure]) => failure.retryable);
+  return new EtcdError(op, key, retryable, `${what}${told}${advice}`, cause);
+}
+
+/** @returns the EtcdError for what a call ended with; an EtcdError stays what it is */
+export function toEtcdError({ endpoint, ...call }: FailedCall, error: unknown, identity?: Identity): EtcdError {
+  if (error instanceof EtcdError) return error;
+  return callError(call, new Map([[endpoint, explain(error, identity)]]), error);
 }
 
 /** Whether the same call is worth making at another endpoint, or over a new connection, at once. */
-export const isWorthAnotherEndpoint = (failure: EtcdError): boolean =>
-  failure.retryable || meaningOf(failure.cause)?.endpointOnly === true;
+export function isWorthAnotherEndpoint(error: unknown): boolean {
+  if (error instanceof EtcdError) return error.retryable || meaningOf(error.cause)?.endpointOnly === true;
+  const meaning = meaningOf(error);
+  return meaning === undefined || meaning.retryable || meaning.endpointOnly === true;
+}
+
+/** Whether the token that came with the call is good for nothing any more: another one may be had. */
+export const isStaleToken = (error: unknown): boolean =>
+  error instanceof Error && staleTokenPattern.test(error.message);

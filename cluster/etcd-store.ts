@@ -8,7 +8,7 @@ import { EtcdConnection } from './etcd-connection.ts';
 import { toEtcdError } from './etcd-errors.ts';
 import type { EtcdObserver } from './etcd-observer.ts';
 import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './etcd-watch.ts';
-import { type Keys, keysBelow, nodeKey } from './keys.ts';
+import { type Keys, keysBelow, nodeKey, type Right, rightsBelow } from './keys.ts';
 import {
   formatLeaseKey,
   formatLeaseValue,
@@ -107,6 +107,7 @@ const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
 
 class EtcdStore implements ClusterStore {
   readonly #keys: Keys;
+  readonly #rights: ReturnType<typeof rightsBelow>;
   readonly #options: Required<Omit<EtcdStoreOptions, 'observer'>> & Pick<EtcdStoreOptions, 'observer'>;
   readonly #connection: EtcdConnection;
   readonly #watches = new Set<EtcdWatch>();
@@ -120,6 +121,7 @@ class EtcdStore implements ClusterStore {
   constructor(options: EtcdStoreOptions) {
     this.#options = { ...defaults, ...options };
     this.#keys = keysBelow(options.etcd.prefix);
+    this.#rights = rightsBelow(this.#keys);
     const { etcd, clock, random, timeoutMs, observer } = this.#options;
     this.#connection = new EtcdConnection({ etcd, clock, random, timeoutMs, observer });
   }
@@ -155,7 +157,7 @@ class EtcdStore implements ClusterStore {
 
   async readConfig(): Promise<StoredConfig | undefined> {
     const remembered = this.#remembered();
-    const config = remembered ? remembered.config : await this.#get('read the network config', this.#keys.config);
+    const config = remembered ? remembered.config : await this.#get('read the network config', this.#rights.readConfig);
     return config && { text: config.value, modRevision: config.modRevision };
   }
 
@@ -204,9 +206,13 @@ class EtcdStore implements ClusterStore {
     };
   }
 
-  async #get(op: string, key: string): Promise<Entry | undefined> {
-    const response = await this.#connection.call(op, key, ({ client, deadline }) =>
-      client.kv.range({ key: Buffer.from(key) }, deadline),
+  async #get(op: string, right: Right): Promise<Entry | undefined> {
+    const { key } = right;
+    const response = await this.#connection.call(
+      op,
+      key,
+      ({ client, deadline }) => client.kv.range({ key: Buffer.from(key) }, deadline),
+      right,
     );
     return response.kvs[0] && toEntry(response.kvs[0]);
   }
@@ -219,9 +225,13 @@ class EtcdStore implements ClusterStore {
     compare: ICompare[],
     success: IRequestOp[],
     failure: IRequestOp[],
+    right: Right = this.#rights.writeLeases,
   ): Promise<ITxnResponse> {
-    const response = await this.#connection.call(op, key, ({ client, deadline }) =>
-      client.kv.txn({ compare, success, failure }, deadline),
+    const response = await this.#connection.call(
+      op,
+      key,
+      ({ client, deadline }) => client.kv.txn({ compare, success, failure }, deadline),
+      right,
     );
     if (response.succeeded && success.some((part) => part.request_put || part.request_delete_range)) {
       this.#noteRevision({ revision: response.header.revision, clusterId: response.header.cluster_id });
@@ -267,7 +277,14 @@ class EtcdStore implements ClusterStore {
   async writeConfig(text: string, expected?: string): Promise<boolean> {
     const key = this.#keys.config;
     const compare = expected === undefined ? [] : [isUnchanged(key, expected)];
-    const response = await this.#transact('write the network config', key, compare, [put(key, text, '0')], [get(key)]);
+    const response = await this.#transact(
+      'write the network config',
+      key,
+      compare,
+      [put(key, text, '0')],
+      [get(key)],
+      this.#rights.writeConfig,
+    );
     // The first of two attempts may have been carried out without our hearing of it.
     return response.succeeded || entryOf(response)?.value === text;
   }
@@ -475,7 +492,8 @@ class EtcdStore implements ClusterStore {
     const holds: ICompare = { key: Buffer.from(key), target: 'Lease', result: 'Equal', lease: etcdLease };
     const same: ICompare = { key: Buffer.from(key), target: 'Value', result: 'Equal', value: Buffer.from(text) };
     // Written only where it differs: a thousand nodes that say the same every ten seconds make no history.
-    const current = await this.#transact(op, key, [holds, same], [], [get(key)]);
+    const { readNodes, writeNodes } = this.#rights;
+    const current = await this.#transact(op, key, [holds, same], [], [get(key)], readNodes);
     if (current.succeeded) return {};
     const found = entryOf(current);
     if (found && found.etcdLease !== etcdLease) {
@@ -484,7 +502,7 @@ class EtcdStore implements ClusterStore {
       if (holder && found.etcdLease !== '0' && !samePublicNode(holder, record)) return { conflict: holder };
     }
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
-    await this.#transact(op, key, [guard], [put(key, text, etcdLease)], []);
+    await this.#transact(op, key, [guard], [put(key, text, etcdLease)], [], writeNodes);
     return {};
   }
 
@@ -504,13 +522,16 @@ class EtcdStore implements ClusterStore {
     const key = nodeKey(this.#keys, node);
     const holds: ICompare = { key: Buffer.from(key), target: 'Lease', result: 'Equal', lease: etcdLease };
     const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
-    await this.#transact("withdraw the node's record", key, [holds], [remove], []);
+    await this.#transact("withdraw the node's record", key, [holds], [remove], [], this.#rights.writeNodes);
     await this.#revoke(etcdLease);
   }
 
   async listNodes(): Promise<NodeList> {
-    const response = await this.#connection.call('list the nodes', this.#keys.nodes, ({ client, deadline }) =>
-      client.kv.range(rangeOf(this.#keys.nodes), deadline),
+    const response = await this.#connection.call(
+      'list the nodes',
+      this.#keys.nodes,
+      ({ client, deadline }) => client.kv.range(rangeOf(this.#keys.nodes), deadline),
+      this.#rights.readNodes,
     );
     const nodes: NodeRecord[] = [];
     const malformed: MalformedEntry[] = [];

@@ -5,12 +5,12 @@
  * The memory is what keeps a thousand nodes from asking etcd for a thousand leases each whenever one of them changes.
  */
 
-import type { IKeyValue, IWatchResponse } from 'etcd3';
+import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from './clock.ts';
 import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './etcd-connection.ts';
-import { toEtcdError } from './etcd-errors.ts';
+import { isDenied, toEtcdError } from './etcd-errors.ts';
 import type { EtcdObserver } from './etcd-observer.ts';
-import type { Keys } from './keys.ts';
+import { type Keys, type Right, rightsBelow } from './keys.ts';
 import { type Closable, EtcdError } from './store.ts';
 
 /** A key with its value, as text. */
@@ -70,14 +70,23 @@ const soundAfterMs = 5000;
 
 /** Config and all leases, of one revision. */
 export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
-  const response = await connection.call('list the leases', keys.subnets, ({ client, deadline }) =>
-    client.kv.txn(
-      {
-        success: [{ request_range: { key: Buffer.from(keys.config) } }, { request_range: rangeOf(keys.subnets) }],
-      },
-      deadline,
-    ),
-  );
+  const ranges = [{ key: Buffer.from(keys.config) }, rangeOf(keys.subnets)] as const;
+  const success = ranges.map((range) => ({ request_range: range }));
+  let response: ITxnResponse;
+  try {
+    response = await connection.call('list the leases', keys.subnets, ({ client, deadline }) =>
+      client.kv.txn({ success }, deadline),
+    );
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+    // etcd does not say which of the two it refuses: asked for one by one, it does.
+    const { readConfig, readLeases } = rightsBelow(keys);
+    const ask = (op: string, right: Right, range: IRangeRequest): Promise<unknown> =>
+      connection.call(op, right.key, ({ client, deadline }) => client.kv.range(range, deadline), right);
+    await ask('read the network config', readConfig, { ...ranges[0], count_only: true });
+    await ask('list the leases', readLeases, { ...ranges[1], count_only: true });
+    throw error;
+  }
   const [config, leases] = response.responses.map((part) => part.response_range.kvs.map(toEntry));
   return {
     config: config?.[0],

@@ -17,6 +17,32 @@ export interface Keys {
 /** The prefix as flannel has it, which passes it through Go's path.Join: no slash doubled, none at the end. */
 export const cleanPrefix = (prefix: string): string => prefix.replace(/\/+/g, '/').replace(/\/$/, '');
 
+/** A right in etcd that a role may grant: to one key, or to all that begin with it. */
+export interface Right {
+  readonly access: 'read' | 'write';
+  readonly key: string;
+  readonly isPrefix: boolean;
+}
+
+/** Every right that weftd and weftctl ask etcd for. Leases of etcd's own need none. */
+export const rightsBelow = (keys: Keys) =>
+  ({
+    readConfig: { access: 'read', key: keys.config, isPrefix: false },
+    /** weftctl's, for `config set`. weftd never writes the config by itself. */
+    writeConfig: { access: 'write', key: keys.config, isPrefix: false },
+    readLeases: { access: 'read', key: keys.subnets, isPrefix: true },
+    writeLeases: { access: 'write', key: keys.subnets, isPrefix: true },
+    readNodes: { access: 'read', key: keys.nodes, isPrefix: true },
+    writeNodes: { access: 'write', key: keys.nodes, isPrefix: true },
+  }) as const satisfies Record<string, Right>;
+
+/**
+ * The command that gives a role the right. What is written here is read as well, and a grant replaces the one before for
+ * the same keys.
+ */
+export const grantCommand = ({ access, key, isPrefix }: Right, role: string): string =>
+  `etcdctl role grant-permission ${isPrefix ? '--prefix ' : ''}${role} ${access === 'write' ? 'readwrite' : 'read'} ${key}`;
+
 export function keysBelow(prefix: string): Keys {
   const clean = cleanPrefix(prefix);
   return { prefix: clean, config: `${clean}/config`, subnets: `${clean}/subnets/`, nodes: `${clean}/nodes/` };

@@ -9,7 +9,7 @@
 import { compareLeases, type Lease } from '../cluster/lease.ts';
 import { families } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
-import type { ClusterStore } from '../cluster/store.ts';
+import { type ClusterStore, EtcdError } from '../cluster/store.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 import type { DataPath } from './data-path.ts';
@@ -62,9 +62,6 @@ const rulesPauseMs = 20;
 /** Kinds of problems that are not this node's: it is well all the same. */
 const othersProblems = ['peer', 'lease'];
 
-/** How soon after a peer's lease appears its record is looked for. */
-const recordDelayMs = 1500;
-
 /** How long a stop waits for etcd, and how long a question of weftctl's does. */
 const withdrawTimeoutMs = 250;
 const statusTimeoutMs = 500;
@@ -88,8 +85,10 @@ export class Loop {
   /** When the kernel told of changes that were not looked at yet: of the network, and of the packet filter. */
   private kernelHeardMs: number | undefined;
   private rulesHeardMs: number | undefined;
-  /** Nodes that said so lately; undefined while that is not known. */
+  /** Nodes that were alive when somebody asked last. Nobody else needs it: all nodes' records for every node are too much. */
   private alive: ReadonlySet<string> | undefined;
+  /** Whether this node's record is in etcd, as far as we know. */
+  private isPublished = false;
   private lastChangeMs: number | undefined;
   /** In a row, while etcd answered otherwise. */
   private publishFailures = 0;
@@ -156,7 +155,7 @@ export class Loop {
     for (const wakeup of [this.syncWakeup, this.reconcileWakeup, this.rulesWakeup, this.publishWakeup]) wakeup.close();
     this.watch?.close();
     // So that nobody has to wait for the record to expire to see that this node is down.
-    if (!this.inSync || !this.alive) return;
+    if (!this.inSync || !this.isPublished) return;
     const withdrawn = this.options.store.withdrawNode(this.options.node).catch(() => {});
     await Promise.race([withdrawn, new Promise((resolve) => setTimeout(resolve, withdrawTimeoutMs))]);
   }
@@ -176,9 +175,8 @@ export class Loop {
       if (!view) this.heardAtMs = undefined;
       else {
         this.reconcileWakeup.wake();
-        // After an outage the record may have lapsed, and others' too.
+        // After an outage the record may have lapsed.
         if (!before || !wasInSync) this.publishWakeup.wake();
-        else if (view.peers.length !== before.peers.length) this.publishWakeup.wake(recordDelayMs);
       }
     } catch (error) {
       if (this.stopping) return;
@@ -277,7 +275,7 @@ export class Loop {
         health: problems.list(othersProblems)[0] ?? 'ok',
         ...(containers === undefined ? {} : { containers }),
       });
-      await this.listAlive();
+      this.isPublished = true;
       this.publishFailures = 0;
       problems.report('liveness', undefined);
       problems.report(
@@ -286,10 +284,10 @@ export class Loop {
           `Another host calls itself "${node}", the one at ${formatAddresses(conflict.publicAddresses)}; give one of them another name by --node`,
       );
     } catch (error) {
-      this.alive = undefined;
+      this.isPublished = false;
       // The listing says what is wrong where etcd is away. Where it is not, this has to be said.
       this.syncWakeup.wake();
-      if (++this.publishFailures > 1) {
+      if (++this.publishFailures > 1 || (error instanceof EtcdError && !error.retryable)) {
         problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');
       }
     }

@@ -1,0 +1,98 @@
+/**
+ * Certificates and keys, read anew for every connection, so that files replaced by younger ones count without a
+ * restart; and who they make us in etcd's eyes.
+ */
+
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import type { EtcdEndpoints } from './options.ts';
+import { EtcdError } from './store.ts';
+
+/** Who etcd takes us for. For messages. */
+export interface Identity {
+  readonly caFile?: string;
+  readonly certFile?: string;
+  /** The certificate's common name: etcd's name of the user. Absent where it has none. */
+  readonly commonName?: string;
+  /** The common name of who has signed the certificate. */
+  readonly issuer?: string;
+  /** Set where the certificate's time is over: the day, `2026-11-23`. */
+  readonly expiredOn?: string;
+  readonly username?: string;
+}
+
+export interface Credentials {
+  readonly identity: Identity;
+  readonly ca?: Buffer;
+  readonly certificate?: Buffer;
+  readonly key?: Buffer;
+}
+
+type PemOption = 'cafile' | 'certfile' | 'keyfile';
+
+const fileError = (path: string, option: PemOption, cause: string, error: unknown): EtcdError =>
+  new EtcdError('connect', path, false, `Cannot read "${path}" (--etcd-${option}): ${cause}`, error);
+
+/** Reads a file and sees to it that it is what it is taken for, since TLS's own words name neither file nor reason. */
+async function readPem<T>(
+  path: string,
+  option: PemOption,
+  what: string,
+  parse: (pem: Buffer) => T,
+): Promise<{ pem: Buffer; parsed: T }> {
+  let pem: Buffer;
+  try {
+    pem = await readFile(path);
+  } catch (error) {
+    throw fileError(
+      path,
+      option,
+      error instanceof Error && 'code' in error ? String(error.code) : String(error),
+      error,
+    );
+  }
+  try {
+    return { pem, parsed: parse(pem) };
+  } catch (error) {
+    throw fileError(path, option, `it holds no ${what} in PEM`, error);
+  }
+}
+
+const parseCertificate = (pem: Buffer): X509Certificate => new X509Certificate(pem);
+
+const commonNameOf = (name: string): string | undefined => /^CN ?= ?(.+)$/m.exec(name)?.[1];
+
+/** @throws EtcdError that names file and option */
+export async function readCredentials(etcd: EtcdEndpoints, nowMs: number): Promise<Credentials> {
+  const { caFile, certFile, keyFile, username } = etcd;
+  const [ca, certificate, key] = await Promise.all([
+    caFile ? readPem(caFile, 'cafile', 'certificate', parseCertificate) : undefined,
+    certFile ? readPem(certFile, 'certfile', 'certificate', parseCertificate) : undefined,
+    keyFile ? readPem(keyFile, 'keyfile', 'private key', (pem) => createPrivateKey(pem)) : undefined,
+  ]);
+  if (certificate && key && !certificate.parsed.checkPrivateKey(key.parsed)) {
+    // As between the two steps of a renewal: the next attempt finds both.
+    throw fileError(
+      keyFile!,
+      'keyfile',
+      `it is not the key of the certificate in "${certFile}" (--etcd-certfile)`,
+      undefined,
+    );
+  }
+  const commonName = certificate && commonNameOf(certificate.parsed.subject);
+  const issuer = certificate && commonNameOf(certificate.parsed.issuer);
+  const endMs = certificate ? Date.parse(certificate.parsed.validTo) : Number.POSITIVE_INFINITY;
+  return {
+    identity: {
+      ...(caFile ? { caFile } : {}),
+      ...(certFile ? { certFile } : {}),
+      ...(commonName === undefined ? {} : { commonName }),
+      ...(issuer === undefined ? {} : { issuer }),
+      ...(nowMs > endMs ? { expiredOn: new Date(endMs).toISOString().slice(0, 10) } : {}),
+      ...(username === undefined ? {} : { username }),
+    },
+    ...(ca ? { ca: ca.pem } : {}),
+    ...(certificate ? { certificate: certificate.pem } : {}),
+    ...(key ? { key: key.pem } : {}),
+  };
+}
