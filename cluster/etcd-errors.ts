@@ -203,8 +203,11 @@ export function explainDenial({ identity, roles }: RefusedUser, right: Right): F
         );
   }
   if (roles === null) {
-    const role = `etcdctl user grant-role ${user} weft`;
-    return failure(`permission denied: etcd has no user "${user}"`, `add it: etcdctl user add ${user}; ${role}`);
+    const add = `etcdctl user add ${user}${username === undefined ? ' --no-password' : ''}`;
+    return failure(
+      `permission denied: etcd has no user "${user}"`,
+      `add it: ${add} && etcdctl user grant-role ${user} weft`,
+    );
   }
   if (roles?.length === 0) {
     return failure(

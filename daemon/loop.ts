@@ -195,7 +195,9 @@ export class Loop {
     if (subject === undefined && !problems.has('cluster'))
       logger.debug('Cannot follow the cluster', { stack: error.stack });
     const stays = this.options.isSetUp() ? '; what is set up stays as it is' : '';
-    problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, 'debug');
+    // What a person has to put right is told when it changes; etcd's own troubles change their words too often.
+    const changes = error instanceof EtcdError && !error.retryable ? 'warn' : 'debug';
+    problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, changes);
   }
 
   private reconcile(): void {

@@ -130,7 +130,9 @@ export class Membership {
    */
   async sync(): Promise<ClusterView | undefined> {
     const { store } = this.options;
-    const [stored, list] = await Promise.all([store.readConfig(), store.listLeases()]);
+    // One after the other, so that of what ails both always the same is told.
+    const list = await store.listLeases();
+    const stored = await store.readConfig();
     this.readConfig(stored?.text);
     this.options.problems.reportAll(
       'lease',

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NodeStatus } from '../../cluster/status.ts';
 import type { Family } from '../../net/address.ts';
+import type { Certificate } from './certificates.ts';
 import type { CniDocument } from './cni.ts';
 import { execute, type Finished, run, type Service } from './commands.ts';
 import { type Attachment, type Conflist, Network, readConflist } from './conflist.ts';
@@ -30,6 +31,7 @@ const endpointOf = (family: Family): string =>
 
 /** etcd's where the hosts have IPv4 addresses. */
 export const etcdEndpoint = endpointOf(4);
+export const etcdAddress = addressOf(4, switchHost);
 export const etcdPrefix = '/coreos.com/network';
 
 export const exampleConflist = join(root, 'examples/10-weft.conflist');
@@ -131,6 +133,13 @@ export class Host {
     return this.weftd;
   }
 
+  /** @param environment the whole of it */
+  startWeftdWith(environment: Record<string, string>, ...further: string[]): Service {
+    const argv = [program('weftd'), ...this.weftdArguments, '--log-format', 'text', ...further];
+    this.weftd = this.cluster.scratch.start(argv, { namespace: this.namespace, logFile: this.logFile, environment });
+    return this.weftd;
+  }
+
   /** Runs weftd to its end: for `--leave`, and for what it refuses. */
   runWeftd(...further: string[]): Finished {
     const argv = [program('weftd'), ...this.weftdArguments, ...further];
@@ -226,18 +235,26 @@ export interface UnderlayOptions extends ScratchOptions {
   readonly families?: readonly Family[];
 }
 
+/** PEM files of an etcd that speaks TLS and wants certificates of its clients. */
+export interface EtcdTls {
+  readonly caFile: string;
+  readonly server: Certificate;
+  /** etcdctl's. */
+  readonly client: Certificate;
+}
+
 export class Cluster {
   readonly scratch: Scratch;
   readonly families: readonly Family[];
   readonly switchNamespace: string;
   readonly hosts: Host[] = [];
-  readonly etcdEndpoint: string;
   etcd: Service | undefined;
+  /** Set before etcd starts. */
+  tls: EtcdTls | undefined;
 
   constructor(label: string, { families = [4], ...options }: UnderlayOptions = {}) {
     this.scratch = new Scratch(label, options);
     this.families = families;
-    this.etcdEndpoint = endpointOf(families[0]!);
     this.switchNamespace = this.scratch.addNamespace('switch');
     this.inSwitch('link add br0 type bridge', 'link set br0 up', ...this.#addressLines(switchHost, 'br0'));
   }
@@ -280,15 +297,25 @@ export class Cluster {
     return made;
   }
 
-  async startEtcd(): Promise<void> {
+  get etcdEndpoint(): string {
+    const endpoint = endpointOf(this.families[0]!);
+    return this.tls ? endpoint.replace('http:', 'https:') : endpoint;
+  }
+
+  /** @param further arguments of etcd's */
+  async startEtcd(...further: string[]): Promise<void> {
+    const { tls } = this;
     const folder = this.scratch.makeFolder('etcd');
     const peer = 'http://127.0.0.1:2380';
-    const clients = `${this.etcdEndpoint},http://127.0.0.1:2379`;
+    const clients = `${this.etcdEndpoint},${tls ? 'https' : 'http'}://127.0.0.1:2379`;
     const argv = [
       ...['etcd', '--name', 'one', '--data-dir', join(folder, 'data'), '--logger', 'zap', '--log-outputs', 'stderr'],
       ...['--listen-client-urls', clients, '--advertise-client-urls', this.etcdEndpoint],
       ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `one=${peer}`],
       ...['--heartbeat-interval', '50', '--election-timeout', '500'],
+      ...(tls ? ['--client-cert-auth', '--trusted-ca-file', tls.caFile] : []),
+      ...(tls ? ['--cert-file', tls.server.certFile, '--key-file', tls.server.keyFile] : []),
+      ...further,
     ];
     const logFile = join(folder, 'log');
     const etcd = this.scratch.start(argv, { namespace: this.switchNamespace, logFile });
@@ -305,7 +332,12 @@ export class Cluster {
 
   etcdctl(...words: string[]): string {
     const environment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
-    const argv = ['etcdctl', '--endpoints', this.etcdEndpoint, '--command-timeout', '2s', ...words];
+    const { tls } = this;
+    const argv = [
+      ...['etcdctl', '--endpoints', this.etcdEndpoint, '--command-timeout', '2s'],
+      ...(tls ? ['--cacert', tls.caFile, '--cert', tls.client.certFile, '--key', tls.client.keyFile] : []),
+      ...words,
+    ];
     return run(argv, { namespace: this.switchNamespace, environment });
   }
 

@@ -1,6 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isWorthAnotherEndpoint, toEtcdError } from '../../../cluster/etcd-errors.ts';
+import {
+  callError,
+  explain,
+  explainDenial,
+  isWorthAnotherEndpoint,
+  toEtcdError,
+} from '../../../cluster/etcd-errors.ts';
+import { keysBelow, rightsBelow } from '../../../cluster/keys.ts';
 import { EtcdError } from '../../../cluster/store.ts';
 
 const test = suite('etcd errors');
@@ -34,12 +41,7 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
       true,
       'etcd\'s database is full; compact and defragment it, then "etcdctl alarm disarm"',
     ],
-    [
-      'etcdserver: permission denied',
-      false,
-      false,
-      "permission denied; grant etcd's role read and write access to all keys with the prefix",
-    ],
+    ['etcdserver: permission denied', false, false, "permission denied; grant the right to a role of etcd's user"],
     [
       '3 INVALID_ARGUMENT: etcdserver: authentication failed, invalid user ID or password',
       false,
@@ -50,8 +52,21 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
       '14 UNAVAILABLE: No connection established. Last error: Error: self signed certificate. Resolution note: ',
       false,
       true,
-      'self signed certificate; check http or https in --etcd-endpoints, and --etcd-cafile, --etcd-certfile, --etcd-keyfile',
+      "etcd's certificate is signed by nobody whom this host knows; give the certificate of etcd's authority by --etcd-cafile",
     ],
+    [
+      '14 UNAVAILABLE: No connection established. Last error: Error: certificate has expired. Resolution note: ',
+      false,
+      true,
+      "etcd's certificate has expired, or is not valid yet; renew it where etcd runs, and look at both hosts' clocks",
+    ],
+    [
+      '14 UNAVAILABLE: No connection established. Last error: error:10000412:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE',
+      false,
+      true,
+      'it wants a client certificate; give one by --etcd-certfile and --etcd-keyfile',
+    ],
+    ['3 INVALID_ARGUMENT: etcdserver: revision of auth store is old', true, true, 'the session with etcd has ended'],
     ['3 INVALID_ARGUMENT: etcdserver: key is not provided', false, false, 'key is not provided'],
     ['14 UNAVAILABLE: something new', true, true, 'something new'],
   ] as const) {
@@ -62,6 +77,78 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
     assert.is(error.op, call.op);
     assert.is(error.key, call.key);
   }
+});
+
+test('what etcd says of a certificate is told by the file', () => {
+  const words = new Error('error:10000412:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE');
+  const identity = { certFile: '/c.pem', commonName: 'weft', issuer: 'other' };
+  assert.is(
+    toEtcdError(call, words, identity).message,
+    `${start}it refuses the client certificate "/c.pem", issued by "other"; its issuer must be one of those in etcd's --trusted-ca-file`,
+  );
+  assert.is(
+    toEtcdError(call, words, { ...identity, expiredOn: '2026-01-02' }).message,
+    `${start}the client certificate "/c.pem" has expired on 2026-01-02; replace it and its key; they are read at every attempt`,
+  );
+});
+
+test('a refused right is named with its user, its role and the command that grants it', () => {
+  const { readConfig, writeLeases } = rightsBelow(keysBelow('/p'));
+  const identity = { commonName: 'weft', certFile: '/c.pem' };
+  for (const [user, right, words] of [
+    [
+      { identity, roles: ['r', 's'] },
+      readConfig,
+      'user "weft", in role "r", may not read "/p/config"; grant it: etcdctl role grant-permission r read /p/config',
+    ],
+    [
+      { identity: { ...identity, username: 'bob' }, roles: undefined },
+      writeLeases,
+      'user "bob" may not write what is below "/p/subnets/"; grant it: etcdctl role grant-permission --prefix ROLE readwrite /p/subnets/',
+    ],
+    [{ identity, roles: [] }, readConfig, 'user "weft" has no role; give it one: etcdctl user grant-role weft weft'],
+    [
+      { identity: { username: 'bob' }, roles: null },
+      readConfig,
+      'etcd has no user "bob"; add it: etcdctl user add bob && etcdctl user grant-role bob weft',
+    ],
+  ] as const) {
+    const { cause, advice, retryable } = explainDenial(user, right);
+    assert.is(`${cause}; ${advice}`, `permission denied: ${words}`);
+    assert.is(retryable, false);
+  }
+});
+
+test('endpoints that fail alike share their reason; each has its own otherwise', () => {
+  const refused = explain(new Error('connect ECONNREFUSED 10.0.0.1:2379'));
+  const untrusted = explain(new Error('self signed certificate'));
+  const { message } = callError(
+    call,
+    new Map([
+      ['http://a', refused],
+      ['http://b', refused],
+    ]),
+    undefined,
+  );
+  assert.is(
+    message,
+    'Cannot read the network config "/p/config" in etcd at http://a, http://b: connection refused; is etcd running there? (--etcd-endpoints)',
+  );
+  const mixed = callError(
+    call,
+    new Map([
+      ['http://a', refused],
+      ['https://b', untrusted],
+    ]),
+    undefined,
+  );
+  assert.is(
+    mixed.message,
+    'Cannot read the network config "/p/config" in etcd at http://a: connection refused, at https://b: ' +
+      "etcd's certificate is signed by nobody whom this host knows; is etcd running there? (--etcd-endpoints); " +
+      "give the certificate of etcd's authority by --etcd-cafile",
+  );
+  assert.is(mixed.retryable, true);
 });
 
 test('an EtcdError stays what it is', () => {
