@@ -6,11 +6,10 @@ import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection
 import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
 import { changeLink, createVeth, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import { newRoute } from '../linux/netlink/route.ts';
-import { inNamespace } from '../linux/netns.ts';
 import { clock, type Sys } from '../linux/sys.ts';
 import { ensureBridge, ensureSysctls } from './bridge.ts';
 import { removeLink } from './links.ts';
-import type { Namespaces } from './namespaces.ts';
+import { inContainer, type Namespaces } from './namespaces.ts';
 import type { AttachmentPlan } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import type { Result } from './spec/results.ts';
@@ -196,9 +195,7 @@ export function attach(place: Workplace, plan: AttachmentPlan, isConnected: bool
   const { sys, namespaces, connections } = place;
   const { bridge, others } = connect(place, plan, isConnected);
   ensureSysctls(sys, plan.hostSysctls);
-  inNamespace(sys, { from: namespaces.host, to: namespaces.container }, () =>
-    ensureSysctls(sys, plan.containerSysctls),
-  );
+  inContainer(sys, namespaces, () => ensureSysctls(sys, plan.containerSysctls));
   configureContainer(sys, connections, plan, namespaces.container);
   const result = plan.result(bridge.mac);
   return { ...result, interfaces: [...result.interfaces, ...others] };

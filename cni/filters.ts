@@ -4,6 +4,7 @@ import { isNftMissing } from '../linux/nft/connection.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
+import { collectIptablesByCommand } from './iptables.ts';
 import { addMasquerade, collectMasquerade, countMasquerade, removeMasquerade } from './masquerade.ts';
 import type { AttachmentPlan } from './plan.ts';
 import type { Settings } from './settings.ts';
@@ -71,10 +72,21 @@ export function checkFilters(sys: Sys, request: CniRequest, settings: Settings, 
 }
 
 /** Goes on past errors, which it leaves in `errors`. */
-export function collectFilters(sys: Sys, network: string, valid: readonly AttachmentName[], errors: unknown[]): void {
-  for (const collect of [collectMasquerade, collectSpoofChecks]) {
+export function collectFilters(
+  sys: Sys,
+  { network, all, configuration }: CniRequest,
+  valid: readonly AttachmentName[],
+  errors: unknown[],
+): void {
+  const collectors = [
+    () => collectMasquerade(sys, network, valid),
+    () => collectSpoofChecks(sys, network, valid),
+    // It needs the program, which is no affair of who does not masquerade.
+    () => configuration['ipMasq'] === true && collectIptablesByCommand(sys, all, network, valid),
+  ];
+  for (const collect of collectors) {
     try {
-      unlessNftIsMissing(() => collect(sys, network, valid));
+      unlessNftIsMissing(collect);
     } catch (error) {
       errors.push(error);
     }

@@ -43,7 +43,7 @@ export function runGc(sys: Sys, request: CniRequest): undefined {
   const valid = validAttachments(configuration);
   const errors: unknown[] = [];
   attempt(errors, () => collectLinks(sys, request, valid, errors));
-  collectFilters(sys, request.network, valid, errors);
+  collectFilters(sys, request, valid, errors);
   const type = ipamTypeOf(configuration);
   if (type === ownIpamType) attempt(errors, () => errors.push(...collectAddresses(sys, request, valid).errors));
   else if (type !== '') attempt(errors, () => callPlugin(sys, request, type, 'GC'));

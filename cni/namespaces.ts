@@ -1,16 +1,20 @@
 /** The two network namespaces of an attachment. */
 
 import { errno, hasCode } from '../linux/errors.ts';
+import { writeAll } from '../linux/files.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { inNamespace, openCurrentNamespace, openNamespace, sameNamespace } from '../linux/netns.ts';
 import type { Sys } from '../linux/sys.ts';
-import { CniError, errorCodes, ownNamespaceError } from './spec/errors.ts';
+import { CniError, errorCodes, formatError, ownNamespaceError } from './spec/errors.ts';
 import type { CniRequest } from './spec/request.ts';
+import type { CniVersion } from './spec/versions.ts';
 
-/** Descriptors; the caller closes both. */
 export interface Namespaces {
+  /** Descriptors; the caller closes both. */
   readonly host: number;
   readonly container: number;
+  /** What an error document says. */
+  readonly cniVersion: CniVersion;
 }
 
 /** The error of a CNI_NETNS that is not what it should be. */
@@ -22,7 +26,10 @@ const namespaceError = (path: string, cause: unknown): unknown =>
 /**
  * @throws CniError 8 where CNI_NETNS cannot be opened, or is the plugin's own without CNI_NETNS_OVERRIDE
  */
-export function openNamespaces(sys: Sys, request: Pick<CniRequest, 'netns' | 'netnsOverride'>): Namespaces {
+export function openNamespaces(
+  sys: Sys,
+  request: Pick<CniRequest, 'netns' | 'netnsOverride' | 'cniVersion'>,
+): Namespaces {
   const { netns } = request;
   const host = openCurrentNamespace(sys);
   let container = -errno.EBADF;
@@ -36,13 +43,25 @@ export function openNamespaces(sys: Sys, request: Pick<CniRequest, 'netns' | 'ne
     if (container >= 0) sys.close(container);
     throw namespaceError(netns, error);
   }
-  return { host, container };
+  return { host, container, cniVersion: request.cniVersion };
 }
 
+/**
+ * Runs `body`, which is synchronous and short, in the container's namespace. Where there is no way back from there the
+ * error document is the last thing that this process does.
+ */
+export const inContainer = <T>(sys: Sys, { host, container, cniVersion }: Namespaces, body: () => T): T =>
+  inNamespace(sys, { from: host, to: container }, body, (_sys, { message, code }) => {
+    const error = new CniError(errorCodes.systemCallFailed, `${message}; what was made so far is removed by DEL`, {
+      details: code,
+    });
+    writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(`${formatError(error, cniVersion)}\n`)));
+  });
+
 /** A netlink socket of the container's namespace. @throws CniError 8 where it is no network namespace */
-export function openContainerNetlink(sys: Sys, { host, container }: Namespaces, netns: string): NetlinkConnection {
+export function openContainerNetlink(sys: Sys, namespaces: Namespaces, netns: string): NetlinkConnection {
   try {
-    return inNamespace(sys, { from: host, to: container }, () => openNetlink(sys));
+    return inContainer(sys, namespaces, () => openNetlink(sys));
   } catch (error) {
     throw namespaceError(netns, error);
   }

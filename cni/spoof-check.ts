@@ -4,7 +4,6 @@
  * second, which lets the MAC pass and drops the rest.
  */
 
-import { hasCode } from '../linux/errors.ts';
 import { type NftConnection, withNft } from '../linux/nft/connection.ts';
 import { drop, inputInterface, jump, returnVerdict, rule, sourceMac } from '../linux/nft/match.ts';
 import {
@@ -21,6 +20,7 @@ import {
 import type { Sys } from '../linux/sys.ts';
 import type { Mac } from '../net/mac.ts';
 import { type Attachment, hostVethName } from './names.ts';
+import { retryRemoval } from './removal.ts';
 import type { AttachmentName } from './spec/request.ts';
 
 const table: TableName = { family: 'bridge', name: 'nat' };
@@ -56,31 +56,23 @@ export function addSpoofCheck(sys: Sys, name: AttachmentName, hostVeth: string, 
   );
 }
 
-/** Others change the chains at the same time, and what is gone makes a whole transaction fail. */
-const removalAttempts = 8;
-
 function remove(nft: NftConnection, name: AttachmentName): void {
   const comment = commentOf(name);
   const { iface, mac } = chainsOf(name);
-  for (let attempt = 1; ; attempt++) {
+  retryRemoval(() => {
     const rules = nft.listRules(table, baseChain).filter((each) => each.comment === comment);
     if (rules.length === 0 && !nft.hasChain(table, iface) && !nft.hasChain(table, mac)) return;
-    try {
-      nft.transact([
-        ...rules.map(({ handle }) => deleteRule(table, baseChain, handle!)),
-        // To delete what is not there fails, to make what is there does not.
-        newChain(table, { name: iface, rules: [] }),
-        newChain(table, { name: mac, rules: [] }),
-        flushChain(table, iface),
-        flushChain(table, mac),
-        deleteChain(table, iface),
-        deleteChain(table, mac),
-      ]);
-      return;
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT', 'EBUSY') || attempt === removalAttempts) throw error;
-    }
-  }
+    nft.transact([
+      ...rules.map(({ handle }) => deleteRule(table, baseChain, handle!)),
+      // To delete what is not there fails, to make what is there does not.
+      newChain(table, { name: iface, rules: [] }),
+      newChain(table, { name: mac, rules: [] }),
+      flushChain(table, iface),
+      flushChain(table, mac),
+      deleteChain(table, iface),
+      deleteChain(table, mac),
+    ]);
+  });
 }
 
 /** Removes the attachment's chains and rules; it is fine if there are none. */

@@ -9,6 +9,9 @@
  * or made anew have another inode. A time that somebody else could cause by being quick would not do: kernels before
  * 6.13 tell times apart by some milliseconds only.
  *
+ * The mark names the boot that it was set in, too: what was written before a power cut may be lost in part, and no
+ * container has outlived its boot (`earlier-boot.ts`). So the first call of a boot makes the index anew.
+ *
  * Nothing here fails a call: where the index cannot be written it is incomplete, and costs time.
  */
 
@@ -16,6 +19,7 @@ import type { AttachmentName } from '../cni/spec/request.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { readText, writeAll } from '../linux/files.ts';
 import { clock, open, type Sys } from '../linux/sys.ts';
+import { formatMark, machineMark, readBootId } from './store-mark.ts';
 
 /** One reservation. `name` is that of its file. */
 export interface IndexEntry {
@@ -25,7 +29,6 @@ export interface IndexEntry {
 
 /** How long ago the mark says that the folder was changed. No clock goes back by exactly this. */
 const markAgeSeconds = 60;
-const markPrefix = 'complete-';
 
 /**
  * Containers are spread over this many files: few, so that most are there already when they are written to, until the
@@ -56,11 +59,24 @@ function withoutLine(text: string, line: string): string {
 /** What no runtime can ask for is in no index: ids are of a few characters only (CNI 1.1.0). */
 const canBeAskedFor = ({ holder }: IndexEntry): boolean => /^[\w.-]+$/.test(holder.containerId);
 
+/** All that an index says, complete or not. @returns whether it names a reservation */
+export function readIndexLines(sys: Sys, folder: string): (entry: IndexEntry) => boolean {
+  const lines = new Set<string>();
+  const names = sys.getdents(folder);
+  for (const name of typeof names === 'number' ? [] : names) {
+    if (!/^[0-9a-f]{2}$/.test(name)) continue;
+    for (const line of (readText(sys, `${folder}/${name}`) ?? '').split('\n')) lines.add(`${line}\n`);
+  }
+  return (entry) => lines.has(formatEntry(entry));
+}
+
 export class StoreIndex {
   private readonly sys: Sys;
   /** The store's own folder. */
   private readonly store: string;
-  private readonly folder: string;
+  readonly folder: string;
+  /** The boot that this is; '' where that is not known. */
+  readonly bootId: string;
   /** Name of the mark's file; undefined where the index is not complete. */
   private mark: string | undefined;
   private shardCount: ShardCount = shardCounts.few;
@@ -73,6 +89,7 @@ export class StoreIndex {
     this.store = store;
     const slash = store.lastIndexOf('/');
     this.folder = `${store.slice(0, slash)}/.weft${store.slice(slash)}`;
+    this.bootId = readBootId(sys);
     for (const count of Object.values(shardCounts)) {
       const mark = this.currentMark(count);
       if (mark === undefined || typeof sys.stat(`${this.folder}/${mark}`) === 'number') continue;
@@ -90,7 +107,8 @@ export class StoreIndex {
   private currentMark(count: ShardCount): string | undefined {
     const status = this.sys.stat(this.store);
     if (typeof status === 'number' || status.mtimeMs % 1000 !== 0) return undefined;
-    return `${markPrefix}${status.ino}-${status.mtimeMs / 1000}-${count}`;
+    const { ino, mtimeMs } = status;
+    return formatMark({ inode: ino, seconds: mtimeMs / 1000, shardCount: count, bootId: this.bootId });
   }
 
   private shardOf(containerId: string): string {
@@ -117,28 +135,29 @@ export class StoreIndex {
     return found;
   }
 
-  /** Takes over what was changed in the store, and marks it. Does nothing unless it was complete before. */
-  update(added: readonly IndexEntry[], removed: readonly IndexEntry[]): void {
+  /**
+   * Takes over a reservation that is about to be made: whoever is killed then leaves none that the index does not name.
+   * The store's folder has to be changed already, so that the mark does not vouch for half a line.
+   */
+  announce(entry: IndexEntry): void {
+    if (this.mark === undefined || !canBeAskedFor(entry)) return;
+    const path = `${this.folder}/${this.shardOf(entry.holder.containerId)}`;
+    if (this.isOutgrown || !this.write(path, formatEntry(entry), open.O_APPEND)) this.mark = undefined;
+  }
+
+  /** Takes over what is gone from the store, and marks it. Does nothing unless the index was complete before. */
+  update(removed: readonly IndexEntry[]): void {
     const { sys, folder, mark } = this;
     if (mark === undefined) return;
     this.mark = undefined;
-    if (this.isOutgrown && added.length > 0) return;
-    const shards = new Set(
-      [...added, ...removed].filter(canBeAskedFor).map(({ holder }) => this.shardOf(holder.containerId)),
-    );
-    for (const shard of shards) {
-      const isHere = ({ holder }: IndexEntry): boolean => this.shardOf(holder.containerId) === shard;
-      const path = `${folder}/${shard}`;
-      const lines = added.filter(isHere).map(formatEntry).join('');
-      const gone = removed.filter(isHere).map(formatEntry);
-      if (gone.length === 0) {
-        if (!this.write(path, lines, open.O_APPEND)) return;
-        continue;
-      }
+    const gone = removed.filter(canBeAskedFor);
+    for (const shard of new Set(gone.map(({ holder }) => this.shardOf(holder.containerId)))) {
       const before = this.read(shard);
       if (before === undefined) return;
-      const left = gone.reduce(withoutLine, before) + lines;
-      if (left !== '' && !this.write(path, left)) return;
+      const isHere = ({ holder }: IndexEntry): boolean => this.shardOf(holder.containerId) === shard;
+      const left = gone.filter(isHere).map(formatEntry).reduce(withoutLine, before);
+      const path = `${folder}/${shard}`;
+      if (left !== '' && left !== before && !this.write(path, left)) return;
       if (left === '' && before !== '' && sys.unlink(path) < 0) return;
     }
     const now = this.markStore();
@@ -163,6 +182,8 @@ export class StoreIndex {
     // Marks go first: from here on there is no complete index until the last line.
     for (const name of present) if (!shards.has(name) && sys.unlink(`${folder}/${name}`) < 0) return;
     for (const [shard, lines] of shards) if (!this.write(`${folder}/${shard}`, lines)) return;
+    const machine = machineMark(sys);
+    if (machine !== '' && !this.write(`${folder}/${machine}`, '')) return;
     const mark = this.markStore();
     if (mark !== undefined) this.write(`${folder}/${mark}`, '');
   }

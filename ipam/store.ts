@@ -14,6 +14,7 @@ import { ensureDirectory, writeAll } from '../linux/files.ts';
 import { withLock } from '../linux/lock.ts';
 import { open, type Sys } from '../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../net/address.ts';
+import { findEarlierReservations } from './earlier-boot.ts';
 import { type IndexEntry, StoreIndex } from './store-index.ts';
 
 export interface Reservation {
@@ -80,7 +81,6 @@ class DiskStore implements AddressStore {
   private names: Set<string> | undefined;
   /** All reservations, by the names of their files, once they have been read. */
   private all: Map<string, AttachmentName> | undefined;
-  private readonly added: IndexEntry[] = [];
   private readonly removed: IndexEntry[] = [];
   private lookups = 0;
   /** Whether the folder was changed, and whether it is known how. */
@@ -93,12 +93,32 @@ class DiskStore implements AddressStore {
     this.index = new StoreIndex(sys, folder);
   }
 
+  /** Once a boot: frees what no container can hold any more. To be called before anything else. */
+  releaseEarlierBoots(): void {
+    const { sys, folder, index } = this;
+    if (index.isComplete) return;
+    const names = findEarlierReservations(sys, { store: folder, index: index.folder }, index.bootId, () =>
+      this.readAll(),
+    );
+    // The index stays as it is, for the next call to try again.
+    if (!names) this.isUncertain = true;
+    if (!names?.length) return;
+    // Read before, so that the index is made anew in the end, which ends this.
+    this.readAll();
+    for (const name of names) {
+      // One that cannot be removed stays for GC, which says why; it is no reason to refuse everything else.
+      if (this.sys.unlink(`${folder}/${name}`) < 0) continue;
+      this.names?.delete(name);
+      this.all?.delete(name);
+    }
+  }
+
   /** Brings the index up to date, where that can be done without reading all reservations for it. */
   finish(): void {
-    const { index, all, added, removed } = this;
+    const { index, all, removed } = this;
     if (this.isUncertain) return;
     if (!index.isComplete && all) index.rebuild(Array.from(all, ([name, holder]) => ({ name, holder })));
-    else if (this.isChanged || removed.length > 0) index.update(added, removed);
+    else if (this.isChanged || removed.length > 0) index.update(removed);
   }
 
   /** The names in the folder, read once: nobody else changes them while the lock is held. */
@@ -167,10 +187,12 @@ class DiskStore implements AddressStore {
     const name = formatAddress(address);
     const temporary = `${this.folder}/${temporaryName}`;
     const path = `${this.folder}/${name}`;
+    const entry = { name, holder: { containerId, ifname } };
     let linked = -errno.ENOENT;
     this.isChanged = true;
     try {
       this.writeRecord(temporary, `${containerId}${separator}${ifname}`);
+      this.index.announce(entry);
       // Refuses to replace what somebody put there, with or without the lock.
       linked = sys.link(temporary, path);
       if (linked !== -errno.EEXIST) check(linked, `link "${temporary}" as "${path}"`);
@@ -182,10 +204,9 @@ class DiskStore implements AddressStore {
       throw error;
     }
     this.names?.add(name);
-    if (linked < 0) return false;
-    this.all?.set(name, { containerId, ifname });
-    this.added.push({ name, holder: { containerId, ifname } });
-    return true;
+    if (linked < 0) this.removed.push(entry);
+    else this.all?.set(name, entry.holder);
+    return linked >= 0;
   };
 
   /** Into a file that is not there yet: one that is may be a second name of somebody's reservation. */
@@ -238,10 +259,8 @@ class DiskStore implements AddressStore {
   release = (address: Address, { containerId, ifname }: AttachmentName): void => {
     const name = formatAddress(address);
     this.unlink(name);
-    const at = this.added.findIndex((entry) => entry.name === name);
-    if (at >= 0) this.added.splice(at, 1);
     // A record of an old host-local is in the index with its id alone.
-    else for (const each of new Set([ifname, ''])) this.removed.push({ name, holder: { containerId, ifname: each } });
+    for (const each of new Set([ifname, ''])) this.removed.push({ name, holder: { containerId, ifname: each } });
   };
 
   lastReserved = (set: number): Address | undefined =>
@@ -270,6 +289,7 @@ function storeError(error: unknown, folder: string): unknown {
 /** Runs `body`; the index learns of what it has changed, also where it failed. The lock is held. */
 function useStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
   const store = new DiskStore(sys, folder);
+  store.releaseEarlierBoots();
   try {
     return body(store);
   } finally {

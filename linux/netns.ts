@@ -4,7 +4,7 @@
  * born in the wrong namespace.
  */
 
-import { check, errnoName, SyscallError } from './errors.ts';
+import { check, SyscallError } from './errors.ts';
 import { writeAll } from './files.ts';
 import { CLONE_NEWNET, open, type Sys } from './sys.ts';
 
@@ -23,22 +23,30 @@ function enter(sys: Sys, fd: number): void {
   throw new SyscallError(`enter network namespace ${typeof path === 'string' ? `"${path}"` : fd}`, entered);
 }
 
+/** Says on stderr why the process ends. */
+const sayOnStderr = (sys: Sys, { message }: SyscallError): void =>
+  writeAll(sys, 2, new Uint8Array(sys.encodeUtf8(`${message}; giving up\n`)));
+
 /**
  * Runs `body` in the namespace `to` and comes back to `from`, the one the caller is in, whatever `body` does.
- * `body` must be synchronous and short. If the way back fails the process ends at once: whatever ran next would act
- * on the wrong namespace.
+ * `body` must be synchronous and short. If the way back fails the process says so and ends at once, with status 1:
+ * whatever ran next would act on the wrong namespace.
  * @throws SyscallError EINVAL where `to` is no network namespace, EPERM without CAP_SYS_ADMIN
  */
-export function inNamespace<T>(sys: Sys, { from, to }: { from: number; to: number }, body: () => T): T {
+export function inNamespace<T>(
+  sys: Sys,
+  { from, to }: { from: number; to: number },
+  body: () => T,
+  sayLast: (sys: Sys, error: SyscallError) => void = sayOnStderr,
+): T {
   enter(sys, to);
   try {
     return body();
   } finally {
     const left = sys.setns(from, CLONE_NEWNET);
     if (left < 0) {
-      const text = `Cannot return to the host's network namespace: ${errnoName(left)}; giving up\n`;
       try {
-        writeAll(sys, 2, new Uint8Array(sys.encodeUtf8(text)));
+        sayLast(sys, new SyscallError("return to the host's network namespace", left));
       } finally {
         sys.exit(1);
       }

@@ -96,8 +96,8 @@ if (pluginHost === 'native') {
     for (const { what, through, name, nth, last } of injections(counts, (call) => `error=${failures[call]}`)) {
       // The last write is that of the answer itself.
       if (name === 'write' && last) continue;
-      // Every other setns is the way back, for which the process had the right a moment ago.
-      if (name === 'setns' && nth % 2 === 0) continue;
+      // Every other setns is the way back: without it nothing but the error can be told, and DEL does the rest.
+      const isWayBack = name === 'setns' && nth % 2 === 0;
       const clean = stateOf(site, pod);
       const outcome = site.weft('ADD', pod, configuration, { through });
       if (outcome.status === 0) {
@@ -110,6 +110,7 @@ if (pluginHost === 'native') {
       if (outcome.status !== 1 || typeof code !== 'number' || !msg) {
         problems.push(`${what}: status ${outcome.status}, ${outcome.stdout}${outcome.stderr}`);
       } else if (code === 999) problems.push(`${what}: ${outcome.stdout.trim()}`);
+      if (isWayBack) site.delete(pod, configuration);
       const now = stateOf(site, pod);
       const left = now.filter((line) => !clean.includes(line));
       if (left.length > 0) problems.push(`${what}: left ${left.join('; ')}`);

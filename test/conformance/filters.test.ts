@@ -4,13 +4,15 @@
  */
 
 import { createHash } from 'node:crypto';
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { fails, own, succeeds } from '../support/cni.ts';
-import { execute, run as runProgram } from '../support/commands.ts';
+import { execute, findProgram, run as runProgram } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
 import { hasCheck } from '../support/versions.ts';
 import { conformance } from './rows.ts';
-import { bothFolders, referenceFolder, type Site, Sites } from './site.ts';
+import { bothFolders, type Pod, referenceFolder, type Site, Sites } from './site.ts';
 
 const { before, after, row, test, run } = conformance('filters');
 const sites = fixture(
@@ -184,6 +186,70 @@ test('GC removes the rules of attachments that vanished, and of this network onl
   succeeds(site.call('weft', { command: 'GC', stdin: configuration }));
   succeeds(site.call('weft', { command: 'GC', stdin: other }));
   assert.not.match(nft(site, 'list', 'ruleset'), /saddr|cni-br-iface/);
+});
+
+for (const variant of ['nft', 'legacy']) {
+  test(`GC and DEL remove what iptables-${variant} has made, of attachments that vanished and of this network only`, () => {
+    const site = sites().make();
+    const folder = site.scratch.makeFolder(`iptables-${variant}`);
+    for (const program of ['iptables', 'ip6tables']) {
+      for (const verb of ['', '-restore']) {
+        symlinkSync(findProgram(`${program}-${variant}${verb}`), join(folder, `${program}${verb}`));
+      }
+    }
+    const environment = { PATH: folder };
+    const list = (program: string): string =>
+      runProgram([join(folder, program), '-t', 'nat', '-S'], { namespace: site.namespace });
+    const keys = { cniVersion: '1.1.0', isDefaultGateway: true, ipMasq: true, ipMasqBackend: 'iptables' };
+    const configuration = site.bridge(keys, dual);
+    const [gone, kept, elsewhere, foreign] = site.addPods(4) as [Pod, Pod, Pod, Pod];
+    site.add(gone, configuration, { environment });
+    site.add(kept, configuration, { environment });
+    const ranges = [[{ ...v4, rangeStart: '10.1.2.99' }], [{ subnet: 'fd00:1::/64', rangeStart: 'fd00:1::99' }]];
+    const other = { ...configuration, name: 'other', ipam: site.ipam({ ranges }) };
+    site.add(elsewhere, other, { environment });
+    // Somebody's rule with such a comment, and another chain.
+    const words = ['-m', 'comment', '--comment', `name: "net" id: "${foreign.id}"`];
+    for (const rule of [
+      ['-N', 'CNI-foreign'],
+      ['-A', 'POSTROUTING', '-s', '192.0.2.1', ...words, '-j', 'CNI-foreign'],
+    ]) {
+      runProgram([join(folder, 'iptables'), '-t', 'nat', ...rule], { namespace: site.namespace });
+    }
+    const collect = (stdin: Record<string, unknown>): void => {
+      succeeds(site.call('weft', { command: 'GC', environment, stdin }));
+    };
+    const chains = (program: string): string[] =>
+      [...list(program).matchAll(/^-N (CNI-\S+)$/gm)].map(([, name]) => name!).sort();
+    const made = (...pods: readonly (readonly [string, Pod])[]): string[] =>
+      pods.map(([network, { id }]) => iptablesChain(network, id)).sort();
+    for (const program of ['iptables', 'ip6tables']) {
+      const extra = program === 'iptables' ? ['CNI-foreign'] : [];
+      assert.equal(chains(program), [...made(['net', gone], ['net', kept], ['other', elsewhere]), ...extra].sort());
+    }
+    collect({ ...configuration, 'cni.dev/valid-attachments': [{ containerID: kept.id, ifname: 'eth0' }] });
+    for (const program of ['iptables', 'ip6tables']) {
+      const extra = program === 'iptables' ? ['CNI-foreign'] : [];
+      assert.equal(chains(program), [...made(['net', kept], ['other', elsewhere]), ...extra].sort());
+      assert.not.match(list(program), new RegExp(`id: \\\\"${gone.id}\\\\"`));
+      for (const { id } of [kept, elsewhere]) assert.match(list(program), new RegExp(`-s .* id: \\\\"${id}\\\\"`));
+    }
+    site.delete(kept, configuration, { environment, netns: '' });
+    collect(other);
+    assert.equal([chains('iptables'), chains('ip6tables')], [['CNI-foreign'], []]);
+    assert.match(list('iptables'), /-s 192\.0\.2\.1\/32 /);
+  });
+}
+
+test('GC starts no program for a network that does not masquerade', () => {
+  const site = sites().make();
+  for (const program of ['iptables', 'ip6tables']) {
+    runProgram([`${program}-legacy`, '-t', 'nat', '-S'], { namespace: site.namespace });
+  }
+  const environment = { PATH: '/nonexistent' };
+  const configuration = site.bridge({ cniVersion: '1.1.0' });
+  succeeds(site.call('weft', { command: 'GC', environment, stdin: configuration }));
+  fails(site.call('weft', { command: 'GC', environment, stdin: { ...configuration, ipMasq: true } }), 112, /iptables/);
 });
 
 test('on the overlay the other hosts’ containers are reached without masquerading', () => {

@@ -175,13 +175,13 @@ function recordCalls(): SysCall[] {
   return calls;
 }
 
-/** The way back to the host's namespace: where that fails the program ends at once, which `killAt` covers. */
+/** The way back to the host's namespace: where that fails the program ends at once, which has a test of its own. */
 const isWayBack = (calls: readonly SysCall[], { name, number }: SysCall): boolean =>
   name === 'setns' && calls.filter((call) => call.name === 'setns' && call.number <= number).length % 2 === 0;
 
 /**
  * Whether a call is about the store's index, which is done without where it cannot be used: its own files, and what
- * tells whether it is complete, the time of the store's folder.
+ * tells whether it is complete, the time of the store's folder and the boot.
  */
 function isOfIndex(calls: readonly SysCall[], call: SysCall): boolean {
   const { name, number, args } = call;
@@ -189,8 +189,9 @@ function isOfIndex(calls: readonly SysCall[], call: SysCall): boolean {
   if (name === 'stat' && args[0] === join(site().dataDir, 'net')) return true;
   const opened = calls.findLast((each) => each.name === 'open' && each.number <= number);
   const path = ['read', 'write', 'ftruncate'].includes(name) ? opened?.args[0] : args[0];
-  return typeof path === 'string' && path.includes('/.weft');
+  return typeof path === 'string' && (path.includes('/.weft') || bootFiles.includes(path));
 }
+const bootFiles = ['/proc/sys/kernel/random/boot_id', '/etc/machine-id'];
 
 const describe = ({ name, number, args }: SysCall): string =>
   `call ${number}: ${name}(${args.filter((arg) => typeof arg !== 'object').join(', ')})`;
@@ -234,6 +235,44 @@ for (const fresh of [false, true]) {
     assert.equal(tolerated, []);
   });
 }
+
+test('where there is no way back to the host’s namespace, an error document is the last thing that is done', () => {
+  reset(true);
+  const calls = recordCalls();
+  const waysBack = calls.filter((call) => isWayBack(calls, call));
+  assert.ok(waysBack.length >= 2);
+  for (const { number } of waysBack) {
+    reset(true);
+    let output = '';
+    let isOver = false;
+    const failing = wrapSys(failAt(sys, number, errno.EPERM), () => {
+      if (isOver) throw new Killed('behind the exit');
+      return undefined;
+    });
+    const last: Sys = {
+      ...failing,
+      write: (fd, buffer, offset, length) => {
+        if (fd !== 1) return failing.write(fd, buffer, offset, length);
+        output += new TextDecoder().decode(new Uint8Array(buffer, offset, length));
+        return length;
+      },
+      exit: (status) => {
+        isOver = true;
+        throw new Killed(`exit status ${status}`);
+      },
+    };
+    assert.throws(
+      () => add(last),
+      (error: unknown) => /exit status 1/.test(`${error} ${(error as Error).cause}`),
+    );
+    assert.match(output, /^[^\n]+\n$/, `call ${number}`);
+    const { cniVersion, code, msg, details } = JSON.parse(output);
+    assert.equal([cniVersion, code, details], ['1.1.0', 108, 'EPERM']);
+    assert.match(msg, /^Cannot return to the host's network namespace: EPERM/);
+    del();
+    assertNothingLeft(`call ${number}, and DEL`);
+  }
+});
 
 test('killed before each call in turn, on a new host: DEL frees all of it', () => {
   reset(true);

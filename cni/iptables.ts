@@ -1,0 +1,221 @@
+/**
+ * Masquerading by iptables, for those who ask for it by name, and for what the reference plugins have left: a chain
+ * `CNI-…` of table nat for each container and network, named by a hash of the two. Rules are set by iptables-restore, in
+ * one step; those that iptables has made by nf_tables are removed without it.
+ */
+
+import { errno } from '../linux/errors.ts';
+import { readText } from '../linux/files.ts';
+import type { NftConnection } from '../linux/nft/connection.ts';
+import { deleteChain, deleteRule, flushChain, type NftRule, type TableName } from '../linux/nft/table.ts';
+import type { Sys } from '../linux/sys.ts';
+import { type Family, formatAddress } from '../net/address.ts';
+import { formatPrefix } from '../net/prefix.ts';
+import { hashText, type Masquerade, multicast } from './masquerade-entry.ts';
+import type { Attachment } from './names.ts';
+import { retryRemoval } from './removal.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import type { AttachmentName } from './spec/request.ts';
+
+/** What a chain is of. */
+type Owner = Pick<Attachment, 'network' | 'containerId'>;
+
+const families = [4, 6] as const;
+const postrouting = 'POSTROUTING';
+const natTable: Readonly<Record<Family, TableName>> = {
+  4: { family: 'ip', name: 'nat' },
+  6: { family: 'ip6', name: 'nat' },
+};
+const command: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' };
+/** The kernel's list of the tables that the older iptables has made. */
+const legacyTables: Readonly<Record<Family, string>> = {
+  4: '/proc/thread-self/net/ip_tables_names',
+  6: '/proc/thread-self/net/ip6_tables_names',
+};
+const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** `CNI-` and a hash, 28 characters. An interface's name is not in it, as it is not in the reference's. */
+const chainOf = (sys: Sys, { network, containerId }: Owner): string =>
+  `CNI-${hashText(sys, `${network}${containerId}`)}`.slice(0, 28);
+
+/** @throws CniError 50 where there is no such program, 109 where it fails */
+function runProgram(
+  sys: Sys,
+  environment: readonly string[],
+  name: string,
+  args: readonly string[],
+  stdin = '',
+): string {
+  const search = environment.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) || defaultPath;
+  for (const folder of search.split(':')) {
+    const path = `${folder}/${name}`;
+    const ended = sys.spawn(path, [name, ...args], environment, sys.encodeUtf8(stdin));
+    if (ended === -errno.ENOENT || ended === -errno.ENOTDIR) continue;
+    if (typeof ended === 'number') {
+      throw new CniError(errorCodes.delegateFailed, `The program "${path}" cannot be run`, {
+        details: `errno ${-ended}`,
+      });
+    }
+    const output = sys.decodeUtf8(ended.stdout, 0, ended.stdout.byteLength);
+    if (ended.status === 0) return output;
+    throw new CniError(
+      errorCodes.delegateFailed,
+      `"${[name, ...args].join(' ')}" ended with status ${ended.status}; set "ipMasqBackend" to "nftables" to do without it`,
+      { details: sys.decodeUtf8(ended.stderr, 0, ended.stderr.byteLength).trim() },
+    );
+  }
+  throw new CniError(
+    errorCodes.notAvailable,
+    `There is no program "${name}" in ${search}; install it, or set "ipMasqBackend" to "nftables"`,
+  );
+}
+
+const restore = (sys: Sys, environment: readonly string[], family: Family, lines: readonly string[]): string =>
+  runProgram(
+    sys,
+    environment,
+    `${command[family]}-restore`,
+    ['--wait', '--noflush'],
+    ['*nat', ...lines, 'COMMIT', ''].join('\n'),
+  );
+
+const ofFamily = (entries: readonly Masquerade[], family: Family): readonly Masquerade[] =>
+  entries.filter(({ address }) => address.address.family === family);
+
+export function addByIptables(
+  sys: Sys,
+  environment: readonly string[],
+  attachment: Attachment,
+  entries: readonly Masquerade[],
+): void {
+  const chain = chainOf(sys, attachment);
+  // Ids and names of networks are letters, digits, dots, dashes and underscores.
+  const comment = `-m comment --comment "name: \\"${attachment.network}\\" id: \\"${attachment.containerId}\\""`;
+  for (const family of [4, 6] as const) {
+    const some = ofFamily(entries, family);
+    if (some.length === 0) continue;
+    restore(sys, environment, family, [
+      // Makes the chain, or empties it.
+      `:${chain} - [0:0]`,
+      ...some.map(({ network }) => `-A ${chain} -d ${formatPrefix(network)} ${comment} -j ACCEPT`),
+      `-A ${chain} ! -d ${multicast[family]} ${comment} -j MASQUERADE`,
+      ...some.map(({ address }) => `-A ${postrouting} -s ${formatAddress(address.address)} ${comment} -j ${chain}`),
+    ]);
+  }
+}
+
+const jumpsTo =
+  (chain: string) =>
+  ({ expressions }: NftRule): boolean =>
+    expressions.some((expression) => expression.type === 'verdict' && expression.chain === chain);
+
+/** What iptables has made by nf_tables is there to be removed by nf_tables: all of it or nothing. */
+function removeChainByNft(nft: NftConnection, family: Family, chain: string): void {
+  const nat = natTable[family];
+  retryRemoval(() => {
+    if (!nft.hasChain(nat, chain)) return;
+    const jumps = nft.listRules(nat, postrouting).filter(jumpsTo(chain));
+    nft.transact([
+      ...jumps.map(({ handle }) => deleteRule(nat, postrouting, handle!)),
+      flushChain(nat, chain),
+      deleteChain(nat, chain),
+    ]);
+  });
+}
+
+/** The rules of a family's table nat, as `iptables -S` writes them. Nothing is started where there is no such table. */
+function listByCommand(sys: Sys, environment: readonly string[], family: Family): string[] {
+  if (!readText(sys, legacyTables[family])?.split('\n').includes('nat')) return [];
+  return runProgram(sys, environment, command[family], ['--wait', '-t', 'nat', '-S']).split('\n');
+}
+
+function removeChainByCommand(
+  sys: Sys,
+  environment: readonly string[],
+  family: Family,
+  lines: readonly string[],
+  chain: string,
+): void {
+  if (!lines.includes(`-N ${chain}`)) return;
+  const jumps = lines.filter((line) => line.startsWith(`-A ${postrouting} `) && line.endsWith(` -j ${chain}`));
+  restore(sys, environment, family, [...jumps.map((line) => line.replace(/^-A/, '-D')), `-F ${chain}`, `-X ${chain}`]);
+}
+
+/** Those that iptables has made by nf_tables. */
+export function removeIptablesByNft(sys: Sys, nft: NftConnection, attachment: Attachment): void {
+  const chain = chainOf(sys, attachment);
+  for (const family of families) removeChainByNft(nft, family, chain);
+}
+
+/** Those of the older iptables, which it alone can remove. */
+export function removeIptablesByCommand(sys: Sys, environment: readonly string[], attachment: Attachment): void {
+  const chain = chainOf(sys, attachment);
+  for (const family of families) {
+    removeChainByCommand(sys, environment, family, listByCommand(sys, environment, family), chain);
+  }
+}
+
+/** Of which container and network a rule is, by its comment: as iptables prints it, or as the kernel has it. */
+const commentPattern = /name: \\?"([^"\\]+)\\?" id: \\?"([^"\\]+)\\?"/;
+
+/** The bytes of the comment that a rule of iptables has, or ''. */
+function commentOf({ expressions }: NftRule): string {
+  const match = expressions.find(
+    (expression) => expression.type === 'other' && commentPattern.test(latin1(expression)),
+  );
+  return match?.type === 'other' ? latin1(match) : '';
+}
+const latin1 = ({ data }: { readonly data: Uint8Array }): string => String.fromCharCode(...data);
+
+/**
+ * The chain of a container of this network that is not valid any more, where a rule's comment tells of one.
+ * A chain's name is a hash of the two names: a comment that anybody else wrote does not fit it.
+ */
+function staleChain(
+  sys: Sys,
+  network: string,
+  valid: ReadonlySet<string>,
+  comment: string,
+  isTarget: (chain: string) => boolean,
+): string[] {
+  const [, name, containerId] = commentPattern.exec(comment) ?? [];
+  if (name !== network || containerId === undefined || valid.has(containerId)) return [];
+  const chain = chainOf(sys, { network, containerId });
+  return isTarget(chain) ? [chain] : [];
+}
+
+const idsOf = (valid: readonly AttachmentName[]): ReadonlySet<string> =>
+  new Set(valid.map(({ containerId }) => containerId));
+
+/** Removes the network's chains that iptables has made by nf_tables, of containers that are not valid any more. */
+export function collectIptablesByNft(
+  sys: Sys,
+  nft: NftConnection,
+  network: string,
+  valid: readonly AttachmentName[],
+): void {
+  const ids = idsOf(valid);
+  for (const family of families) {
+    const chains = nft
+      .listRules(natTable[family], postrouting)
+      .flatMap((rule) => staleChain(sys, network, ids, commentOf(rule), (chain) => jumpsTo(chain)(rule)));
+    for (const chain of new Set(chains)) removeChainByNft(nft, family, chain);
+  }
+}
+
+/** The same, of the older iptables. */
+export function collectIptablesByCommand(
+  sys: Sys,
+  environment: readonly string[],
+  network: string,
+  valid: readonly AttachmentName[],
+): void {
+  const ids = idsOf(valid);
+  for (const family of families) {
+    const lines = listByCommand(sys, environment, family);
+    const chains = lines.flatMap((line) =>
+      staleChain(sys, network, ids, line, (chain) => line.endsWith(` -j ${chain}`)),
+    );
+    for (const chain of new Set(chains)) removeChainByCommand(sys, environment, family, lines, chain);
+  }
+}

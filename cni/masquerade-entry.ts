@@ -1,0 +1,19 @@
+/** What both back ends of masquerading know. */
+
+import type { Sys } from '../linux/sys.ts';
+import type { Family } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import { sha512 } from './sha512.ts';
+
+export interface Masquerade {
+  /** A container's address. */
+  readonly address: Prefix;
+  /** What it reaches by its own address. */
+  readonly network: Prefix;
+}
+
+/** Left as it is: a group's members are reached by the container's own address. */
+export const multicast: Readonly<Record<Family, string>> = { 4: '224.0.0.0/4', 6: 'ff00::/8' };
+
+/** SHA-512, 128 hex digits. */
+export const hashText = (sys: Sys, text: string): string => sha512(new Uint8Array(sys.encodeUtf8(text)));
