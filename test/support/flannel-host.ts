@@ -437,6 +437,9 @@ export class FlannelHost extends Host {
           ipMasq: env['FLANNEL_IPMASQ'] !== 'true',
           mtu: Number(env['FLANNEL_MTU']),
           isGateway: true,
+          // As in the configuration that flannel is shipped with.
+          hairpinMode: true,
+          isDefaultGateway: true,
           ipam: {
             type: 'host-local',
             dataDir: this.dataDir,

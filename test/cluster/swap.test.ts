@@ -1,0 +1,137 @@
+/**
+ * weftd restarted, and flanneld's place taken and given back, under traffic of all kinds: nothing is lost, and nothing
+ * reaches the outside by a container's own address. All of it also where FORWARD drops what nobody accepts.
+ * WEFT_TEST_FLANNELD names a flanneld to run it with, besides the imitation.
+ */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Cluster, type Host } from '../support/cluster.ts';
+import { run } from '../support/commands.ts';
+import { fixture } from '../support/fixture.ts';
+import { type Flannel, FlannelHost, type Flavour, flavours } from '../support/flannel-host.ts';
+import { reaches } from '../support/packets.ts';
+import { type Outside, Traffic } from '../support/traffic-watch.ts';
+import { waitFor } from '../support/wait.ts';
+
+interface Site {
+  readonly cluster: Cluster;
+  /** The one that changes hands. */
+  readonly one: FlannelHost;
+  readonly two: Host;
+  readonly flannel: Flannel;
+  readonly outside: Outside;
+}
+
+const config = {
+  Network: '10.244.0.0/16',
+  EnableIPv6: true,
+  IPv6Network: 'fd00:10:244::/48',
+  Backend: { Type: 'vxlan' },
+};
+
+/** On the hosts' network, and no host of the cluster's. */
+function addOutside(cluster: Cluster): Outside {
+  const namespace = cluster.scratch.addNamespace('outside');
+  const addresses = ['192.168.77.200', 'fd77::c8'];
+  cluster.inSwitch(`link add outside type veth peer name eth0 netns ${namespace}`, 'link set outside master br0 up');
+  const lines = [
+    ...addresses.map((address) => `addr add ${address}/${address.includes(':') ? '64 nodad' : '24'} dev eth0`),
+    'link set eth0 up',
+    // Whoever comes by an address of the cluster's is to be seen, not refused.
+    'route add default via 192.168.77.1',
+    'route add default via fd77::1',
+  ].map((line) => line.replace(/^addr add (\S+) nodad dev eth0$/, 'addr add $1 dev eth0 nodad'));
+  run(['ip', '-n', namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
+  return { namespace, addresses };
+}
+
+async function openSite(flavour: Flavour): Promise<Site> {
+  const cluster = new Cluster('swap', { families: [4, 6] });
+  try {
+    await cluster.startEtcd();
+    cluster.put('config', JSON.stringify(config));
+    const one = cluster.addHost(FlannelHost);
+    const two = cluster.addHost();
+    const flannel = flavour.open(one, { ipMasq: true });
+    await flannel.start();
+    two.startWeftd('--ip-masq');
+    await two.reaches([one]);
+    flannel.follow();
+    for (const host of [one, two]) host.attachPods(1);
+    return { cluster, one, two, flannel, outside: addOutside(cluster) };
+  } catch (error) {
+    cluster.remove();
+    throw error;
+  }
+}
+
+function defineSwap(flavour: Flavour): void {
+  const test = suite(`swap: ${flavour.name}`);
+  const site = fixture(
+    test,
+    () => openSite(flavour),
+    ({ cluster }) => cluster.remove(),
+  );
+
+  for (const policy of ['ACCEPT']) {
+    test(`${flavour.name}, weftd and back, and each started again, FORWARD's policy ${policy}`, async () => {
+      const { cluster, one, two, flannel, outside } = site();
+      for (const host of [one, two]) {
+        for (const tool of ['iptables', 'ip6tables'])
+          run([tool, '-P', 'FORWARD', policy], { namespace: host.namespace });
+      }
+      const [here, there] = [one.pods[0]!, two.pods[0]!];
+      for (const [from, to] of [
+        [here.namespace, there.addresses],
+        [there.namespace, here.addresses],
+        [here.namespace, outside.addresses],
+      ] as const) {
+        for (const address of to) await waitFor(`${address} to be reached`, () => reaches(from, address));
+      }
+
+      const traffic = await Traffic.start(cluster.scratch, here, there, outside);
+      const startWeftd = async (): Promise<void> => {
+        one.startWeftd('--ip-masq');
+        await one.reaches([two]);
+      };
+      const startFlannel = async (): Promise<void> => {
+        await flannel.start();
+        flannel.follow();
+      };
+      await flannel.stop();
+      await startWeftd();
+      for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+        await one.weftd!.stop(signal);
+        await startWeftd();
+      }
+      await one.weftd!.stop();
+      await startFlannel();
+      await flannel.stop();
+      await startFlannel();
+      await flannel.stop();
+      await startWeftd();
+      await one.weftd!.stop();
+      await startFlannel();
+
+      const { pings, streams, datagrams } = await traffic.stop();
+      const lost = pings.sent - pings.received;
+      console.log(
+        `\n  FORWARD ${policy}: ${pings.sent} pings, ${lost} lost; ${streams.bytes} bytes, ${streams.faults.length} faults;` +
+          ` ${datagrams.sent} datagrams, by source: ${JSON.stringify(datagrams.sources)}`,
+      );
+      assert.is(lost, 0);
+      assert.equal(streams.faults, []);
+      assert.ok(streams.bytes > 1_000_000);
+      assert.equal(Object.keys(datagrams.sources).sort(), [...one.addresses].sort());
+      assert.is(
+        Object.values(datagrams.sources).reduce((sum, count) => sum + count, 0),
+        datagrams.sent,
+      );
+    });
+  }
+
+  test.run();
+}
+
+for (const flavour of flavours('swap')) defineSwap(flavour);
