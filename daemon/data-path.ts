@@ -32,6 +32,7 @@ import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } fr
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
 import type { Rules } from './rules.ts';
+import { findShadows, withoutTaken } from './shadows.ts';
 import { planSysctls } from './sysctls.ts';
 import { Backoff } from './wakeup.ts';
 
@@ -62,6 +63,8 @@ export interface DataPathOptions {
   readonly random: () => number;
   /** Six random bytes. */
   readonly randomMacBytes: () => Uint8Array;
+  /** Keeps a tunnel device to this process; throws where another weftd has it. */
+  readonly lockDevice?: (name: string) => void;
 }
 
 /** A step that failed, and when it is tried again. */
@@ -180,6 +183,7 @@ export class DataPath {
         others.some(({ backendData }) => Object.values(backendData).some(({ vtepMac }) => sameMac(vtepMac, mac)));
       for (const family of inUse) {
         const name = deviceName(family, config.backend.vni);
+        this.options.lockDevice?.(name);
         const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
         const known = [own?.backendData[family]?.vtepMac, this.remembered.devices.get(name), link?.mac];
         macs[family] =
@@ -206,6 +210,8 @@ export class DataPath {
       try {
         return chooseInterface({ ...choice, names: [this.external.name] }, inUse, view);
       } catch {
+        // What comes back may do so under another number.
+        this.currentInterest = undefined;
         throw error;
       }
     }
@@ -291,7 +297,7 @@ export class DataPath {
       if (data) macs[family] = data.vtepMac;
     }
     const tunnels = new Set(this.remembered.devices.keys());
-    const desired = deriveDesired({
+    const derived = deriveDesired({
       networks,
       backend,
       subnets: own.subnets,
@@ -307,6 +313,9 @@ export class DataPath {
       formerNetworks: this.remembered.networks,
       formerPeerAddresses: this.remembered.gateways,
     });
+    const shadows = findShadows(derived, host, tunnels);
+    const desired = withoutTaken(derived, shadows.taken);
+    problems.reportAll('route', shadows.problems);
     const direct = desired.peers.flatMap(({ peer, paths }) =>
       families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
     );

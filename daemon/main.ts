@@ -13,6 +13,7 @@ import type { Family } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
 import { openApi } from './api.ts';
 import { DataPath } from './data-path.ts';
+import { DeviceLocks } from './device-lock.ts';
 import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
 import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './files.ts';
 import { Kernel } from './kernel.ts';
@@ -146,6 +147,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
   const rules = openRules(sys, logger, tableName(store.prefix));
+  const locks = new DeviceLocks(sys);
   const dataPath = new DataPath({
     kernel,
     rules,
@@ -160,6 +162,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     now: monotonic,
     random,
     randomMacBytes: () => randomBytes(sys, 6),
+    lockDevice: (name) => locks.take(name),
   });
   const before = files.readNetwork((error) => problems.report('node files', error.message));
   const membership = new Membership({
@@ -193,6 +196,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
       store.close();
       kernel.close();
       rules.close();
+      locks.close();
     },
   };
 }

@@ -1,0 +1,80 @@
+/**
+ * One weftd a tunnel device: two on one host whose networks have the same VNI would make it anew in turns for ever.
+ *
+ * The lock is a socket with an abstract name (unix(7)): the kernel keeps one of a name in a network namespace, as it
+ * does devices, and gives it up when its process ends, however it does.
+ */
+
+import { check, errno } from '../linux/errors.ts';
+import { readText } from '../linux/files.ts';
+import type { Sys } from '../linux/sys.ts';
+
+/** include/linux/socket.h, include/linux/net.h */
+const unix = { AF_UNIX: 1, SOCK_DGRAM: 2 } as const;
+
+/** Another weftd of this host keeps the device. */
+export class DeviceBusyError extends Error {
+  override readonly name = 'DeviceBusyError';
+}
+
+interface Holder {
+  readonly pid: number;
+  readonly isRoot: boolean;
+}
+
+/** Whose the socket is, by its number in /proc/net/unix (proc(5)); undefined where that cannot be seen from here. */
+function holderOf(sys: Sys, name: string): Holder | undefined {
+  const line = (readText(sys, '/proc/net/unix') ?? '').split('\n').find((text) => text.endsWith(` @${name}`));
+  const inode = line?.trim().split(/\s+/)[6];
+  const processes = sys.getdents('/proc');
+  if (inode === undefined || typeof processes === 'number') return undefined;
+  for (const pid of processes) {
+    const descriptors = /^\d+$/.test(pid) ? sys.getdents(`/proc/${pid}/fd`) : 0;
+    if (typeof descriptors === 'number') continue;
+    if (!descriptors.some((fd) => sys.readlink(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)) continue;
+    return { pid: Number(pid), isRoot: /^Uid:\s+0\s/m.test(readText(sys, `/proc/${pid}/status`) ?? '') };
+  }
+  return undefined;
+}
+
+export class DeviceLocks {
+  private readonly sys: Sys;
+  private readonly held = new Map<string, number>();
+
+  constructor(sys: Sys) {
+    this.sys = sys;
+  }
+
+  /**
+   * Keeps the device to this process until `close`.
+   * @throws DeviceBusyError
+   */
+  take(device: string): void {
+    if (this.held.has(device)) return;
+    const { sys } = this;
+    const name = `weftd/${device}`;
+    const text = new Uint8Array(sys.encodeUtf8(name));
+    const address = new Uint8Array(3 + text.length);
+    address[0] = unix.AF_UNIX;
+    address.set(text, 3);
+    const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), `open a socket to lock "${device}"`);
+    const result = sys.bind(fd, address.buffer);
+    if (result >= 0) {
+      this.held.set(device, fd);
+      return;
+    }
+    sys.close(fd);
+    if (result !== -errno.EADDRINUSE) check(result, `lock "${device}"`);
+    const holder = holderOf(sys, name);
+    // The names are anybody's to take: a program without rights must not be able to keep weftd from its work.
+    if (holder && !holder.isRoot) return;
+    throw new DeviceBusyError(
+      `Another weftd${holder ? ` (process ${holder.pid})` : ''} of this host keeps "${device}": stop one of them, or give one of the networks another Backend.VNI`,
+    );
+  }
+
+  close(): void {
+    for (const fd of this.held.values()) this.sys.close(fd);
+    this.held.clear();
+  }
+}

@@ -1,0 +1,298 @@
+/** What weftd builds on moves away under it: the outer interface, its address, its MTU, the way out; others' routes. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Cluster, type Host, root, startCluster } from '../support/cluster.ts';
+import { run } from '../support/commands.ts';
+import { fixture } from '../support/fixture.ts';
+import { difference, readFdb, readLink, readRoutes } from '../support/kernel-state.ts';
+import { ping } from '../support/packets.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('underlay');
+const cluster = fixture(
+  test,
+  async () => {
+    const made = await startCluster('underlay', { hosts: 2 });
+    for (const host of made.hosts) host.attachPods(1);
+    return made;
+  },
+  (made) => made.remove(),
+);
+const hosts = (): [Host, Host] => cluster().hosts as [Host, Host];
+
+/** Both containers reach each other, and the other host's tunnel leads to this address. */
+async function works(address: string): Promise<void> {
+  const [one, two] = hosts();
+  const [here, there] = [one.pods[0]!, two.pods[0]!];
+  await waitFor(
+    `the way to ${address}`,
+    () =>
+      readFdb(two.namespace)
+        .map(({ destination }) => destination)
+        .join() === address,
+  );
+  await waitFor('packets', () => ping(here.namespace, there.address).received === 1, { deadlineMs: 15_000 });
+  assert.is(ping(there.namespace, here.address).received, 1);
+}
+
+const tunnel = (host: Host) => readLink(host.namespace, 'flannel.1')!;
+const mac = (): string => tunnel(hosts()[0]).mac;
+
+test('the outer interface down and up again', async () => {
+  const [one] = hosts();
+  const before = mac();
+  one.ip('link', 'set', 'eth0', 'down');
+  await waitFor('weftd to say so', () => /Cannot choose the external interface.*eth0 \(down\)/.test(one.log));
+  one.ip('link', 'set', 'eth0', 'up');
+  // The kernel has taken the default route with it; weftd does without.
+  await works(one.address);
+  one.ip('route', 'add', 'default', 'via', '192.168.77.1');
+  assert.is(mac(), before);
+});
+
+for (const [what, address] of [
+  ['the same', '192.168.77.11'],
+  ['another', '192.168.77.111'],
+  ['its first', '192.168.77.11'],
+] as const) {
+  test(`the outer interface deleted and made again with ${what} address`, async () => {
+    const [one] = hosts();
+    const before = mac();
+    const subnet = one.subnet;
+    one.ip('link', 'del', 'eth0');
+    cluster().inSwitch(
+      `link add ${one.name} type veth peer name eth0 netns ${one.namespace}`,
+      `link set ${one.name} master br0`,
+      `link set ${one.name} up`,
+    );
+    one.ip('link', 'set', 'eth0', 'up');
+    one.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
+    one.ip('route', 'add', 'default', 'via', '192.168.77.1');
+    await works(address);
+    assert.equal([mac(), one.subnet], [before, subnet]);
+  });
+}
+
+test('another MTU: device and files follow, containers keep theirs, new ones get it', async () => {
+  const [one] = hosts();
+  const mtus = () => [
+    tunnel(one).mtu,
+    (JSON.parse(readFileSync(join(one.runDir, 'node.json'), 'utf8')) as { mtu: number }).mtu,
+    /FLANNEL_MTU=(\d+)/.exec(readFileSync(one.subnetFile, 'utf8'))![1],
+  ];
+  const before = mtus();
+  const index = tunnel(one).index;
+  one.ip('link', 'set', 'eth0', 'mtu', '1400');
+  await waitFor('the MTU', () => {
+    const now = mtus();
+    return now[0] === 1350 && now[2] === '1350';
+  });
+  assert.is(tunnel(one).index, index, 'the device is the same');
+  assert.is(readLink(one.pods[0]!.namespace, 'eth0')!.mtu, 1450);
+  const [pod] = one.attachPods(1);
+  assert.is(readLink(pod!.namespace, 'eth0')!.mtu, 1350);
+  pod!.detach();
+  one.ip('link', 'set', 'eth0', 'mtu', '1500');
+  await waitFor('the MTU of before', () => mtus().join() === before.join());
+  await works(one.address);
+});
+
+test('the public address changed: followed at once, no restart (flannel’s defect 20)', async () => {
+  const [one, two] = hosts();
+  const { pid } = one.weftd!;
+  const [here, there] = [mac(), one.subnet];
+  for (const [from, to] of [
+    ['192.168.77.11', '192.168.77.61'],
+    ['192.168.77.61', '192.168.77.11'],
+  ] as const) {
+    one.ip('addr', 'add', `${to}/24`, 'dev', 'eth0');
+    one.ip('addr', 'del', `${from}/24`, 'dev', 'eth0');
+    one.ip('addr', 'replace', `${to}/24`, 'dev', 'eth0');
+    one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
+    await works(to);
+    assert.is(tunnel(one).data['local'], to);
+    assert.match(cluster().etcdctl('get', '--prefix', '/coreos.com/network/subnets/'), `"PublicIP":"${to}"`);
+    assert.not(
+      two.describe().some((line) => line.includes(from)),
+      'nothing leads to the old one',
+    );
+  }
+  assert.equal([one.weftd!.pid, one.weftd!.alive, mac(), one.subnet], [pid, true, here, there]);
+});
+
+test('the address moved to a bridge that the interface becomes a port of, and back', async () => {
+  const [one] = hosts();
+  const address = `${one.address}/24`;
+  one.ip('link', 'add', 'ext0', 'type', 'bridge');
+  one.ip('link', 'set', 'ext0', 'up');
+  for (const [from, to, ...further] of [
+    ['eth0', 'ext0', ['link', 'set', 'eth0', 'master', 'ext0']],
+    ['ext0', 'eth0', ['link', 'set', 'eth0', 'nomaster']],
+  ] as const) {
+    one.ip('addr', 'del', address, 'dev', from);
+    for (const words of further) one.ip(...words);
+    one.ip('addr', 'add', address, 'dev', to);
+    one.ip('route', 'add', 'default', 'via', '192.168.77.1');
+    await waitFor(`the tunnel to be on ${to}`, () => tunnel(one).data['link'] === to);
+    await works(one.address);
+  }
+  one.ip('link', 'del', 'ext0');
+});
+
+test('a better default route by another interface: the tunnel moves there, and back when it goes', async () => {
+  const [one] = hosts();
+  const second = '192.168.77.81';
+  cluster().inSwitch(
+    `link add ${one.name}b type veth peer name eth1 netns ${one.namespace}`,
+    `link set ${one.name}b master br0`,
+    `link set ${one.name}b up`,
+  );
+  one.ip('route', 'del', 'default');
+  one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth0', 'metric', '200');
+  one.ip('link', 'set', 'eth1', 'up');
+  one.ip('addr', 'add', `${second}/24`, 'dev', 'eth1');
+  // A worse one changes nothing.
+  one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth1', 'metric', '300');
+  assert.is(tunnel(one).data['link'], 'eth0');
+  one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth1', 'metric', '100');
+  await works(second);
+  assert.is(tunnel(one).data['link'], 'eth1');
+  one.ip('route', 'del', 'default', 'metric', '100');
+  await works(one.address);
+  assert.is(tunnel(one).data['link'], 'eth0');
+  one.ip('link', 'del', 'eth1');
+  one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
+});
+
+test('other programs’ routes in the way of a peer’s are left alone and told of', async () => {
+  const [one, two] = hosts();
+  const before = one.describe();
+  const part = two.subnet.replace('/24', '/26');
+  const problems = (): string => one.status().problems.join('\n');
+  one.ip('route', 'add', part, 'via', '192.168.77.1');
+  await waitFor('the problem', () => problems().includes(`Another program's route "${part}" on "eth0"`));
+  assert.ok(readRoutes(one.namespace).some(({ destination }) => destination === part));
+  one.ip('route', 'del', part);
+  one.ip('route', 'prepend', 'blackhole', two.subnet);
+  await waitFor('the other problem', () => problems().includes(`Another program's blackhole "${two.subnet}"`));
+  one.ip('route', 'del', 'blackhole', two.subnet);
+  await waitFor('no problem', () => one.status().state === 'running');
+  assert.equal(difference(before, one.describe()), []);
+});
+
+test('an interface with a peer’s subnet keeps its route, whoever was first, and that is told', async () => {
+  const [one, two] = hosts();
+  const before = one.describe();
+  const address = two.subnet.replace('.0/24', '.1/24');
+  const own = (): boolean =>
+    readRoutes(one.namespace).some(({ destination, device }) => destination === two.subnet && device === 'flannel.1');
+  const foreign = (): boolean =>
+    readRoutes(one.namespace).some(({ destination, device }) => destination === two.subnet && device === 'docker0');
+  one.ip('link', 'add', 'docker0', 'type', 'bridge');
+  one.ip('link', 'set', 'docker0', 'up');
+  one.ip('addr', 'add', address, 'dev', 'docker0');
+  await waitFor('the problem', () => /Another program's route .* on "docker0"/.test(one.status().problems.join()));
+  assert.ok(own() && foreign(), 'the peer was first, and stays');
+  // The other way round: the way to the interface's network is not taken from it.
+  await one.weftd!.stop();
+  one.ip('route', 'del', two.subnet, 'dev', 'flannel.1');
+  one.startWeftd();
+  await waitFor('the peer to be told of', () =>
+    one.status().peers.some(({ problem }) => problem?.includes('is the network of an interface of this host')),
+  );
+  assert.ok(foreign() && !own());
+  one.ip('link', 'del', 'docker0');
+  await one.reaches(cluster().hosts);
+  assert.equal(difference(before, one.describe()), []);
+});
+
+test('a second weftd with the same VNI is told so, and touches nothing', async () => {
+  const [one] = hosts();
+  const before = one.describe();
+  const folder = one.cluster.scratch.makeFolder('second');
+  const argv = [
+    ...[
+      join(root, 'dist/bin/weftd'),
+      ...one.weftdArguments,
+      '--log-format',
+      'text',
+      '--etcd-prefix',
+      '/second',
+      '--node',
+      'second',
+    ],
+    ...['--run-dir', join(folder, 'run'), '--state-dir', join(folder, 'state')],
+    ...['--subnet-file', join(folder, 'subnet.env')],
+  ];
+  const config = (vni: number): string =>
+    JSON.stringify({ Network: '10.99.0.0/16', Backend: { Type: 'vxlan', VNI: vni } });
+  cluster().etcdctl('put', '/second/config', config(1));
+  const logFile = join(folder, 'log');
+  const log = (): string => readFileSync(logFile, 'utf8');
+  const second = cluster().scratch.start(argv, { namespace: one.namespace, logFile });
+  await waitFor('the message', () =>
+    new RegExp(`Another weftd \\(process ${one.weftd!.pid}\\) of this host keeps "flannel\\.1"`).test(log()),
+  );
+  assert.is(cluster().etcdctl('get', '--prefix', '/second/subnets/'), '', 'it takes no lease either');
+  assert.equal(difference(before, one.describe()), []);
+  // With a VNI of its own it goes on, without a restart.
+  cluster().etcdctl('put', '/second/config', config(2));
+  await waitFor('the second to be ready', () => log().includes('ready'));
+  assert.ok(readLink(one.namespace, 'flannel.2'));
+  await second.stop();
+  await works(one.address);
+});
+
+const directRouting = fixture(
+  test,
+  (): Promise<Cluster> => {
+    const config = { Network: '10.244.0.0/16', EnableIPv6: true, IPv6Network: 'fd00:10:244::/48' };
+    const text = JSON.stringify({ ...config, Backend: { Type: 'vxlan', DirectRouting: true } });
+    return startCluster('underlaydr', { hosts: 2, families: [4, 6], config: text });
+  },
+  (made) => made.remove(),
+);
+
+test('DirectRouting: a peer that is no neighbour any more gets a tunnel, and loses it when it is one again (flannel’s defect 12)', async () => {
+  const { hosts: made } = directRouting();
+  const [one, two] = made as [Host, Host];
+  const [here, there] = made.map((host) => host.attachPods(1)[0]!) as [(typeof one.pods)[0], (typeof one.pods)[0]];
+  const reach = (): boolean =>
+    there.addresses.every((address) => ping(here.namespace, address, { timeoutMs: 300 }).received === 1);
+  await waitFor('direct', () => one.status().peers[0]!.path === 'direct');
+  await waitFor('packets', reach);
+  const before = made.map((host) => host.describe());
+  assert.equal(readFdb(one.namespace), []);
+  // Now each is behind a router to the other: the switch itself.
+  const routed = (host: Host, peer: Host): void => {
+    host.ip('route', 'add', `${peer.addresses[0]}/32`, 'via', '192.168.77.1');
+    host.ip('-6', 'route', 'add', `${peer.addresses[1]}/128`, 'via', 'fd77::1');
+  };
+  const neighbours = (host: Host, peer: Host): void => {
+    host.ip('route', 'del', `${peer.addresses[0]}/32`);
+    host.ip('-6', 'route', 'del', `${peer.addresses[1]}/128`);
+  };
+  for (const setting of ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']) {
+    run(['sysctl', '-qw', setting], { namespace: directRouting().switchNamespace });
+  }
+  routed(one, two);
+  routed(two, one);
+  for (const host of made) await waitFor('a tunnel', () => host.status().peers[0]!.path === 'vxlan');
+  assert.is(readFdb(one.namespace).length, 2);
+  await waitFor('packets by the tunnel', reach);
+  neighbours(one, two);
+  neighbours(two, one);
+  for (const host of made) await waitFor('the plain route', () => host.status().peers[0]!.path === 'direct');
+  await waitFor('packets by the plain route', reach);
+  assert.equal(readFdb(one.namespace), [], 'no FDB entry is left');
+  assert.equal(
+    made.map((host) => host.describe()),
+    before,
+    'and no neighbour',
+  );
+});
+
+test.run();
