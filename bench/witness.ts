@@ -8,6 +8,7 @@
 
 import { writeSync } from 'node:fs';
 import { check } from '../linux/errors.ts';
+import { socket } from '../linux/netlink/connection.ts';
 import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
 import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
 import { eachMessage } from '../linux/netlink/wire.ts';
@@ -27,6 +28,8 @@ const kinds: Readonly<Record<number, string>> = { 16: 'link', 20: 'address', 24:
 
 function tellEvents(): never {
   const events = openEvents(sys, Object.values(rtnlgrp), { receiveTimeoutMs: 3_600_000 });
+  // Fifteen thousand events may come at once, and take two kilobytes each to be kept.
+  sys.setsockopt(events.fd, socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, new Int32Array([256 << 20]).buffer);
   const buffer = new ArrayBuffer(65536);
   const view = new DataView(buffer);
   say(['begin'], 0);

@@ -8,11 +8,30 @@
 import type { Lease } from '../cluster/lease.ts';
 import type { HostGatewayBackend, PerFamily, VxlanBackend } from '../cluster/network-config.ts';
 import { type Address, type Family, formatAddress, isUnspecified, sameAddress } from '../net/address.ts';
-import { formatMac, type Mac } from '../net/mac.ts';
+import { formatMac, type Mac, macKey, sameMac } from '../net/mac.ts';
 import { vxlanOverheadBytes } from '../net/mtu.ts';
-import { formatPrefix, hostPrefix, networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
+import {
+  formatPrefix,
+  hostPrefix,
+  networkKey,
+  networkOf,
+  type Prefix,
+  prefixContains,
+  prefixesOverlap,
+} from '../net/prefix.ts';
 import type { ExternalInterface } from './interface.ts';
-import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry, VxlanDevice } from './kernel-state.ts';
+import {
+  type ActualDevice,
+  type ActualState,
+  type DesiredState,
+  type DeviceAddress,
+  defaultMetric,
+  type FdbEntry,
+  type NeighbourEntry,
+  type RouteEntry,
+  routeProtocol,
+  type VxlanDevice,
+} from './kernel-state.ts';
 
 /** The backends that weftd runs itself. */
 export type OwnBackend = VxlanBackend | HostGatewayBackend;
@@ -54,6 +73,8 @@ export interface Desired {
   readonly mtuBytes: number;
   /** Why it is not what the network config says. */
   readonly mtuProblem: string | undefined;
+  /** How this came about, for the changes that follow. */
+  readonly table: PeerTable;
 }
 
 /** flannel's names, so that each finds the other's device: `flannel.1`, `flannel-v6.1`. */
@@ -107,92 +128,154 @@ function ownDevices(
   return { devices, addresses };
 }
 
-/** Collects the entries of the peers, and refuses what clashes with a peer before it. */
-class PeerTable {
-  readonly neighbours: NeighbourEntry[] = [];
-  readonly fdb: FdbEntry[] = [];
-  readonly routes: RouteEntry[] = [];
+/** What a peer comes to. */
+export interface PlacedPeer extends PeerOutcome {
+  readonly neighbours: readonly NeighbourEntry[];
+  readonly fdb: readonly FdbEntry[];
+  readonly routes: readonly RouteEntry[];
+}
+
+type MutablePlace = {
+  paths: { [family in Family]?: PeerPath };
+  neighbours: NeighbourEntry[];
+  fdb: FdbEntry[];
+  routes: RouteEntry[];
+};
+
+/** What changes of some peers come to, when the others are as they were. */
+export interface PeerChanges {
+  readonly removed: readonly PlacedPeer[];
+  readonly added: readonly PlacedPeer[];
+}
+
+/** The peers with the entries of each. Refuses what clashes with a peer before it. */
+export class PeerTable {
   private readonly overlay: Overlay;
-  private readonly leaseOfSubnet = new Map<string, string>();
-  private readonly holderOfMac = new Map<string, { readonly lease: string; readonly host: Address }>();
+  private readonly families: readonly Family[];
+  private readonly placed = new Map<Lease, PlacedPeer>();
+  private readonly leaseOfSubnet = new Map<number | string, string>();
+  private readonly holderOfMac: PerFamily<Map<number, { readonly lease: string; readonly host: Address }>> = {
+    4: new Map(),
+    6: new Map(),
+  };
+  /** Leases that want the same as another one, or that share it. */
+  private readonly contested = new Set<string>();
 
   constructor(overlay: Overlay) {
     this.overlay = overlay;
+    this.families = familiesOf(overlay.networks);
+    for (const peer of overlay.peers) this.add(peer);
   }
 
-  /** Adds the peer's entries for a family, or says why not. */
-  add(peer: Lease, family: Family): { path: PeerPath } | { problem: string } {
+  get peers(): PlacedPeer[] {
+    return [...this.placed.values()];
+  }
+
+  /**
+   * Takes peers away and adds others, as if all had been derived anew. Undefined where these changes bear on other
+   * peers, by a subnet or a MAC that several want: then all is to be derived anew, and this table is of no more use.
+   */
+  change(removed: readonly Lease[], added: readonly Lease[]): PeerChanges | undefined {
+    const contestedBefore = this.contested.size;
+    const gone: PlacedPeer[] = [];
+    for (const lease of removed) {
+      const place = this.placed.get(lease);
+      if (!place || this.contested.has(lease.key)) return undefined;
+      gone.push(place);
+      this.placed.delete(lease);
+      for (const { destination } of place.routes) this.leaseOfSubnet.delete(networkKey(destination));
+      for (const { mac, destination } of place.fdb) this.holderOfMac[destination.family]!.delete(macKey(mac));
+    }
+    const come = added.map((lease) => this.add(lease));
+    return this.contested.size === contestedBefore ? { removed: gone, added: come } : undefined;
+  }
+
+  private add(peer: Lease): PlacedPeer {
+    const place: MutablePlace = { paths: {}, neighbours: [], fdb: [], routes: [] };
+    const placed: PlacedPeer = { peer, ...place, problem: this.place(peer, place) };
+    this.placed.set(peer, placed);
+    return placed;
+  }
+
+  /** @returns why the peer is left out, wholly or for a family */
+  private place(peer: Lease, place: MutablePlace): string | undefined {
+    const backendType = this.overlay.backend.type;
+    if (peer.backendType !== backendType) {
+      return `its backend is "${peer.backendType}", this host's is "${backendType}"`;
+    }
+    const problems = this.families.flatMap((family) => this.placeFamily(peer, family, place) ?? []);
+    return problems.length > 0 ? problems.join('; ') : undefined;
+  }
+
+  /** Makes the peer's entries for a family, or says why not. */
+  private placeFamily(peer: Lease, family: Family, place: MutablePlace): string | undefined {
     const { overlay } = this;
     const { backend, external } = overlay;
-    const subnet = peer.subnets[family];
+    const leased = peer.subnets[family];
     const host = peer.publicAddresses[family];
-    if (!subnet) return { problem: `it has no IPv${family} subnet` };
-    if (!host || isUnspecified(host)) return { problem: `it has no public IPv${family} address` };
+    if (!leased) return `it has no IPv${family} subnet`;
+    if (!host || isUnspecified(host)) return `it has no public IPv${family} address`;
     const ownPublic = external.publicAddresses[family];
     const ownLocal = external.addresses[family];
     if ((ownPublic && sameAddress(host, ownPublic)) || (ownLocal && sameAddress(host, ownLocal))) {
-      return { problem: `its public address "${formatAddress(host)}" is this host's own` };
+      return `its public address "${formatAddress(host)}" is this host's own`;
     }
-    if (prefixesOverlap(subnet, overlay.subnets[family]!)) {
-      return { problem: `its subnet "${formatPrefix(subnet)}" overlaps with this host's own` };
+    if (prefixesOverlap(leased, overlay.subnets[family]!)) {
+      return `its subnet "${formatPrefix(leased)}" overlaps with this host's own`;
     }
     // A route to it would swallow the tunnel's own packets, or cut this host off from its network.
-    const swallowed = [host, ownLocal].find((address) => address && prefixContains(subnet, address));
+    const swallowed = [host, ownLocal].find((address) => address && prefixContains(leased, address));
     if (swallowed) {
-      return {
-        problem: `its subnet "${formatPrefix(subnet)}" contains the host address "${formatAddress(swallowed)}"`,
-      };
+      return `its subnet "${formatPrefix(leased)}" contains the host address "${formatAddress(swallowed)}"`;
     }
-    const subnetKey = formatPrefix(networkOf(subnet));
+    const destination = networkOf(leased);
+    const subnetKey = networkKey(destination);
     const other = this.leaseOfSubnet.get(subnetKey);
-    if (other !== undefined) return { problem: `lease "${other}" has the same subnet` };
+    if (other !== undefined) {
+      this.contest(other, peer.key);
+      return `lease "${other}" has the same subnet`;
+    }
 
     if (backend.type === 'host-gw' && !overlay.isNeighbour(host)) {
-      return { problem: `its address "${formatAddress(host)}" is on no network of this host, which host-gw needs` };
+      return `its address "${formatAddress(host)}" is on no network of this host, which host-gw needs`;
     }
     if (backend.type === 'host-gw' || (backend.directRouting && overlay.isNeighbour(host))) {
       this.leaseOfSubnet.set(subnetKey, peer.key);
-      this.routes.push({ destination: networkOf(subnet), gateway: host, device: external.name, onlink: false });
-      return { path: 'direct' };
+      place.routes.push({ destination, gateway: host, device: external.name, onlink: false });
+      place.paths[family] = 'direct';
+      return undefined;
     }
 
     const mac = peer.backendData[family]?.vtepMac;
-    if (!mac) return { problem: `it tells no MAC of its IPv${family} tunnel device` };
+    if (!mac) return `it tells no MAC of its IPv${family} tunnel device`;
     const ownMac = overlay.macs[family];
-    if (ownMac && formatMac(ownMac) === formatMac(mac)) {
-      return { problem: `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own` };
+    if (ownMac && sameMac(ownMac, mac)) {
+      return `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own`;
     }
-    const macKey = `${family} ${formatMac(mac)}`;
+    const holders = this.holderOfMac[family]!;
+    const key = macKey(mac);
     // Two leases of one host share its tunnel device; two hosts cannot.
-    const holder = this.holderOfMac.get(macKey);
+    const holder = holders.get(key);
+    if (holder) this.contest(holder.lease, peer.key);
     if (holder && !sameAddress(holder.host, host)) {
-      return { problem: `lease "${holder.lease}" of another host has the same MAC "${formatMac(mac)}"` };
+      return `lease "${holder.lease}" of another host has the same MAC "${formatMac(mac)}"`;
     }
     this.leaseOfSubnet.set(subnetKey, peer.key);
     const device = deviceName(family, backend.vni);
-    const endpoint = networkOf(subnet).address;
-    this.neighbours.push({ device, address: endpoint, mac });
+    const endpoint = destination.address;
+    place.neighbours.push({ device, address: endpoint, mac });
     if (!holder) {
-      this.holderOfMac.set(macKey, { lease: peer.key, host });
-      this.fdb.push({ device, mac, destination: host });
+      holders.set(key, { lease: peer.key, host });
+      place.fdb.push({ device, mac, destination: host });
     }
-    this.routes.push({ destination: networkOf(subnet), gateway: endpoint, device, onlink: true });
-    return { path: 'tunnel' };
+    place.routes.push({ destination, gateway: endpoint, device, onlink: true });
+    place.paths[family] = 'tunnel';
+    return undefined;
   }
-}
 
-function placePeer(table: PeerTable, peer: Lease, backendType: string, families: readonly Family[]): PeerOutcome {
-  if (peer.backendType !== backendType) {
-    return { peer, paths: {}, problem: `its backend is "${peer.backendType}", this host's is "${backendType}"` };
+  private contest(...leases: readonly string[]): void {
+    for (const lease of leases) this.contested.add(lease);
   }
-  const paths: { -readonly [family in Family]?: PeerPath } = {};
-  const problems: string[] = [];
-  for (const family of families) {
-    const result = table.add(peer, family);
-    if ('path' in result) paths[family] = result.path;
-    else problems.push(result.problem);
-  }
-  return { peer, paths, problem: problems.length > 0 ? problems.join('; ') : undefined };
 }
 
 export function deriveDesired(overlay: Overlay): Desired {
@@ -200,15 +283,15 @@ export function deriveDesired(overlay: Overlay): Desired {
   const { backend, external } = overlay;
   const { devices, addresses } = ownDevices(overlay, families);
   const table = new PeerTable(overlay);
-  const peers = overlay.peers.map((peer) => placePeer(table, peer, backend.type, families));
+  const { peers } = table;
   const current = new Set(devices.map(({ name }) => name));
   return {
     state: {
       devices,
       addresses,
-      neighbours: table.neighbours,
-      fdb: table.fdb,
-      routes: table.routes,
+      neighbours: peers.flatMap(({ neighbours }) => neighbours),
+      fdb: peers.flatMap(({ fdb }) => fdb),
+      routes: peers.flatMap(({ routes }) => routes),
       formerDevices: overlay.formerDevices.filter((name) => !current.has(name)),
       networks: [...families.map((family) => overlay.networks[family]!), ...overlay.formerNetworks],
       // Not those of peers with a backend that is not ours: the way to them may be of another program's making.
@@ -220,11 +303,47 @@ export function deriveDesired(overlay: Overlay): Desired {
       ],
     },
     peers,
+    table,
     mtuBytes: containerMtu(backend, families, external.mtuBytes),
     mtuProblem:
       backend.type === 'vxlan' && (backend.mtuBytes ?? 0) > external.mtuBytes
         ? `The network config's Backend.MTU is ${backend.mtuBytes}, but "${external.name}" takes ${external.mtuBytes} only, which counts; raise the interface's MTU, or lower the config's`
         : undefined,
+  };
+}
+
+/**
+ * What should be and what is, as far as changed peers are concerned, when all was as it should be before: a comparison
+ * of the two gives the same steps for them as one of everything would.
+ */
+export function narrowToPeers(
+  state: DesiredState,
+  devices: readonly ActualDevice[],
+  { removed, added }: PeerChanges,
+): { desired: DesiredState; actual: ActualState } {
+  const routes = removed.flatMap((peer) => peer.routes);
+  return {
+    desired: {
+      ...state,
+      formerDevices: [],
+      addresses: [],
+      neighbours: added.flatMap((peer) => peer.neighbours),
+      fdb: added.flatMap((peer) => peer.fdb),
+      routes: added.flatMap((peer) => peer.routes),
+      // Whose the routes are that are to go is known: they are ours.
+      peerAddresses: [],
+    },
+    actual: {
+      devices,
+      addresses: [],
+      neighbours: removed.flatMap((peer) => peer.neighbours),
+      fdb: removed.flatMap((peer) => peer.fdb),
+      routes: routes.map((route) => ({
+        ...route,
+        protocol: routeProtocol.RTPROT_WEFT,
+        metric: defaultMetric[route.destination.address.family],
+      })),
+    },
   };
 }
 

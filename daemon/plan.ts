@@ -8,9 +8,9 @@
  * Applying a plan and planning again gives nothing.
  */
 
-import { formatAddress, sameAddress } from '../net/address.ts';
-import { formatMac, sameMac } from '../net/mac.ts';
-import { formatPrefix, networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
+import { addressKey, formatAddress, sameAddress } from '../net/address.ts';
+import { macKey, sameMac } from '../net/mac.ts';
+import { formatPrefix, networkKey, networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
 import {
   type ActualAddress,
   type ActualDevice,
@@ -114,7 +114,10 @@ export function deviceOf(operation: Operation): string {
 
 const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP' })[key] ?? key;
 
-const prefixKey = (prefix: Prefix): string => formatPrefix(networkOf(prefix));
+/** What tells entries apart; a text is dear where there are fifteen thousand. */
+type Key = number | string;
+
+const prefixKey = (prefix: Prefix): Key => networkKey(networkOf(prefix));
 
 /** Which attribute that only a new device can have is wrong, if one is. */
 function unchangeableDifference(device: VxlanDevice, { vxlan }: ActualDevice): string | undefined {
@@ -148,31 +151,51 @@ function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges
   return Object.keys(changes).length > 0 ? changes : undefined;
 }
 
+/** A set of keys, a device each. */
+class DeviceKeys {
+  private readonly keys = new Map<string, Set<Key>>();
+
+  add(device: string, key: Key): void {
+    const known = this.keys.get(device);
+    if (known) known.add(key);
+    else this.keys.set(device, new Set([key]));
+  }
+
+  has(device: string, key: Key): boolean {
+    return this.keys.get(device)?.has(key) === true;
+  }
+}
+
 /**
- * Compares two lists by key: what of `desired` is missing or different in `actual`, and what of `actual` no desired
- * entry accounts for. Several actual entries may share a key.
+ * Compares two lists by device and key: what of `desired` is missing or different in `actual`, and what of `actual` no
+ * desired entry accounts for. Several actual entries may share a key.
  */
 function compare<D, A>(
   desired: readonly D[],
   actual: readonly A[],
-  keyOfDesired: (entry: D) => string,
-  keyOfActual: (entry: A) => string,
+  deviceOf: (entry: D | A) => string,
+  keyOf: (entry: D | A) => Key,
   matches: (desired: D, actual: A) => boolean,
 ): { missing: D[]; surplus: A[] } {
-  const wanted = new Map(desired.map((entry) => [keyOfDesired(entry), entry]));
+  const missing = new Map<string, Map<Key, D>>();
+  for (const entry of desired) {
+    const device = deviceOf(entry);
+    const entries = missing.get(device) ?? new Map<Key, D>();
+    missing.set(device, entries.set(keyOf(entry), entry));
+  }
   const surplus: A[] = [];
-  const missing = new Map(wanted);
   for (const entry of actual) {
-    const key = keyOfActual(entry);
-    const want = missing.get(key);
-    if (want && matches(want, entry)) missing.delete(key);
+    const entries = missing.get(deviceOf(entry));
+    const key = keyOf(entry);
+    const want = entries?.get(key);
+    if (want && matches(want, entry)) entries!.delete(key);
     else surplus.push(entry);
   }
-  return { missing: [...missing.values()], surplus };
+  return { missing: [...missing.values()].flatMap((entries) => [...entries.values()]), surplus };
 }
 
 /** Whether the route is weftd's to replace and remove. */
-function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, peers: ReadonlySet<string>) {
+function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: (route: ActualRoute) => boolean) {
   return (route: ActualRoute): boolean => {
     if (devices.has(route.device)) return true;
     const inside = desired.networks.some(
@@ -180,7 +203,7 @@ function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, peers: R
     );
     if (!inside) return false;
     if (route.protocol === routeProtocol.RTPROT_WEFT) return true;
-    return route.protocol === routeProtocol.RTPROT_BOOT && peers.has(formatAddress(route.gateway));
+    return route.protocol === routeProtocol.RTPROT_BOOT && isPeer(route);
   };
 }
 
@@ -237,63 +260,68 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   const onOwnDevices = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
     entries.filter(({ device }) => wantedDevices.has(device) && !gone.has(device) && !blocked.has(device));
 
-  const addressKey = ({ device, prefix }: DeviceAddress): string => `${device} ${formatPrefix(prefix)}`;
-  const addresses = compare(
+  const deviceAddressKey = ({ device, prefix }: DeviceAddress): string => `${device} ${formatPrefix(prefix)}`;
+  const addresses = compare<DeviceAddress, ActualAddress>(
     usable(desired.addresses),
     onOwnDevices(actual.addresses),
-    addressKey,
-    addressKey,
+    ({ device }) => device,
+    ({ prefix }) => formatPrefix(prefix),
     (_, { local, oddity }) => local === undefined && oddity === undefined,
   );
-  const missingAddresses = new Set(addresses.missing.map(addressKey));
+  const missingAddresses = new Set(addresses.missing.map(deviceAddressKey));
   // One that is wrong has to make room for the right one.
-  const inTheWay = (address: ActualAddress): boolean => missingAddresses.has(addressKey(address));
+  const inTheWay = (address: ActualAddress): boolean => missingAddresses.has(deviceAddressKey(address));
   for (const address of addresses.surplus) if (inTheWay(address)) additions.push({ kind: 'remove-address', address });
   for (const address of addresses.missing) additions.push({ kind: 'add-address', address });
 
-  const neighbours = compare(
+  const neighbours = compare<NeighbourEntry, NeighbourEntry>(
     usable(desired.neighbours),
     onOwnDevices(actual.neighbours),
-    ({ device, address }) => `${device} ${formatAddress(address)}`,
-    ({ device, address }) => `${device} ${formatAddress(address)}`,
+    ({ device }) => device,
+    ({ address }) => addressKey(address),
     (a, b) => sameMac(a.mac, b.mac),
   );
-  for (const neighbour of neighbours.missing) additions.push({ kind: 'set-neighbour', neighbour });
-  const replacedNeighbours = new Set(
-    neighbours.missing.map(({ device, address }) => `${device} ${formatAddress(address)}`),
-  );
+  const replacedNeighbours = new DeviceKeys();
+  for (const neighbour of neighbours.missing) {
+    additions.push({ kind: 'set-neighbour', neighbour });
+    replacedNeighbours.add(neighbour.device, addressKey(neighbour.address));
+  }
 
   // One MAC can lead to several hosts in the kernel's table; here it may lead to one only.
-  const fdbKey = ({ device, mac }: FdbEntry): string => `${device} ${formatMac(mac)}`;
-  const fdb = compare(
+  const fdb = compare<FdbEntry, ActualFdbEntry>(
     usable(desired.fdb),
     onOwnDevices(actual.fdb),
-    fdbKey,
-    fdbKey,
+    ({ device }) => device,
+    ({ mac }) => macKey(mac),
     (a, b) => b.oddity === undefined && sameAddress(a.destination, b.destination),
   );
-  const surplusOf = new Map<string, number>();
-  for (const entry of fdb.surplus) surplusOf.set(fdbKey(entry), (surplusOf.get(fdbKey(entry)) ?? 0) + 1);
-  const missingFdb = new Set(fdb.missing.map(fdbKey));
+  const surplusOf = new DeviceKeys();
+  const severalOf = new DeviceKeys();
+  for (const { device, mac } of fdb.surplus) {
+    const key = macKey(mac);
+    (surplusOf.has(device, key) ? severalOf : surplusOf).add(device, key);
+  }
+  const missingFdb = new DeviceKeys();
+  for (const { device, mac } of fdb.missing) missingFdb.add(device, macKey(mac));
   const fdbRemovals: Operation[] = [];
   for (const entry of fdb.surplus) {
+    const key = macKey(entry.mac);
     // A replacing request overwrites a single wrong destination; of several it would overwrite just the first.
-    if (!missingFdb.has(fdbKey(entry))) fdbRemovals.push({ kind: 'remove-fdb', entry });
-    else if (surplusOf.get(fdbKey(entry))! > 1) additions.push({ kind: 'remove-fdb', entry });
+    if (!missingFdb.has(entry.device, key)) fdbRemovals.push({ kind: 'remove-fdb', entry });
+    else if (severalOf.has(entry.device, key)) additions.push({ kind: 'remove-fdb', entry });
   }
   for (const entry of fdb.missing) additions.push({ kind: 'set-fdb', entry });
 
   const formerNames = new Set(formerDevices.map(({ name }) => name));
-  const owned = ownsRoute(
-    desired,
-    new Set([...wantedDevices, ...formerNames]),
-    new Set(desired.peerAddresses.map(formatAddress)),
+  const peerAddresses = new Set(desired.peerAddresses.map(addressKey));
+  const owned = ownsRoute(desired, new Set([...wantedDevices, ...formerNames]), ({ gateway }) =>
+    peerAddresses.has(addressKey(gateway)),
   );
   const presentRoutes = actual.routes.filter(({ device }) => !gone.has(device) && !blocked.has(device));
-  const routes = compare(
+  const routes = compare<RouteEntry, ActualRoute>(
     usable(desired.routes),
     presentRoutes,
-    ({ destination }) => prefixKey(destination),
+    () => '',
     ({ destination }) => prefixKey(destination),
     (a, b) =>
       a.device === b.device &&
@@ -302,8 +330,11 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
       (b.onlink || !a.onlink) &&
       b.oddity === undefined,
   );
-  for (const route of routes.missing) additions.push({ kind: 'set-route', route });
-  const replacedRoutes = new Set(routes.missing.map(({ destination }) => prefixKey(destination)));
+  const replacedRoutes = new Set<Key>();
+  for (const route of routes.missing) {
+    additions.push({ kind: 'set-route', route });
+    replacedRoutes.add(prefixKey(route.destination));
+  }
   for (const route of routes.surplus) {
     if (!owned(route)) continue;
     const { family } = route.destination.address;
@@ -313,8 +344,8 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   }
   removals.push(...fdbRemovals);
   for (const neighbour of neighbours.surplus) {
-    const key = `${neighbour.device} ${formatAddress(neighbour.address)}`;
-    if (!replacedNeighbours.has(key)) removals.push({ kind: 'remove-neighbour', neighbour });
+    const isReplaced = replacedNeighbours.has(neighbour.device, addressKey(neighbour.address));
+    if (!isReplaced) removals.push({ kind: 'remove-neighbour', neighbour });
   }
   for (const address of addresses.surplus) if (!inTheWay(address)) removals.push({ kind: 'remove-address', address });
   for (const { name } of formerDevices) {

@@ -120,7 +120,15 @@ export function compareAddresses(a: Address, b: Address): number {
   return 0;
 }
 
-export const sameAddress = (a: Address, b: Address): boolean => compareAddresses(a, b) === 0;
+export const sameAddress = (a: Address, b: Address): boolean => a === b || compareAddresses(a, b) === 0;
+
+/** What tells addresses apart in a Map, without the price of their text: a number for IPv4, a text for IPv6. */
+export function addressKey({ family, bytes: b }: Address): number | string {
+  if (family === 4) return ((b[0]! << 24) | (b[1]! << 16) | (b[2]! << 8) | b[3]!) >>> 0;
+  let key = '';
+  for (let i = 0; i < 16; i += 2) key += String.fromCharCode((b[i]! << 8) | b[i + 1]!);
+  return key;
+}
 
 /**
  * The address `offset` steps on (back when negative; |offset| ≤ 2^53 − 1), or undefined where that leaves the

@@ -3,7 +3,7 @@
 import {
   type Address,
   addressBits,
-  compareAddresses,
+  addressKey,
   type Family,
   formatAddress,
   parseAddress,
@@ -41,21 +41,38 @@ function fillHostBits(prefix: Prefix, bit: 0 | 1): Address {
 }
 
 /** The prefix with its host bits cleared. */
-export const networkOf = (prefix: Prefix): Prefix => ({ address: fillHostBits(prefix, 0), length: prefix.length });
+export const networkOf = (prefix: Prefix): Prefix =>
+  hasHostBits(prefix) ? { address: fillHostBits(prefix, 0), length: prefix.length } : prefix;
 
 /** The last address of the prefix: the broadcast address of an IPv4 subnet. */
 export const lastAddressOf = (prefix: Prefix): Address => fillHostBits(prefix, 1);
 
-export const hasHostBits = (prefix: Prefix): boolean => compareAddresses(prefix.address, fillHostBits(prefix, 0)) !== 0;
+export function hasHostBits({ address: { bytes }, length }: Prefix): boolean {
+  for (let i = length >> 3; i < bytes.length; i++) {
+    if ((bytes[i]! & (i === length >> 3 ? 0xff >> (length & 7) : 0xff)) !== 0) return true;
+  }
+  return false;
+}
 
 export function prefixContains(prefix: Prefix, address: Address): boolean {
   if (prefix.address.family !== address.family) return false;
-  return compareAddresses(fillHostBits({ address, length: prefix.length }, 0), fillHostBits(prefix, 0)) === 0;
+  const [a, b] = [prefix.address.bytes, address.bytes];
+  const whole = prefix.length >> 3;
+  for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false;
+  const rest = prefix.length & 7;
+  return rest === 0 || (a[whole]! ^ b[whole]!) >> (8 - rest) === 0;
 }
 
 /** Whether one of the two contains the other (prefixes either nest or are disjoint). */
 export const prefixesOverlap = (a: Prefix, b: Prefix): boolean =>
   a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
+
+/** What tells networks apart in a Map, without the price of their text. Host bits must be clear. */
+export function networkKey({ address, length }: Prefix): number | string {
+  const key = addressKey(address);
+  // Exact: 32 bits and 6.
+  return typeof key === 'number' ? key * 64 + length : key + String.fromCharCode(length);
+}
 
 /** Same family, length and network. */
 export const samePrefix = (a: Prefix, b: Prefix): boolean => a.length === b.length && prefixContains(a, b.address);
