@@ -115,6 +115,7 @@ class EtcdStore implements ClusterStore {
   #newestRevision = 0n;
   /** The etcd that it is a revision of. */
   #clusterId: string | undefined;
+  readonly #parsed = new WeakMap<Entry, Lease | MalformedEntry>();
   /** The etcd lease that holds this node's record. */
   #nodeLease: string | undefined;
 
@@ -177,21 +178,32 @@ class EtcdStore implements ClusterStore {
     this.#clusterId = clusterId;
   }
 
+  /** A lease that nobody has written since is the same object as before. */
   #parseLeases(snapshot: Snapshot): LeaseList {
     const leases: Lease[] = [];
     const malformed: MalformedEntry[] = [];
     for (const entry of snapshot.leases.values()) {
-      let subnets: PerFamily<Prefix> | undefined;
-      try {
-        subnets = parseLeaseKey(this.#keys, entry.key);
-        leases.push(this.#lease(entry, subnets));
-      } catch (error) {
-        if (!(error instanceof LeaseFormatError)) throw error;
-        malformed.push({ key: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) });
+      let parsed = this.#parsed.get(entry);
+      if (!parsed) {
+        parsed = this.#parse(entry);
+        this.#parsed.set(entry, parsed);
       }
+      if ('reason' in parsed) malformed.push(parsed);
+      else leases.push(parsed);
     }
     const { revision, clusterId } = snapshot;
     return { leases, malformed, revision, clusterId };
+  }
+
+  #parse(entry: Entry): Lease | MalformedEntry {
+    let subnets: PerFamily<Prefix> | undefined;
+    try {
+      subnets = parseLeaseKey(this.#keys, entry.key);
+      return this.#lease(entry, subnets);
+    } catch (error) {
+      if (!(error instanceof LeaseFormatError)) throw error;
+      return { key: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) };
+    }
   }
 
   /** @throws LeaseFormatError */

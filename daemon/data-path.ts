@@ -5,15 +5,16 @@
  * changes nothing.
  */
 
-import type { Lease } from '../cluster/lease.ts';
+import { type Lease, sameLeaseValue } from '../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
 import { SyscallError } from '../linux/errors.ts';
-import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
+import { nda } from '../linux/netlink/neighbour.ts';
+import { type Address, addressKey, type Family, sameAddress } from '../net/address.ts';
 import { isUnicastMac, localMac, type Mac, sameMac } from '../net/mac.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../net/prefix.ts';
-import { type Desired, deriveDesired, deviceName, nothingDesired } from './desired.ts';
+import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
 import { Healing, type HealingSummary } from './healing.ts';
@@ -24,10 +25,11 @@ import {
   InterfaceError,
   isTunnelName,
 } from './interface.ts';
-import { type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
+import { actualDevice, type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
 import type { Metrics } from './metrics.ts';
+import { fdbOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
@@ -130,9 +132,74 @@ function concerns(operation: Operation, peer: Lease): boolean {
   }
 }
 
+/** What a whole comparison left in order: changes of the cluster can be followed from there. */
+interface Baseline {
+  readonly view: ClusterView;
+  readonly host: HostState;
+  readonly external: ExternalInterface;
+  /** Keeps up with the changes followed. */
+  readonly desired: Desired;
+}
+
+/** How peers with something wrong are told of. */
+function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined {
+  const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
+  return problem && `Peer with lease "${peer.key}" is ${how}: ${problem}`;
+}
+
+const problemsOf = (peers: readonly PeerOutcome[]): Map<string, string> =>
+  new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.key, peerProblem(outcome)!]] : [])));
+
+function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Failure[]): PeerState {
+  const failed = failures.find(({ operation }) => concerns(operation, peer));
+  const used = Object.values(paths);
+  return {
+    lease: peer,
+    path: used.includes('tunnel') ? 'vxlan' : used.includes('direct') ? 'direct' : 'none',
+    problem: problem ?? failed?.message,
+  };
+}
+
+const followed = (changes: number, retryDelayMs: number): ReconcileResult => ({
+  changes,
+  retryDelayMs,
+  identityChanged: false,
+  addressChanged: false,
+  complete: true,
+});
+
+/** Whether two views are the same but for the peers. */
+const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
+  a.config === b.config &&
+  a.backend === b.backend &&
+  a.own.key === b.own.key &&
+  sameLeaseValue(a.own, b.own) &&
+  sameList(a.formerSubnets, b.formerSubnets);
+
+const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i]);
+
+/** What is only in the one list, and only in the other. Lists that are alike at their ends are compared quickly. */
+export function listDifference<T>(before: readonly T[], after: readonly T[]): [removed: T[], added: T[]] {
+  let start = 0;
+  while (start < before.length && start < after.length && before[start] === after[start]) start++;
+  let [beforeEnd, afterEnd] = [before.length, after.length];
+  while (beforeEnd > start && afterEnd > start && before[beforeEnd - 1] === after[afterEnd - 1]) {
+    beforeEnd--;
+    afterEnd--;
+  }
+  const [some, others] = [before.slice(start, beforeEnd), after.slice(start, afterEnd)];
+  if (some.length === 0 || others.length === 0) return [some, others];
+  const [known, kept] = [new Set(some), new Set(others)];
+  return [some.filter((value) => !kept.has(value)), others.filter((value) => !known.has(value))];
+}
+
 export class DataPath {
   private readonly options: DataPathOptions;
   private readonly healing: Healing;
+  private baseline: Baseline | undefined;
+  /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
+  hears = false;
   private remembered: NodeState;
   private failures = new Map<string, Failure>();
   private external: ExternalInterface | undefined;
@@ -171,16 +238,20 @@ export class DataPath {
    * @throws InterfaceError
    */
   identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
-    const host = this.options.kernel.readHost();
+    const host = (this.hears && this.baseline?.host) || this.options.kernel.readHost();
     const inUse = familiesInUse(config);
     const { publicAddresses } = this.choose(host, inUse);
     const macs: { [family in Family]?: Mac } = {};
     if (config.backend.type === 'vxlan') {
       const own = leases.find((lease) => isOfHost(lease, publicAddresses));
       // A host made from another's image remembers the other's MACs.
-      const others = leases.filter((lease) => lease !== own && lease.node !== this.options.node);
+      const isMacOf = ({ backendData }: Lease, mac: Mac): boolean =>
+        families.some((family) => {
+          const data = backendData[family];
+          return data !== undefined && sameMac(data.vtepMac, mac);
+        });
       const isOthers = (mac: Mac): boolean =>
-        others.some(({ backendData }) => Object.values(backendData).some(({ vtepMac }) => sameMac(vtepMac, mac)));
+        leases.some((lease) => isMacOf(lease, mac) && lease !== own && lease.node !== this.options.node);
       for (const family of inUse) {
         const name = deviceName(family, config.backend.vni);
         this.options.lockDevice?.(name);
@@ -229,14 +300,26 @@ export class DataPath {
       const { network } = config.networks[family]!;
       if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
     }
+    const isNew =
+      networks.length > this.remembered.networks.length ||
+      [...devices].some(([name, mac]) => {
+        const known = this.remembered.devices.get(name);
+        return !known || !sameMac(known, mac);
+      });
+    // The whole comparison sees to it that the file is there.
+    if (this.baseline && !isNew) return;
     this.save({ ...this.remembered, devices, networks });
   }
 
   /** Remembers the peers that plain routes lead through, and forgets those that no route leads through any more. */
-  private rememberGateways(direct: readonly Address[], { routes }: HostState): void {
-    const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [formatAddress(gateway)] : [])));
-    const kept = this.remembered.gateways.filter((gateway) => used.has(formatAddress(gateway)));
-    const gateways = [...new Map([...kept, ...direct].map((gateway) => [formatAddress(gateway), gateway])).values()];
+  private usedGateways({ routes }: HostState): Address[] {
+    if (this.remembered.gateways.length === 0) return [];
+    const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [addressKey(gateway)] : [])));
+    return this.remembered.gateways.filter((gateway) => used.has(addressKey(gateway)));
+  }
+
+  private rememberGateways(all: readonly Address[]): void {
+    const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
     this.save({ ...this.remembered, gateways });
   }
 
@@ -319,7 +402,7 @@ export class DataPath {
     const direct = desired.peers.flatMap(({ peer, paths }) =>
       families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
     );
-    this.rememberGateways(direct, host);
+    this.rememberGateways([...this.usedGateways(host), ...direct]);
 
     // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
     const ruleChanges = this.reconcileRules(view, true);
@@ -341,15 +424,7 @@ export class DataPath {
     const changes = outcomes.filter(({ error }) => !error).length + settings;
     problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
     problems.report('MTU', desired.mtuProblem);
-    problems.reportAll(
-      'peer',
-      new Map(
-        desired.peers.flatMap(({ peer, paths, problem }) => {
-          const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
-          return problem ? [[peer.key, `Peer with lease "${peer.key}" is ${how}: ${problem}`]] : [];
-        }),
-      ),
-    );
+    problems.reportAll('peer', problemsOf(desired.peers));
 
     this.reconcileRules(view);
     const network: NodeNetwork = {
@@ -363,7 +438,10 @@ export class DataPath {
     const devicesFailed =
       obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDeviceOperation(operation));
     const complete = !devicesFailed && this.writeNetwork(network);
-    this.note(desired, external, host);
+    const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
+    this.note(desired, external, hostNow);
+    const inOrder = complete && this.hears && this.failures.size === 0;
+    this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const total = changes + ruleChanges;
     if (total > 0) {
       logger.info('data path changed', { ...countKinds(outcomes), tookMs: Math.round(this.options.now() - startedMs) });
@@ -378,6 +456,55 @@ export class DataPath {
       addressChanged,
       complete,
     };
+  }
+
+  /** The host itself is not what it was: the next look is at everything. */
+  disturb(): void {
+    this.baseline = undefined;
+  }
+
+  /**
+   * Programs what peers have come, gone or changed since the last whole comparison, without looking at the rest.
+   * @returns undefined where more than that has changed, or it is not known that all was in order: compare everything
+   * @throws SyscallError
+   */
+  follow(view: ClusterView): ReconcileResult | undefined {
+    const { kernel, logger, problems } = this.options;
+    const { baseline } = this;
+    if (!baseline || !this.hears || !differInPeersOnly(baseline.view, view)) return undefined;
+    this.baseline = undefined;
+    const startedMs = this.options.now();
+    const { host, external, desired } = baseline;
+    const [removed, added] = listDifference(baseline.view.peers, view.peers);
+    if (removed.length + added.length === 0) {
+      this.baseline = { ...baseline, view };
+      return followed(0, this.retryDelayMs());
+    }
+    const changed = desired.table.change(removed, added);
+    if (!changed) return undefined;
+    const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
+    if (direct.length > 0)
+      this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
+    this.reconcileRules(view, true);
+    const narrowed = narrowToPeers(desired.state, host.links.map(actualDevice), changed);
+    const { operations } = plan(narrowed.desired, narrowed.actual);
+    // The first plain route needs other settings.
+    if (direct.length > 0) this.ensureSysctls(desired, external, familiesInUse(view.config));
+    const outcomes = kernel.apply(operations, host);
+    this.healing.note(desired.state, operations, outcomes);
+    this.noteOutcomes(operations, outcomes);
+    if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
+      problems.reportAll('peer', problemsOf(desired.peers));
+    }
+    this.reconcileRules(view);
+    this.noteState(desired, external);
+    const changes = outcomes.filter(({ error }) => !error).length;
+    if (changes > 0) {
+      const tookMs = Math.round((this.options.now() - startedMs) * 10) / 10;
+      logger.debug('peers followed', { ...countKinds(outcomes), tookMs });
+    }
+    if (this.failures.size === 0) this.baseline = { ...baseline, view };
+    return followed(changes, this.retryDelayMs());
   }
 
   /** @returns whether the plugins can read it now */
@@ -461,6 +588,7 @@ export class DataPath {
   }
 
   private isDue(operation: Operation): boolean {
+    if (this.failures.size === 0) return true;
     const failure = this.failures.get(formatOperation(operation));
     return !failure || failure.dueMs <= this.options.now();
   }
@@ -471,10 +599,12 @@ export class DataPath {
     outcomes: readonly { operation: Operation; error: Error | undefined }[],
   ): void {
     const { logger, problems } = this.options;
-    const keys = new Set(planned.map(formatOperation));
+    const keys = new Set(this.failures.size > 0 ? planned.map(formatOperation) : []);
     const failures = new Map([...this.failures].filter(([key]) => keys.has(key)));
     const failedDevices = new Set<string>();
     for (const { operation, error } of outcomes) {
+      // Words are dear where there are fifteen thousand steps.
+      if (!error && failures.size === 0 && !isDeviceOperation(operation) && !logger.tellsDebug) continue;
       const key = formatOperation(operation);
       if (!error) {
         failures.delete(key);
@@ -529,27 +659,42 @@ export class DataPath {
   }
 
   private note(desired: Desired, external: ExternalInterface, host: HostState): void {
-    const failures = [...this.failures.values()];
+    this.noteState(desired, external);
     const devices = desired.state.devices.map(({ name }) => name);
-    this.current = {
-      external,
-      devices,
-      mtuBytes: desired.mtuBytes,
-      peers: desired.peers.map(({ peer, paths, problem }) => {
-        const failed = failures.find(({ operation }) => concerns(operation, peer));
-        const used = Object.values(paths);
-        return {
-          lease: peer,
-          path: used.includes('tunnel') ? 'vxlan' : used.includes('direct') ? 'direct' : 'none',
-          problem: problem ?? failed?.message,
-        };
-      }),
-    };
     const watched = new Set([external.name, ...devices, ...this.remembered.devices.keys()]);
+    const indexesOf = (names: ReadonlySet<string>): Set<number> =>
+      new Set(host.links.filter(({ name }) => names.has(name)).map(({ index }) => index));
+    const { kernel } = this.options;
     this.currentInterest = {
       names: watched,
-      indexes: new Set(host.links.filter(({ name }) => watched.has(name)).map(({ index }) => index)),
+      indexes: indexesOf(watched),
+      tunnels: indexesOf(new Set([...devices, ...this.remembered.devices.keys()])),
       networks: this.remembered.networks,
+      get port() {
+        return kernel.port;
+      },
+      expects: (entry, isThere) => {
+        const { mac, address, state } = entry;
+        if (!mac || !address) return false;
+        const host = desired.table.hostOfMac(address.family, mac);
+        const isWanted = host !== undefined && sameAddress(host, address) && fdbOddity(entry) === undefined;
+        return isThere ? isWanted && (state & nda.NUD_PERMANENT) !== 0 : !isWanted;
+      },
+    };
+  }
+
+  private noteState(desired: Desired, external: ExternalInterface): void {
+    const failures = [...this.failures.values()];
+    let peers: PeerState[] | undefined;
+    this.current = {
+      external,
+      devices: desired.state.devices.map(({ name }) => name),
+      mtuBytes: desired.mtuBytes,
+      // Made when somebody asks: there may be thousands, and changes every second.
+      get peers() {
+        peers ??= desired.peers.map((outcome) => peerState(outcome, failures));
+        return peers;
+      },
     };
   }
 

@@ -160,6 +160,7 @@ export class PeerTable {
   };
   /** Leases that want the same as another one, or that share it. */
   private readonly contested = new Set<string>();
+  private lists: { readonly [K in 'neighbours' | 'fdb' | 'routes']?: PlacedPeer[K] } = {};
 
   constructor(overlay: Overlay) {
     this.overlay = overlay;
@@ -171,12 +172,27 @@ export class PeerTable {
     return [...this.placed.values()];
   }
 
+  /** All of one kind, as they are now; the same list until something changes. */
+  entries<K extends 'neighbours' | 'fdb' | 'routes'>(kind: K): PlacedPeer[K] {
+    const known = this.lists[kind];
+    if (known) return known;
+    const list = this.peers.flatMap((peer) => peer[kind] as readonly unknown[]) as unknown as PlacedPeer[K];
+    this.lists = { ...this.lists, [kind]: list };
+    return list;
+  }
+
+  /** The host behind a tunnel's MAC. */
+  hostOfMac(family: Family, mac: Mac): Address | undefined {
+    return this.holderOfMac[family]!.get(macKey(mac))?.host;
+  }
+
   /**
    * Takes peers away and adds others, as if all had been derived anew. Undefined where these changes bear on other
    * peers, by a subnet or a MAC that several want: then all is to be derived anew, and this table is of no more use.
    */
   change(removed: readonly Lease[], added: readonly Lease[]): PeerChanges | undefined {
     const contestedBefore = this.contested.size;
+    this.lists = {};
     const gone: PlacedPeer[] = [];
     for (const lease of removed) {
       const place = this.placed.get(lease);
@@ -283,15 +299,20 @@ export function deriveDesired(overlay: Overlay): Desired {
   const { backend, external } = overlay;
   const { devices, addresses } = ownDevices(overlay, families);
   const table = new PeerTable(overlay);
-  const { peers } = table;
   const current = new Set(devices.map(({ name }) => name));
   return {
     state: {
       devices,
       addresses,
-      neighbours: peers.flatMap(({ neighbours }) => neighbours),
-      fdb: peers.flatMap(({ fdb }) => fdb),
-      routes: peers.flatMap(({ routes }) => routes),
+      get neighbours() {
+        return table.entries('neighbours');
+      },
+      get fdb() {
+        return table.entries('fdb');
+      },
+      get routes() {
+        return table.entries('routes');
+      },
       formerDevices: overlay.formerDevices.filter((name) => !current.has(name)),
       networks: [...families.map((family) => overlay.networks[family]!), ...overlay.formerNetworks],
       // Not those of peers with a backend that is not ours: the way to them may be of another program's making.
@@ -302,7 +323,9 @@ export function deriveDesired(overlay: Overlay): Desired {
         ...overlay.formerPeerAddresses,
       ],
     },
-    peers,
+    get peers() {
+      return table.peers;
+    },
     table,
     mtuBytes: containerMtu(backend, families, external.mtuBytes),
     mtuProblem:
@@ -324,7 +347,8 @@ export function narrowToPeers(
   const routes = removed.flatMap((peer) => peer.routes);
   return {
     desired: {
-      ...state,
+      devices: state.devices,
+      networks: state.networks,
       formerDevices: [],
       addresses: [],
       neighbours: added.flatMap((peer) => peer.neighbours),

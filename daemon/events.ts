@@ -8,6 +8,7 @@ import { DecodeError } from '../linux/errors.ts';
 import { openNetlink, socket } from '../linux/netlink/connection.ts';
 import { rtnlgrp } from '../linux/netlink/events.ts';
 import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
+import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../linux/netlink/neighbour.ts';
 import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
 import { decodeMessages, type NetlinkMessage } from '../linux/netlink/wire.ts';
 import type { Sys } from '../linux/sys.ts';
@@ -25,9 +26,18 @@ export interface EventInterest {
   readonly indexes: ReadonlySet<number>;
   /** Links by name, for those that come back under a new number. */
   readonly names: ReadonlySet<string>;
+  /** Those of them that are our tunnels: their entries are what is looked after, and no others. */
+  readonly tunnels: ReadonlySet<number>;
   /** Routes into these, by whatever interface. */
   readonly networks: readonly Prefix[];
+  /** By what number events name us as their cause. */
+  readonly port: number | undefined;
+  /** Whether an entry of a VXLAN device's table is as it should be: such events do not say who caused them. */
+  readonly expects: (entry: Neighbour, isThere: boolean) => boolean;
 }
+
+/** What a change may be about: the host that everything builds on, an entry of ours, or neither. */
+export type EventSubject = 'host' | 'entry';
 
 /** `struct netconfmsg` and NETCONFA_* of include/uapi/linux/netconf.h: settings such as forwarding, told when written. */
 const netconf = {
@@ -45,25 +55,36 @@ function netconfIndex(body: NetlinkMessage['body']): number | undefined {
   return undefined;
 }
 
-/** Whether the change may be about something that is weftd's or that it builds on. */
-export function isInteresting({ type, body }: NetlinkMessage, interest: EventInterest): boolean {
+/** What the change may be about that is weftd's or that it builds on; undefined where it is nothing, or our own doing. */
+export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventInterest): EventSubject | undefined {
+  if (port !== 0 && port === interest.port) return undefined;
   if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
     const route = decodeRoute(body);
-    if (!route) return false;
+    if (!route) return undefined;
     const { destination, oif } = route;
-    return (
+    if (oif !== undefined && interest.tunnels.has(oif)) return 'entry';
+    const isOurs =
       destination.length === 0 ||
       (oif !== undefined && interest.indexes.has(oif)) ||
-      interest.networks.some((network) => prefixContains(network, destination.address))
-    );
+      interest.networks.some((network) => prefixContains(network, destination.address));
+    return isOurs ? 'host' : undefined;
+  }
+  if (type === rtmNeighbour.RTM_NEWNEIGH || type === rtmNeighbour.RTM_DELNEIGH) {
+    if (!interest.tunnels.has(body.i32(4))) return undefined;
+    const entry = decodeNeighbour(body);
+    if (entry?.family !== 'bridge') return 'entry';
+    return interest.expects(entry, type === rtmNeighbour.RTM_NEWNEIGH) ? undefined : 'entry';
   }
   if (type === netconf.RTM_NEWNETCONF) {
     const index = netconfIndex(body);
-    return index === netconf.NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index));
+    return index === netconf.NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index))
+      ? 'host'
+      : undefined;
   }
-  // struct ifinfomsg, ifaddrmsg and ndmsg all have the interface's number at this place.
-  if (interest.indexes.has(body.i32(4))) return true;
-  return (type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK) && interest.names.has(decodeLink(body).name);
+  // struct ifinfomsg and ifaddrmsg have the interface's number at the same place.
+  if (interest.indexes.has(body.i32(4))) return 'host';
+  const isLink = type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK;
+  return isLink && interest.names.has(decodeLink(body).name) ? 'host' : undefined;
 }
 
 export interface KernelEvents {
@@ -89,7 +110,8 @@ export interface KernelEventsOptions {
   readonly source: EventSource;
   /** Asked at every event of the network's. */
   readonly interest?: () => EventInterest | undefined;
-  readonly onEvent: () => void;
+  /** What is not known to be about less is about the host. */
+  readonly onEvent: (subject: EventSubject) => void;
   /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
   readonly onProblem: (error: Error | undefined) => void;
   /** Calls back later; cancelled by `close`. */
@@ -104,13 +126,17 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
 
   const visit = (bytes: Uint8Array): void => {
     const interest = options.interest?.();
+    let subject: EventSubject | undefined = 'host';
     try {
-      if (interest && !decodeMessages(bytes).some((message) => isInteresting(message, interest))) return;
+      if (interest) {
+        const subjects = decodeMessages(bytes).map((message) => subjectOf(message, interest));
+        subject = subjects.includes('host') ? 'host' : subjects.find((each) => each !== undefined);
+      }
     } catch (error) {
       // A datagram that was cut short: what it said is not known.
       if (!(error instanceof DecodeError)) throw error;
     }
-    options.onEvent();
+    if (subject) options.onEvent(subject);
   };
 
   const follow = async (): Promise<void> => {
@@ -131,7 +157,7 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
       reader = Bun.file(connection.fd).stream().getReader();
       // What happened before the groups were joined was not told.
       options.onProblem(undefined);
-      options.onEvent();
+      options.onEvent('host');
       for (;;) {
         const { done, value } = await reader.read();
         if (closed) return;

@@ -2,7 +2,7 @@
 
 import { type ErrnoName, hasCode, NetlinkError } from '../linux/errors.ts';
 import { deleteAddress, dumpAddresses, type InterfaceAddress, ifa, newAddress } from '../linux/netlink/address.ts';
-import { type NetlinkConnection, type NetlinkRequest, openNetlink } from '../linux/netlink/connection.ts';
+import { makeRequest, type NetlinkConnection, type NetlinkRequest, openNetlink } from '../linux/netlink/connection.ts';
 import { changeLink, deleteLink, dumpLinks, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import {
   deleteFdbEntry,
@@ -115,7 +115,7 @@ export function neighbourTest(
   };
 }
 
-function actualDevice(link: Link): ActualDevice {
+export function actualDevice(link: Link): ActualDevice {
   const vxlan = vxlanOf(link);
   return {
     name: link.name,
@@ -184,13 +184,18 @@ export class Kernel {
 
   /** Runs `body` on the connection; after an error other than a refusal the connection is not to be trusted. */
   private use<T>(body: (connection: NetlinkConnection) => T): T {
-    this.connection ??= openNetlink(this.sys);
+    this.connection ??= openNetlink(this.sys, { receiveBytes: 32_768 });
     try {
       return body(this.connection);
     } catch (error) {
       if (!(error instanceof NetlinkError)) this.close();
       throw error;
     }
+  }
+
+  /** Who the kernel's events say has caused what this adapter does. */
+  get port(): number | undefined {
+    return this.connection?.port;
   }
 
   /** Whether the kernel has IPv6 at all. */
@@ -206,6 +211,11 @@ export class Kernel {
         connection.dump(dumpRoutes({ family, table: rta.RT_TABLE_MAIN })),
       ),
     }));
+  }
+
+  /** The host as it was, with its links as they are now. */
+  withLinks(host: HostState): HostState {
+    return { ...host, links: this.use((connection) => connection.dump(dumpLinks())) };
   }
 
   hostView(host: HostState): HostView {
@@ -378,12 +388,8 @@ const isGatewayElsewhere = (
   hasCode(error, 'EINVAL');
 
 /** The request with the step's own words in its errors: interfaces by name, not by number. */
-const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest): NetlinkRequest => ({
-  action: formatOperation(operation),
-  type,
-  flags,
-  encodeBody,
-});
+const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest): NetlinkRequest =>
+  makeRequest(type, flags, () => formatOperation(operation), encodeBody);
 
 /** The message for a step on an entry; devices are another matter. */
 function requestOf(operation: Operation, index: number): NetlinkRequest {

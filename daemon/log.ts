@@ -10,11 +10,15 @@ export type LogFormat = (typeof logFormats)[number];
 export type LogFields = Readonly<Record<string, string | number | boolean | Error | undefined>>;
 
 export interface Logger {
+  /** Whether `debug` comes to anything: some messages are dear to make. */
+  readonly tellsDebug?: boolean;
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
 }
+
+type LogAt = (message: string, fields?: LogFields) => void;
 
 export interface LoggerOptions {
   /** Events below it are dropped. */
@@ -52,5 +56,6 @@ export function openLogger(options: LoggerOptions): Logger {
     (message: string, fields: LogFields = {}): void => {
       if (logLevels.indexOf(level) >= threshold) options.write(formatLine(options, level, message, fields));
     };
-  return { debug: logAt('debug'), info: logAt('info'), warn: logAt('warn'), error: logAt('error') };
+  const [debug, info, warn, error] = logLevels.map(logAt) as [LogAt, LogAt, LogAt, LogAt];
+  return { tellsDebug: threshold === 0, debug, info, warn, error };
 }

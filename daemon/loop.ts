@@ -14,7 +14,7 @@ import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 import type { DataPath } from './data-path.ts';
 import type { Logger } from './log.ts';
-import { formatAddresses, type Membership } from './membership.ts';
+import { type ClusterView, formatAddresses, type Membership } from './membership.ts';
 import type { Metrics } from './metrics.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
@@ -55,8 +55,14 @@ export interface Intervals {
 const defaultIntervals: Intervals = { resyncMs: 60_000, publishMs: 10_000, retryFirstMs: 500, retryLastMs: 15_000 };
 
 /** Changes come in bursts; the first is acted on at once, the rest together. */
-const syncPauseMs = 20;
+const syncPauseMs = 5;
 const reconcilePauseMs = 20;
+/** Comparing everything takes no more than a tenth of the time, unless that would keep a repair waiting for too long. */
+const reconcileShare = 10;
+const longestReconcilePauseMs = 600;
+/** Peers that were followed one by one are compared as a whole later, for a hundredth of the time. */
+const verifyShare = 100;
+const verifyPauseMs = 2000;
 const rulesPauseMs = 20;
 
 /** Kinds of problems that are not this node's: it is well all the same. */
@@ -90,6 +96,8 @@ export class Loop {
   /** Whether this node's record is in etcd, as far as we know. */
   private isPublished = false;
   private lastChangeMs: number | undefined;
+  /** How long the last comparison of everything took. */
+  private reconcileTookMs = 0;
   /** In a row, while etcd answered otherwise. */
   private publishFailures = 0;
   private readonly readyWaiters: (() => void)[] = [];
@@ -101,10 +109,13 @@ export class Loop {
     const { retryFirstMs, retryLastMs } = this.intervals;
     this.syncBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
     this.reconcileBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
-    const wakeup = (minimumIntervalMs: number, work: () => Promise<void> | void): Wakeup =>
+    const wakeup = (minimumIntervalMs: number | (() => number), work: () => Promise<void> | void): Wakeup =>
       new Wakeup({ minimumIntervalMs, work, now: options.monotonic });
     this.syncWakeup = wakeup(syncPauseMs, () => this.syncCluster());
-    this.reconcileWakeup = wakeup(reconcilePauseMs, () => this.reconcile());
+    this.reconcileWakeup = wakeup(
+      () => Math.min(longestReconcilePauseMs, Math.max(reconcilePauseMs, reconcileShare * this.reconcileTookMs)),
+      () => this.reconcile(),
+    );
     this.rulesWakeup = wakeup(rulesPauseMs, () => this.reconcileRules());
     this.publishWakeup = wakeup(1000, () => this.publish());
   }
@@ -174,7 +185,7 @@ export class Loop {
       this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
       if (!view) this.heardAtMs = undefined;
       else {
-        this.reconcileWakeup.wake();
+        if (!this.follow(view)) this.reconcileWakeup.wake();
         // After an outage the record may have lapsed.
         if (!before || !wasInSync) this.publishWakeup.wake();
       }
@@ -200,6 +211,35 @@ export class Loop {
     problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, changes);
   }
 
+  /** @returns false where everything has to be compared */
+  private follow(view: ClusterView): boolean {
+    const { dataPath, logger } = this.options;
+    try {
+      const result = dataPath.follow(view);
+      if (!result) return false;
+      this.noteFollowed(result.changes);
+      const verifyDelayMs = Math.max(verifyPauseMs, verifyShare * this.reconcileTookMs);
+      if (result.changes > 0) this.reconcileWakeup.wake(Math.min(verifyDelayMs, result.retryDelayMs));
+      return true;
+    } catch (error) {
+      // The whole comparison meets it again, and tells.
+      logger.debug('Cannot follow the peers one by one', { stack: (error as Error).stack });
+      return false;
+    }
+  }
+
+  /** What etcd told is in the kernel. */
+  private noteFollowed(changes: number): void {
+    const { metrics, logger, monotonic } = this.options;
+    if (this.heardAtMs === undefined || !this.inSync) return;
+    const tookMs = Math.round((monotonic() - this.heardAtMs) * 10) / 10;
+    this.heardAtMs = undefined;
+    if (changes === 0) return;
+    this.lastChangeMs = tookMs;
+    metrics.followTook(tookMs / 1000);
+    logger.debug('change in etcd programmed', { tookMs, changes });
+  }
+
   private reconcile(): void {
     const { store, membership, dataPath, problems, logger, metrics, monotonic } = this.options;
     const { view } = membership;
@@ -210,7 +250,8 @@ export class Loop {
     try {
       const startMs = monotonic();
       const result = dataPath.reconcile(view);
-      metrics.reconcileTook((monotonic() - startMs) / 1000);
+      this.reconcileTookMs = monotonic() - startMs;
+      metrics.reconcileTook(this.reconcileTookMs / 1000);
       this.noteHealing(healedBefore, heardMs);
       problems.report('external interface', undefined);
       problems.report('kernel', undefined);
@@ -219,15 +260,7 @@ export class Loop {
       // Answers would go to the old address: nothing but the deadline would end the wait for them.
       if (result.addressChanged) store.reconnect();
       if (result.identityChanged) this.syncWakeup.wake();
-      if (this.heardAtMs !== undefined && this.inSync) {
-        const tookMs = Math.round((this.options.monotonic() - this.heardAtMs) * 10) / 10;
-        this.heardAtMs = undefined;
-        if (result.changes > 0) {
-          this.lastChangeMs = tookMs;
-          metrics.followTook(tookMs / 1000);
-          logger.debug('change in etcd programmed', { tookMs, changes: result.changes });
-        }
-      }
+      this.noteFollowed(result.changes);
       if (!this.ready && result.complete) this.becomeReady(view.peers);
     } catch (error) {
       const { name, message, stack } = error as Error;

@@ -238,8 +238,14 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     openKernelEvents(sys, {
       source: networkEvents,
       interest: () => parts.dataPath.interest,
-      onEvent: () => loop.wakeKernel(),
-      onProblem: eventProblem('network events'),
+      onEvent: (subject) => {
+        if (subject === 'host') parts.dataPath.disturb();
+        loop.wakeKernel();
+      },
+      onProblem: (error) => {
+        parts.dataPath.hears = error === undefined;
+        eventProblem('network events')(error);
+      },
       retryDelayMs: 100,
     }),
     openKernelEvents(sys, {

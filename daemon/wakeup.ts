@@ -3,7 +3,7 @@
 export interface WakeupOptions {
   readonly work: () => Promise<void> | void;
   /** The least time from the start of one run to the start of the next. The first after a pause runs at once. */
-  readonly minimumIntervalMs: number;
+  readonly minimumIntervalMs: number | (() => number);
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
 }
@@ -12,6 +12,7 @@ export interface WakeupOptions {
 export class Wakeup {
   private readonly options: WakeupOptions;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private immediate: ReturnType<typeof setImmediate> | undefined;
   private dueMs = Number.POSITIVE_INFINITY;
   private lastStartMs = Number.NEGATIVE_INFINITY;
   private running = false;
@@ -25,7 +26,9 @@ export class Wakeup {
   wake(delayMs = 0): void {
     if (this.closed) return;
     const now = this.options.now();
-    const dueMs = Math.max(now + delayMs, this.lastStartMs + this.options.minimumIntervalMs);
+    const { minimumIntervalMs } = this.options;
+    const pauseMs = typeof minimumIntervalMs === 'number' ? minimumIntervalMs : minimumIntervalMs();
+    const dueMs = Math.max(now + delayMs, this.lastStartMs + pauseMs);
     if (dueMs >= this.dueMs) return;
     this.dueMs = dueMs;
     if (!this.running) this.schedule();
@@ -34,13 +37,20 @@ export class Wakeup {
   /** No run starts any more. */
   close(): void {
     this.closed = true;
+    this.unschedule();
+  }
+
+  private unschedule(): void {
     clearTimeout(this.timer);
+    clearImmediate(this.immediate);
   }
 
   private schedule(): void {
-    clearTimeout(this.timer);
+    this.unschedule();
     const delayMs = Math.min(Math.max(0, this.dueMs - this.options.now()), 2 ** 31 - 1);
-    this.timer = setTimeout(() => void this.run(), delayMs);
+    // A timer is never sooner than a millisecond.
+    if (delayMs === 0) this.immediate = setImmediate(() => void this.run());
+    else this.timer = setTimeout(() => void this.run(), delayMs);
   }
 
   private async run(): Promise<void> {

@@ -96,7 +96,7 @@ export const makeQuery = <T>(
 });
 
 /** Holds any answer but that of a link with many virtual functions; the kernel cuts its dumps to fit. It can grow. */
-const receiveBytes = 8192;
+const defaultReceiveBytes = 8192;
 const sendLimitBytes = 65536;
 /** All may fail: as many error messages as this fit the default receive buffer (212992 bytes, some 800 each). */
 const sendLimitMessages = 160;
@@ -115,6 +115,8 @@ export interface NetlinkOptions {
   readonly protocol?: number;
   /** How long to wait for an answer; default 15 s (the kernel's lock may be held while many namespaces end). */
   readonly receiveTimeoutMs?: number;
+  /** Size of the buffer for answers at first. The kernel fills up to 32 KiB where long lists are asked for. */
+  readonly receiveBytes?: number;
 }
 
 /**
@@ -122,7 +124,12 @@ export interface NetlinkOptions {
  * @throws SyscallError EINVAL where `namespace` is no network namespace
  */
 export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConnection {
-  const { namespace, protocol = socket.NETLINK_ROUTE, receiveTimeoutMs = defaultReceiveTimeoutMs } = options;
+  const {
+    namespace,
+    protocol = socket.NETLINK_ROUTE,
+    receiveTimeoutMs = defaultReceiveTimeoutMs,
+    receiveBytes = defaultReceiveBytes,
+  } = options;
   const open = () => check(sys.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol), 'open a netlink socket');
   let fd: number;
   if (namespace === undefined) {
@@ -135,7 +142,7 @@ export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConn
       sys.close(from);
     }
   }
-  return new NetlinkConnection(sys, fd, receiveTimeoutMs);
+  return new NetlinkConnection(sys, fd, receiveTimeoutMs, receiveBytes);
 }
 
 /** How the kernel answered one message: its errno, 0 for success, with its own words. */
@@ -172,20 +179,24 @@ function toError(action: string, answer: Answer): NetlinkError {
 
 export class NetlinkConnection {
   readonly fd: number;
+  /** The number by which the kernel's events tell who caused them (`NetlinkMessage.port`); 0 before the first answer. */
+  port = 0;
   private readonly sys: Sys;
   private readonly receiveTimeoutMs: number;
   private readonly writer = new NetlinkWriter();
-  private receiveBuffer = new ArrayBuffer(receiveBytes);
-  private receiveView = new DataView(this.receiveBuffer);
+  private receiveBuffer: ArrayBuffer;
+  private receiveView: DataView;
   private sequence = 0;
   private strict = false;
   private listening = false;
   private closed = false;
 
-  constructor(sys: Sys, fd: number, receiveTimeoutMs: number) {
+  constructor(sys: Sys, fd: number, receiveTimeoutMs: number, receiveBytes = defaultReceiveBytes) {
     this.sys = sys;
     this.fd = fd;
     this.receiveTimeoutMs = receiveTimeoutMs;
+    this.receiveBuffer = new ArrayBuffer(receiveBytes);
+    this.receiveView = new DataView(this.receiveBuffer);
     try {
       this.setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, one, 'ask netlink for error texts');
       this.setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, one, 'ask netlink for short errors');
@@ -443,6 +454,8 @@ export class NetlinkConnection {
       this.receiveView = new DataView(this.receiveBuffer);
       return false;
     }
+    // struct nlmsghdr, nlmsg_pid: an answer is addressed to us.
+    if (this.port === 0 && got >= 16) this.port = this.receiveView.getUint32(12, true);
     eachMessage(this.receiveView, 0, got, visit);
     return true;
   }

@@ -69,6 +69,7 @@ class FakeHost {
 
   private kernel(): Kernel {
     const fake: Partial<Kernel> = {
+      withLinks: (host) => host,
       readHost: (): HostState => ({
         links: [],
         addresses: [],
