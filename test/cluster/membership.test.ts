@@ -42,7 +42,8 @@ test('a fourth host joins, is reached, and leaves without a trace', async () => 
           entry && readRoutes(host.namespace).filter(({ device }) => device === 'flannel.1').length === 3;
         if (hasRoute) programmedAt.set(host.name, performance.now());
       }
-      return programmedAt.size === others.length;
+      // It may be programmed before it is seen in etcd.
+      return programmedAt.size === others.length && leasedAt > 0;
     },
     { intervalMs: 1 },
   );
