@@ -60,7 +60,30 @@ function etcdText({ etcd }: NodeStatus, nowMs: number, style: Style): string {
   const heard =
     etcd.lastContact === undefined ? '' : `, last heard ${formatSpan(nowMs - Date.parse(etcd.lastContact))} ago`;
   const state = etcd.connected ? style.green('connected') : style.red('not connected');
-  return `${etcd.endpoints.join(' ')} ${etcd.prefix}\n${state}${heard}`;
+  const { medianMs, worstMs } = etcd;
+  const answers =
+    !etcd.connected || medianMs === undefined || worstMs === undefined
+      ? ''
+      : `; answers in ${formatMs(medianMs)}, the slowest of late in ${formatMs(worstMs)}`;
+  return `${etcd.endpoints.join(' ')} ${etcd.prefix}\n${state}${heard}${answers}`;
+}
+
+const formatMs = (ms: number): string => (ms < 1000 ? `${Math.ceil(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+function addressesText({ addresses }: NodeStatus): string {
+  // IPv6 subnets have more than anybody counts.
+  const left = (free: number): string => (free > 1e9 ? '' : `, ${free} free`);
+  return addresses.map(({ subnet, used, free }) => `${used} used${left(free)} of ${subnet}`).join('\n') || 'none yet';
+}
+
+/** What others did to the kernel's state, and weftd put right. */
+function healedText({ changes }: NodeStatus, nowMs: number, style: Style): string {
+  const { healed, healedLastHour, lastHeal, failed } = changes;
+  const refused = failed === 0 ? '' : style.yellow(`\nthe kernel refused ${count(failed, 'change')}`);
+  if (healed === 0 || !lastHeal) return `nothing since the start${refused}`;
+  const lately = `${count(healed, 'change')} since the start, ${healedLastHour} in the last hour`;
+  const last = `last ${formatSpan(nowMs - Date.parse(lastHeal.at))} ago: ${lastHeal.what}`;
+  return `${healedLastHour > 0 ? style.yellow(lately) : lately}\n${last}${refused}`;
 }
 
 function peerLockText({ peerLock }: NodeStatus, style: Style): string {
@@ -83,12 +106,16 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ['Backend', `${status.backend || 'not known yet'}${device}`],
     ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
     ['Peer lock', peerLockText(status, style)],
+    ['Addresses', addressesText(status)],
+    ['Healed', healedText(status, nowMs, style)],
     ['etcd', etcdText(status, nowMs, style)],
   ];
   const title = `${style.bold(status.node)}  ${stateText(status.state, style)}, weftd ${status.version}, up ${up}`;
   const shown = status.problems.slice(0, shownProblems).map((problem) => `  ${style.red(problem)}\n`);
   const hidden = status.problems.length - shown.length;
   if (hidden > 0) shown.push(`  and ${count(hidden, 'problem')} more: weftctl status --json\n`);
+  if (status.stuck !== undefined)
+    shown.unshift(`  ${style.red(`weftd itself is stuck: ${status.stuck}; restart it`)}\n`);
   const problems = shown.join('');
   return `${title}\n${problems}${formatFacts(facts, style)}`;
 }

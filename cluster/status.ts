@@ -2,10 +2,15 @@
  * What weftd answers on its socket and weftctl shows. HTTP/1.1 over the unix socket `<run-dir>/weftd.sock`, JSON bodies.
  * Times are ISO 8601 in UTC, addresses and prefixes are canonical text.
  *
+ * Fields are added, never renamed or taken away; whoever reads it is to ignore what it does not know.
+ *
  *   GET  /status            → NodeStatus
  *   GET  /nodes             → ClusterNodes
  *   GET  /config            → ConfigDocument; 404 where there is none
  *   PUT  /config            body: ConfigUpdate → 200 ConfigDocument; 400 invalid; 409 strands leases, or changed meanwhile
+ *
+ *   GET  /healthz, /readyz  → text: 200 "ok", or 503 and why not
+ *   GET  /metrics           → Prometheus' text format
  *
  * Any other outcome is `ApiError` with a status ≥ 400; 503 where etcd does not answer.
  */
@@ -37,6 +42,39 @@ export interface EtcdStatus {
   readonly connected: boolean;
   readonly lastContact?: string;
   readonly error?: string;
+  /** Whether changes are told of as they happen. */
+  readonly watching: boolean;
+  /** Since the start: what etcd answered, and what it did not, or refused. */
+  readonly requests: number;
+  readonly errors: number;
+  /** Of its last 64 answers; absent before the first. */
+  readonly medianMs?: number;
+  readonly worstMs?: number;
+  /** How often everything had to be listed anew because the watch had ended. */
+  readonly watchResyncs: number;
+}
+
+/** What weftd did to the kernel since its start, by the cause; a step each. */
+export interface ChangesStatus {
+  /** Followed a change of the cluster, of the configuration or of this host's own interface. */
+  readonly programmed: number;
+  /** Undid what somebody else had done. */
+  readonly healed: number;
+  readonly healedLastHour: number;
+  /** By what was mended: device, address, neighbour, fdb, route, rules, sysctl; those that are not 0. */
+  readonly healedByKind: Readonly<Record<string, number>>;
+  readonly lastHeal?: { readonly what: string; readonly at: string };
+  /** Refused by the kernel, and tried again. */
+  readonly failed: number;
+  /** How long the last change in etcd took from there to the kernel; absent before the first. */
+  readonly lastChangeMs?: number;
+}
+
+/** Addresses of a subnet of this node, by the plugins' store. */
+export interface AddressStatus {
+  readonly subnet: string;
+  readonly used: number;
+  readonly free: number;
 }
 
 export interface PeerStatus {
@@ -63,6 +101,8 @@ export interface NodeStatus {
   readonly startedAt: string;
   /** starting: not yet programmed once. running. degraded: see problems; packets may still flow. */
   readonly state: 'starting' | 'running' | 'degraded' | 'stopping';
+  /** What `/healthz` says: absent where weftd's loop is alive, else what is stuck. */
+  readonly stuck?: string;
   /** What is wrong now, one line each. */
   readonly problems: readonly string[];
   readonly networks: readonly string[];
@@ -87,8 +127,15 @@ export interface NodeStatus {
     readonly reservation: boolean;
     /** Absent for a reservation. */
     readonly expiresAt?: string;
+    /** Since it was claimed, taken over or renewed. */
+    readonly ageSeconds?: number;
+    /** Since the start. */
+    readonly renewals: number;
+    readonly losses: number;
   };
   readonly etcd: EtcdStatus;
+  readonly changes: ChangesStatus;
+  readonly addresses: readonly AddressStatus[];
   readonly peers: readonly PeerStatus[];
 }
 

@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../cluster/administration.ts';
 import type { ApiError, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
 import { type ClusterStore, EtcdError } from '../cluster/store.ts';
+import { answerProbe, type ProbeSources } from './probes.ts';
 
 /** A request that is not understood, with the HTTP status that says so. */
 class RequestError extends Error {
@@ -51,6 +52,7 @@ export interface ApiOptions {
   readonly path: string;
   readonly store: ClusterStore;
   readonly status: () => Promise<NodeStatus>;
+  readonly probes: ProbeSources;
   readonly onError: (error: Error) => void;
 }
 
@@ -85,6 +87,12 @@ async function respond(request: IncomingMessage, response: ServerResponse, optio
   let status = 200;
   let body: unknown;
   try {
+    const probe = request.method === 'GET' && answerProbe((request.url ?? '').replace(/\?.*$/, ''), options.probes);
+    if (probe) {
+      response.writeHead(probe.status, { 'content-type': probe.type, connection: 'close' });
+      response.end(probe.body);
+      return;
+    }
     body = await answer(request, options);
   } catch (error) {
     ({ status, body } = toApiError(error, options.onError));

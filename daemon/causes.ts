@@ -6,6 +6,7 @@
  * external interface wants something else than before. At the start nothing is known, so nothing is called mending.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { sameAddress } from '../net/address.ts';
 import { sameMac } from '../net/mac.ts';
 import { samePrefix } from '../net/prefix.ts';
@@ -18,7 +19,6 @@ import {
   formatRoute,
   type NeighbourEntry,
   type RouteEntry,
-  type VxlanDevice,
 } from './kernel-state.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
@@ -47,16 +47,6 @@ const sameFdbEntry = (a: FdbEntry, b: FdbEntry): boolean =>
   a.device === b.device && sameMac(a.mac, b.mac) && sameAddress(a.destination, b.destination);
 const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
   a.device === b.device && samePrefix(a.destination, b.destination) && sameAddress(a.gateway, b.gateway);
-
-const sameDevice = (a: VxlanDevice, b: VxlanDevice): boolean =>
-  a.vni === b.vni &&
-  a.port === b.port &&
-  a.lower === b.lower &&
-  sameAddress(a.local, b.local) &&
-  sameMac(a.mac, b.mac) &&
-  a.mtuBytes === b.mtuBytes &&
-  a.learning === b.learning &&
-  a.gbp === b.gbp;
 
 /** What was wanted before, asked about one step at a time. */
 class Before {
@@ -113,7 +103,7 @@ class Before {
   private wantedDevice(name: string): boolean {
     const before = this.before.devices.find((device) => device.name === name);
     const now = this.now.devices.find((device) => device.name === name);
-    return before !== undefined && now !== undefined && sameDevice(before, now);
+    return before !== undefined && now !== undefined && isDeepStrictEqual(before, now);
   }
 }
 

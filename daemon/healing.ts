@@ -57,6 +57,13 @@ export class Healing {
   /** Before the planned steps are done. */
   judge(desired: DesiredState, planned: readonly Operation[]): void {
     this.mending = this.causes.judge(desired, planned);
+    // A new device begins with the kernel's settings.
+    for (const operation of planned) {
+      if (operation.kind !== 'add-device' || this.mends(operation)) continue;
+      for (const name of this.settings.keys()) {
+        if (name.includes(`.${operation.device.name}.`)) this.settings.delete(name);
+      }
+    }
   }
 
   /** Whether the step mends, by the last `judge`. */

@@ -7,15 +7,17 @@
  */
 
 import { compareLeases, type Lease } from '../cluster/lease.ts';
-import { families } from '../cluster/network-config.ts';
+import { families, valuesOf } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
 import { type ClusterStore, EtcdError } from '../cluster/store.ts';
 import { formatAddress } from '../net/address.ts';
-import { formatPrefix } from '../net/prefix.ts';
+import { formatPrefix, type Prefix } from '../net/prefix.ts';
+import type { AddressUse } from './addresses.ts';
 import type { DataPath } from './data-path.ts';
+import { type HealthLimits, healthLimits, stuckActivity } from './health.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, formatAddresses, type Membership } from './membership.ts';
-import type { Metrics } from './metrics.ts';
+import type { Figures, Metrics, ProcessFigures } from './metrics.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 
@@ -39,7 +41,13 @@ export interface LoopOptions {
   readonly isSetUp: () => boolean;
   /** Containers attached on this host, where it can be told. */
   readonly countContainers: () => number | undefined;
+  /** How many addresses of the subnets are in use. */
+  readonly countAddresses: (subnets: readonly Prefix[]) => readonly AddressUse[];
+  readonly readProcess: () => ProcessFigures | undefined;
+  /** Something may have become otherwise than the status said last. */
+  readonly onChange?: () => void;
   readonly intervals?: Partial<Intervals>;
+  readonly healthLimits?: HealthLimits;
 }
 
 export interface Intervals {
@@ -110,7 +118,14 @@ export class Loop {
     this.syncBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
     this.reconcileBackoff = new Backoff(retryFirstMs, retryLastMs, options.random);
     const wakeup = (minimumIntervalMs: number | (() => number), work: () => Promise<void> | void): Wakeup =>
-      new Wakeup({ minimumIntervalMs, work, now: options.monotonic });
+      new Wakeup({
+        minimumIntervalMs,
+        now: options.monotonic,
+        async work() {
+          await work();
+          options.onChange?.();
+        },
+      });
     this.syncWakeup = wakeup(syncPauseMs, () => this.syncCluster());
     this.reconcileWakeup = wakeup(
       () => Math.min(longestReconcilePauseMs, Math.max(reconcilePauseMs, reconcileShare * this.reconcileTookMs)),
@@ -328,6 +343,81 @@ export class Loop {
     }
   }
 
+  /** What of the loop is stuck; undefined while it is alive. */
+  health(): string | undefined {
+    if (this.stopping) return undefined;
+    const activities = [
+      ['following etcd', this.syncWakeup],
+      ['mending the data path', this.reconcileWakeup],
+      ['mending the packet filter', this.rulesWakeup],
+      ['telling the cluster', this.publishWakeup],
+    ] as const;
+    return stuckActivity(
+      activities.map(([name, { runningSinceMs, nextMs }]) => ({ name, runningSinceMs, dueMs: nextMs })),
+      this.options.monotonic(),
+      this.options.healthLimits ?? healthLimits,
+    );
+  }
+
+  /** Why containers cannot be started yet; undefined once they can. */
+  readiness(): string | undefined {
+    if (this.stopping) return 'stopping';
+    return this.ready ? undefined : (this.options.problems.list()[0] ?? 'starting');
+  }
+
+  /** For the service manager: what weftd is at, in a line. */
+  summary(): string {
+    const { membership, problems } = this.options;
+    const { view } = membership;
+    const { total, programmed } = this.countPeers();
+    const subnets = view ? valuesOf(view.own.subnets).map(formatPrefix).join(' ') : '';
+    const peers = `${total} ${total === 1 ? 'peer' : 'peers'}${programmed < total ? `, ${total - programmed} not reached` : ''}`;
+    const [problem] = problems.list(['peer']);
+    return `${this.phase()}${view ? `: ${subnets}, ${peers}` : ''}${problem === undefined ? '' : `; ${problem}`}`;
+  }
+
+  private phase(): NodeStatus['state'] {
+    if (this.stopping) return 'stopping';
+    if (!this.ready) return 'starting';
+    return this.options.problems.list(othersProblems).length > 0 ? 'degraded' : 'running';
+  }
+
+  private countPeers(): Figures['peers'] {
+    const peers = this.options.dataPath.state?.peers ?? [];
+    const { alive } = this;
+    return {
+      total: peers.length,
+      programmed: peers.filter(({ path, problem }) => path !== 'none' && problem === undefined).length,
+      withProblem: peers.filter(({ problem }) => problem !== undefined).length,
+      alive: alive && this.inSync ? peers.filter(({ lease: { node = '' } }) => alive.has(node)).length : undefined,
+    };
+  }
+
+  /** What is shown as metrics besides what is counted. */
+  figures(): Figures {
+    const { membership, dataPath, problems, store, node, countAddresses, countContainers, readProcess, now } =
+      this.options;
+    const { view } = membership;
+    const { connected, lastContactMs } = store.health();
+    const expiresAtMs = view?.own.expiresAtMs;
+    return {
+      node,
+      backend: view?.backend.type ?? '',
+      interface: dataPath.state?.external.name,
+      ready: this.readiness() === undefined,
+      problems: problems.list(['peer']).length,
+      containers: countContainers(),
+      mtuBytes: dataPath.state?.mtuBytes,
+      peers: this.countPeers(),
+      leaseTtlSeconds: expiresAtMs === undefined ? undefined : Math.max(0, (expiresAtMs - now()) / 1000),
+      etcdConnected: connected,
+      etcdLastContactSeconds: lastContactMs === undefined ? undefined : lastContactMs / 1000,
+      addresses: view ? countAddresses(valuesOf(view.own.subnets)) : [],
+      peerLock: dataPath.peerLock(),
+      process: readProcess(),
+    };
+  }
+
   private async listAlive(): Promise<void> {
     this.alive = new Set((await this.options.store.listNodes()).nodes.map((record) => record.node));
   }
@@ -338,24 +428,30 @@ export class Loop {
       const listed = this.listAlive().catch(() => {});
       await Promise.race([listed, new Promise((resolve) => setTimeout(resolve, statusTimeoutMs))]);
     }
-    return this.status();
+    const { view } = this.options.membership;
+    return { ...this.status(), addresses: view ? this.options.countAddresses(valuesOf(view.own.subnets)) : [] };
   }
 
-  private status(): NodeStatus & { readonly lastChangeMs?: number } {
-    const { membership, dataPath, problems, store } = this.options;
+  private status(): NodeStatus {
+    const { membership, dataPath, problems, store, metrics } = this.options;
     const { view } = membership;
     const { state } = dataPath;
     const health = store.health();
     // A peer's problem is told with the peer.
     const list = problems.list(['peer']);
-    const degraded = problems.list(othersProblems).length > 0;
     const iso = (ms: number): string => new Date(ms).toISOString();
+    const stuck = this.health();
+    const counted = metrics.summary;
+    const { healed } = dataPath;
+    const { etcdMedianMs: medianMs, etcdWorstMs: worstMs } = counted;
+    const { leaseAgeSeconds } = metrics;
     return {
       node: this.options.node,
       version: this.options.version,
       pid: this.options.pid,
       startedAt: iso(this.startedAtMs),
-      state: this.stopping ? 'stopping' : !this.ready ? 'starting' : degraded ? 'degraded' : 'running',
+      state: this.phase(),
+      ...(stuck === undefined ? {} : { stuck }),
       problems: list,
       networks: view ? families.flatMap((family) => view.config.networks[family]?.network ?? []).map(formatPrefix) : [],
       subnets: view ? families.flatMap((family) => view.own.subnets[family] ?? []).map(formatPrefix) : [],
@@ -373,6 +469,9 @@ export class Loop {
               key: view.own.key,
               reservation: view.own.reservation,
               ...(view.own.expiresAtMs === undefined ? {} : { expiresAt: iso(view.own.expiresAtMs) }),
+              ...(leaseAgeSeconds === undefined ? {} : { ageSeconds: Math.round(leaseAgeSeconds) }),
+              renewals: counted.leaseRenewals,
+              losses: counted.leaseLosses,
             },
           }
         : {}),
@@ -382,7 +481,30 @@ export class Loop {
         connected: health.connected,
         ...(health.lastContactMs === undefined ? {} : { lastContact: iso(health.lastContactMs) }),
         ...(health.error === undefined ? {} : { error: health.error }),
+        watching: counted.watching,
+        requests: counted.etcdRequests,
+        errors: counted.etcdErrors,
+        ...(medianMs === undefined ? {} : { medianMs }),
+        ...(worstMs === undefined ? {} : { worstMs }),
+        watchResyncs: counted.watchResyncs,
       },
+      changes: {
+        programmed: counted.programmed,
+        healed: healed.total,
+        healedLastHour: healed.lastHour,
+        healedByKind: counted.healed,
+        ...(healed.last
+          ? {
+              lastHeal: {
+                what: healed.last.what,
+                at: iso(this.options.now() - this.options.monotonic() + healed.last.atMs),
+              },
+            }
+          : {}),
+        failed: counted.failed,
+        ...(this.lastChangeMs === undefined ? {} : { lastChangeMs: this.lastChangeMs }),
+      },
+      addresses: [],
       peers: [...(state?.peers ?? [])]
         .sort((a, b) => compareLeases(a.lease, b.lease))
         .map(({ lease, path, problem }) => ({
@@ -396,7 +518,6 @@ export class Loop {
           path,
           ...(problem === undefined ? {} : { problem }),
         })),
-      ...(this.lastChangeMs === undefined ? {} : { lastChangeMs: this.lastChangeMs }),
     };
   }
 }

@@ -11,6 +11,7 @@ import { dumpLinks } from '../linux/netlink/link.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
+import { countAddresses } from './addresses.ts';
 import { openApi } from './api.ts';
 import { DataPath } from './data-path.ts';
 import { DeviceLocks } from './device-lock.ts';
@@ -22,9 +23,11 @@ import { type Logger, openLogger } from './log.ts';
 import { Loop } from './loop.ts';
 import { Membership } from './membership.ts';
 import { Metrics } from './metrics.ts';
-import { notifyServiceManager } from './notify.ts';
+import { ServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
+import { openProbeServer, type ProbeSources } from './probes.ts';
 import { Problems } from './problems.ts';
+import { readProcess } from './process-figures.ts';
 import { tableName } from './rule-table.ts';
 import { openRules } from './rules.ts';
 
@@ -214,6 +217,9 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
     monotonic,
     random: () => randomNumber(sys),
+    countAddresses: (subnets) => countAddresses(sys, options.cniDataDir, subnets),
+    readProcess: () => readProcess(sys),
+    onChange: () => manager.statusMayHaveChanged(),
     ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),
   });
   const stopped = new Promise<string>((resolve) => {
@@ -222,12 +228,32 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   });
   host.onSignal('SIGHUP', () => {
     logger.info('asked to look at everything again', { signal: 'SIGHUP' });
+    manager.reloading();
     loop.wakeAll();
+    // As it is said: what comes of it, the status tells.
+    void loop.whenReady().then(() => manager.ready());
   });
+  const manager = new ServiceManager({
+    sys,
+    environment: host.environment,
+    monotonic,
+    status: () => loop.summary(),
+    isAlive: () => loop.health() === undefined,
+    onError: (error) => logger.warn(error.message),
+  });
+  parts.metrics.show(() => loop.figures());
+  const probes: ProbeSources = {
+    health: () => loop.health(),
+    readiness: () => loop.readiness(),
+    metrics: () => parts.metrics.format(),
+  };
+  const probeServer = options.healthz && (await openProbeServer(options.healthz.address, options.healthz.port, probes));
+  if (probeServer) logger.info('answers /healthz, /readyz and /metrics', { at: probeServer.endpoint });
   const api = await openApi({
     path: socketPath(options.runDir),
     store,
     status: () => loop.freshStatus(),
+    probes,
     onError: (error) => logger.error('Cannot answer a request', { error }),
   });
   const eventProblem =
@@ -255,20 +281,15 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
       retryDelayMs: 1000,
     }),
   ];
-  const notify = (state: string): void => {
-    try {
-      notifyServiceManager(sys, host.environment['NOTIFY_SOCKET'], state);
-    } catch (error) {
-      logger.warn((error as Error).message);
-    }
-  };
   loop.start();
-  void loop.whenReady().then(() => notify('READY=1'));
+  manager.start();
+  void loop.whenReady().then(() => manager.ready());
   const signal = await stopped;
-  notify('STOPPING=1');
+  manager.stopping();
   await loop.stop();
   for (const stream of events) stream.close();
   api.close();
+  probeServer?.close();
   parts.close();
   logger.info('stopped; the data path and the lease stay', { signal });
   return 0;

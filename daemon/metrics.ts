@@ -1,6 +1,7 @@
 /** What weftd counts and measures, by the names that it has in Prometheus. Others call the narrow methods. */
 
 import type { EtcdObserver } from '../cluster/etcd-observer.ts';
+import type { NodeStatus } from '../cluster/status.ts';
 import { type Counter, type Gauge, type Histogram, Registry } from './exposition.ts';
 
 /** Parts of the data path that are changed, and mended. */
@@ -29,10 +30,9 @@ export interface Figures {
   readonly etcdConnected: boolean;
   /** Seconds since the epoch. */
   readonly etcdLastContactSeconds: number | undefined;
-  readonly watching: boolean;
   /** By subnet. */
   readonly addresses: readonly { readonly subnet: string; readonly used: number; readonly free: number }[];
-  readonly peerLockDrops: { readonly packets: number; readonly bytes: number } | undefined;
+  readonly peerLock: NodeStatus['peerLock'];
   readonly process: ProcessFigures | undefined;
 }
 
@@ -49,6 +49,9 @@ export interface ProcessFigures {
 
 const etcdBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const kernelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+
+/** Of so many answers of etcd the status tells. */
+const latenciesKept = 64;
 
 export interface MetricsOptions {
   readonly version: string;
@@ -80,7 +83,11 @@ export class Metrics implements EtcdObserver {
   private readonly peerLockPackets: Counter;
   private readonly peerLockBytes: Counter;
   private readonly cpuSeconds: Counter;
+  private etcdFailures = 0;
+  private watching = false;
   private leaseSinceMs: number | undefined;
+  /** etcd's last answers, the newest last. */
+  private readonly latencies: number[] = [];
   private figures: () => Figures | undefined = () => undefined;
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
@@ -200,8 +207,14 @@ export class Metrics implements EtcdObserver {
   }
 
   etcdRequest(operation: string, seconds: number, outcome: string): void {
-    if (outcome === 'ok') this.etcdSeconds.observe(seconds, operation);
-    else this.etcdErrors.add(1, operation, outcome);
+    if (outcome !== 'ok') {
+      this.etcdErrors.add(1, operation, outcome);
+      this.etcdFailures++;
+      return;
+    }
+    this.etcdSeconds.observe(seconds, operation);
+    this.latencies.push(seconds);
+    if (this.latencies.length > latenciesKept) this.latencies.shift();
   }
 
   etcdConnection(): void {
@@ -209,10 +222,12 @@ export class Metrics implements EtcdObserver {
   }
 
   watchStarted(): void {
+    this.watching = true;
     this.watchStarts.add(1);
   }
 
   watchResync(): void {
+    this.watching = false;
     this.watchResyncs.add(1);
   }
 
@@ -239,14 +254,25 @@ export class Metrics implements EtcdObserver {
     return this.leaseSinceMs === undefined ? undefined : (this.monotonic() - this.leaseSinceMs) / 1000;
   }
 
-  /** What was counted so far, for those who show it. */
-  get counts() {
+  /** What was counted so far, for the status. */
+  get summary() {
+    const total = (counter: Counter): number => changeKinds.reduce((sum, kind) => sum + counter.value(kind), 0);
     const healed = changeKinds.map((kind) => [kind, this.healedTotal.value(kind)] as const);
+    const sorted = [...this.latencies].sort((a, b) => a - b);
+    const ms = (seconds: number | undefined): number | undefined =>
+      seconds === undefined ? undefined : Math.round(seconds * 10_000) / 10;
     return {
-      healed: healed.filter(([, count]) => count > 0),
+      programmed: total(this.programmedTotal),
+      failed: total(this.failedTotal),
+      healed: Object.fromEntries(healed.filter(([, count]) => count > 0)),
       leaseRenewals: this.renewals.value(),
-      leasesLost: this.losses.value(),
+      leaseLosses: this.losses.value(),
+      etcdRequests: this.etcdSeconds.count,
+      etcdErrors: this.etcdFailures,
+      etcdMedianMs: ms(sorted[Math.floor(sorted.length / 2)]),
+      etcdWorstMs: ms(sorted.at(-1)),
       watchResyncs: this.watchResyncs.value(),
+      watching: this.watching,
     };
   }
 
@@ -282,15 +308,15 @@ export class Metrics implements EtcdObserver {
     gauges.leaseTtl.set(figures.leaseTtlSeconds);
     gauges.etcdUp.set(figures.etcdConnected ? 1 : 0);
     gauges.etcdLastContact.set(figures.etcdLastContactSeconds);
-    gauges.watchUp.set(figures.watching ? 1 : 0);
+    gauges.watchUp.set(this.watching ? 1 : 0);
     for (const { subnet, used, free } of figures.addresses) {
       gauges.addressesUsed.set(used, subnet);
       gauges.addressesFree.set(free, subnet);
     }
-    const { peerLockDrops: drops, process } = figures;
-    if (drops) {
-      this.peerLockPackets.raiseTo(drops.packets);
-      this.peerLockBytes.raiseTo(drops.bytes);
+    const { peerLock, process } = figures;
+    if (peerLock.enabled) {
+      this.peerLockPackets.raiseTo(peerLock.droppedPackets);
+      this.peerLockBytes.raiseTo(peerLock.droppedBytes);
     }
     if (!process) return;
     this.cpuSeconds.raiseTo(process.cpuSeconds);

@@ -26,6 +26,10 @@ export interface DaemonOptions {
   readonly ipMasq: boolean;
   readonly filter: FilterOptions;
   readonly renewMarginMs: number;
+  /** Where the plugins keep what addresses are taken. */
+  readonly cniDataDir: string;
+  /** Where to answer whoever asks how weftd is; undefined: nowhere but on the socket. */
+  readonly healthz: { readonly address: Address; readonly port: number } | undefined;
   readonly leave: boolean;
   /** undefined: text on a terminal, JSON otherwise. */
   readonly logFormat: LogFormat | undefined;
@@ -41,6 +45,8 @@ const defaults = {
   stateDir: '/var/lib/weft',
   subnetFile: '/run/flannel/subnet.env',
   renewMarginMinutes: 60,
+  cniDataDir: '/var/lib/cni/networks',
+  healthzIp: '127.0.0.1',
 } as const;
 
 const onOff = ['on', 'off'] as const;
@@ -130,6 +136,29 @@ const specs: readonly OptionSpec[] = [
     byDefault: defaults.stateDir,
   },
   {
+    name: 'cni-data-dir',
+    kind: 'text',
+    placeholder: 'DIR',
+    help: "the plugins' address store, to count what is used and free",
+    byDefault: defaults.cniDataDir,
+  },
+  {
+    name: 'healthz-ip',
+    kind: 'text',
+    placeholder: 'ADDRESS',
+    help: 'where /healthz, /readyz and /metrics are answered',
+    byDefault: defaults.healthzIp,
+  },
+  {
+    name: 'healthz-port',
+    kind: 'integer',
+    placeholder: 'PORT',
+    help: 'the port for it; 0: none, but weftd.sock answers them, too',
+    byDefault: '0',
+    lowest: 0,
+    highest: 65_535,
+  },
+  {
     name: 'leave',
     kind: 'flag',
     help: 'give the subnet back, remove what weftd made on this host, and exit',
@@ -158,8 +187,6 @@ const specs: readonly OptionSpec[] = [
  * effect where they are set to something.
  */
 const unused: readonly OptionSpec[] = [
-  { name: 'healthz-ip', kind: 'text', help: '' },
-  { name: 'healthz-port', kind: 'integer', help: '' },
   { name: 'iptables-resync', kind: 'text', help: '' },
   { name: 'ip-blackhole-route', kind: 'flag', help: '' },
   { name: 'v', kind: 'text', help: '' },
@@ -186,6 +213,14 @@ function addressOption(options: ParsedOptions, name: string, family?: Family): A
     throw new UsageError(`Option --${name} is "${text}": it must be an ${kind} address`);
   }
   return address;
+}
+
+function healthzOption(options: ParsedOptions): DaemonOptions['healthz'] {
+  const text = options.text('healthz-ip') || defaults.healthzIp;
+  const address = parseAddress(text);
+  if (!address) throw new UsageError(`Option --healthz-ip is "${text}": it must be an IP address of this host`);
+  const port = options.integer('healthz-port') ?? 0;
+  return port === 0 ? undefined : { address, port };
 }
 
 function wordOption<W extends string>(options: ParsedOptions, name: string, words: readonly W[]): W | undefined {
@@ -257,6 +292,8 @@ export function parseDaemonOptions(
       randomPorts: !options.flag('ip-masq-fully-random-disable'),
     },
     renewMarginMs: (options.integer('subnet-lease-renew-margin') ?? defaults.renewMarginMinutes) * 60_000,
+    cniDataDir: folderOption(options, 'cni-data-dir', defaults.cniDataDir),
+    healthz: healthzOption(options),
     leave: options.flag('leave'),
     logFormat: wordOption(options, 'log-format', logFormats),
     logLevel: wordOption(options, 'log-level', logLevels) ?? 'info',

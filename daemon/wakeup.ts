@@ -34,6 +34,16 @@ export class Wakeup {
     if (!this.running) this.schedule();
   }
 
+  /** Since when the run under way is; undefined where none is. */
+  get runningSinceMs(): number | undefined {
+    return this.running ? this.lastStartMs : undefined;
+  }
+
+  /** When the next run is due; infinite where none was asked for. */
+  get nextMs(): number {
+    return this.dueMs;
+  }
+
   /** No run starts any more. */
   close(): void {
     this.closed = true;

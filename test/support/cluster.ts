@@ -118,7 +118,7 @@ export class Host {
   get weftdArguments(): string[] {
     return [
       ...['--node', this.name, '--etcd-endpoints', this.cluster.etcdEndpoint, '--run-dir', this.runDir],
-      ...['--subnet-file', this.subnetFile, '--state-dir', join(this.folder, 'state')],
+      ...['--subnet-file', this.subnetFile, '--state-dir', join(this.folder, 'state'), '--cni-data-dir', this.dataDir],
     ];
   }
 

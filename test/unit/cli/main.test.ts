@@ -91,14 +91,37 @@ const status: NodeStatus = {
   mtuBytes: 1450,
   ipMasq: true,
   peerLock: { enabled: true, droppedPackets: 3, droppedBytes: 300 },
-  lease: { key: '/p/subnets/10.5.52.0-24', reservation: false, expiresAt: '2026-01-03T03:00:05Z' },
+  lease: {
+    key: '/p/subnets/10.5.52.0-24',
+    reservation: false,
+    expiresAt: '2026-01-03T03:00:05Z',
+    ageSeconds: 3600,
+    renewals: 2,
+    losses: 0,
+  },
   etcd: {
     endpoints: ['http://10.0.0.1:2379'],
     prefix: '/p',
     connected: false,
     lastContact: '2026-01-02T03:03:00Z',
     error: 'x',
+    watching: false,
+    requests: 100,
+    errors: 3,
+    medianMs: 2.1,
+    worstMs: 40,
+    watchResyncs: 1,
   },
+  changes: {
+    programmed: 12,
+    healed: 5,
+    healedLastHour: 1,
+    healedByKind: { route: 5 },
+    lastHeal: { what: 'set route "10.5.3.0/24" via "10.5.3.0" on "flannel.1"', at: '2026-01-02T03:04:00Z' },
+    failed: 0,
+    lastChangeMs: 2.5,
+  },
+  addresses: [{ subnet: '10.5.52.0/24', used: 3, free: 250 }],
   peers: [
     {
       node: 'node-2',
@@ -179,6 +202,9 @@ test('status, for people', async () => {
   Backend     vxlan, flannel.1
   Containers  MTU 1450, masqueraded to the outside
   Peer lock   on, 3 packets from no peer dropped
+  Addresses   3 used, 250 free of 10.5.52.0/24
+  Healed      5 changes since the start, 1 in the last hour
+              last 5 s ago: set route "10.5.3.0/24" via "10.5.3.0" on "flannel.1"
   etcd        http://10.0.0.1:2379 /p
               not connected, last heard 1 min 5 s ago
 
@@ -196,6 +222,16 @@ ADDRESS     CONTAINER     INTERFACE  ON THE HOST  NETWORK  STATE
   assert.ok(coloured.stdout.includes('\x1b[31mdegraded\x1b[0m'));
   const plain = await weftctl(['status'], { stdoutIsTerminal: true, environment: { NO_COLOR: '1' } });
   assert.not.ok(plain.stdout.includes('\x1b'));
+});
+
+test('status: what etcd takes, and that nothing was wrong so far', async () => {
+  const etcd = { ...status.etcd, connected: true, medianMs: 2.1, worstMs: 1234 };
+  const changes = { programmed: 3, healed: 0, healedLastHour: 0, healedByKind: {}, failed: 2 };
+  answers['GET /status'] = [200, { ...status, state: 'running', problems: [], stuck: '"x" sleeps', etcd, changes }];
+  const { stdout } = await weftctl(['status', '--data-dir', join(folder, 'none')]);
+  assert.match(stdout, /connected, last heard 1 min 5 s ago; answers in 3 ms, the slowest of late in 1\.2 s\n/);
+  assert.match(stdout, /Healed {6}nothing since the start\n +the kernel refused 2 changes\n/);
+  assert.match(stdout, /^ {2}weftd itself is stuck: "x" sleeps; restart it$/m);
 });
 
 test('status, for programs, and without weftd', async () => {

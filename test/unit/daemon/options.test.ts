@@ -37,13 +37,27 @@ test("flanneld's command line as it stands in a unit file", () => {
     '-public-ip=192.0.2.1',
     '-subnet-lease-renew-margin=30',
     '-healthz-port=8080',
+    '-iptables-resync=5',
   );
   assert.equal(options.etcd, { endpoints: ['http://10.0.0.1:2379'], prefix: '/net' });
   assert.equal(options.choice.names, ['eth1', 'eth0']);
   assert.is(options.ipMasq, true);
   assert.equal(options.choice.publicAddresses, { 4: address('192.0.2.1') });
   assert.is(options.renewMarginMs, 1_800_000);
-  assert.equal(options.ignored, ['--healthz-port']);
+  assert.equal(options.healthz, { address: address('127.0.0.1'), port: 8080 });
+  assert.equal(options.ignored, ['--iptables-resync']);
+});
+
+test('health is answered where it is said, on the host itself unless it is said, and nowhere without a port', () => {
+  assert.is(parse().healthz, undefined);
+  assert.is(parse('--healthz-ip', '0.0.0.0', '--healthz-port', '0').healthz, undefined);
+  assert.equal(parse('--healthz-ip', '::', '--healthz-port', '10256').healthz, {
+    address: address('::'),
+    port: 10_256,
+  });
+  assert.throws(() => parse('--healthz-ip', 'localhost'), /--healthz-ip is "localhost": it must be an IP address/);
+  assert.throws(() => parse('--healthz-port', '65536'), /healthz-port/);
+  assert.throws(() => parse('--healthz-port', 'http'), /healthz-port/);
 });
 
 test('from the environment: its own names before those of flanneld; the command line before both', () => {

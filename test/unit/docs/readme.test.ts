@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { errorTexts } from '../../../cni/spec/errors.ts';
+import { Metrics } from '../../../daemon/metrics.ts';
 import { helpText } from '../../../daemon/options.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -20,6 +21,13 @@ test('every option of weftd that the README names is one', () => {
   const named = [...section.matchAll(/`--([a-z0-9-]+)`/g)].map((match) => match[1]!);
   assert.ok(named.length > 10);
   for (const name of named) assert.match(helpText(), new RegExp(`^ {2}--${name}\\b`, 'm'), name);
+});
+
+test("every metric of weftd's is in the README, and no other", () => {
+  const { descriptions } = new Metrics({ version: '', runtime: '', monotonic: () => 0 });
+  const own = descriptions.map(({ name }) => name).filter((name) => name.startsWith('weftd_'));
+  const named = [...readme.matchAll(/`(weftd_[a-z_]+)`/g)].map((match) => match[1]!);
+  assert.equal([...named].sort(), [...own].sort());
 });
 
 test('every file that the README names is there', () => {

@@ -1,0 +1,162 @@
+/**
+ * What others ask about weftd itself: `/healthz`, `/readyz` and `/metrics`, and a small HTTP/1.1 server that answers them
+ * on an address of the host's.
+ *
+ * The server takes nothing but the head of a GET or HEAD, one a connection, within a deadline, from a limited number of
+ * connections at a time: there is no more to it that somebody on the network could keep busy.
+ */
+
+import { createServer, type Server, type Socket } from 'node:net';
+import { type Address, formatAddress } from '../net/address.ts';
+import { expositionContentType } from './exposition.ts';
+
+export interface ProbeSources {
+  /** What is stuck; undefined: nothing is. */
+  readonly health: () => string | undefined;
+  /** Why it is not ready; undefined: it is. */
+  readonly readiness: () => string | undefined;
+  /** In Prometheus' text format. */
+  readonly metrics: () => string;
+}
+
+export interface ProbeAnswer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+const text = 'text/plain; charset=utf-8';
+const say = (status: number, body: string): ProbeAnswer => ({ status, type: text, body: `${body}\n` });
+
+/** @returns the answer to a GET of the path; undefined where there is none by that name */
+export function answerProbe(path: string, sources: ProbeSources): ProbeAnswer | undefined {
+  const judged = (complaint: string | undefined): ProbeAnswer =>
+    complaint === undefined ? say(200, 'ok') : say(503, complaint);
+  switch (path) {
+    case '/healthz':
+      return judged(sources.health());
+    case '/readyz':
+      return judged(sources.readiness());
+    case '/metrics':
+      return { status: 200, type: expositionContentType, body: sources.metrics() };
+    default:
+      return undefined;
+  }
+}
+
+const limits = { headBytes: 8192, connectionMs: 5000, connections: 32 } as const;
+
+const reasons: Readonly<Record<number, string>> = {
+  200: 'OK',
+  400: 'Bad Request',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+};
+
+function formatResponse({ status, type, body }: ProbeAnswer, withBody: boolean): string {
+  const head = [
+    `HTTP/1.1 ${status} ${reasons[status]}`,
+    `Content-Type: ${type}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+    'Cache-Control: no-store',
+    'X-Content-Type-Options: nosniff',
+    ...(status === 405 ? ['Allow: GET, HEAD'] : []),
+  ];
+  return `${head.join('\r\n')}\r\n\r\n${withBody ? body : ''}`;
+}
+
+/**
+ * Answers the head of a request, RFC 9112.
+ * @param head without the empty line at its end
+ */
+export function answerHead(head: string, sources: ProbeSources): string {
+  const [requestLine = '', ...fields] = head.split('\r\n');
+  const [, method = '', target = ''] = /^([A-Z]+) (\/[\x21-\x7e]*) HTTP\/1\.[01]$/.exec(requestLine) ?? [];
+  if (method === '') return formatResponse(say(400, 'This is no request'), true);
+  if (method !== 'GET' && method !== 'HEAD') return formatResponse(say(405, 'GET and HEAD only'), true);
+  if (fields.some((field) => /^(transfer-encoding|content-length:\s*0*[1-9])/i.test(field))) {
+    return formatResponse(say(400, 'A request has no body here'), method === 'GET');
+  }
+  let answer: ProbeAnswer | undefined;
+  try {
+    answer = answerProbe(target.replace(/\?.*$/, ''), sources);
+  } catch (error) {
+    answer = say(500, (error as Error).message);
+  }
+  return formatResponse(answer ?? say(404, 'There are /healthz, /readyz and /metrics'), method === 'GET');
+}
+
+function serve(socket: Socket, sources: ProbeSources): void {
+  let head = '';
+  let answered = false;
+  const answer = (response: string): void => {
+    answered = true;
+    socket.end(response);
+  };
+  const deadline = setTimeout(() => socket.destroy(), limits.connectionMs);
+  socket.on('close', () => clearTimeout(deadline));
+  socket.on('error', () => socket.destroy());
+  socket.on('data', (part: Buffer) => {
+    // What comes after the answer is not for us, and ends with the connection.
+    if (answered) return;
+    head += part.toString('latin1');
+    const end = head.indexOf('\r\n\r\n');
+    if (end >= 0 && end <= limits.headBytes) answer(answerHead(head.slice(0, end), sources));
+    else if (head.length > limits.headBytes) {
+      answer(formatResponse(say(431, `The request is longer than ${limits.headBytes} bytes`), true));
+    }
+  });
+}
+
+const formatEndpoint = (address: Address, port: number): string =>
+  address.family === 6 ? `[${formatAddress(address)}]:${port}` : `${formatAddress(address)}:${port}`;
+
+/** What a refusal to listen means, and what to do. */
+function listenError(endpoint: string, error: NodeJS.ErrnoException): Error {
+  const causes: Readonly<Record<string, string>> = {
+    EADDRINUSE: 'another program listens there; choose another port by --healthz-port',
+    EADDRNOTAVAIL: 'this host has no such address; choose another by --healthz-ip',
+    EACCES: 'not permitted; a port below 1024 takes the capability CAP_NET_BIND_SERVICE (--healthz-port)',
+  };
+  const cause = causes[error.code ?? ''] ?? `${error.message} (--healthz-ip, --healthz-port)`;
+  return new Error(`Cannot listen on "${endpoint}": ${cause}`, { cause: error });
+}
+
+export interface ProbeServer {
+  /** `127.0.0.1:10256` */
+  readonly endpoint: string;
+  close(): void;
+}
+
+/** @throws Error: one line for whoever chose the address */
+export function openProbeServer(address: Address, port: number, sources: ProbeSources): Promise<ProbeServer> {
+  const endpoint = formatEndpoint(address, port);
+  const sockets = new Set<Socket>();
+  const server: Server = createServer((socket) => {
+    if (sockets.size >= limits.connections) {
+      socket.destroy();
+      return;
+    }
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    serve(socket, sources);
+  });
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(endpoint, error)));
+    server.listen({ host: formatAddress(address), port }, () => {
+      // Such as descriptors running out: the next connection may be taken again.
+      server.on('error', () => {});
+      resolve({
+        endpoint,
+        close() {
+          server.close();
+          for (const socket of sockets) socket.destroy();
+        },
+      });
+    });
+  });
+}
