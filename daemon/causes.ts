@@ -7,19 +7,10 @@
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { sameAddress } from '../net/address.ts';
-import { sameMac } from '../net/mac.ts';
-import { samePrefix } from '../net/prefix.ts';
-import {
-  type DesiredState,
-  type DeviceAddress,
-  type FdbEntry,
-  formatFdbEntry,
-  formatNeighbour,
-  formatRoute,
-  type NeighbourEntry,
-  type RouteEntry,
-} from './kernel-state.ts';
+import { addressKey, sameAddress } from '../net/address.ts';
+import { macKey, sameMac } from '../net/mac.ts';
+import { networkKey, samePrefix } from '../net/prefix.ts';
+import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry } from './kernel-state.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** So many are looked for one by one; for more, an index pays. */
@@ -61,9 +52,24 @@ class Before {
     this.before = before;
     this.now = now;
     this.hasAddress = (address) => before.addresses.some((other) => sameDeviceAddress(other, address));
-    this.hasNeighbour = memberTest(before.neighbours, questions, sameNeighbour, formatNeighbour);
-    this.hasFdbEntry = memberTest(before.fdb, questions, sameFdbEntry, formatFdbEntry);
-    this.hasRoute = memberTest(before.routes, questions, sameRoute, formatRoute);
+    this.hasNeighbour = memberTest(
+      before.neighbours,
+      questions,
+      sameNeighbour,
+      ({ device, address, mac }) => `${device} ${addressKey(address)} ${macKey(mac)}`,
+    );
+    this.hasFdbEntry = memberTest(
+      before.fdb,
+      questions,
+      sameFdbEntry,
+      ({ device, mac, destination }) => `${device} ${macKey(mac)} ${addressKey(destination)}`,
+    );
+    this.hasRoute = memberTest(
+      before.routes,
+      questions,
+      sameRoute,
+      ({ device, destination, gateway }) => `${device} ${networkKey(destination)} ${addressKey(gateway)}`,
+    );
   }
 
   /** Whether the step brings about what was wanted before. */
@@ -136,5 +142,11 @@ export class Causes {
     this.before = desired;
     this.due.clear();
     for (const operation of open) this.due.set(formatOperation(operation), mending.has(operation));
+  }
+
+  /** As at the start. */
+  forget(): void {
+    this.before = undefined;
+    this.due.clear();
   }
 }

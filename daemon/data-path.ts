@@ -480,6 +480,8 @@ export class DataPath {
       this.baseline = { ...baseline, view };
       return followed(0, this.retryDelayMs());
     }
+    // The table is what was wanted before; from here on it is ahead of the kernel.
+    this.healing.forget();
     const changed = desired.table.change(removed, added);
     if (!changed) return undefined;
     const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));

@@ -30,7 +30,7 @@ export interface HealingOptions {
   readonly now: () => number;
 }
 
-const kindOf = ({ kind }: Operation): ChangeKind => kind.split('-')[1] as ChangeKind;
+const kindOf = (kind: Operation['kind']): ChangeKind => kind.split('-')[1] as ChangeKind;
 
 export class Healing {
   private readonly options: HealingOptions;
@@ -40,7 +40,8 @@ export class Healing {
   private readonly settings = new Map<string, () => string>();
   /** Changes that mended, since the start. */
   total = 0;
-  private last: HealingSummary['last'];
+  private lastWhat: (() => string) | undefined;
+  private lastMs = 0;
   /** By minute, the youngest first; the time at which the first began. */
   private readonly history: number[] = Array(minutes).fill(0);
   private historyMs: number;
@@ -78,19 +79,32 @@ export class Healing {
     outcomes: readonly { readonly operation: Operation; readonly error: Error | undefined }[],
   ): void {
     const { metrics } = this.options;
-    const done = new Set<Operation>();
+    const programmed = new Map<Operation['kind'], number>();
+    const failed = new Set<Operation>();
     for (const { operation, error } of outcomes) {
       if (error) {
-        metrics.failed(kindOf(operation));
-        continue;
+        metrics.failed(kindOf(operation.kind));
+        failed.add(operation);
+      } else if (this.mends(operation)) {
+        this.tell(kindOf(operation.kind), () => formatOperation(operation));
+      } else {
+        programmed.set(operation.kind, (programmed.get(operation.kind) ?? 0) + 1);
       }
-      done.add(operation);
-      if (this.mends(operation)) this.tell(kindOf(operation), formatOperation(operation));
-      else metrics.programmed(kindOf(operation));
     }
-    const open = done.size === planned.length ? [] : planned.filter((operation) => !done.has(operation));
+    for (const [kind, count] of programmed) metrics.programmed(kindOf(kind), count);
+    let open: readonly Operation[] = [];
+    if (outcomes.length < planned.length || failed.size > 0) {
+      const tried = new Set(outcomes.map(({ operation }) => operation));
+      open = planned.filter((operation) => failed.has(operation) || !tried.has(operation));
+    }
     this.causes.note(desired, open, this.mending);
     this.tellRest();
+  }
+
+  /** What was wanted is no longer known for certain to be there: until the next `note`, nothing mends. */
+  forget(): void {
+    this.mending = new Set();
+    this.causes.forget();
   }
 
   /**
@@ -107,7 +121,7 @@ export class Healing {
       this.options.metrics.programmed(kind, changes);
       return;
     }
-    this.tell(kind, `set ${name}`, changes);
+    this.tell(kind, () => `set ${name}`, changes);
     this.tellRest();
   }
 
@@ -118,20 +132,25 @@ export class Healing {
 
   get summary(): HealingSummary {
     this.turnHistory();
-    return { total: this.total, lastHour: this.history.reduce((a, b) => a + b, 0), last: this.last };
+    return {
+      total: this.total,
+      lastHour: this.history.reduce((a, b) => a + b, 0),
+      last: this.lastWhat && { what: this.lastWhat(), atMs: this.lastMs },
+    };
   }
 
-  private tell(kind: ChangeKind, what: string, count = 1): void {
+  private tell(kind: ChangeKind, what: () => string, count = 1): void {
     const { logger, metrics, now } = this.options;
     metrics.healed(kind, count);
     this.total += count;
     this.turnHistory();
     this.history[0]! += count;
-    this.last = { what, atMs: now() };
+    this.lastWhat = what;
+    this.lastMs = now();
     if (this.room() < 1) this.untold += count;
     else {
       this.lines--;
-      logger.info(`healed: ${what}`);
+      logger.info(`healed: ${what()}`);
     }
   }
 
