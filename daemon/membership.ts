@@ -69,6 +69,9 @@ const renewalFloorMs = 1000;
 /** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
 const leaseLifeMs = 24 * 3_600_000;
 
+/** For how long the way to a node whose lease is gone stays: a weftd that lives claims it again within that. */
+const claimGraceMs = 1000;
+
 /** So many of a long list are named; the rest is a number. */
 const namedAtMost = 5;
 
@@ -101,6 +104,8 @@ export class Membership {
   private readonly superseded = new Map<string, { readonly lease: Lease; renewAtMs: number }>();
   /** Peers' leases that etcd has lost, by key. */
   private readonly lost = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
+  /** Leases that are gone, of nodes of Weft's, by key: those of the last moment. */
+  private readonly vanished = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
   private lastList: Pick<LeaseList, 'clusterId' | 'revision'> | undefined;
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
@@ -117,9 +122,13 @@ export class Membership {
     return this.current;
   }
 
-  /** Until a lease has to be renewed; infinite where none need be. */
+  /** Until a lease has to be renewed, or a way is to go; infinite where none need be. */
   get renewalDelayMs(): number {
-    const dueMs = Math.min(this.renewAtMs, ...[...this.superseded.values()].map(({ renewAtMs }) => renewAtMs));
+    const dueMs = Math.min(
+      this.renewAtMs,
+      ...[...this.superseded.values()].map(({ renewAtMs }) => renewAtMs),
+      ...[...this.vanished.values()].map(({ untilMs }) => untilMs),
+    );
     return Math.max(0, dueMs - this.options.monotonic());
   }
 
@@ -191,6 +200,7 @@ export class Membership {
         if (!this.lost.has(lease.key)) this.lost.set(lease.key, { lease, untilMs: nowMs + leaseLifeMs });
       }
     }
+    const notLost = before.filter(({ key }) => !this.lost.has(key));
     for (const [key, { lease, untilMs }] of this.lost) {
       const isTaken = (): boolean => [own, ...list.leases].some((other) => overlap(other.subnets, lease.subnets));
       if (listed.has(key) || unreadable.has(key) || nowMs >= untilMs || isTaken()) this.lost.delete(key);
@@ -205,7 +215,24 @@ export class Membership {
       'debug',
     );
     const lost = [...this.lost.values()].map(({ lease }) => lease);
-    return [...list.leases, ...before.filter(({ key }) => unreadable.has(key)), ...lost];
+    const known = [...list.leases, ...before.filter(({ key }) => unreadable.has(key)), ...lost];
+    return [...known, ...this.keepVanished(notLost, known, own)];
+  }
+
+  /** A lease that somebody has deleted is claimed again by its node at once: nothing is to be lost until then. */
+  private keepVanished(before: readonly Lease[], known: readonly Lease[], own: OwnLease): Lease[] {
+    const nowMs = this.options.monotonic();
+    const keys = new Set(known.map(({ key }) => key));
+    for (const lease of before) {
+      if (lease.node === undefined || keys.has(lease.key) || this.vanished.has(lease.key)) continue;
+      this.vanished.set(lease.key, { lease, untilMs: nowMs + claimGraceMs });
+    }
+    for (const [key, { lease, untilMs }] of this.vanished) {
+      const isReplaced = (): boolean =>
+        [own, ...known].some((other) => other.node === lease.node || overlap(other.subnets, lease.subnets));
+      if (nowMs >= untilMs || isReplaced()) this.vanished.delete(key);
+    }
+    return [...this.vanished.values()].map(({ lease }) => lease);
   }
 
   private readConfig(text: string | undefined): void {

@@ -1,5 +1,5 @@
 /**
- * The gate: `npm test` runs every part but `guest`, `npm test -- unit types` these. A line for each part with what it counted; the output
+ * The gate: `npm test` runs every part but `guest` and `soak`, `npm test -- unit types` these. A line for each part with what it counted; the output
  * of what failed; the last line is the sum. It installs what it needs first (setup.mjs).
  */
 
@@ -35,15 +35,15 @@ const limitMs = 20 * 60 * 1000;
  * Runs a program to its end; its standard output and error come as they were written.
  * @returns {Promise<{ ok: boolean; output: string }>}
  */
-function run(program, args, options = {}) {
+function run(program, args, { longestMs = limitMs, ...options } = {}) {
   return new Promise((resolve) => {
     // A process group of its own, to end all of it where it hangs.
     const child = spawn(program, args, { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'], ...options });
     let output = '';
     const timer = setTimeout(() => {
-      output += `\n${program} was ended after ${limitMs / 60_000} minutes`;
+      output += `\n${program} was ended after ${longestMs / 60_000} minutes`;
       process.kill(-child.pid, 'SIGKILL');
-    }, limitMs);
+    }, longestMs);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => {
         output += text;
@@ -94,9 +94,9 @@ function uvuCount({ ok, output }, place) {
 }
 
 /** Runs the `*.test.ts` below test/<folder> under Bun. @returns {Promise<Count>} */
-async function uvu(folder) {
+async function uvu(folder, options = {}) {
   const [program, ...args] = uvuCommand(join('test', folder), '\\.test\\.ts$');
-  return uvuCount(await run(program, args, { env: { ...process.env, NO_COLOR: '1' } }), `test/${folder}`);
+  return uvuCount(await run(program, args, { env: { ...process.env, NO_COLOR: '1' }, ...options }), `test/${folder}`);
 }
 
 /** Tests that run in the guest: those of test/guest, and those that are marked for it by a line of their head. */
@@ -135,20 +135,20 @@ function refusal(folder) {
 }
 
 /** Runs tests that make network namespaces. @returns {Promise<Count>} */
-async function withRoot(folder) {
+async function withRoot(folder, options = {}) {
   const refused = refusal(folder);
   if (refused) return refused;
   ensureDebian('test');
-  return uvu(folder);
+  return uvu(folder, options);
 }
 
 /** Runs tests of the executables, and builds those first. @returns {Promise<Count>} */
-async function wholePrograms(folder) {
+async function wholePrograms(folder, options = {}) {
   const refused = refusal(folder);
   if (refused) return refused;
   ensureCnitool();
   const built = await checks([process.execPath, ['build.mjs', 'cni', 'weftd', 'weft-bun']]);
-  return built.failed > 0 ? built : withRoot(folder);
+  return built.failed > 0 ? built : withRoot(folder, options);
 }
 
 /** Whether an executable asks for a dynamic linker: elf(5), a program header of type PT_INTERP. */
@@ -235,10 +235,17 @@ const parts = {
   stress: () => wholePrograms('stress'),
   cluster: () => wholePrograms('cluster'),
   guest: inGuest,
+
+  async soak() {
+    const seconds = Number(process.env.WEFT_SOAK_SECONDS ?? 600);
+    const count = await wholePrograms('soak', { longestMs: seconds * 1000 + limitMs });
+    const told = (count.shown ?? '').split('\n').filter((line) => /^ {2}(?!Total|Passed|Skipped|Duration)/.test(line));
+    return { ...count, notes: count.failed > 0 ? [] : told.map((line) => line.slice(2)) };
+  },
 };
 
-/** Emulated, it takes as long as all the others together. */
-const byNameOnly = ['guest'];
+/** Emulated, it takes as long as all the others together; and what is to take long. */
+const byNameOnly = ['guest', 'soak'];
 
 /** Runs one part; what it throws counts as a failure of it. */
 async function count(name) {

@@ -231,9 +231,39 @@ test('an etcd begun anew, or restored: peers stay until they claim again, somebo
   cluster.leases = [peer(2), peer(3, { key: '/p/subnets/new', node: 'h9' }), ...cluster.leases.slice(1)];
   assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key, peer(4).key, peer(5).key, '/p/subnets/new']);
   cluster.leases = cluster.leases.slice(1);
+  await cluster.membership.sync();
+  cluster.nowMs = 1000;
   assert.equal(keysOf(await cluster.membership.sync()), [peer(4).key, peer(5).key, '/p/subnets/new'], 'h2 has left');
   cluster.nowMs = 24 * hourMs;
   assert.equal(keysOf(await cluster.membership.sync()), ['/p/subnets/new']);
+  assert.equal(cluster.problems.list(), []);
+});
+
+test('a node of Weft’s whose lease is gone has a second to claim it again; flannel’s does not', async () => {
+  const cluster = new FakeCluster();
+  const { node: _, ...flannels } = peer(3);
+  cluster.leases = [peer(2), flannels];
+  const all = keysOf(await cluster.membership.sync());
+  const [own] = cluster.leases.filter(({ node }) => node === 'h1');
+  cluster.leases = [own!];
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key]);
+  assert.is(cluster.membership.renewalDelayMs, 1000, 'then it is looked again');
+
+  cluster.nowMs = 900;
+  cluster.leases = [own!, peer(2), flannels];
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  assert.ok(cluster.membership.renewalDelayMs > 1000);
+
+  cluster.leases = [own!, flannels];
+  await cluster.membership.sync();
+  cluster.nowMs = 1900;
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key]);
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key]);
+
+  cluster.leases = [own!, flannels, peer(2)];
+  await cluster.membership.sync();
+  cluster.leases = [own!, flannels, peer(2, { key: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key, '/p/subnets/10.1.9.0-24'], 'another at once');
   assert.equal(cluster.problems.list(), []);
 });
 
@@ -245,6 +275,8 @@ test('a lease that somebody has made unreadable: a peer’s stays what it was, o
   assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key]);
   assert.equal(cluster.calls, ['claim', 'renew']);
   cluster.malformed = [];
+  await cluster.membership.sync();
+  cluster.nowMs = 1000;
   assert.equal(keysOf(await cluster.membership.sync()), []);
 });
 
