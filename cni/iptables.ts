@@ -123,10 +123,13 @@ function removeChainByNft(nft: NftConnection, family: Family, chain: string): vo
   });
 }
 
-/** The rules of a family's table nat, as `iptables -S` writes them. Nothing is started where there is no such table. */
+/**
+ * The chains and rules of a family's table nat, in the lines of iptables-save, which does not wait for the lock as
+ * `iptables -S` does. Nothing is started where there is no such table.
+ */
 function listByCommand(sys: Sys, environment: readonly string[], family: Family): string[] {
   if (!readText(sys, legacyTables[family])?.split('\n').includes('nat')) return [];
-  return runProgram(sys, environment, command[family], ['--wait', '-t', 'nat', '-S']).split('\n');
+  return runProgram(sys, environment, `${command[family]}-save`, ['-t', 'nat']).split('\n');
 }
 
 function removeChainByCommand(
@@ -136,7 +139,7 @@ function removeChainByCommand(
   lines: readonly string[],
   chain: string,
 ): void {
-  if (!lines.includes(`-N ${chain}`)) return;
+  if (!lines.some((line) => line.startsWith(`:${chain} `))) return;
   const jumps = lines.filter((line) => line.startsWith(`-A ${postrouting} `) && line.endsWith(` -j ${chain}`));
   restore(sys, environment, family, [...jumps.map((line) => line.replace(/^-A/, '-D')), `-F ${chain}`, `-X ${chain}`]);
 }

@@ -193,7 +193,7 @@ for (const variant of ['nft', 'legacy']) {
     const site = sites().make();
     const folder = site.scratch.makeFolder(`iptables-${variant}`);
     for (const program of ['iptables', 'ip6tables']) {
-      for (const verb of ['', '-restore']) {
+      for (const verb of ['', '-restore', '-save']) {
         symlinkSync(findProgram(`${program}-${variant}${verb}`), join(folder, `${program}${verb}`));
       }
     }
