@@ -17,6 +17,7 @@ import { DataPath } from './data-path.ts';
 import { DeviceLocks } from './device-lock.ts';
 import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
 import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './files.ts';
+import { healthLimits } from './health.ts';
 import { Kernel } from './kernel.ts';
 import { leave } from './leave.ts';
 import { type Logger, openLogger } from './log.ts';
@@ -79,6 +80,7 @@ function testSettings(environment: DaemonHost['environment']) {
     renewMarginMs: integer('WEFTD_TEST_RENEW_MARGIN_MS'),
     resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
     etcdTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
+    stuckMs: integer('WEFTD_TEST_STUCK_MS'),
   };
 }
 
@@ -208,7 +210,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
 async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   const { sys, logger, store, options } = parts;
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
-  const { resyncMs } = testSettings(host.environment);
+  const { resyncMs, stuckMs } = testSettings(host.environment);
   const loop = new Loop({
     ...parts,
     pid: sys.getpid(),
@@ -221,6 +223,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     readProcess: () => readProcess(sys),
     onChange: () => manager.statusMayHaveChanged(),
     ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),
+    ...(stuckMs === undefined ? {} : { healthLimits: { ...healthLimits, runMs: stuckMs } }),
   });
   const stopped = new Promise<string>((resolve) => {
     host.onSignal('SIGTERM', () => resolve('SIGTERM'));

@@ -6,7 +6,7 @@
  * connections at a time: there is no more to it that somebody on the network could keep busy.
  */
 
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Address, formatAddress } from '../net/address.ts';
 import { expositionContentType } from './exposition.ts';
 
@@ -44,7 +44,9 @@ export function answerProbe(path: string, sources: ProbeSources): ProbeAnswer | 
   }
 }
 
-const limits = { headBytes: 8192, connectionMs: 5000, connections: 32 } as const;
+const headBytesAtMost = 8192;
+
+export const probeLimits = { connectionMs: 5000, connections: 32 } as const;
 
 const reasons: Readonly<Record<number, string>> = {
   200: 'OK',
@@ -90,14 +92,14 @@ export function answerHead(head: string, sources: ProbeSources): string {
   return formatResponse(answer ?? say(404, 'There are /healthz, /readyz and /metrics'), method === 'GET');
 }
 
-function serve(socket: Socket, sources: ProbeSources): void {
+function serve(socket: Socket, sources: ProbeSources, connectionMs: number): void {
   let head = '';
   let answered = false;
   const answer = (response: string): void => {
     answered = true;
     socket.end(response);
   };
-  const deadline = setTimeout(() => socket.destroy(), limits.connectionMs);
+  const deadline = setTimeout(() => socket.destroy(), connectionMs);
   socket.on('close', () => clearTimeout(deadline));
   socket.on('error', () => socket.destroy());
   socket.on('data', (part: Buffer) => {
@@ -105,9 +107,9 @@ function serve(socket: Socket, sources: ProbeSources): void {
     if (answered) return;
     head += part.toString('latin1');
     const end = head.indexOf('\r\n\r\n');
-    if (end >= 0 && end <= limits.headBytes) answer(answerHead(head.slice(0, end), sources));
-    else if (head.length > limits.headBytes) {
-      answer(formatResponse(say(431, `The request is longer than ${limits.headBytes} bytes`), true));
+    if (end >= 0 && end <= headBytesAtMost) answer(answerHead(head.slice(0, end), sources));
+    else if (head.length > headBytesAtMost) {
+      answer(formatResponse(say(431, `The request is longer than ${headBytesAtMost} bytes`), true));
     }
   });
 }
@@ -129,11 +131,18 @@ function listenError(endpoint: string, error: NodeJS.ErrnoException): Error {
 export interface ProbeServer {
   /** `127.0.0.1:10256` */
   readonly endpoint: string;
+  /** The one that was asked for, or that the kernel chose for 0. */
+  readonly port: number;
   close(): void;
 }
 
 /** @throws Error: one line for whoever chose the address */
-export function openProbeServer(address: Address, port: number, sources: ProbeSources): Promise<ProbeServer> {
+export function openProbeServer(
+  address: Address,
+  port: number,
+  sources: ProbeSources,
+  limits: { readonly connectionMs: number; readonly connections: number } = probeLimits,
+): Promise<ProbeServer> {
   const endpoint = formatEndpoint(address, port);
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
@@ -143,7 +152,7 @@ export function openProbeServer(address: Address, port: number, sources: ProbeSo
     }
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    serve(socket, sources);
+    serve(socket, sources, limits.connectionMs);
   });
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(endpoint, error)));
@@ -152,6 +161,7 @@ export function openProbeServer(address: Address, port: number, sources: ProbeSo
       server.on('error', () => {});
       resolve({
         endpoint,
+        port: (server.address() as AddressInfo).port,
         close() {
           server.close();
           for (const socket of sockets) socket.destroy();

@@ -1,6 +1,8 @@
+import { connect, type Socket } from 'node:net';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { answerHead, type ProbeSources } from '../../../daemon/probes.ts';
+import { answerHead, openProbeServer, type ProbeServer, type ProbeSources } from '../../../daemon/probes.ts';
+import { address } from './cluster-of.ts';
 
 const test = suite('daemon/probes');
 
@@ -66,5 +68,72 @@ test('nothing else is taken', () => {
     assert.is(ask(head).status, 400, JSON.stringify(head));
   }
 });
+
+/** What a connection gives until the other side ends it. */
+function talk(port: number, ...parts: string[]): { socket: Socket; ended: Promise<string> } {
+  const socket = connect(port, '127.0.0.1');
+  let text = '';
+  socket.on('data', (part) => {
+    text += part.toString();
+  });
+  socket.on('error', () => {});
+  const ended = new Promise<string>((resolve) => socket.on('close', () => resolve(text)));
+  for (const part of parts) socket.write(part);
+  return { socket, ended };
+}
+
+async function withServer(
+  limits: { connectionMs: number; connections: number },
+  body: (server: ProbeServer) => Promise<void>,
+) {
+  const server = await openProbeServer(address('127.0.0.1'), 0, sources(), limits);
+  try {
+    await body(server);
+  } finally {
+    server.close();
+  }
+}
+
+test('a request in pieces is one; what comes after it is not answered', () =>
+  withServer({ connectionMs: 5000, connections: 4 }, async ({ port }) => {
+    const { socket, ended } = talk(port, 'GET /heal');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    socket.write('thz HTTP/1.1\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n');
+    const text = await ended;
+    assert.match(text, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nok\n$/);
+    assert.not.match(text, /x 1/);
+  }));
+
+test('a head without an end is refused, and a client that says nothing is cut off', () =>
+  withServer({ connectionMs: 300, connections: 4 }, async ({ port }) => {
+    const long = talk(port, 'GET /metrics HTTP/1.1\r\n', 'X: '.padEnd(20_000, 'y'));
+    assert.match(await long.ended, /^(HTTP\/1\.1 431 [^]*|)$/);
+    assert.is(await talk(port).ended, '');
+    assert.is(await talk(port, 'GET /met').ended, '');
+  }));
+
+test('connections beyond the limit are closed at once, and there is room again when one ends', () =>
+  withServer({ connectionMs: 60_000, connections: 2 }, async ({ port }) => {
+    const held = [talk(port, 'G'), talk(port, 'G')];
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.is(await talk(port, 'GET /healthz HTTP/1.1\r\n\r\n').ended, '');
+    for (const { socket } of held) socket.destroy();
+    let text = '';
+    for (let i = 0; i < 100 && text === ''; i++) text = await talk(port, 'GET /healthz HTTP/1.1\r\n\r\n').ended;
+    assert.match(text, /200 OK/);
+  }));
+
+test('a port that another listens on is refused', () =>
+  withServer({ connectionMs: 1000, connections: 2 }, async ({ port }) => {
+    try {
+      await openProbeServer(address('127.0.0.1'), port, sources());
+      assert.unreachable();
+    } catch (error) {
+      assert.is(
+        (error as Error).message,
+        `Cannot listen on "127.0.0.1:${port}": another program listens there; choose another port by --healthz-port`,
+      );
+    }
+  }));
 
 test.run();
