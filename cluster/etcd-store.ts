@@ -29,10 +29,12 @@ import {
   type Closable,
   type ClusterStore,
   EtcdError,
+  type LeaseChange,
   type LeaseList,
   type MalformedEntry,
   type NodeList,
   type NodeRecord,
+  patchList,
   type RenewResult,
   type StoredConfig,
   type StoreHealth,
@@ -115,7 +117,8 @@ class EtcdStore implements ClusterStore {
   #newestRevision = 0n;
   /** The etcd that it is a revision of. */
   #clusterId: string | undefined;
-  readonly #parsed = new WeakMap<Entry, Lease | MalformedEntry>();
+  /** What was made last of a watch's snapshot. */
+  #listed: { readonly of: ReadonlyMap<string, Entry>; readonly list: LeaseList } | undefined;
   /** The etcd lease that holds this node's record. */
   #nodeLease: string | undefined;
 
@@ -178,21 +181,49 @@ class EtcdStore implements ClusterStore {
     this.#clusterId = clusterId;
   }
 
-  /** A lease that nobody has written since is the same object as before. */
+  /**
+   * A lease that nobody has written since is the same object as before. Of a watch's snapshot only what has changed is
+   * looked at.
+   */
   #parseLeases(snapshot: Snapshot): LeaseList {
+    const { revision, clusterId } = snapshot;
+    const changes = snapshot.changes?.splice(0) ?? [];
+    const followed = this.#listed?.of === snapshot.leases ? this.#followList(this.#listed.list, changes) : undefined;
+    const list = { ...(followed ?? this.#parseAll(snapshot)), revision, clusterId };
+    if (snapshot.changes) this.#listed = { of: snapshot.leases, list };
+    return list;
+  }
+
+  #parseAll(snapshot: Snapshot): Pick<LeaseList, 'leases' | 'malformed'> {
     const leases: Lease[] = [];
     const malformed: MalformedEntry[] = [];
     for (const entry of snapshot.leases.values()) {
-      let parsed = this.#parsed.get(entry);
-      if (!parsed) {
-        parsed = this.#parse(entry);
-        this.#parsed.set(entry, parsed);
-      }
+      const parsed = this.#parsedOf(entry);
       if ('reason' in parsed) malformed.push(parsed);
       else leases.push(parsed);
     }
-    const { revision, clusterId } = snapshot;
-    return { leases, malformed, revision, clusterId };
+    return { leases, malformed };
+  }
+
+  #followList(
+    before: LeaseList,
+    changes: readonly (readonly [was: Entry | undefined, is: Entry | undefined])[],
+  ): Pick<LeaseList, 'leases' | 'malformed' | 'since'> | undefined {
+    const { leases, malformed } = before;
+    if (malformed.length > 0) return undefined;
+    const parsed: LeaseChange[] = [];
+    for (const [was, is] of changes) {
+      const pair = [was && this.#parsedOf(was), is && this.#parsedOf(is)] as const;
+      if (pair.some((each) => each && 'reason' in each)) return undefined;
+      parsed.push(pair as LeaseChange);
+    }
+    const next = parsed.length > 0 ? patchList(leases, parsed) : leases;
+    return next && { leases: next, malformed, since: { leases, changes: parsed } };
+  }
+
+  #parsedOf(entry: Entry): Lease | MalformedEntry {
+    entry.parsed ??= this.#parse(entry);
+    return entry.parsed;
   }
 
   #parse(entry: Entry): Lease | MalformedEntry {

@@ -11,7 +11,8 @@ import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './
 import { isDenied, toEtcdError } from './etcd-errors.ts';
 import type { EtcdObserver } from './etcd-observer.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
-import { type Closable, EtcdError } from './store.ts';
+import type { Lease } from './lease.ts';
+import { type Closable, EtcdError, type MalformedEntry } from './store.ts';
 
 /** A key with its value, as text. */
 export interface Entry {
@@ -21,6 +22,8 @@ export interface Entry {
   readonly createRevision: string;
   /** Id of the etcd lease; '0' for none. */
   readonly etcdLease: string;
+  /** What it says, once somebody has read it. */
+  parsed?: Lease | MalformedEntry;
 }
 
 /** What config and leases were at a revision. */
@@ -31,6 +34,8 @@ export interface Snapshot {
   readonly revision: string;
   /** etcd's number for itself; a restored or a new one has another. */
   readonly clusterId: string;
+  /** What has changed in `leases` since they were read, or since this was emptied: each before and after. */
+  readonly changes?: (readonly [was: Entry | undefined, is: Entry | undefined])[];
 }
 
 export const toEntry = (kv: IKeyValue): Entry => ({
@@ -99,6 +104,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
 interface FollowedSnapshot extends Snapshot {
   config: Entry | undefined;
   readonly leases: Map<string, Entry>;
+  readonly changes: (readonly [was: Entry | undefined, is: Entry | undefined])[];
   revision: string;
 }
 
@@ -162,7 +168,7 @@ export class EtcdWatch implements Closable {
     const { connection, keys, clock, heartbeatMs, timeoutMs, onWake } = this.#options;
     const read = await readSnapshot(connection, keys);
     const session = await connection.session();
-    const snapshot = { ...read, leases: new Map(read.leases) };
+    const snapshot = { ...read, leases: new Map(read.leases), changes: [] };
     const about = { op: 'watch', key: keys.subnets, endpoint: session.endpoint };
     try {
       // No deadline: the stream is meant to last. Its being alive is the heartbeat's to find out.
@@ -238,8 +244,12 @@ export class EtcdWatch implements Closable {
     for (const event of response.events) {
       const entry = toEntry(event.kv);
       const value = event.type === 'Delete' ? undefined : entry;
-      if (entry.key === keys.config) snapshot.config = value;
-      else if (value) snapshot.leases.set(entry.key, value);
+      if (entry.key === keys.config) {
+        snapshot.config = value;
+        continue;
+      }
+      snapshot.changes.push([snapshot.leases.get(entry.key), value]);
+      if (value) snapshot.leases.set(entry.key, value);
       else snapshot.leases.delete(entry.key);
     }
     if (response.events.length > 0) this.#options.observer?.watchEvent(response.events.length);

@@ -43,8 +43,29 @@ export interface MalformedEntry {
   readonly subnets?: PerFamily<Prefix>;
 }
 
+/** A lease before and after: the second is undefined where it is gone, the first where it has come. */
+export type LeaseChange = readonly [was: Lease | undefined, is: Lease | undefined];
+
+/** The list with the changes made, in their order; undefined where it is not the one that they are of. */
+export function patchList(list: readonly Lease[], changes: readonly LeaseChange[]): Lease[] | undefined {
+  const next = list.slice();
+  for (const [was, is] of changes) {
+    if (!was) {
+      if (is) next.push(is);
+      continue;
+    }
+    const at = next.indexOf(was);
+    if (at < 0) return undefined;
+    if (is) next[at] = is;
+    else next.splice(at, 1);
+  }
+  return next;
+}
+
 export interface LeaseList {
   readonly leases: readonly Lease[];
+  /** How `leases` came about from those that were listed before, where that is known. */
+  readonly since?: { readonly leases: readonly Lease[]; readonly changes: readonly LeaseChange[] };
   readonly malformed: readonly MalformedEntry[];
   /** etcd's revision of the snapshot. */
   readonly revision: string;

@@ -8,6 +8,7 @@
 import { type Lease, sameLeaseValue } from '../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
+import type { LeaseChange } from '../cluster/store.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { nda } from '../linux/netlink/neighbour.ts';
 import { type Address, addressKey, type Family, sameAddress } from '../net/address.ts';
@@ -168,6 +169,12 @@ const followed = (changes: number, retryDelayMs: number): ReconcileResult => ({
   complete: true,
 });
 
+/** Of those that tunnels lead to. */
+const publicAddressesOf = (leases: readonly Lease[]): Address[] =>
+  leases
+    .filter(({ backendType }) => backendType === 'vxlan')
+    .flatMap(({ publicAddresses }) => Object.values(publicAddresses));
+
 /** Whether two views are the same but for the peers. */
 const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
   a.config === b.config &&
@@ -178,6 +185,16 @@ const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
 
 const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
+
+/** What several changes come to. */
+function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
+  const [removed, added] = [new Set<Lease>(), new Set<Lease>()];
+  for (const [was, is] of changes) {
+    if (was && !added.delete(was)) removed.add(was);
+    if (is) added.add(is);
+  }
+  return [[...removed], [...added]];
+}
 
 /** What is only in the one list, and only in the other. Lists that are alike at their ends are compared quickly. */
 export function listDifference<T>(before: readonly T[], after: readonly T[]): [removed: T[], added: T[]] {
@@ -198,6 +215,8 @@ export class DataPath {
   private readonly options: DataPathOptions;
   private readonly healing: Healing;
   private baseline: Baseline | undefined;
+  /** What `identify` said last, and from what. */
+  private identified: { config: NetworkConfig; host: HostState; own: Lease; identity: Identity } | undefined;
   /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
   hears = false;
   private remembered: NodeState;
@@ -238,12 +257,18 @@ export class DataPath {
    * @throws InterfaceError
    */
   identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
-    const host = (this.hears && this.baseline?.host) || this.options.kernel.readHost();
+    const known = this.hears ? this.baseline?.host : undefined;
+    const before = this.identified;
+    // Nothing has changed that it depends on.
+    if (known && before?.host === known && before.config === config && leases.includes(before.own)) {
+      return before.identity;
+    }
+    const host = known ?? this.options.kernel.readHost();
     const inUse = familiesInUse(config);
     const { publicAddresses } = this.choose(host, inUse);
     const macs: { [family in Family]?: Mac } = {};
+    const own = leases.find((lease) => isOfHost(lease, publicAddresses));
     if (config.backend.type === 'vxlan') {
-      const own = leases.find((lease) => isOfHost(lease, publicAddresses));
       // A host made from another's image remembers the other's MACs.
       const isMacOf = ({ backendData }: Lease, mac: Mac): boolean =>
         families.some((family) => {
@@ -263,7 +288,9 @@ export class DataPath {
     }
     // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
     this.remember(config, macs);
-    return { publicAddresses, macs };
+    const identity = { publicAddresses, macs };
+    this.identified = own && { config, host, own, identity };
+    return identity;
   }
 
   /**
@@ -475,7 +502,9 @@ export class DataPath {
     this.baseline = undefined;
     const startedMs = this.options.now();
     const { host, external, desired } = baseline;
-    const [removed, added] = listDifference(baseline.view.peers, view.peers);
+    const { since } = view;
+    const [removed, added] =
+      since?.peers === baseline.view.peers ? sumOf(since.changes) : listDifference(baseline.view.peers, view.peers);
     if (removed.length + added.length === 0) {
       this.baseline = { ...baseline, view };
       return followed(0, this.retryDelayMs());
@@ -487,7 +516,9 @@ export class DataPath {
     const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
     if (direct.length > 0)
       this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
-    this.reconcileRules(view, true);
+    const come = publicAddressesOf(added);
+    const admitted = this.changeLock(view, come, []);
+    if (!admitted) this.reconcileRules(view, true);
     const narrowed = narrowToPeers(desired.state, host.links.map(actualDevice), changed);
     const { operations } = plan(narrowed.desired, narrowed.actual);
     // The first plain route needs other settings.
@@ -498,7 +529,7 @@ export class DataPath {
     if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
       problems.reportAll('peer', problemsOf(desired.peers));
     }
-    this.reconcileRules(view);
+    if (!admitted || !this.changeLock(view, [], this.unusedAddresses(removed, come, view))) this.reconcileRules(view);
     this.noteState(desired, external);
     const changes = outcomes.filter(({ error }) => !error).length;
     if (changes > 0) {
@@ -537,6 +568,34 @@ export class DataPath {
       problems.report('packet filter', (error as Error).message);
       this.healing.noteFailure('rules');
       return 0;
+    }
+  }
+
+  /** Public addresses of leases that are gone, but for those that others have, too. */
+  private unusedAddresses(removed: readonly Lease[], added: readonly Address[], { peers }: ClusterView): Address[] {
+    const isUsed = (address: Address): boolean => {
+      const { family } = address;
+      for (const { publicAddresses } of peers) {
+        const other = publicAddresses[family];
+        if (other && sameAddress(other, address)) return true;
+      }
+      return false;
+    };
+    return publicAddressesOf(removed).filter(
+      // As a rule it is the same host's new lease that has it.
+      (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
+    );
+  }
+
+  /** @returns false where the packet filter has to be looked at as a whole */
+  private changeLock({ backend }: ClusterView, added: readonly Address[], removed: readonly Address[]): boolean {
+    if (!this.options.filter.peerLock || backend.type !== 'vxlan') return true;
+    if (added.length + removed.length === 0) return true;
+    try {
+      return this.options.rules.changePeers(added, removed);
+    } catch {
+      // Looking at everything meets it again, and tells.
+      return false;
     }
   }
 

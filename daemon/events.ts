@@ -4,18 +4,26 @@
  * An event only wakes, so losing some (ENOBUFS) costs nothing but one look at everything.
  */
 
-import { DecodeError } from '../linux/errors.ts';
+import { check, DecodeError, errno } from '../linux/errors.ts';
 import { openNetlink, socket } from '../linux/netlink/connection.ts';
 import { rtnlgrp } from '../linux/netlink/events.ts';
 import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
 import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../linux/netlink/neighbour.ts';
 import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
-import { decodeMessages, type NetlinkMessage } from '../linux/netlink/wire.ts';
+import { eachMessage, type NetlinkMessage } from '../linux/netlink/wire.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 
-/** Room for some thousands of events: all peers may change at once. Refused to the unprivileged, who do with less. */
-const receiveBufferBytes = 4 * 1024 * 1024;
+/**
+ * Room for fifty thousand events: all peers may change at once. A limit only; it takes no memory. Refused to the
+ * unprivileged, who do with less.
+ */
+const receiveBufferBytes = 64 * 1024 * 1024;
+
+/** Any event fits, but that of a link with many virtual functions. */
+const receiveBytes = 32_768;
+/** Others want their turn, too. */
+const drainedAtMost = 2000;
 
 /** Bun's own global, as far as it is used here: a descriptor read by epoll, which keeps no thread waiting. */
 declare const Bun: { file(fd: number): { stream(): ReadableStream<Uint8Array> } };
@@ -55,9 +63,13 @@ function netconfIndex(body: NetlinkMessage['body']): number | undefined {
   return undefined;
 }
 
+/** Whether we have caused the change ourselves. The kernel's own doing has no number. */
+const isOwn = ({ port }: Pick<NetlinkMessage, 'port'>, ownPort: number | undefined): boolean =>
+  port !== 0 && port === ownPort;
+
 /** What the change may be about that is weftd's or that it builds on; undefined where it is nothing, or our own doing. */
 export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventInterest): EventSubject | undefined {
-  if (port !== 0 && port === interest.port) return undefined;
+  if (isOwn({ port }, interest.port)) return undefined;
   if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
     const route = decodeRoute(body);
     if (!route) return undefined;
@@ -110,6 +122,8 @@ export interface KernelEventsOptions {
   readonly source: EventSource;
   /** Asked at every event of the network's. */
   readonly interest?: () => EventInterest | undefined;
+  /** By what number events name us as their cause, where there is no `interest` to tell it. */
+  readonly ownPort?: () => number | undefined;
   /** What is not known to be about less is about the host. */
   readonly onEvent: (subject: EventSubject) => void;
   /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
@@ -124,18 +138,46 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
   let release = (): void => {};
   let retry: ReturnType<typeof setTimeout> | undefined;
 
-  const visit = (bytes: Uint8Array): void => {
+  const buffer = new ArrayBuffer(receiveBytes);
+  const bufferView = new DataView(buffer);
+
+  /** What the datagram in view[0, length) is about. */
+  const subjectIn = (view: DataView, length: number): EventSubject | undefined => {
     const interest = options.interest?.();
-    let subject: EventSubject | undefined = 'host';
+    const ownPort = options.ownPort?.();
+    if (!interest && ownPort === undefined) return 'host';
+    let subject: EventSubject | undefined;
     try {
-      if (interest) {
-        const subjects = decodeMessages(bytes).map((message) => subjectOf(message, interest));
-        subject = subjects.includes('host') ? 'host' : subjects.find((each) => each !== undefined);
-      }
+      eachMessage(view, 0, length, (message) => {
+        if (subject === 'host') return;
+        const found = interest ? subjectOf(message, interest) : isOwn(message, ownPort) ? undefined : 'host';
+        subject = found ?? subject;
+      });
     } catch (error) {
-      // A datagram that was cut short: what it said is not known.
       if (!(error instanceof DecodeError)) throw error;
+      // A datagram that was cut short: what it said is not known.
+      return 'host';
     }
+    return subject;
+  };
+
+  /** Reads what else is there, at once: thousands of events, one at a time by way of a stream, would take long. */
+  const drain = (fd: number): EventSubject | undefined => {
+    let subject: EventSubject | undefined;
+    for (let i = 0; i < drainedAtMost; i++) {
+      const got = sys.recv(fd, buffer, 0, receiveBytes, socket.MSG_DONTWAIT | socket.MSG_TRUNC);
+      if (got === -errno.EAGAIN) break;
+      check(got, 'receive events');
+      const found = got > receiveBytes ? 'host' : subjectIn(bufferView, got);
+      if (subject !== 'host') subject = found ?? subject;
+    }
+    return subject;
+  };
+
+  const visit = (bytes: Uint8Array, fd: number): void => {
+    const first = subjectIn(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), bytes.byteLength);
+    const rest = drain(fd);
+    const subject = first === 'host' ? first : (rest ?? first);
     if (subject) options.onEvent(subject);
   };
 
@@ -162,7 +204,7 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
         const { done, value } = await reader.read();
         if (closed) return;
         if (done) throw new Error('the kernel closed the event socket');
-        visit(value);
+        visit(value, connection.fd);
       }
     } catch (error) {
       release();

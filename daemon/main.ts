@@ -30,7 +30,7 @@ import { openProbeServer, type ProbeSources } from './probes.ts';
 import { Problems } from './problems.ts';
 import { readProcess } from './process-figures.ts';
 import { tableName } from './rule-table.ts';
-import { openRules } from './rules.ts';
+import { openRules, type Rules } from './rules.ts';
 
 /** What the process has, handed in by the entry point. */
 export interface DaemonHost {
@@ -119,6 +119,7 @@ export interface DaemonParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
+  readonly rules: Pick<Rules, 'port'>;
   readonly membership: Membership;
   readonly countContainers: () => number | undefined;
   readonly close: () => void;
@@ -195,6 +196,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     store,
     files,
     dataPath,
+    rules,
     membership,
     countContainers: () => countContainers(sys),
     close() {
@@ -279,6 +281,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     }),
     openKernelEvents(sys, {
       source: packetFilterEvents,
+      ownPort: () => parts.rules.port,
       onEvent: () => loop.wakeRules(),
       onProblem: eventProblem('packet filter events'),
       retryDelayMs: 1000,

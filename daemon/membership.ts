@@ -15,7 +15,7 @@ import {
   parseNetworkConfig,
   valuesOf,
 } from '../cluster/network-config.ts';
-import type { ClusterStore, LeaseList } from '../cluster/store.ts';
+import { type ClusterStore, type LeaseChange, type LeaseList, patchList } from '../cluster/store.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
@@ -33,6 +33,8 @@ export interface ClusterView {
   readonly peers: readonly Lease[];
   /** Older subnets of this node that containers still have addresses of. */
   readonly formerSubnets: readonly PerFamily<Prefix>[];
+  /** How `peers` came about from those of the view before, where that is known. */
+  readonly since?: { readonly peers: readonly Lease[]; readonly changes: readonly LeaseChange[] };
 }
 
 /** What the lease says of this node. */
@@ -106,6 +108,8 @@ export class Membership {
   private readonly lost = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
   /** Leases that are gone, of nodes of Weft's, by key: those of the last moment. */
   private readonly vanished = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
+  /** The leases that the current view is made from; undefined where they are not all of it. */
+  private listed: readonly Lease[] | undefined;
   private lastList: Pick<LeaseList, 'clusterId' | 'revision'> | undefined;
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
@@ -154,7 +158,14 @@ export class Membership {
     const identity = this.options.identify(config, list.leases);
     const hasLostEntries = this.hasLostEntries(list);
     const value = this.leaseValue(config, backend, identity);
+    const before = this.current;
     const own = await this.holdLease(config, text, list, value);
+    const followed = hasLostEntries ? undefined : this.followChanges(list, before, own);
+    this.listed = list.malformed.length === 0 ? list.leases : undefined;
+    if (followed && before) {
+      this.current = { ...before, config, backend, ...followed };
+      return this.current;
+    }
     // Other leases of this host are of its own past.
     const isOwn = (lease: Lease): boolean =>
       lease.key === own.key ||
@@ -166,6 +177,26 @@ export class Membership {
     this.current = { config, backend, own, peers, formerSubnets };
     await this.keepSuperseded(list.leases, value);
     return this.current;
+  }
+
+  /** The peers, by what has changed alone. Undefined where more has to be looked at. */
+  private followChanges(
+    list: LeaseList,
+    before: ClusterView | undefined,
+    own: OwnLease,
+  ): Required<Pick<ClusterView, 'peers' | 'since'>> | undefined {
+    const { leases, malformed, since } = list;
+    if (!before || !since || since.leases !== this.listed || own !== before.own || malformed.length > 0)
+      return undefined;
+    if (this.lost.size + this.vanished.size + this.superseded.size > 0) return undefined;
+    const isPlain = (lease: Lease | undefined): boolean =>
+      !lease || (lease.node !== this.options.node && lease.key !== own.key);
+    // A node of Weft's whose lease has vanished may be about to claim it again.
+    const isSimple = since.changes.every(
+      ([was, is]) => isPlain(was) && isPlain(is) && (is !== undefined || was?.node === undefined),
+    );
+    const peers = isSimple && leases.length > 0 ? patchList(before.peers, since.changes) : undefined;
+    return peers && { peers, since: { peers: before.peers, changes: since.changes } };
   }
 
   /**
@@ -180,7 +211,8 @@ export class Membership {
       (last !== undefined && (clusterId !== last.clusterId || BigInt(revision) < BigInt(last.revision))) ||
       (own !== undefined &&
         this.options.monotonic() < this.promisedUntilMs &&
-        ![...leases, ...malformed].some(({ key }) => key === own.key))
+        !leases.some(({ key }) => key === own.key) &&
+        !malformed.some(({ key }) => key === own.key))
     );
   }
 

@@ -40,6 +40,10 @@ export type LockCounts = { readonly [family in Family]?: LockCount };
 export const lockChainName = 'peer-lock';
 const setNames: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
 
+/** The set that the address belongs to; undefined where it is none of a host. */
+export const lockSetOf = (address: Address): string | undefined =>
+  isUnspecified(address) ? undefined : setNames[address.family];
+
 export const lockSets = ({ families, peers }: PeerLock): NftSet[] =>
   families.map((family) => ({
     name: setNames[family],

@@ -14,7 +14,15 @@ import { deleteElements, type NftSet, type NftTable, newElements } from '../linu
 import type { Sys } from '../linux/sys.ts';
 import type { Address } from '../net/address.ts';
 import type { Logger } from './log.ts';
-import { type LockCount, type LockCounts, lockChainName, lockSets, readCounts, withCounts } from './peer-lock.ts';
+import {
+  type LockCount,
+  type LockCounts,
+  lockChainName,
+  lockSetOf,
+  lockSets,
+  readCounts,
+  withCounts,
+} from './peer-lock.ts';
 import { desiredTable, formatStructure, type RuleSettings } from './rule-table.ts';
 
 /** Keeps the table. */
@@ -25,6 +33,13 @@ export interface Rules {
    * @returns how many tables were replaced, or had their peers changed by others
    */
   ensure(settings: RuleSettings, keepPeers?: boolean): number;
+  /**
+   * Lets peers in and shuts others out, where the table is known to be as it was left; in one small transaction, however
+   * many there are. False where it is not known: `ensure` looks.
+   */
+  changePeers(added: readonly Address[], removed: readonly Address[]): boolean;
+  /** By what number the packet filter's events name us as their cause. */
+  readonly port: number | undefined;
   /** What the peer lock has dropped; undefined where it is off. One small question to the kernel. */
   counters(): LockCount | undefined;
   /** Takes it away. */
@@ -33,9 +48,13 @@ export interface Rules {
 }
 
 /** The elements of a set by their bytes as text. */
-type Elements = ReadonlyMap<string, Uint8Array>;
+type Elements = Map<string, Uint8Array>;
 
-const keyOf = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+function keyOf(bytes: Uint8Array): string {
+  let key = '';
+  for (let i = 0; i < bytes.length; i++) key += String.fromCharCode(bytes[i]!);
+  return key;
+}
 const elementsOf = ({ elements }: NftSet): Elements => {
   const found = new Map<string, Uint8Array>();
   // Prefixes are in sets of intervals only, of which there is none here.
@@ -115,6 +134,38 @@ class RuleKeeper implements Rules {
       packets: counts.reduce((sum, { packets }) => sum + packets, 0),
       bytes: counts.reduce((sum, { bytes }) => sum + bytes, 0),
     };
+  }
+
+  get port(): number | undefined {
+    return this.connection?.port;
+  }
+
+  changePeers(added: readonly Address[], removed: readonly Address[]): boolean {
+    if (!this.locked) return true;
+    return this.use((nft) => {
+      const { known } = this;
+      const generation = nft.generation() ?? 0;
+      if (known?.generation !== generation) return false;
+      const requests: NetlinkRequest[] = [];
+      const differ = (addresses: readonly Address[], isIn: boolean) =>
+        addresses.flatMap((address) => {
+          const set = lockSetOf(address);
+          const elements = set && known.sets.get(set);
+          const key = keyOf(address.bytes);
+          return elements && elements.has(key) !== isIn ? [{ set: set!, elements, key, bytes: address.bytes }] : [];
+        });
+      const [come, gone] = [differ(added, true), differ(removed, false)];
+      for (const { set, bytes } of come) requests.push(...newElements(this.table, set, [bytes]));
+      for (const { set, bytes } of gone) requests.push(...deleteElements(this.table, set, [bytes]));
+      if (requests.length === 0) return true;
+      this.known = undefined;
+      nft.transact(requests);
+      for (const { elements, key, bytes } of come) elements.set(key, bytes);
+      for (const { elements, key } of gone) elements.delete(key);
+      const { peers: _, ...rest } = known;
+      this.known = rest;
+      return this.settle(nft, generation);
+    });
   }
 
   private noteCounts(counts: LockCounts): void {

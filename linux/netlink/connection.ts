@@ -35,6 +35,7 @@ export const socket = {
   NETLINK_EXT_ACK: 11,
   NETLINK_GET_STRICT_CHK: 12,
   MSG_TRUNC: 0x20,
+  MSG_DONTWAIT: 0x40,
 } as const;
 
 /** enum nlmsgerr_attrs */

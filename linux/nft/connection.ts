@@ -106,6 +106,11 @@ export class NftConnection {
     this.netlink.close();
   }
 
+  /** By what number events tell that this connection has caused them. */
+  get port(): number {
+    return this.netlink.port;
+  }
+
   /** All of the requests or none. @throws NetlinkError of the first that is refused */
   transact(requests: readonly NetlinkRequest[]): void {
     this.netlink.transact(batchBegin, requests, batchEnd);

@@ -44,7 +44,14 @@ class FakeHost {
     };
     this.dataPath = new DataPath({
       kernel: this.kernel(),
-      rules: { ensure: () => 0, counters: () => undefined, remove() {}, close() {} },
+      rules: {
+        ensure: () => 0,
+        changePeers: () => true,
+        port: undefined,
+        counters: () => undefined,
+        remove() {},
+        close() {},
+      },
       files: {
         readState: () => this.state,
         writeState: (state: NodeState) => {
