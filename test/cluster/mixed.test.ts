@@ -30,7 +30,7 @@ async function openSite(flavour: Flavour, dual: boolean): Promise<Site> {
   const cluster = new Cluster('mixed', { families: dual ? [4, 6] : [4] });
   try {
     await cluster.startEtcd();
-    cluster.put('config', JSON.stringify(dual ? dualConfig : config));
+    cluster.put('config', JSON.stringify({ ...(dual ? dualConfig : config), ...flavour.config }));
     const [one, two] = [cluster.addHost(), cluster.addHost()];
     const third = cluster.addHost(FlannelHost);
     const flannel = flavour.open(third, { ipMasq: true });

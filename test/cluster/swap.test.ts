@@ -50,7 +50,7 @@ async function openSite(flavour: Flavour): Promise<Site> {
   const cluster = new Cluster('swap', { families: [4, 6] });
   try {
     await cluster.startEtcd();
-    cluster.put('config', JSON.stringify(config));
+    cluster.put('config', JSON.stringify({ ...config, ...flavour.config }));
     const one = cluster.addHost(FlannelHost);
     const two = cluster.addHost();
     const flannel = flavour.open(one, { ipMasq: true });
@@ -74,7 +74,7 @@ function defineSwap(flavour: Flavour): void {
     ({ cluster }) => cluster.remove(),
   );
 
-  for (const policy of ['ACCEPT']) {
+  for (const policy of flavour.opensForward ? ['ACCEPT', 'DROP'] : ['ACCEPT']) {
     test(`${flavour.name}, weftd and back, and each started again, FORWARD's policy ${policy}`, async () => {
       const { cluster, one, two, flannel, outside } = site();
       for (const host of [one, two]) {

@@ -401,6 +401,10 @@ class RealFlanneld implements Flannel {
 /** What stands for flanneld in a run of the tests. */
 export interface Flavour {
   readonly name: string;
+  /** What the network config has besides. */
+  readonly config: object;
+  /** Whether its rules let packets through where FORWARD's policy is DROP. */
+  readonly opensForward: boolean;
   readonly open: (host: Host, options?: FlannelOptions) => Flannel;
 }
 
@@ -408,6 +412,8 @@ export interface Flavour {
 export function flavours(subject: string): Flavour[] {
   const imitation: Flavour = {
     name: 'flannel imitated',
+    config: {},
+    opensForward: true,
     open: (host, options = {}) => new FlannelImitation(host, options),
   };
   const path = flanneldPath;
@@ -415,7 +421,13 @@ export function flavours(subject: string): Flavour[] {
     console.log(`\n  ${subject}: not run with flanneld itself (WEFT_TEST_FLANNELD says where there is one)`);
     return [imitation];
   }
-  return [imitation, { name: 'flanneld', open: (host, options = {}) => new RealFlanneld(host, options, path) }];
+  const open = (host: Host, options: FlannelOptions = {}): Flannel => new RealFlanneld(host, options, path);
+  return [
+    imitation,
+    { name: 'flanneld', config: {}, opensForward: true, open },
+    // An accept in a table of its own is nothing to another's policy.
+    { name: 'flanneld with nftables', config: { EnableNFTables: true }, opensForward: false, open },
+  ];
 }
 
 /** A host whose containers are attached by what flannel's plugin delegates to, until `plugins` is set to Weft's. */
