@@ -173,9 +173,12 @@ class DiskStore implements AddressStore {
     const found: Reservation[] = [];
     for (const entry of entries) {
       const address = parseAddress(entry.name);
-      if (address && isSame(parseHolder(this.read(entry.name) ?? ''), entry.holder)) {
+      const text = address && this.read(entry.name);
+      if (address && isSame(parseHolder(text ?? ''), entry.holder)) {
         found.push({ address, holder: entry.holder });
       } else {
+        // It was the asker's, and is nobody's now.
+        if (text === '') this.unlink(entry.name);
         this.removed.push(entry);
       }
     }

@@ -197,8 +197,12 @@ export class Host {
   }
 
   get network(): Network {
+    return this.networkOf(this.conflist);
+  }
+
+  networkOf(conflist: Conflist): Network {
     const cacheFolder = join(this.folder, 'cni-cache');
-    return new Network(this.conflist, { namespace: this.namespace, cacheFolder, folders: ['/usr/lib/cni'] });
+    return new Network(conflist, { namespace: this.namespace, cacheFolder, folders: ['/usr/lib/cni'] });
   }
 
   /** New pods, not attached yet. */
