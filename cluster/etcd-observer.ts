@@ -30,6 +30,7 @@ const operations: Readonly<Record<string, string>> = {
   "publish the node's record": 'publish_node',
   "withdraw the node's record": 'withdraw_node',
   'list the nodes': 'list_nodes',
+  'count the nodes': 'count_nodes',
 };
 
 export const operationOf = (op: string): string => operations[op] ?? 'other';

@@ -569,6 +569,16 @@ class EtcdStore implements ClusterStore {
     await this.#revoke(etcdLease);
   }
 
+  async countNodes(): Promise<number> {
+    const response = await this.#connection.call(
+      'count the nodes',
+      this.#keys.nodes,
+      ({ client, deadline }) => client.kv.range({ ...rangeOf(this.#keys.nodes), count_only: true }, deadline),
+      this.#rights.readNodes,
+    );
+    return Number(response.count);
+  }
+
   async listNodes(): Promise<NodeList> {
     const response = await this.#connection.call(
       'list the nodes',

@@ -178,6 +178,8 @@ export interface ClusterStore {
   /** Takes the record back, at a clean stop. */
   withdrawNode(node: string): Promise<void>;
   listNodes(): Promise<NodeList>;
+  /** How many records there are: cheap, however many they be. */
+  countNodes(): Promise<number>;
 
   /**
    * Calls `onWake` whenever config or leases may have changed: at the start, after each change (several close together

@@ -87,7 +87,8 @@ async function respond(request: IncomingMessage, response: ServerResponse, optio
   let status = 200;
   let body: unknown;
   try {
-    const probe = request.method === 'GET' && answerProbe((request.url ?? '').replace(/\?.*$/, ''), options.probes);
+    const probe =
+      request.method === 'GET' && (await answerProbe((request.url ?? '').replace(/\?.*$/, ''), options.probes));
     if (probe) {
       response.writeHead(probe.status, { 'content-type': probe.type, connection: 'close' });
       response.end(probe.body);

@@ -80,6 +80,8 @@ const othersProblems = ['peer', 'lease'];
 const withdrawTimeoutMs = 250;
 const statusTimeoutMs = 500;
 
+const pause = (ms: number): Promise<undefined> => new Promise((resolve) => setTimeout(() => resolve(undefined), ms));
+
 export class Loop {
   private readonly options: LoopOptions;
   private readonly intervals: Intervals;
@@ -183,7 +185,7 @@ export class Loop {
     // So that nobody has to wait for the record to expire to see that this node is down.
     if (!this.inSync || !this.isPublished) return;
     const withdrawn = this.options.store.withdrawNode(this.options.node).catch(() => {});
-    await Promise.race([withdrawn, new Promise((resolve) => setTimeout(resolve, withdrawTimeoutMs))]);
+    await Promise.race([withdrawn, pause(withdrawTimeoutMs)]);
   }
 
   private async syncCluster(): Promise<void> {
@@ -384,17 +386,23 @@ export class Loop {
 
   private countPeers(): Figures['peers'] {
     const peers = this.options.dataPath.state?.peers ?? [];
-    const { alive } = this;
     return {
       total: peers.length,
       programmed: peers.filter(({ path, problem }) => path !== 'none' && problem === undefined).length,
       withProblem: peers.filter(({ problem }) => problem !== undefined).length,
-      alive: alive && this.inSync ? peers.filter(({ lease: { node = '' } }) => alive.has(node)).length : undefined,
     };
   }
 
+  /** How many nodes are alive; undefined where etcd does not tell soon. */
+  private async countAlive(): Promise<number | undefined> {
+    if (!this.inSync) return undefined;
+    const counted = this.options.store.countNodes().catch(() => undefined);
+    return await Promise.race([counted, pause(statusTimeoutMs)]);
+  }
+
   /** What is shown as metrics besides what is counted. */
-  figures(): Figures {
+  async figures(): Promise<Figures> {
+    const nodesAlive = await this.countAlive();
     const { membership, dataPath, problems, store, node, countAddresses, countContainers, readProcess, now } =
       this.options;
     const { view } = membership;
@@ -409,6 +417,7 @@ export class Loop {
       containers: countContainers(),
       mtuBytes: dataPath.state?.mtuBytes,
       peers: this.countPeers(),
+      nodesAlive,
       leaseTtlSeconds: expiresAtMs === undefined ? undefined : Math.max(0, (expiresAtMs - now()) / 1000),
       etcdConnected: connected,
       etcdLastContactSeconds: lastContactMs === undefined ? undefined : lastContactMs / 1000,
@@ -426,7 +435,7 @@ export class Loop {
   async freshStatus(): Promise<NodeStatus> {
     if (this.inSync && this.options.membership.view) {
       const listed = this.listAlive().catch(() => {});
-      await Promise.race([listed, new Promise((resolve) => setTimeout(resolve, statusTimeoutMs))]);
+      await Promise.race([listed, pause(statusTimeoutMs)]);
     }
     const { view } = this.options.membership;
     return { ...this.status(), addresses: view ? this.options.countAddresses(valuesOf(view.own.subnets)) : [] };

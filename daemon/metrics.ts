@@ -23,8 +23,9 @@ export interface Figures {
     readonly total: number;
     readonly programmed: number;
     readonly withProblem: number;
-    readonly alive: number | undefined;
   };
+  /** Nodes that have said so lately, this one too. */
+  readonly nodesAlive: number | undefined;
   /** Seconds; undefined for a reservation, or before there is a lease. */
   readonly leaseTtlSeconds: number | undefined;
   readonly etcdConnected: boolean;
@@ -88,7 +89,7 @@ export class Metrics implements EtcdObserver {
   private leaseSinceMs: number | undefined;
   /** etcd's last answers, the newest last. */
   private readonly latencies: number[] = [];
-  private figures: () => Figures | undefined = () => undefined;
+  private figures: () => Promise<Figures | undefined> = async () => undefined;
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
     this.monotonic = monotonic;
@@ -277,7 +278,7 @@ export class Metrics implements EtcdObserver {
   }
 
   /** @param figures asked for at every look */
-  show(figures: () => Figures | undefined): void {
+  show(figures: () => Promise<Figures | undefined>): void {
     this.figures = figures;
   }
 
@@ -286,8 +287,8 @@ export class Metrics implements EtcdObserver {
   }
 
   /** As Prometheus reads it. */
-  format(): string {
-    const figures = this.figures();
+  async format(): Promise<string> {
+    const figures = await this.figures();
     if (figures) this.setGauges(figures);
     return this.registry.format();
   }
@@ -303,7 +304,7 @@ export class Metrics implements EtcdObserver {
     gauges.peers.set(figures.peers.total);
     gauges.peersProgrammed.set(figures.peers.programmed);
     gauges.peersWithProblem.set(figures.peers.withProblem);
-    gauges.peersAlive.set(figures.peers.alive);
+    gauges.nodesAlive.set(figures.nodesAlive);
     gauges.leaseAge.set(this.leaseAgeSeconds);
     gauges.leaseTtl.set(figures.leaseTtlSeconds);
     gauges.etcdUp.set(figures.etcdConnected ? 1 : 0);
@@ -339,7 +340,7 @@ const gaugesOf = (registry: Registry) => {
     peers: gauge('weftd_peers', 'Other nodes with a subnet.'),
     peersProgrammed: gauge('weftd_peers_programmed', 'Peers that the kernel has all it takes to reach.'),
     peersWithProblem: gauge('weftd_peers_with_problem', 'Peers that something is wrong with.'),
-    peersAlive: gauge('weftd_peers_alive', "Peers whose weftd said so in the last 30 s; flannel's do not."),
+    nodesAlive: gauge('weftd_nodes_alive', 'Nodes whose weftd said so in the last 30 s; flanneld does not.'),
     leaseAge: gauge('weftd_lease_age_seconds', 'Since the subnet lease was claimed or renewed.'),
     leaseTtl: gauge('weftd_lease_ttl_seconds', 'Until the subnet lease lapses unless it is renewed.'),
     etcdUp: gauge('weftd_etcd_up', 'Whether etcd answered the last request.'),

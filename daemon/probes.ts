@@ -16,7 +16,7 @@ export interface ProbeSources {
   /** Why it is not ready; undefined: it is. */
   readonly readiness: () => string | undefined;
   /** In Prometheus' text format. */
-  readonly metrics: () => string;
+  readonly metrics: () => Promise<string>;
 }
 
 export interface ProbeAnswer {
@@ -29,7 +29,7 @@ const text = 'text/plain; charset=utf-8';
 const say = (status: number, body: string): ProbeAnswer => ({ status, type: text, body: `${body}\n` });
 
 /** @returns the answer to a GET of the path; undefined where there is none by that name */
-export function answerProbe(path: string, sources: ProbeSources): ProbeAnswer | undefined {
+export async function answerProbe(path: string, sources: ProbeSources): Promise<ProbeAnswer | undefined> {
   const judged = (complaint: string | undefined): ProbeAnswer =>
     complaint === undefined ? say(200, 'ok') : say(503, complaint);
   switch (path) {
@@ -38,7 +38,7 @@ export function answerProbe(path: string, sources: ProbeSources): ProbeAnswer | 
     case '/readyz':
       return judged(sources.readiness());
     case '/metrics':
-      return { status: 200, type: expositionContentType, body: sources.metrics() };
+      return { status: 200, type: expositionContentType, body: await sources.metrics() };
     default:
       return undefined;
   }
@@ -75,7 +75,7 @@ function formatResponse({ status, type, body }: ProbeAnswer, withBody: boolean):
  * Answers the head of a request, RFC 9112.
  * @param head without the empty line at its end
  */
-export function answerHead(head: string, sources: ProbeSources): string {
+export async function answerHead(head: string, sources: ProbeSources): Promise<string> {
   const [requestLine = '', ...fields] = head.split('\r\n');
   const [, method = '', target = ''] = /^([A-Z]+) (\/[\x21-\x7e]*) HTTP\/1\.[01]$/.exec(requestLine) ?? [];
   if (method === '') return formatResponse(say(400, 'This is no request'), true);
@@ -85,7 +85,7 @@ export function answerHead(head: string, sources: ProbeSources): string {
   }
   let answer: ProbeAnswer | undefined;
   try {
-    answer = answerProbe(target.replace(/\?.*$/, ''), sources);
+    answer = await answerProbe(target.replace(/\?.*$/, ''), sources);
   } catch (error) {
     answer = say(500, (error as Error).message);
   }
@@ -95,9 +95,9 @@ export function answerHead(head: string, sources: ProbeSources): string {
 function serve(socket: Socket, sources: ProbeSources, connectionMs: number): void {
   let head = '';
   let answered = false;
-  const answer = (response: string): void => {
+  const answer = async (response: string | Promise<string>): Promise<void> => {
     answered = true;
-    socket.end(response);
+    socket.end(await response);
   };
   const deadline = setTimeout(() => socket.destroy(), connectionMs);
   socket.on('close', () => clearTimeout(deadline));
@@ -107,9 +107,9 @@ function serve(socket: Socket, sources: ProbeSources, connectionMs: number): voi
     if (answered) return;
     head += part.toString('latin1');
     const end = head.indexOf('\r\n\r\n');
-    if (end >= 0 && end <= headBytesAtMost) answer(answerHead(head.slice(0, end), sources));
+    if (end >= 0 && end <= headBytesAtMost) void answer(answerHead(head.slice(0, end), sources));
     else if (head.length > headBytesAtMost) {
-      answer(formatResponse(say(431, `The request is longer than ${headBytesAtMost} bytes`), true));
+      void answer(formatResponse(say(431, `The request is longer than ${headBytesAtMost} bytes`), true));
     }
   });
 }

@@ -87,6 +87,7 @@ test('with etcd it becomes ready, and the figures are those of the cluster', asy
   assert.is(value(one, 'weftd_peers'), 2);
   assert.is(value(one, 'weftd_peers_programmed'), 2);
   assert.is(value(one, 'weftd_peers_with_problem'), 0);
+  await waitFor('three nodes to be alive', () => value(one, 'weftd_nodes_alive') === 3);
   assert.is(value(one, 'weftd_node_info', { node: one.name, backend: 'vxlan', interface: 'eth0' }), 1);
   assert.is(value(one, 'weftd_healed_total'), 0, 'nobody has changed anything');
   assert.ok(value(one, 'weftd_programmed_total', { kind: 'route' })! >= 2);

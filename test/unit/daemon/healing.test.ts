@@ -122,7 +122,7 @@ test('a device that went is mended with all that it had; with a change of the cl
   assert.is(mended(steps), 8);
 });
 
-test('what fails at first is what it was when it succeeds', () => {
+test('what fails at first is what it was when it succeeds', async () => {
   const site = new Site();
   site.refuses = ({ kind }) => kind === 'set-route';
   site.run();
@@ -137,7 +137,7 @@ test('what fails at first is what it was when it succeeds', () => {
   assert.equal(site.run(), []);
   site.refuses = () => false;
   assert.equal(site.run(), ['+ set route "10.1.2.0/24" via "10.1.2.0" on "flannel.1"']);
-  assert.match(site.metrics.format(), /^weftd_failed_total\{kind="route"\} 4$/m);
+  assert.match(await site.metrics.format(), /^weftd_failed_total\{kind="route"\} 4$/m);
 });
 
 test('a setting mends where it is set to what it was before', () => {

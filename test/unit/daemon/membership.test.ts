@@ -105,6 +105,7 @@ class FakeCluster {
       publishNode: unused,
       withdrawNode: unused,
       listNodes: unused,
+      countNodes: unused,
       watch: unused,
       reconnect: unused,
       health: unused,
