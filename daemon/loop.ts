@@ -96,8 +96,9 @@ export class Loop {
   private ready = false;
   private stopping = false;
   private inSync = false;
-  /** When the first change that is not yet in the kernel was heard of. */
+  /** When the first change in etcd was heard of that is not yet in the view, and that is there but not yet in the kernel. */
   private heardAtMs: number | undefined;
+  private viewedAtMs: number | undefined;
   /** When the kernel told of changes that were not looked at yet: of the network, and of the packet filter. */
   private kernelHeardMs: number | undefined;
   private rulesHeardMs: number | undefined;
@@ -190,6 +191,8 @@ export class Loop {
 
   private async syncCluster(): Promise<void> {
     const { membership, problems } = this.options;
+    const heardAtMs = this.heardAtMs;
+    this.heardAtMs = undefined;
     try {
       const before = membership.view;
       const view = await membership.sync();
@@ -200,8 +203,8 @@ export class Loop {
         problems.report(subject, undefined);
       this.syncBackoff.reset();
       this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
-      if (!view) this.heardAtMs = undefined;
-      else {
+      if (view) {
+        this.viewedAtMs ??= heardAtMs;
         if (!this.follow(view)) this.reconcileWakeup.wake();
         // After an outage the record may have lapsed.
         if (!before || !wasInSync) this.publishWakeup.wake();
@@ -209,7 +212,6 @@ export class Loop {
     } catch (error) {
       if (this.stopping) return;
       this.inSync = false;
-      this.heardAtMs = undefined;
       this.noteSyncFailure(error as Error);
       this.syncWakeup.wake(this.syncBackoff.next());
     }
@@ -248,9 +250,9 @@ export class Loop {
   /** What etcd told is in the kernel. */
   private noteFollowed(changes: number): void {
     const { metrics, logger, monotonic } = this.options;
-    if (this.heardAtMs === undefined || !this.inSync) return;
-    const tookMs = Math.round((monotonic() - this.heardAtMs) * 10) / 10;
-    this.heardAtMs = undefined;
+    if (this.viewedAtMs === undefined) return;
+    const tookMs = Math.round((monotonic() - this.viewedAtMs) * 10) / 10;
+    this.viewedAtMs = undefined;
     if (changes === 0) return;
     this.lastChangeMs = tookMs;
     metrics.followTook(tookMs / 1000);

@@ -122,7 +122,8 @@ test('a peer that comes or goes is programmed, not healed', async () => {
   three.startWeftd('--healthz-port', port);
   await one.reaches([three]);
   assert.ok(value(one, 'weftd_programmed_total', { kind: 'route' })! >= routes + 2);
-  assert.ok(value(one, 'weftd_etcd_to_kernel_seconds_count')! >= followed + 2);
+  // One that goes is waited for a moment, in case it comes back.
+  assert.ok(value(one, 'weftd_etcd_to_kernel_seconds_count')! > followed);
   assert.is(value(one, 'weftd_healed_total'), 0, one.log);
 });
 
