@@ -31,10 +31,11 @@ import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
 import type { Metrics } from './metrics.ts';
 import { fdbOddity } from './oddities.ts';
+import type { Roads } from './packet-walk.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
-import type { Rules } from './rules.ts';
+import type { EnsureOptions, Rules } from './rules.ts';
 import { findShadows, withoutTaken } from './shadows.ts';
 import { planSysctls } from './sysctls.ts';
 import { Backoff } from './wakeup.ts';
@@ -91,6 +92,13 @@ export interface ReconcileResult {
   readonly complete: boolean;
 }
 
+/** What a look at the packet filter came to. */
+export interface RuleResult {
+  readonly changes: number;
+  /** When to look again although nothing is heard of. */
+  readonly againMs: number;
+}
+
 export interface PeerState {
   readonly lease: Lease;
   readonly path: 'vxlan' | 'direct' | 'none';
@@ -107,6 +115,7 @@ export interface DataPathState {
 
 const firstRetryMs = 500;
 const lastRetryMs = 60_000;
+const rulesRetryMs = 1000;
 
 /** What a failed step has to do with a peer. */
 function concerns(operation: Operation, peer: Lease): boolean {
@@ -432,7 +441,7 @@ export class DataPath {
     this.rememberGateways([...this.usedGateways(host), ...direct]);
 
     // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
-    const ruleChanges = this.reconcileRules(view, true);
+    const rules = this.reconcileRules(view, { keepPeers: true, trust: true });
     const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
     const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
     // What a device that cannot be had now would carry waits with it.
@@ -453,7 +462,7 @@ export class DataPath {
     problems.report('MTU', desired.mtuProblem);
     problems.reportAll('peer', problemsOf(desired.peers));
 
-    this.reconcileRules(view);
+    this.reconcileRules(view, { trust: true });
     const network: NodeNetwork = {
       node: this.options.node,
       networks: inUse.map((family) => networks[family]!),
@@ -469,7 +478,7 @@ export class DataPath {
     this.note(desired, external, hostNow);
     const inOrder = complete && this.hears && this.failures.size === 0;
     this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
-    const total = changes + ruleChanges;
+    const total = changes + rules.changes;
     if (total > 0) {
       logger.info('data path changed', { ...countKinds(outcomes), tookMs: Math.round(this.options.now() - startedMs) });
     }
@@ -518,7 +527,7 @@ export class DataPath {
       this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
     const come = publicAddressesOf(added);
     const admitted = this.changeLock(view, come, []);
-    if (!admitted) this.reconcileRules(view, true);
+    if (!admitted) this.reconcileRules(view, { keepPeers: true, trust: true });
     const narrowed = narrowToPeers(desired.state, host.links.map(actualDevice), changed);
     const { operations } = plan(narrowed.desired, narrowed.actual);
     // The first plain route needs other settings.
@@ -529,7 +538,9 @@ export class DataPath {
     if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
       problems.reportAll('peer', problemsOf(desired.peers));
     }
-    if (!admitted || !this.changeLock(view, [], this.unusedAddresses(removed, come, view))) this.reconcileRules(view);
+    if (!admitted || !this.changeLock(view, [], this.unusedAddresses(removed, come, view))) {
+      this.reconcileRules(view, { trust: true });
+    }
     this.noteState(desired, external);
     const changes = outcomes.filter(({ error }) => !error).length;
     if (changes > 0) {
@@ -552,22 +563,33 @@ export class DataPath {
 
   /**
    * The packet filter alone.
-   * @param keepPeers those whose packets are let in stay so: what leads to them is not taken away yet
-   * @returns how many tables were replaced
+   * @param options what need not be looked at or changed now
    */
-  reconcileRules(view: ClusterView, keepPeers = false): number {
+  reconcileRules(view: ClusterView, options: EnsureOptions = {}): RuleResult {
     const { rules, problems } = this.options;
     try {
       const settings = this.ruleSettings(view);
-      const changes = rules.ensure(settings, keepPeers);
-      this.healing.noteSetting('rules', 'packet filter table', () => formatStructure(settings), changes);
+      const { changes, forward, againMs } = rules.ensure(settings, options);
+      const made = (): string => formatStructure(settings);
+      this.healing.noteSetting('rules', 'packet filter table', made, changes);
+      let total = changes;
+      for (const { place, mended, problem } of forward) {
+        const mendedHere = mended === undefined ? 0 : 1;
+        total += mendedHere;
+        this.healing.noteSetting('rules', `packet filter rules in "${place}"`, made, mendedHere);
+        if (problem !== undefined && !options.trust) this.healing.noteFailure('rules');
+      }
+      problems.reportAll(
+        'forwarding',
+        new Map(forward.flatMap(({ place, problem }) => (problem === undefined ? [] : [[place, problem]]))),
+      );
       problems.report('packet filter', undefined);
-      return changes;
+      return { changes: total, againMs };
     } catch (error) {
       // Containers of one another's hosts reach each other all the same.
       problems.report('packet filter', (error as Error).message);
       this.healing.noteFailure('rules');
-      return 0;
+      return { changes: 0, againMs: rulesRetryMs };
     }
   }
 
@@ -599,6 +621,29 @@ export class DataPath {
     }
   }
 
+  /** The ways that the cluster's packets take on this host. */
+  roads(): Roads {
+    const view = this.currentRules?.view;
+    const external = this.external?.name ?? '';
+    if (!view) return { peers: [], external, containers: [] };
+    const { backend, config, own, formerSubnets } = view;
+    const tunnels =
+      backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
+    const isDirect = backend.type === 'host-gw' || backend.directRouting;
+    const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
+    const containers = this.options.kernel
+      .readInterfaces()
+      .filter(
+        ({ name, addresses }) =>
+          !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),
+      );
+    return {
+      peers: isDirect ? [...tunnels, external] : tunnels,
+      external,
+      containers: containers.map(({ name }) => name),
+    };
+  }
+
   /** Whether only peers' VXLAN packets are taken, and how many of others' were not. */
   peerLock(): NodeStatus['peerLock'] {
     const count = this.options.rules.counters();
@@ -625,6 +670,7 @@ export class DataPath {
               vni: backend.vni,
               port: backend.port,
               families: inUse,
+              containers: inUse.map((family) => networks[family]!),
               peers: peers
                 .filter(({ backendType }) => backendType === 'vxlan')
                 .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),

@@ -11,6 +11,7 @@ import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
 import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../linux/netlink/neighbour.ts';
 import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
 import { eachMessage, type NetlinkMessage } from '../linux/netlink/wire.ts';
+import { decodeChain, decodeTable, nftMessage } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 
@@ -118,8 +119,26 @@ export const networkEvents: EventSource = {
 /** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
 export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
 
+/**
+ * Whether the change is of one of the tables in question, or makes a chain that sees forwarded packets.
+ * @param concerns family by nft(8)'s name, and the table's
+ */
+export function isFilterChange(
+  { type, body }: NetlinkMessage,
+  concerns: (family: string, table: string) => boolean,
+): boolean {
+  // What tells of a change as a whole comes with those that tell what was changed.
+  if (type === nftMessage.NFT_MSG_NEWGEN) return false;
+  // Each of them begins with the family, and has the table's name as its first attribute.
+  const table = decodeTable(body);
+  if (!table || concerns(table.family, table.name)) return table !== undefined;
+  return type === nftMessage.NFT_MSG_NEWCHAIN && decodeChain(body)?.chain.base?.hook === 'forward';
+}
+
 export interface KernelEventsOptions {
   readonly source: EventSource;
+  /** Asked for every message where `interest` is not given. */
+  readonly isRelevant?: (message: NetlinkMessage) => boolean;
   /** Asked at every event of the network's. */
   readonly interest?: () => EventInterest | undefined;
   /** By what number events name us as their cause, where there is no `interest` to tell it. */
@@ -141,16 +160,17 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
   const buffer = new ArrayBuffer(receiveBytes);
   const bufferView = new DataView(buffer);
 
+  const isOthers = (message: NetlinkMessage, ownPort: number | undefined): boolean =>
+    !isOwn(message, ownPort) && (options.isRelevant?.(message) ?? true);
   /** What the datagram in view[0, length) is about. */
   const subjectIn = (view: DataView, length: number): EventSubject | undefined => {
     const interest = options.interest?.();
     const ownPort = options.ownPort?.();
-    if (!interest && ownPort === undefined) return 'host';
     let subject: EventSubject | undefined;
     try {
       eachMessage(view, 0, length, (message) => {
         if (subject === 'host') return;
-        const found = interest ? subjectOf(message, interest) : isOwn(message, ownPort) ? undefined : 'host';
+        const found = interest ? subjectOf(message, interest) : isOthers(message, ownPort) ? 'host' : undefined;
         subject = found ?? subject;
       });
     } catch (error) {

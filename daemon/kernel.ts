@@ -218,6 +218,17 @@ export class Kernel {
     return { ...host, links: this.use((connection) => connection.dump(dumpLinks())) };
   }
 
+  /** Interfaces and their addresses alone. */
+  readInterfaces(): HostInterface[] {
+    return this.use((connection) =>
+      hostInterfaces({
+        links: connection.dump(dumpLinks()),
+        addresses: connection.dump(dumpAddresses()),
+        routes: [],
+      }),
+    );
+  }
+
   hostView(host: HostState): HostView {
     return {
       interfaces: hostInterfaces(host),

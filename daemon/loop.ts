@@ -292,6 +292,7 @@ export class Loop {
 
   private becomeReady(peers: readonly Lease[]): void {
     this.ready = true;
+    this.rulesWakeup.wake();
     this.options.logger.info('ready', { peers: peers.length });
     for (const waiter of this.readyWaiters.splice(0)) waiter();
   }

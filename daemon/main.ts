@@ -15,7 +15,7 @@ import { countAddresses } from './addresses.ts';
 import { openApi } from './api.ts';
 import { DataPath } from './data-path.ts';
 import { DeviceLocks } from './device-lock.ts';
-import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
+import { isFilterChange, networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
 import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './files.ts';
 import { healthLimits } from './health.ts';
 import { Kernel } from './kernel.ts';
@@ -26,6 +26,7 @@ import { Membership } from './membership.ts';
 import { Metrics } from './metrics.ts';
 import { ServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
+import type { Roads } from './packet-walk.ts';
 import { openProbeServer, type ProbeSources } from './probes.ts';
 import { Problems } from './problems.ts';
 import { readProcess } from './process-figures.ts';
@@ -119,7 +120,7 @@ export interface DaemonParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
-  readonly rules: Pick<Rules, 'port'>;
+  readonly rules: Pick<Rules, 'port' | 'concerns'>;
   readonly membership: Membership;
   readonly countContainers: () => number | undefined;
   readonly close: () => void;
@@ -152,9 +153,13 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
-  const rules = openRules(sys, logger, tableName(store.prefix));
+  const rules = openRules(sys, logger, {
+    name: tableName(store.prefix),
+    now: monotonic,
+    roads: (): Roads => dataPath.roads(),
+  });
   const locks = new DeviceLocks(sys);
-  const dataPath = new DataPath({
+  const dataPath: DataPath = new DataPath({
     kernel,
     rules,
     files,
@@ -282,6 +287,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     openKernelEvents(sys, {
       source: packetFilterEvents,
       ownPort: () => parts.rules.port,
+      isRelevant: (message) => isFilterChange(message, (family, table) => parts.rules.concerns(family, table)),
       onEvent: () => loop.wakeRules(),
       onProblem: eventProblem('packet filter events'),
       retryDelayMs: 1000,

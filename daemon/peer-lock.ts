@@ -2,23 +2,30 @@
  * The peer lock: VXLAN packets are taken from peers alone. VXLAN itself asks nobody who they are, so that anyone who
  * reaches the port could speak to the containers as one of them.
  *
+ * Containers, whose packets to the outside get their host's address, would be peers by that: what they send to a peer's
+ * port is dropped by their own host.
+ *
  * It looks at what arrives for this host, where fragments are put together again and before anything else can accept
  * it; a drop is final whatever other chains say. Each network judges its own packets only, those with its VNI, so that
  * several on a host may share the port.
  */
 
+import { formatExpression } from '../linux/nft/expression.ts';
 import {
   addressKeys,
   counter,
+  destinationInSet,
   destinationPort,
   drop,
   not,
   rule,
+  sourceIn,
   sourceInSet,
   vxlanNetwork,
 } from '../linux/nft/match.ts';
 import { type NftChain, type NftRule, type NftSet, nftPriority } from '../linux/nft/table.ts';
 import { type Address, type Family, isUnspecified } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
 
 export interface PeerLock {
   readonly vni: number;
@@ -28,6 +35,8 @@ export interface PeerLock {
   readonly families: readonly Family[];
   /** Public addresses; of other families, unspecified ones and repetitions are left out. */
   readonly peers: readonly Address[];
+  /** Whose packets to peers' tunnel ports are dropped on their way out: the cluster's networks in these families. */
+  readonly containers: readonly Prefix[];
 }
 
 /** What was dropped. */
@@ -35,9 +44,11 @@ export interface LockCount {
   readonly packets: number;
   readonly bytes: number;
 }
-export type LockCounts = { readonly [family in Family]?: LockCount };
+/** By the rule that dropped it. */
+export type LockCounts = ReadonlyMap<string, LockCount>;
 
-export const lockChainName = 'peer-lock';
+const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
+export const lockChainNames: readonly string[] = Object.values(chainNames);
 const setNames: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
 
 /** The set that the address belongs to; undefined where it is none of a host. */
@@ -52,48 +63,64 @@ export const lockSets = ({ families, peers }: PeerLock): NftSet[] =>
     elements: addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
   }));
 
-/** @param counts where counting begins */
-export const lockChain = ({ families, vni, port }: PeerLock): NftChain => ({
-  name: lockChainName,
-  // Before everything else at this hook: a flood costs as little as it can.
-  base: { type: 'filter', hook: 'input', priority: nftPriority.raw, policy: 'accept' },
-  rules: families.map((family) =>
-    rule(
-      [destinationPort('UDP', port), vxlanNetwork(vni), not(sourceInSet(setNames[family], family)), counter(), drop()],
-      { comment: 'weft: from no peer' },
-    ),
-  ),
-});
+export function lockChains({ families, vni, port, containers }: PeerLock): NftChain[] {
+  const tunnelled = [destinationPort('UDP', port), vxlanNetwork(vni)];
+  return [
+    {
+      name: chainNames.in,
+      // Before everything else at this hook: a flood costs as little as it can.
+      base: { type: 'filter', hook: 'input', priority: nftPriority.raw, policy: 'accept' },
+      rules: families.map((family) =>
+        rule([...tunnelled, not(sourceInSet(setNames[family], family)), counter(), drop()], {
+          comment: 'weft: from no peer',
+        }),
+      ),
+    },
+    {
+      name: chainNames.out,
+      base: { type: 'filter', hook: 'forward', priority: nftPriority.raw, policy: 'accept' },
+      rules: containers.map((prefix) =>
+        rule(
+          [
+            sourceIn(prefix),
+            ...tunnelled,
+            destinationInSet(setNames[prefix.address.family], prefix.address.family),
+            counter(),
+            drop(),
+          ],
+          { comment: 'weft: from a container' },
+        ),
+      ),
+    },
+  ];
+}
 
-const familyOf = ({ expressions }: NftRule): Family | undefined => {
-  const lookup = expressions.find((expression) => expression.type === 'lookup');
-  return ([4, 6] as const).find((family) => setNames[family] === lookup?.set);
-};
+/** The rule without what it has counted. */
+const keyOf = (chain: string, each: NftRule): string => `${chain} ${each.expressions.map(formatExpression).join()}`;
 
-/** What the chain's rules have counted, by family. */
-export function readCounts(rules: readonly NftRule[]): LockCounts {
-  const counts: { [family in Family]?: LockCount } = {};
-  for (const each of rules) {
-    const family = familyOf(each);
-    const counted = each.expressions.find((expression) => expression.type === 'counter');
-    if (family && counted) counts[family] = { packets: counted.packets, bytes: counted.bytes };
+/** What the chains' rules have counted. */
+export function readCounts(chains: readonly NftChain[]): LockCounts {
+  const counts = new Map<string, LockCount>();
+  for (const { name, rules } of chains) {
+    if (!lockChainNames.includes(name)) continue;
+    for (const each of rules) {
+      const counted = each.expressions.find((expression) => expression.type === 'counter');
+      if (counted) counts.set(keyOf(name, each), { packets: counted.packets, bytes: counted.bytes });
+    }
   }
   return counts;
 }
 
-/** The chain with its counting begun at `counts`. */
-export const withCounts = (chain: NftChain, counts: LockCounts): NftChain => ({
-  ...chain,
-  rules: chain.rules.map((each) => {
-    const family = familyOf(each);
-    const count = family && counts[family];
-    return count
-      ? {
-          ...each,
-          expressions: each.expressions.map((expression) =>
-            expression.type === 'counter' ? { ...expression, ...count } : expression,
-          ),
-        }
-      : each;
-  }),
-});
+/** The chains with their counting begun at `counts`. */
+export const withCounts = (chains: readonly NftChain[], counts: LockCounts): NftChain[] =>
+  chains.map((chain) => ({
+    ...chain,
+    rules: chain.rules.map((each) => {
+      const count = lockChainNames.includes(chain.name) ? counts.get(keyOf(chain.name, each)) : undefined;
+      if (!count) return each;
+      const expressions = each.expressions.map((expression) =>
+        expression.type === 'counter' ? { ...expression, ...count } : expression,
+      );
+      return { ...each, expressions };
+    }),
+  }));

@@ -19,7 +19,9 @@ import {
 import { type NftChain, type NftRule, type NftTable, nftPriority } from '../linux/nft/table.ts';
 import type { Family } from '../net/address.ts';
 import { formatPrefix, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
-import { lockChain, lockSets, type PeerLock } from './peer-lock.ts';
+import type { ForwardSettings } from './foreign-forward.ts';
+import { type Roads, samplePackets } from './packet-walk.ts';
+import { lockChains, lockSets, type PeerLock } from './peer-lock.ts';
 
 /** What the rules are made from. */
 export interface RuleSettings {
@@ -81,6 +83,16 @@ export function acceptedPrefixes({ networks, subnets }: Pick<RuleSettings, 'netw
   return [...accepted, ...subnets.flatMap((each) => valuesOf(each)).filter(outside)];
 }
 
+/** What has to get through other programs' chains. */
+export function forwardSettings(settings: RuleSettings, roads: Roads): ForwardSettings {
+  const { networks, subnets } = settings;
+  const packets = families.flatMap((family) => {
+    const network = networks[family];
+    return network ? subnets.flatMap((each) => (each[family] ? samplePackets(network, each[family], roads) : [])) : [];
+  });
+  return { accepted: acceptedPrefixes(settings), packets };
+}
+
 /** The table as it should be. */
 export function desiredTable(settings: RuleSettings, name = 'weft'): NftTable {
   const { networks, subnets, ipMasq, lock } = settings;
@@ -113,7 +125,7 @@ export function desiredTable(settings: RuleSettings, name = 'weft'): NftTable {
     name,
     sets: lock ? lockSets(lock) : [],
     chains: [
-      ...(lock ? [lockChain(lock)] : []),
+      ...(lock ? lockChains(lock) : []),
       ...(settings.forward ? [forward] : []),
       ...(ipMasq ? [postrouting] : []),
     ],
@@ -124,6 +136,7 @@ export function desiredTable(settings: RuleSettings, name = 'weft'): NftTable {
 export function formatStructure(settings: RuleSettings): string {
   const { networks, subnets, ipMasq, randomPorts, forward, lock } = settings;
   const prefixes = (each: PerFamily<Prefix>): string => valuesOf(each).map(formatPrefix).join();
-  const lockText = lock && `${lock.vni} ${lock.port} ${lock.families.join()}`;
+  const lockText =
+    lock && `${lock.vni} ${lock.port} ${lock.families.join()} ${lock.containers.map(formatPrefix).join()}`;
   return JSON.stringify([prefixes(networks), subnets.map(prefixes), ipMasq, randomPorts, forward, lockText]);
 }

@@ -13,26 +13,44 @@ import { type NftConnection, openNft, tableDifference } from '../linux/nft/conne
 import { deleteElements, type NftSet, type NftTable, newElements } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { Address } from '../net/address.ts';
+import type { ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
+import { ForwardKeeper } from './forward-keeper.ts';
 import type { Logger } from './log.ts';
+import type { Roads } from './packet-walk.ts';
 import {
   type LockCount,
   type LockCounts,
-  lockChainName,
+  lockChainNames,
   lockSetOf,
   lockSets,
   readCounts,
   withCounts,
 } from './peer-lock.ts';
-import { desiredTable, formatStructure, type RuleSettings } from './rule-table.ts';
+import { desiredTable, formatStructure, forwardSettings, type RuleSettings } from './rule-table.ts';
 
-/** Keeps the table. */
+export interface EnsureOptions {
+  /** Those who are let in stay so although they are no longer among the settings' peers. */
+  readonly keepPeers?: boolean;
+  /** What was so at the last look is taken to be so: whoever hears of changes asks for another look. */
+  readonly trust?: boolean;
+}
+
+/** What came of it. */
+export interface RuleOutcome {
+  /** Tables of weftd's own that were replaced, or had their peers changed by others. */
+  readonly changes: number;
+  /** Other programs' chains, of those that were looked at. */
+  readonly forward: readonly ForwardOutcome[];
+  /** When to look again although nothing is heard of; infinite where there is no need. */
+  readonly againMs: number;
+}
+
+/** Keeps the packet filter. */
 export interface Rules {
-  /**
-   * Puts the table there where it differs.
-   * @param keepPeers those who are let in stay so although they are no longer among the settings' peers
-   * @returns how many tables were replaced, or had their peers changed by others
-   */
-  ensure(settings: RuleSettings, keepPeers?: boolean): number;
+  /** Puts everything there where it differs. */
+  ensure(settings: RuleSettings, options?: EnsureOptions): RuleOutcome;
+  /** Whether a change in a table may matter; undefined for one that is not known, as when changes were lost. */
+  concerns(family: string, table: string): boolean;
   /**
    * Lets peers in and shuts others out, where the table is known to be as it was left; in one small transaction, however
    * many there are. False where it is not known: `ensure` looks.
@@ -42,9 +60,18 @@ export interface Rules {
   readonly port: number | undefined;
   /** What the peer lock has dropped; undefined where it is off. One small question to the kernel. */
   counters(): LockCount | undefined;
-  /** Takes it away. */
+  /** Takes all of it away. @throws Error: some of it could not be */
   remove(): void;
   close(): void;
+}
+
+export interface RulesOptions {
+  /** Of weftd's own table. */
+  readonly name: string;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** The ways that the cluster's packets take on this host. */
+  readonly roads: () => Roads;
 }
 
 /** The elements of a set by their bytes as text. */
@@ -77,23 +104,44 @@ interface Known {
   readonly peers?: readonly Address[];
 }
 
+/** None that the packet filter has: it begins with 1. */
+const unknownGeneration = 0;
+
 /** How often a change by others in between is met by looking again, at once. */
 const attempts = 4;
+
+/** What was mended is told once. */
+const withoutNews = (outcomes: readonly ForwardOutcome[]): ForwardOutcome[] =>
+  outcomes.map(({ mended: _, ...rest }) => rest);
+
+const generationOf = (nft: NftConnection): number => nft.generation() ?? unknownGeneration;
 
 class RuleKeeper implements Rules {
   private readonly sys: Sys;
   private readonly logger: Logger;
   private readonly name: string;
+  private readonly now: () => number;
+  private readonly roads: () => Roads;
+  private readonly forward: ForwardKeeper;
   private connection: NftConnection | undefined;
   private known: Known | undefined;
+  /** The packet filter's generation at which all other chains were right, and what for. */
+  private forwardKnown: { readonly generation: number; readonly structure: string } | undefined;
+  private forwardOutcomes: readonly ForwardOutcome[] = [];
+  /** Those of the older kind of tables as well. */
+  private allOutcomes: readonly ForwardOutcome[] = [];
+  private forwardAtMs = Number.POSITIVE_INFINITY;
   /** What the lock had counted when it was looked at last. */
-  private counted: LockCounts = {};
+  private counted: LockCounts = new Map();
   private locked = false;
 
-  constructor(sys: Sys, logger: Logger, name: string) {
+  constructor(sys: Sys, logger: Logger, { name, now, roads }: RulesOptions) {
     this.sys = sys;
     this.logger = logger;
     this.name = name;
+    this.now = now;
+    this.roads = roads;
+    this.forward = new ForwardKeeper(sys, logger, name, now);
   }
 
   private get table() {
@@ -104,6 +152,7 @@ class RuleKeeper implements Rules {
     this.connection?.close();
     this.connection = undefined;
     this.known = undefined;
+    this.forwardKnown = undefined;
   }
 
   /** After any error the connection may hold answers that nobody waits for: a new one then. */
@@ -117,19 +166,31 @@ class RuleKeeper implements Rules {
     }
   }
 
+  concerns(family: string, table: string): boolean {
+    return (family === 'inet' && table === this.name) || this.forward.concerns(family, table);
+  }
+
   remove(): void {
-    this.use((nft) => nft.removeTable(this.table));
     this.known = undefined;
+    this.forwardKnown = undefined;
+    const errors = this.use((nft) => {
+      nft.removeTable(this.table);
+      return this.forward.remove(nft);
+    });
+    if (errors.length > 0) throw new Error(errors.map(({ message }) => message).join('; '));
   }
 
   counters(): LockCount | undefined {
     if (!this.locked) return undefined;
     try {
-      this.use((nft) => this.noteCounts(readCounts(nft.listRules(this.table, lockChainName))));
+      this.use((nft) => {
+        const chains = lockChainNames.map((name) => ({ name, rules: nft.listRules(this.table, name) }));
+        this.noteCounts(readCounts(chains));
+      });
     } catch {
       // What was counted last is better than nothing; `ensure` says what is wrong.
     }
-    const counts = Object.values(this.counted);
+    const counts = [...this.counted.values()];
     return {
       packets: counts.reduce((sum, { packets }) => sum + packets, 0),
       bytes: counts.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -144,8 +205,8 @@ class RuleKeeper implements Rules {
     if (!this.locked) return true;
     return this.use((nft) => {
       const { known } = this;
-      const generation = nft.generation() ?? 0;
-      if (known?.generation !== generation) return false;
+      if (!known) return false;
+      const generation = generationOf(nft);
       const requests: NetlinkRequest[] = [];
       const differ = (addresses: readonly Address[], isIn: boolean) =>
         addresses.flatMap((address) => {
@@ -164,33 +225,78 @@ class RuleKeeper implements Rules {
       for (const { elements, key } of gone) elements.delete(key);
       const { peers: _, ...rest } = known;
       this.known = rest;
-      return this.settle(nft, generation);
+      // Changed by others as well: whether that matters is seen at the next look.
+      if (!this.settle(nft, generation) || known.generation !== generation) {
+        this.known = { ...rest, generation: unknownGeneration };
+      }
+      return true;
     });
   }
 
   private noteCounts(counts: LockCounts): void {
-    this.counted = { ...this.counted, ...counts };
+    this.counted = new Map([...this.counted, ...counts]);
   }
 
-  ensure(settings: RuleSettings, keepPeers = false): number {
+  ensure(settings: RuleSettings, { keepPeers = false, trust = false }: EnsureOptions = {}): RuleOutcome {
     this.locked = settings.lock !== undefined;
     let changes = 0;
     for (let attempt = 1; attempt <= attempts; attempt++) {
-      const done = this.attempt(settings, keepPeers);
+      const done = this.attempt(settings, keepPeers, trust);
       changes += done.changes;
-      if (done.settled) return changes;
+      if (done.settled) break;
+      // Others change the packet filter all the time; each such change is told of, and brings us here again.
     }
-    // Others change the packet filter all the time; each such change is told of, and brings us here again.
-    return changes;
+    return { changes, ...this.ensureForward(settings, trust) };
+  }
+
+  /** Other programs' chains. */
+  private ensureForward(settings: RuleSettings, trust: boolean): Omit<RuleOutcome, 'changes'> {
+    const structure = formatStructure(settings);
+    const nowMs = this.now();
+    const isKnown = this.forwardKnown?.structure === structure;
+    if (trust && isKnown) return { forward: this.allOutcomes, againMs: Math.max(0, this.forwardAtMs - nowMs) };
+    return this.use((nft) => {
+      if (!settings.forward) {
+        if (!isKnown) for (const error of this.forward.remove(nft)) this.logger.warn(error.message);
+        this.forwardKnown = { generation: unknownGeneration, structure };
+        return { forward: [], againMs: Number.POSITIVE_INFINITY };
+      }
+      const generation = generationOf(nft);
+      // A table with an owner goes with it, and nothing tells.
+      const isWell = !this.forwardOutcomes.some(({ problem }) => problem !== undefined);
+      const isSame = isKnown && isWell && this.forwardKnown?.generation === generation && nowMs < this.forwardAtMs;
+      let wanted: ForwardSettings | undefined;
+      const wantedNow = (): ForwardSettings => {
+        wanted ??= forwardSettings(settings, this.roads());
+        return wanted;
+      };
+      let againMs = Number.POSITIVE_INFINITY;
+      let forward = this.forwardOutcomes;
+      if (!isSame) {
+        const looked = this.forward.look(nft, wantedNow());
+        againMs = looked.againMs;
+        forward = looked.outcomes;
+        this.forwardKnown = { generation, structure };
+        this.forwardOutcomes = withoutNews(forward);
+        this.forwardAtMs = nowMs + againMs;
+      }
+      const older = this.forward.lookAtLegacy(wantedNow);
+      forward = [...forward, ...older.outcomes];
+      this.allOutcomes = withoutNews(forward);
+      return { forward, againMs: Math.min(againMs, older.againMs) };
+    });
   }
 
   /** `settled`: the table is known to be as it should be; otherwise somebody changed something meanwhile. */
-  private attempt(settings: RuleSettings, keepPeers: boolean): { changes: number; settled: boolean } {
+  private attempt(settings: RuleSettings, keepPeers: boolean, trust: boolean): { changes: number; settled: boolean } {
     return this.use((nft) => {
-      const generation = nft.generation() ?? 0;
       const structure = formatStructure(settings);
       const peers = settings.lock?.peers;
-      const isKnown = this.known?.generation === generation && this.known.structure === structure;
+      const isTrusted = trust && this.known?.structure === structure;
+      if (isTrusted && (!peers || this.known?.peers === peers)) return { changes: 0, settled: true };
+      const generation = generationOf(nft);
+      const isCurrent = this.known?.generation === generation;
+      const isKnown = isTrusted || (isCurrent && this.known?.structure === structure);
       if (isKnown && (!peers || this.known?.peers === peers)) return { changes: 0, settled: true };
       const desiredSets = settings.lock ? lockSets(settings.lock) : [];
       let changes = 0;
@@ -230,7 +336,10 @@ class RuleKeeper implements Rules {
         return { changes, settled: false };
       }
       this.known = next;
-      return { changes, settled: this.settle(nft, generation) };
+      if (this.settle(nft, generation) && (isCurrent || !isTrusted)) return { changes, settled: true };
+      // Changed by others as well: whether that matters is seen at the next look.
+      this.known = isTrusted ? { ...next, generation: unknownGeneration } : undefined;
+      return { changes, settled: isTrusted };
     });
   }
 
@@ -243,7 +352,7 @@ class RuleKeeper implements Rules {
     desiredSets: readonly NftSet[],
   ): 'replaced' | number {
     const actual = nft.readTable(this.table);
-    if (actual) this.noteCounts(readCounts(actual.chains.find(({ name }) => name === lockChainName)?.rules ?? []));
+    if (actual) this.noteCounts(readCounts(actual.chains));
     const desired = desiredTable(settings, this.name);
     // The peers are compared one by one, not as a part of the whole.
     const difference = actual ? tableDifference(withoutElements(desired), withoutElements(actual)) : 'it is not there';
@@ -260,7 +369,7 @@ class RuleKeeper implements Rules {
     }
     nft.replaceTable({
       ...desired,
-      chains: desired.chains.map((chain) => (chain.name === lockChainName ? withCounts(chain, this.counted) : chain)),
+      chains: withCounts(desired.chains, this.counted),
     });
     this.logger.info(`packet filter table "inet ${this.name}" set`, { because: difference });
     const peers = settings.lock?.peers;
@@ -275,15 +384,16 @@ class RuleKeeper implements Rules {
 
   /** After our own transaction the generation is the next one, unless somebody else has changed something, too. */
   private settle(nft: NftConnection, before: number): boolean {
-    const generation = nft.generation() ?? 0;
+    const generation = generationOf(nft);
     if (generation !== ((before + 1) >>> 0 || 1)) {
       this.known = undefined;
       return false;
     }
     this.known = { ...this.known!, generation };
+    if (this.forwardKnown?.generation === before) this.forwardKnown = { ...this.forwardKnown, generation };
     return true;
   }
 }
 
-/** @param name the table's */
-export const openRules = (sys: Sys, logger: Logger, name: string): Rules => new RuleKeeper(sys, logger, name);
+export const openRules = (sys: Sys, logger: Logger, options: RulesOptions): Rules =>
+  new RuleKeeper(sys, logger, options);

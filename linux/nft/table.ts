@@ -34,6 +34,7 @@ export const nftMessage = {
   NFT_MSG_NEWSETELEM: 0x0a0c,
   NFT_MSG_GETSETELEM: 0x0a0d,
   NFT_MSG_DELSETELEM: 0x0a0e,
+  NFT_MSG_NEWGEN: 0x0a0f,
   NFT_MSG_GETGEN: 0x0a10,
 } as const;
 

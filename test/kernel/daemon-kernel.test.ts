@@ -11,7 +11,7 @@ import { Kernel } from '../../daemon/kernel.ts';
 import type { DesiredState } from '../../daemon/kernel-state.ts';
 import { formatOperation, plan } from '../../daemon/plan.ts';
 import { desiredTable, type RuleSettings, tableName } from '../../daemon/rule-table.ts';
-import { openRules } from '../../daemon/rules.ts';
+import { openRules, type RulesOptions } from '../../daemon/rules.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
@@ -261,6 +261,12 @@ test('one step that the kernel refuses does not keep the others from being done'
   assert.ok(readRoutes(host().name).some(({ destination }) => destination === '10.1.2.0/24'));
 });
 
+const rulesOptions = (name: string): RulesOptions => ({
+  name,
+  now: () => 0,
+  roads: () => ({ peers: [], external: 'eth0', containers: [] }),
+});
+
 test('rules: set once, left alone when right, set again when not; removed', () => {
   const settings: RuleSettings = {
     networks: dualStack.networks,
@@ -272,25 +278,25 @@ test('rules: set once, left alone when right, set again when not; removed', () =
   };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   host().inside(() => {
-    const rules = openRules(sys, silent, 'weft');
-    assert.is(rules.ensure(settings), 1);
-    assert.is(rules.ensure(settings), 0);
+    const rules = openRules(sys, silent, rulesOptions('weft'));
+    assert.is(rules.ensure(settings).changes, 1);
+    assert.is(rules.ensure(settings).changes, 0);
     const nft = openNft(sys);
     const desiredRules = desiredTable(settings);
     assert.is(tableDifference(desiredRules, nft.readTable(desiredRules)!), undefined);
     nft.removeTable(desiredRules);
-    assert.is(rules.ensure(settings), 1);
-    assert.is(rules.ensure({ ...settings, ipMasq: false }), 1);
-    assert.is(rules.ensure({ ...settings, ipMasq: false }), 0);
+    assert.is(rules.ensure(settings).changes, 1);
+    assert.is(rules.ensure({ ...settings, ipMasq: false }).changes, 1);
+    assert.is(rules.ensure({ ...settings, ipMasq: false }).changes, 0);
     rules.remove();
     rules.remove();
     assert.is(nft.readTable(desiredRules), undefined);
     // A second network on the host: each weftd minds its own table.
-    const other = openRules(sys, silent, tableName('/blue/network'));
-    assert.is(rules.ensure(settings), 1);
-    assert.is(other.ensure({ ...settings, ipMasq: false }), 1);
-    assert.is(rules.ensure(settings), 0);
-    assert.is(other.ensure({ ...settings, ipMasq: false }), 0);
+    const other = openRules(sys, silent, rulesOptions(tableName('/blue/network')));
+    assert.is(rules.ensure(settings).changes, 1);
+    assert.is(other.ensure({ ...settings, ipMasq: false }).changes, 1);
+    assert.is(rules.ensure(settings).changes, 0);
+    assert.is(other.ensure({ ...settings, ipMasq: false }).changes, 0);
     rules.remove();
     assert.match(run(['nft', 'list', 'tables'], { namespace: host().name }), /^table inet weft\/blue\/network\s*$/);
     other.remove();

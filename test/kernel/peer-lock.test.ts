@@ -4,7 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { PeerLock } from '../../daemon/peer-lock.ts';
 import type { RuleSettings } from '../../daemon/rule-table.ts';
-import { openRules, type Rules } from '../../daemon/rules.ts';
+import { openRules, type Rules, type RulesOptions } from '../../daemon/rules.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
@@ -41,8 +41,13 @@ const host = fixture(
 
 const lines: string[] = [];
 const logger = { debug() {}, info: (line: string) => void lines.push(line), warn() {}, error() {} };
+const options = (name: string): RulesOptions => ({
+  name,
+  now: () => 0,
+  roads: () => ({ peers: [], external: 'eth0', containers: [] }),
+});
 const openRulesNow = (): Rules => {
-  const rules = openRules(sys, logger, 'weft');
+  const rules = openRules(sys, logger, options('weft'));
   // The socket is of the namespace that it is opened in.
   rules.remove();
   return rules;
@@ -60,7 +65,14 @@ function inside<T>(name: string, body: () => T): T {
 
 const nft = (...words: string[]): string => run(['nft', ...words], { namespace: host().name });
 const address = (text: string): Address => parseAddress(text)!;
-const lock: PeerLock = { vni: 1, port: 8472, families: [4, 6], peers: ['192.0.2.2', '2001:db8::2'].map(address) };
+const containers = ['10.1.0.0/16', 'fd00::/48'].map((text) => parsePrefix(text)!);
+const lock: PeerLock = {
+  containers,
+  vni: 1,
+  port: 8472,
+  families: [4, 6],
+  peers: ['192.0.2.2', '2001:db8::2'].map(address),
+};
 const settings: RuleSettings = {
   networks: { 4: parsePrefix('10.1.0.0/16')!, 6: parsePrefix('fd00::/48')! },
   subnets: [{ 4: parsePrefix('10.1.1.0/24')!, 6: parsePrefix('fd00:0:0:1::/64')! }],
@@ -84,10 +96,14 @@ const sender = `
 `;
 
 /** Sends so many datagrams from an address of the other host. */
-function send(from: string, hex: string, options: { port?: number; count?: number; to?: string } = {}): void {
+function send(
+  from: string,
+  hex: string,
+  options: { port?: number; count?: number; to?: string; namespace?: string } = {},
+): void {
   const { port = 8472, count = 1, to = from.includes(':') ? '2001:db8::1' : '192.0.2.1' } = options;
   const { status, stderr } = execute([process.execPath, '-e', sender, from, to, String(port), hex, String(count)], {
-    namespace: host().other,
+    namespace: options.namespace ?? host().other,
   });
   if (status !== 0) throw new Error(stderr);
 }
@@ -97,7 +113,7 @@ const dropped = (): number => host().rules.counters()!.packets;
 test('only packets of its network from others than peers are dropped, and each is counted', () => {
   const { rules } = host();
   assert.is(rules.counters(), undefined);
-  assert.is(rules.ensure(settings), 1);
+  assert.is(rules.ensure(settings).changes, 1);
   assert.equal(rules.counters(), { packets: 0, bytes: 0 });
   for (const peer of ['192.0.2.2', '2001:db8::2']) send(peer, vxlan(1));
   // Another network's, another port's, and what is too short to be anyone's.
@@ -130,6 +146,31 @@ test('what only passes through the host is left alone', () => {
   assert.is(dropped(), before);
 });
 
+test('containers cannot speak to peers’ tunnels in the name of their host', () => {
+  const { name, scratch } = host();
+  const namespace = scratch.addNamespace('pod');
+  run(['ip', 'link', 'add', 'cni0', 'netns', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace]);
+  for (const [at, link, address] of [
+    [name, 'cni0', '10.1.1.1/24'],
+    [namespace, 'eth0', '10.1.1.7/24'],
+  ] as const) {
+    run(['ip', '-n', at, 'addr', 'add', address, 'dev', link]);
+    run(['ip', '-n', at, 'link', 'set', link, 'up']);
+  }
+  run(['ip', '-n', namespace, 'route', 'add', 'default', 'via', '10.1.1.1']);
+  const before = dropped();
+  // What is no peer, no tunnel's port, no packet of this network.
+  send('10.1.1.7', vxlan(1), { namespace, to: '192.0.2.3' });
+  send('10.1.1.7', vxlan(1), { namespace, to: '192.0.2.2', port: 8473 });
+  send('10.1.1.7', vxlan(2), { namespace, to: '192.0.2.2' });
+  assert.is(dropped(), before);
+  send('10.1.1.7', vxlan(1), { namespace, to: '192.0.2.2', count: 2 });
+  assert.is(dropped(), before + 2);
+  // Nor to this host's own.
+  send('10.1.1.7', vxlan(1), { namespace, to: '192.0.2.1' });
+  assert.is(dropped(), before + 3);
+});
+
 test('no accept of another chain lets them in', () => {
   nft('add', 'table', 'inet', 'lax');
   nft('add', 'chain', 'inet', 'lax', 'input', '{ type filter hook input priority -400; policy accept; }');
@@ -146,22 +187,22 @@ test('peers come and go in the sets alone; counting goes on', () => {
   const { rules } = host();
   const [before, places] = [dropped(), handles()];
   const three = withPeers('192.0.2.3', '2001:db8::2');
-  assert.is(rules.ensure(three, true), 0);
+  assert.is(rules.ensure(three, { keepPeers: true }).changes, 0);
   for (const peer of ['192.0.2.2', '192.0.2.3']) send(peer, vxlan(1));
   assert.is(dropped(), before);
-  assert.is(rules.ensure(three), 0);
+  assert.is(rules.ensure(three).changes, 0);
   send('192.0.2.2', vxlan(1));
   assert.is(dropped(), before + 1);
-  assert.is(rules.ensure(settings), 0);
+  assert.is(rules.ensure(settings).changes, 0);
   assert.equal(handles(), places);
 });
 
 test('two networks on one port: each judges its own', () => {
   const { name } = host();
-  const other = inside(name, () => openRules(sys, logger, 'weft/other'));
+  const other = inside(name, () => openRules(sys, logger, options('weft/other')));
   const theirs = { ...settings, lock: { ...lock, vni: 2, peers: [address('192.0.2.3')] } };
   assert.is(
-    inside(name, () => other.ensure(theirs)),
+    inside(name, () => other.ensure(theirs).changes),
     1,
   );
   const before = dropped();
@@ -196,7 +237,7 @@ test('whatever others do to the table is undone, and what was counted is not los
   for (const harm of harms) {
     nft(...harm);
     assert.is.not(list(), before, harm.join(' '));
-    assert.is(rules.ensure(settings), 1, harm.join(' '));
+    assert.is(rules.ensure(settings).changes, 1, harm.join(' '));
     assert.is(list(), before, harm.join(' '));
     assert.is(dropped(), counted);
   }
@@ -205,23 +246,23 @@ test('whatever others do to the table is undone, and what was counted is not los
 test('a weftd that starts anew changes nothing where all is right', () => {
   const { name, rules } = host();
   const before = [handles(), dropped()];
-  const another = inside(name, () => openRules(sys, logger, 'weft'));
+  const another = inside(name, () => openRules(sys, logger, options('weft')));
   assert.is(
-    inside(name, () => another.ensure(settings)),
+    inside(name, () => another.ensure(settings).changes),
     0,
   );
   assert.is(another.counters()!.packets, before[1]);
   assert.equal([handles(), dropped()], before);
   another.close();
-  assert.is(rules.ensure(settings), 0);
+  assert.is(rules.ensure(settings).changes, 0);
 });
 
 test('without the lock there is nothing of it', () => {
   const { rules } = host();
-  assert.is(rules.ensure({ ...settings, lock: undefined }), 1);
+  assert.is(rules.ensure({ ...settings, lock: undefined }).changes, 1);
   assert.not.match(nft('list', 'ruleset'), /8472|peers/);
   assert.is(rules.counters(), undefined);
-  assert.is(rules.ensure(settings), 1);
+  assert.is(rules.ensure(settings).changes, 1);
 });
 
 test('five thousand peers: set in one transaction, followed one by one, and not read again', async () => {
@@ -234,17 +275,17 @@ test('five thousand peers: set in one transaction, followed one by one, and not 
     return ms;
   };
   const all = withPeers(...many);
-  await measure('set', () => assert.is(rules.ensure(all), 0));
-  const nothing = await measure('nothing changed', () => assert.is(rules.ensure(all), 0));
+  await measure('set', () => assert.is(rules.ensure(all).changes, 0));
+  const nothing = await measure('nothing changed', () => assert.is(rules.ensure(all).changes, 0));
   const more = withPeers(...many, '198.51.100.1');
-  await measure('one more', () => assert.is(rules.ensure(more), 0));
+  await measure('one more', () => assert.is(rules.ensure(more).changes, 0));
   send('192.0.2.3', vxlan(1));
   nft('add', 'table', 'inet', 'others');
-  const read = await measure('read after a change by others', () => assert.is(rules.ensure(more), 0));
+  const read = await measure('read after a change by others', () => assert.is(rules.ensure(more).changes, 0));
   nft('delete', 'element', 'inet', 'weft', 'peers4', '{ 192.0.2.3 }');
-  await measure('one mended', () => assert.is(rules.ensure(more), 1));
+  await measure('one mended', () => assert.is(rules.ensure(more).changes, 1));
   assert.ok(nft('list', 'set', 'inet', 'weft', 'peers4').includes('192.0.2.3,'));
-  await measure('all gone', () => assert.is(rules.ensure(withPeers()), 0));
+  await measure('all gone', () => assert.is(rules.ensure(withPeers()).changes, 0));
   console.log(`\n  5000 peers: ${figures.join(', ')}`);
   assert.ok(nothing < read);
 });

@@ -45,9 +45,10 @@ class FakeHost {
     this.dataPath = new DataPath({
       kernel: this.kernel(),
       rules: {
-        ensure: () => 0,
         changePeers: () => true,
         port: undefined,
+        ensure: () => ({ changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY }),
+        concerns: () => true,
         counters: () => undefined,
         remove() {},
         close() {},

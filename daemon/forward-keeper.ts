@@ -1,0 +1,159 @@
+/**
+ * Looks after weftd's rules among those of others: foreign-forward.ts for nf_tables, legacy-iptables.ts for what is
+ * older. Whoever takes them away again and again is given in to for a while, and named.
+ */
+
+import { hasCode } from '../linux/errors.ts';
+import type { NftConnection } from '../linux/nft/connection.ts';
+import type { Sys } from '../linux/sys.ts';
+import {
+  ensureForward,
+  type ForwardNames,
+  type ForwardOutcome,
+  type ForwardSettings,
+  forwardNames,
+  listForwardChains,
+  removeForward,
+} from './foreign-forward.ts';
+import { LegacyIptables } from './legacy-iptables.ts';
+import type { Logger } from './log.ts';
+
+/** How often the older tables, which tell nobody of changes, are asked. */
+const legacyPauseMs = 1000;
+/** While another program has them to itself. */
+const legacyBusyMs = 100;
+
+/** How often what cannot be mended is looked at again. */
+const problemPauseMs = 10_000;
+
+/** So many repairs of one chain, each soon after the one before, are nothing but a busy host. */
+const patience = 30;
+const firstPauseMs = 1000;
+const lastPauseMs = 60_000;
+/** After so long without one it was another matter. */
+const calmMs = 2000;
+
+/** Repairs of a chain that somebody else keeps undoing. */
+interface Dispute {
+  readonly repairs: number;
+  readonly lastMs: number;
+  /** Not touched before. */
+  readonly untilMs: number;
+}
+
+/** How often a change by others in between is met by looking again, at once. */
+const attempts = 4;
+
+export interface ForwardLook {
+  /** Of the chains that were looked at. */
+  readonly outcomes: readonly ForwardOutcome[];
+  /** When to look again although nothing is heard of; infinite where there is no need. */
+  readonly againMs: number;
+}
+
+export class ForwardKeeper {
+  private readonly logger: Logger;
+  private readonly names: ForwardNames;
+  private readonly legacy: LegacyIptables;
+  private readonly now: () => number;
+  private readonly disputes = new Map<string, Dispute>();
+  private legacyAtMs = Number.NEGATIVE_INFINITY;
+  private legacyOutcomes: readonly ForwardOutcome[] = [];
+  /** Tables with chains that see forwarded packets, as of the last look. */
+  private tables: ReadonlySet<string> | undefined;
+
+  constructor(sys: Sys, logger: Logger, tableName: string, now: () => number) {
+    this.logger = logger;
+    this.names = forwardNames(tableName);
+    this.legacy = new LegacyIptables(sys);
+    this.now = now;
+  }
+
+  /** Whether a change in this table may matter; all may before the first look. */
+  concerns(family: string, table: string): boolean {
+    return this.tables?.has(`${family} ${table}`) ?? true;
+  }
+
+  /** Looks at all chains of nf_tables that see forwarded packets, and mends them. */
+  look(nft: NftConnection, settings: ForwardSettings): ForwardLook {
+    const chains = listForwardChains(nft);
+    this.tables = new Set(chains.map(({ table }) => `${table.family} ${table.name}`));
+    const outcomes = chains.map((each) => {
+      const place = `${each.table.family} ${each.table.name} ${each.chain.name}`;
+      return this.undisputed(place, () => this.retried(() => ensureForward(nft, each, settings, this.names)));
+    });
+    const isWell = outcomes.every(({ problem }) => problem === undefined);
+    return { outcomes, againMs: Math.min(this.disputeMs(), isWell ? Number.POSITIVE_INFINITY : problemPauseMs) };
+  }
+
+  /** Asks the older tables, where it is time and there are any. */
+  lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
+    const nowMs = this.now();
+    if (!this.legacy.isNeeded) return { outcomes: [], againMs: Number.POSITIVE_INFINITY };
+    const dueMs = this.legacyAtMs + legacyPauseMs - nowMs;
+    if (dueMs > 0) return { outcomes: this.legacyOutcomes, againMs: dueMs };
+    const found = this.legacy.ensure(settings(), this.names);
+    if (found === 'busy') return { outcomes: this.legacyOutcomes, againMs: legacyBusyMs };
+    this.legacyAtMs = nowMs;
+    for (const outcome of found) this.tell(outcome);
+    // What was mended is told once.
+    this.legacyOutcomes = found.map(({ mended: _, ...rest }) => rest);
+    return { outcomes: found, againMs: legacyPauseMs };
+  }
+
+  /** Takes weftd's rules out of all of them. @returns what could not be done */
+  remove(nft: NftConnection): Error[] {
+    const errors: Error[] = [];
+    const attempt = (work: () => void): void => {
+      try {
+        work();
+      } catch (error) {
+        errors.push(error as Error);
+      }
+    };
+    attempt(() => {
+      for (const each of listForwardChains(nft)) attempt(() => removeForward(nft, each, this.names));
+    });
+    attempt(() => this.legacy.remove(this.names));
+    return errors;
+  }
+
+  /** Somebody else may be changing the chain just now: then what was planned from no longer is so. */
+  private retried(work: () => ForwardOutcome): ForwardOutcome {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return work();
+      } catch (error) {
+        if (attempt === attempts || !hasCode(error, 'ENOENT', 'EEXIST', 'EBUSY')) throw error;
+      }
+    }
+  }
+
+  private tell({ place, mended }: ForwardOutcome): void {
+    if (mended !== undefined) {
+      this.logger.info(`the cluster's packets are accepted in "${place}"`, { because: mended });
+    }
+  }
+
+  private undisputed(place: string, work: () => ForwardOutcome): ForwardOutcome {
+    const nowMs = this.now();
+    const before = this.disputes.get(place);
+    if (before && nowMs < before.untilMs) {
+      const problem = `Another program keeps undoing weftd's rules in "${place}", so that the cluster's packets may be dropped there: make it accept them itself, or run weftd with --iptables-forward-rules=false`;
+      return { place, problem };
+    }
+    const outcome = work();
+    this.tell(outcome);
+    if (outcome.mended === undefined) return outcome;
+    const repairs = before && nowMs - before.lastMs < calmMs + before.untilMs - before.lastMs ? before.repairs + 1 : 1;
+    const pauseMs = repairs > patience ? Math.min(lastPauseMs, firstPauseMs * 2 ** (repairs - patience - 1)) : 0;
+    this.disputes.set(place, { repairs, lastMs: nowMs, untilMs: nowMs + pauseMs });
+    return outcome;
+  }
+
+  private disputeMs(): number {
+    const nowMs = this.now();
+    const waits = [...this.disputes.values()].map(({ untilMs }) => untilMs - nowMs).filter((ms) => ms > 0);
+    return Math.min(Number.POSITIVE_INFINITY, ...waits);
+  }
+}

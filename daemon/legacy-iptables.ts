@@ -1,0 +1,265 @@
+/**
+ * weftd's forwarding rules in the tables of the older iptables (xtables), which nf_tables does not show. Where a host has
+ * such a table its own command is run, by an argument list: it is the only one who knows the format. The kernel tells
+ * nobody of changes there, so it has to be asked again and again; only hosts that have such a table pay for that.
+ */
+
+import { SyscallError } from '../linux/errors.ts';
+import { readText } from '../linux/files.ts';
+import type { Sys } from '../linux/sys.ts';
+import type { Family } from '../net/address.ts';
+import { formatPrefix, networkOf, parsePrefix } from '../net/prefix.ts';
+import type { ForwardNames, ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
+import { type Condition, type ConnectionState, findHindrance, type Verdict, type WalkRule } from './packet-walk.ts';
+
+const programs = { 4: 'iptables', 6: 'ip6tables' } as const;
+const tableLists = { 4: '/proc/thread-self/net/ip_tables_names', 6: '/proc/thread-self/net/ip6_tables_names' } as const;
+const folders = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin'];
+const placeOf = (family: Family): string => `legacy ${programs[family]} filter FORWARD`;
+
+/** Whether this network namespace has the old kind of filter table. Nobody makes one by asking. */
+const hasTable = (sys: Sys, family: Family): boolean =>
+  (readText(sys, tableLists[family]) ?? '').split('\n').includes('filter');
+
+/** A rule as `iptables -S` prints it, in words: quotation marks are gone. */
+interface ListedRule {
+  readonly words: readonly string[];
+  readonly rule: WalkRule;
+}
+
+/** `iptables -S`: a table's chains, with the policy of those that have one. */
+export interface ListedTable {
+  readonly policy: 'accept' | 'drop';
+  readonly chains: ReadonlyMap<string, readonly ListedRule[]>;
+}
+
+/** Words, some in double quotes, in which a backslash keeps the next character from its meaning. */
+function splitWords(line: string): string[] {
+  return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|\S+/g)].map(([word, quoted]) =>
+    quoted === undefined ? word : quoted.replace(/\\(.)/g, '$1'),
+  );
+}
+
+const joinWords = (words: readonly string[]): string =>
+  words.map((word) => (/^[\w./:!,+-]+$/.test(word) ? word : `"${word.replace(/["\\]/g, '\\$&')}"`)).join(' ');
+
+const stateNames: Readonly<Record<string, ConnectionState>> = {
+  NEW: 'new',
+  ESTABLISHED: 'established',
+  RELATED: 'related',
+  INVALID: 'invalid',
+  UNTRACKED: 'untracked',
+};
+
+const verdicts: Readonly<Record<string, Verdict>> = {
+  ACCEPT: { kind: 'accept' },
+  DROP: { kind: 'drop' },
+  REJECT: { kind: 'drop' },
+  RETURN: { kind: 'return' },
+};
+
+/** @param words behind `-A CHAIN` */
+function readRule(words: readonly string[], isChain: (name: string) => boolean): WalkRule {
+  const conditions: Condition[] = [];
+  let verdict: Verdict = { kind: 'none' };
+  let negated = false;
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    const value = words[i + 1] ?? '';
+    if (word === '!') {
+      negated = true;
+      continue;
+    }
+    if (word === '-s' || word === '-d') {
+      const prefix = parsePrefix(value) ?? parsePrefix(`${value}/${value.includes(':') ? 128 : 32}`);
+      conditions.push(
+        prefix ? { kind: word === '-s' ? 'source' : 'destination', prefix, negated } : { kind: 'special' },
+      );
+    } else if (word === '-i' || word === '-o') {
+      const any = value.endsWith('+');
+      conditions.push({
+        kind: word === '-i' ? 'input' : 'output',
+        name: any ? value.slice(0, -1) : value,
+        any,
+        negated,
+      });
+    } else if (word === '--ctstate' || word === '--state') {
+      const states = value.split(',').flatMap((name) => stateNames[name] ?? []);
+      conditions.push({ kind: 'state', states: new Set(states), negated });
+    } else if (word === '-j' || word === '-g') {
+      verdict = verdicts[value] ?? (isChain(value) ? { kind: word === '-g' ? 'goto' : 'jump', chain: value } : verdict);
+      // What is behind a target are its options.
+      break;
+    } else if (word === '-m') {
+      if (!['comment', 'conntrack', 'state'].includes(value)) conditions.push({ kind: 'special' });
+    } else if (word !== '--comment') {
+      // A match's option: of some match that was named before, or of none (`-p tcp`).
+      conditions.push({ kind: 'special' });
+      negated = false;
+      continue;
+    }
+    negated = false;
+    i++;
+  }
+  return { conditions, verdict };
+}
+
+export function parseListing(text: string): ListedTable {
+  const lines = text.split('\n').map(splitWords);
+  const names = lines.flatMap(([verb, name]) => ((verb === '-P' || verb === '-N') && name !== undefined ? [name] : []));
+  const chains = new Map<string, ListedRule[]>(names.map((name) => [name, []]));
+  let policy: ListedTable['policy'] = 'accept';
+  for (const [verb, chain = '', ...words] of lines) {
+    if (verb === '-P' && chain === 'FORWARD' && words[0] === 'DROP') policy = 'drop';
+    if (verb === '-A') chains.get(chain)?.push({ words, rule: readRule(words, (name) => chains.has(name)) });
+  }
+  return { policy, chains };
+}
+
+/**
+ * @returns input for `iptables-restore --noflush`, which does all of it or nothing, and why; undefined where nothing is
+ *   to be done
+ */
+export function planLegacy(
+  table: ListedTable,
+  family: Family,
+  { accepted, packets }: ForwardSettings,
+  names: ForwardNames,
+): { readonly script: string; readonly because: string } | undefined {
+  const rules = table.chains.get('FORWARD');
+  const wanted = accepted
+    .filter(({ address }) => address.family === family)
+    .flatMap((prefix) => ['-s', '-d'].map((side) => `${side} ${formatPrefix(networkOf(prefix))} -j ACCEPT`));
+  if (!rules || wanted.length === 0) return undefined;
+  const jumpWords = `-j ${names.chain}`;
+  const isOwn = ({ words }: ListedRule): boolean => words.at(-1) === names.chain && /^-[jg]$/.test(words.at(-2) ?? '');
+  const own = rules.filter(isOwn);
+  const others = rules.filter((each) => !isOwn(each));
+  const stoppedAt = findHindrance(
+    others.map((each) => each.rule),
+    table.policy,
+    packets.filter((packet) => packet.family === family),
+    (name) => (table.chains.get(name) ?? []).map((each) => each.rule),
+  )?.at;
+  const inChain = table.chains.get(names.chain)?.map(({ words }) => words.join(' '));
+  const chainDiffers = inChain?.join('\n') !== wanted.join('\n');
+  const baseDiffers = own.length !== 1 || own[0]!.words.join(' ') !== jumpWords;
+  const isTooLate =
+    stoppedAt !== undefined &&
+    own.length > 0 &&
+    stoppedAt < others.length &&
+    rules.indexOf(others[stoppedAt]!) < rules.indexOf(own.at(-1)!);
+  if (!chainDiffers && !baseDiffers && !isTooLate) return undefined;
+  const lines: string[] = ['*filter'];
+  // Names a chain, makes it where it is missing, and empties it.
+  if (chainDiffers) lines.push(`:${names.chain} - [0:0]`, ...wanted.map((each) => `-A ${names.chain} ${each}`));
+  if (baseDiffers || isTooLate) {
+    for (const { words } of own) lines.push(`-D FORWARD ${joinWords(words)}`);
+    lines.push(`-I FORWARD ${(stoppedAt ?? others.length) + 1} ${jumpWords}`);
+  }
+  const because = isTooLate
+    ? `rule ${stoppedAt! + 1} of it drops the cluster's packets`
+    : own.length > 0
+      ? 'they were changed'
+      : stoppedAt === others.length
+        ? 'its policy is drop'
+        : 'they are not there';
+  return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
+}
+
+/** xtables: another iptables holds the lock. */
+const EXIT_RESOURCE_PROBLEM = 4;
+
+export class LegacyIptables {
+  private readonly sys: Sys;
+  private readonly found = new Map<Family, string | undefined>();
+
+  constructor(sys: Sys) {
+    this.sys = sys;
+  }
+
+  /** Whether there is anything that has to be asked again. */
+  get isNeeded(): boolean {
+    return ([4, 6] as const).some((family) => hasTable(this.sys, family));
+  }
+
+  private run(
+    program: string,
+    args: readonly string[],
+    stdin = '',
+  ): { readonly status: number; readonly text: string } {
+    const { sys } = this;
+    const result = sys.spawn(program, [program, ...args], [], sys.encodeUtf8(stdin));
+    if (typeof result === 'number') throw new SyscallError(`run "${program}"`, result);
+    const output = result.status === 0 ? result.stdout : result.stderr;
+    return { status: result.status, text: sys.decodeUtf8(output, 0, output.byteLength) };
+  }
+
+  /** The command for the older tables: under its own name, or the one and only iptables of an older host. */
+  private program(family: Family): string | undefined {
+    if (this.found.has(family)) return this.found.get(family);
+    const isThere = (path: string): boolean => typeof this.sys.stat(path) !== 'number';
+    const places = (name: string): string[] => folders.map((folder) => `${folder}/${name}`).filter(isThere);
+    const isLegacy = (path: string): boolean => {
+      const { status, text } = this.run(path, ['--version']);
+      return status === 0 && !text.includes('nf_tables');
+    };
+    const program = places(`${programs[family]}-legacy`)[0] ?? places(programs[family]).find(isLegacy);
+    this.found.set(family, program);
+    return program;
+  }
+
+  /**
+   * Looks and mends.
+   * @returns 'busy' where another iptables is at work: try again
+   */
+  ensure(settings: ForwardSettings, names: ForwardNames): ForwardOutcome[] | 'busy' {
+    const outcomes: ForwardOutcome[] = [];
+    for (const family of [4, 6] as const) {
+      if (!settings.accepted.some(({ address }) => address.family === family) || !hasTable(this.sys, family)) continue;
+      const place = placeOf(family);
+      const program = this.program(family);
+      if (program === undefined) {
+        const command = `${programs[family]}-legacy`;
+        outcomes.push({
+          place,
+          problem: `This host has rules of the older kind of iptables, and no command "${command}" to look whether they drop the cluster's packets: install it, or remove them`,
+        });
+        continue;
+      }
+      const listing = this.run(program, ['-S']);
+      if (listing.status === EXIT_RESOURCE_PROBLEM) return 'busy';
+      if (listing.status !== 0) {
+        outcomes.push({ place, problem: failure(`${program} -S`, listing.text) });
+        continue;
+      }
+      const planned = planLegacy(parseListing(listing.text), family, settings, names);
+      const restored = planned && this.run(`${program}-restore`, ['--noflush'], planned.script);
+      if (restored?.status === EXIT_RESOURCE_PROBLEM) return 'busy';
+      if (!planned) outcomes.push({ place });
+      else if (restored?.status === 0) outcomes.push({ place, mended: planned.because });
+      else outcomes.push({ place, problem: failure(`${program}-restore`, restored?.text ?? '') });
+    }
+    return outcomes;
+  }
+
+  /** Takes weftd's rules away. @throws Error */
+  remove(names: ForwardNames): void {
+    for (const family of [4, 6] as const) {
+      const program = hasTable(this.sys, family) ? this.program(family) : undefined;
+      if (program === undefined) continue;
+      const listing = this.run(program, ['-w', '5', '-S']);
+      if (listing.status !== 0) throw new Error(failure(`${program} -S`, listing.text));
+      const { chains } = parseListing(listing.text);
+      const jumps = (chains.get('FORWARD') ?? []).filter(({ words }) => words.at(-1) === names.chain);
+      const lines = jumps.map(({ words }) => `-D FORWARD ${joinWords(words)}`);
+      if (chains.has(names.chain)) lines.push(`-F ${names.chain}`, `-X ${names.chain}`);
+      if (lines.length === 0) continue;
+      const script = `${['*filter', ...lines, 'COMMIT'].join('\n')}\n`;
+      const restored = this.run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+      if (restored.status !== 0) throw new Error(failure(`${program}-restore`, restored.text));
+    }
+  }
+}
+
+const failure = (command: string, text: string): string => `Cannot run "${command}": ${text.trim().split('\n')[0]}`;

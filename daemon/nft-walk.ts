@@ -1,0 +1,216 @@
+/** nf_tables' rules as packet-walk.ts understands them: those of nft(8), and those that iptables makes of its own. */
+
+import { NetlinkReader } from '../linux/netlink/wire.ts';
+import { type Expression, nftCt, nftMeta, nftPayload } from '../linux/nft/expression.ts';
+import type { NftRule } from '../linux/nft/table.ts';
+import type { Family } from '../net/address.ts';
+import { networkOf, type Prefix } from '../net/prefix.ts';
+import type { Condition, ConnectionState, Verdict, WalkRule } from './packet-walk.ts';
+
+const special: Condition = { kind: 'special' };
+const none: Verdict = { kind: 'none' };
+
+/** What a register holds, and which bits of it count. */
+type Loaded =
+  | { readonly what: 'family' | 'input' | 'output' | 'state' | 'unknown' }
+  | { readonly what: 'source' | 'destination'; readonly family: Family | undefined; readonly lengthBytes: number };
+
+/** NFPROTO_IPV4, NFPROTO_IPV6 (include/uapi/linux/netfilter.h). */
+const familyNumbers = new Map<number, Family>([
+  [2, 4],
+  [10, 6],
+]);
+
+/** The place of the addresses in an IPv4 and an IPv6 header; the tables of one family leave out the check for it. */
+const addressPlaces: readonly { family: Family; what: 'source' | 'destination'; offset: number }[] = [
+  { family: 4, what: 'source', offset: 12 },
+  { family: 4, what: 'destination', offset: 16 },
+  { family: 6, what: 'source', offset: 8 },
+  { family: 6, what: 'destination', offset: 24 },
+];
+
+const addressBytes = { 4: 4, 6: 16 } as const;
+
+function load(expression: Expression & { register: number }, family: Family | undefined): Loaded {
+  if (expression.type === 'meta') {
+    if (expression.key === nftMeta.NFT_META_NFPROTO) return { what: 'family' };
+    if (expression.key === nftMeta.NFT_META_IIFNAME) return { what: 'input' };
+    if (expression.key === nftMeta.NFT_META_OIFNAME) return { what: 'output' };
+  } else if (expression.type === 'ct') {
+    if (expression.key === nftCt.NFT_CT_STATE && expression.direction === undefined) return { what: 'state' };
+  } else if (expression.type === 'payload' && expression.base === nftPayload.NFT_PAYLOAD_NETWORK_HEADER) {
+    const { offset, lengthBytes } = expression;
+    const place = addressPlaces.find(
+      (each) => each.offset === offset && each.family === family && lengthBytes <= addressBytes[each.family],
+    );
+    if (place) return { what: place.what, family, lengthBytes };
+  }
+  return { what: 'unknown' };
+}
+
+/** Ones from the left, then zeros: how many; undefined for another mask. */
+function prefixLength(mask: Uint8Array): number | undefined {
+  const bits = [...mask].map((byte) => byte.toString(2).padStart(8, '0')).join('');
+  const length = bits.indexOf('0') < 0 ? bits.length : bits.indexOf('0');
+  return bits.includes('1', length) ? undefined : length;
+}
+
+function addressPrefix(loaded: Loaded, value: Uint8Array, mask: Uint8Array | undefined): Prefix | undefined {
+  if (loaded.what !== 'source' && loaded.what !== 'destination') return undefined;
+  const { family } = loaded;
+  if (family === undefined || value.length !== loaded.lengthBytes) return undefined;
+  const length = mask ? prefixLength(mask) : loaded.lengthBytes * 8;
+  if (length === undefined) return undefined;
+  const bytes = new Uint8Array(addressBytes[family]);
+  bytes.set(value);
+  return networkOf({ address: { family, bytes }, length });
+}
+
+/** NF_CT_STATE_BIT: include/uapi/linux/netfilter/nf_conntrack_common.h */
+const stateBits: readonly [ConnectionState, number][] = [
+  ['invalid', 1],
+  ['established', 2],
+  ['related', 4],
+  ['new', 8],
+  ['untracked', 64],
+];
+
+const u32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+
+function statesIn(bits: number, table = stateBits): ReadonlySet<ConnectionState> {
+  return new Set(table.flatMap(([state, bit]) => (bits & bit ? [state] : [])));
+}
+
+/** The condition that a comparison is. */
+function compared(loaded: Loaded, value: Uint8Array, negated: boolean, mask: Uint8Array | undefined): Condition {
+  switch (loaded.what) {
+    case 'source':
+    case 'destination': {
+      const prefix = addressPrefix(loaded, value, mask);
+      return prefix ? { kind: loaded.what, prefix, negated } : special;
+    }
+    case 'family': {
+      const family = familyNumbers.get(value[0] ?? 0);
+      return family && !mask ? { kind: 'family', family, negated } : special;
+    }
+    case 'input':
+    case 'output': {
+      if (mask) return special;
+      const end = value.indexOf(0);
+      const name = String.fromCharCode(...(end < 0 ? value : value.subarray(0, end)));
+      // A name is compared with its terminating zero, the beginning of one without.
+      return { kind: loaded.what, name, any: end < 0, negated };
+    }
+    case 'state':
+      // `ct state new,related`: the bits that are asked for are not all zero.
+      if (mask?.length !== 4 || value.length !== 4 || u32(value) !== 0) return special;
+      return { kind: 'state', states: statesIn(u32(mask)), negated: !negated };
+    default:
+      return special;
+  }
+}
+
+/** NFTA_MATCH_* and NFTA_TARGET_* of include/uapi/linux/netfilter/nf_tables_compat.h: iptables' own extensions. */
+function extension(data: Uint8Array): { readonly name: string; readonly revision: number; readonly info: Uint8Array } {
+  let [name, revision, info] = ['', 0, new Uint8Array(0)];
+  const r = NetlinkReader.of('xtables extension', data).attributes(0, 'xtables extension');
+  while (r.next()) {
+    if (r.type === 1) name = r.text();
+    else if (r.type === 2) revision = r.u32be();
+    else if (r.type === 3) info = new Uint8Array(r.bytes());
+  }
+  return { name, revision, info };
+}
+
+/** XT_CONNTRACK_STATE_BIT, include/uapi/linux/netfilter/xt_conntrack.h */
+const xtStateBits: readonly [ConnectionState, number][] = [
+  ['invalid', 1],
+  ['established', 2],
+  ['related', 4],
+  ['new', 8],
+  ['untracked', 256],
+];
+/** Of `struct xt_conntrack_mtinfo2` and `…3`: what is asked for, and whether the opposite is. */
+const conntrackOffsets = { matchFlags: 146, invertFlags: 148, stateMask: 150, end: 152 } as const;
+const XT_CONNTRACK_STATE = 1;
+
+/** Nothing for a match that always holds. */
+function matchConditions(data: Uint8Array): Condition[] {
+  const { name, revision, info } = extension(data);
+  if (name === 'comment') return [];
+  if (name !== 'conntrack' || revision < 2 || info.length < conntrackOffsets.end) return [special];
+  const view = new DataView(info.buffer, info.byteOffset, info.byteLength);
+  if (view.getUint16(conntrackOffsets.matchFlags, true) !== XT_CONNTRACK_STATE) return [special];
+  return [
+    {
+      kind: 'state',
+      states: statesIn(view.getUint16(conntrackOffsets.stateMask, true), xtStateBits),
+      negated: (view.getUint16(conntrackOffsets.invertFlags, true) & XT_CONNTRACK_STATE) !== 0,
+    },
+  ];
+}
+
+const targets: Readonly<Record<string, Verdict>> = { REJECT: { kind: 'drop' }, DROP: { kind: 'drop' } };
+
+/** What follows from an expression that neither loads nor compares; undefined where that is not understood. */
+function verdictOf(expression: Expression): Verdict | undefined {
+  if (expression.type === 'verdict') {
+    const { verdict, chain = '' } = expression;
+    if (verdict === 'jump' || verdict === 'goto') return { kind: verdict, chain };
+    return verdict === 'continue' ? none : { kind: verdict };
+  }
+  if (expression.type !== 'other') return undefined;
+  if (expression.name === 'reject') return { kind: 'drop' };
+  return expression.name === 'target' ? (targets[extension(expression.data).name] ?? none) : undefined;
+}
+
+/** They decide nothing, and hold for every packet. */
+const indifferent = new Set(['counter', 'log', 'notrack', 'immediate', 'meta set', 'ct set']);
+
+/** @param family of the table's packets; undefined where it has both, and rules check for themselves */
+export function readRule({ expressions }: NftRule, tableFamily: Family | undefined): WalkRule {
+  const conditions: Condition[] = [];
+  const registers = new Map<number, { readonly loaded: Loaded; readonly mask?: Uint8Array }>();
+  let family = tableFamily;
+  let verdict = none;
+  for (const expression of expressions) {
+    const decided = verdictOf(expression);
+    if (decided) {
+      verdict = decided;
+      continue;
+    }
+    switch (expression.type) {
+      case 'meta':
+      case 'ct':
+      case 'payload':
+        registers.set(expression.register, { loaded: load(expression, family) });
+        break;
+      case 'bitwise': {
+        const before = registers.get(expression.source);
+        const plain = before && !before.mask && expression.xor.every((byte) => byte === 0);
+        registers.set(
+          expression.register,
+          plain ? { loaded: before.loaded, mask: expression.mask } : { loaded: { what: 'unknown' } },
+        );
+        break;
+      }
+      case 'cmp': {
+        const before = registers.get(expression.source) ?? { loaded: { what: 'unknown' } };
+        const isEquality = expression.op === '==' || expression.op === '!=';
+        const condition = isEquality
+          ? compared(before.loaded, expression.value, expression.op === '!=', before.mask)
+          : special;
+        if (condition.kind === 'family' && !condition.negated) family = condition.family;
+        conditions.push(condition);
+        break;
+      }
+      case 'other':
+        if (expression.name === 'match') conditions.push(...matchConditions(expression.data));
+        else if (!indifferent.has(expression.name)) conditions.push(special);
+        break;
+      default:
+        if (!indifferent.has(expression.type)) conditions.push(special);
+    }
+  }
+  return { conditions, verdict };
+}

@@ -1,0 +1,144 @@
+/** VXLAN packets are taken from peers alone. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Host, startCluster } from '../support/cluster.ts';
+import { execute, run } from '../support/commands.ts';
+import { fixture } from '../support/fixture.ts';
+import { readLink } from '../support/kernel-state.ts';
+import { ping, reaches, startPing } from '../support/packets.ts';
+import { timed, waitFor } from '../support/wait.ts';
+
+const test = suite('peer lock');
+const cluster = fixture(
+  test,
+  async () => {
+    const made = await startCluster('lock', { hosts: 2, arguments: ['--ip-masq'] });
+    for (const host of made.hosts) host.attachPods(1);
+    return made;
+  },
+  (made) => made.remove(),
+);
+
+const table = (host: Host): string => run(['nft', 'list', 'table', 'inet', 'weft'], { namespace: host.namespace });
+
+const sender = `
+  const [to, count, hex] = process.argv.slice(1);
+  const socket = require('node:dgram').createSocket('udp4');
+  (async () => {
+    for (let i = 0; i < Number(count); i++) await new Promise((resolve) => socket.send(Buffer.from(hex, 'hex'), 8472, to, resolve));
+    socket.close();
+  })();
+`;
+
+/** A ping for `host`'s pod, as somebody would send it who knows the MAC of the host's tunnel device. */
+function forge(host: Host, from: string, count: number): void {
+  const hex = (text: string): string => text.replaceAll(':', '');
+  const address = (text: string): string =>
+    text
+      .split('.')
+      .map((part) => Number(part).toString(16).padStart(2, '0'))
+      .join('');
+  const mac = hex(readLink(host.namespace, 'flannel.1')!.mac);
+  const ip = `45000024000040004001${'0000'}${address('10.5.255.1')}${address(host.pods[0]!.address)}`;
+  const words = ip.match(/.{4}/g)!.map((word) => Number.parseInt(word, 16));
+  const sum = words.reduce((a, b) => a + b, 0);
+  const checksum = (~((sum & 0xffff) + (sum >>> 16)) & 0xffff).toString(16).padStart(4, '0');
+  const packet = `${ip.slice(0, 20)}${checksum}${ip.slice(24)}0800f7ff00000000${'00'.repeat(8)}`;
+  const frame = `${mac}0200000000aa0800${packet}`;
+  const argv = [process.execPath, '-e', sender, host.address, String(count), `0800000000000100${frame}`];
+  const { status, stderr } = execute(argv, { namespace: from });
+  if (status !== 0) throw new Error(stderr);
+}
+
+/** Pings that have arrived in the host's first pod. */
+function heard(host: Host): number {
+  const text = run(['cat', '/proc/net/snmp'], { namespace: host.pods[0]!.namespace });
+  const [names, values] = text.split('\n').filter((line) => line.startsWith('Icmp:')) as [string, string];
+  return Number(values.split(' ')[names.split(' ').indexOf('InEchos')]);
+}
+
+test('from no peer: dropped, counted, shown by status; peers’ packets get through', () => {
+  const [one, two] = cluster().hosts as [Host, Host];
+  assert.equal(one.status().peerLock, { enabled: true, droppedPackets: 0, droppedBytes: 0 });
+  const before = heard(one);
+  forge(one, cluster().switchNamespace, 5);
+  assert.is(heard(one), before);
+  const { droppedPackets, droppedBytes } = one.status().peerLock;
+  assert.is(droppedPackets, 5);
+  assert.ok(droppedBytes > 5 * 80);
+  assert.match(one.weftctl('status').stdout, /Peer lock +on, 5 packets from no peer dropped/);
+  assert.is(ping(two.pods[0]!.namespace, one.pods[0]!.address).received, 1);
+  assert.is(one.status().peerLock.droppedPackets, 5);
+});
+
+test('without the lock the same packets reach the container', async () => {
+  const [one] = cluster().hosts as [Host];
+  await one.weftd!.stop();
+  one.startWeftd('--ip-masq', '--peer-lock=off');
+  await one.reaches(cluster().hosts);
+  assert.not.match(table(one), /peer-lock/);
+  assert.match(one.weftctl('status').stdout, /Peer lock +off/);
+  const before = heard(one);
+  forge(one, cluster().switchNamespace, 5);
+  await waitFor('the forged packets', () => heard(one) === before + 5);
+  await one.weftd!.stop();
+  one.startWeftd('--ip-masq');
+  await one.reaches(cluster().hosts);
+});
+
+test('a new peer is let in at once: none of its packets is dropped', async () => {
+  const [one] = cluster().hosts as [Host];
+  const before = one.status().peerLock.droppedPackets;
+  const three = cluster().addHost();
+  three.startWeftd('--ip-masq');
+  await three.reaches(cluster().hosts);
+  const [newcomer] = three.attachPods(1);
+  await waitFor('the first answer', () => reaches(newcomer!.namespace, one.pods[0]!.address));
+  await one.reaches(cluster().hosts);
+  assert.ok(table(one).includes(three.address));
+  assert.is(ping(newcomer!.namespace, one.pods[0]!.address, { count: 3 }).received, 3);
+  // Its first packets may come before the word of it.
+  assert.ok(one.status().peerLock.droppedPackets - before <= 1);
+});
+
+test('peers that come and go, and what others do to the table, leave the count as it is and the others’ packets alone', async () => {
+  const [one, two, three] = cluster().hosts as [Host, Host, Host];
+  const { droppedPackets } = one.status().peerLock;
+  const chain = (): string =>
+    /chain peer-lock \{[^}]*\}/.exec(
+      run(['nft', '-a', 'list', 'table', 'inet', 'weft'], { namespace: one.namespace }),
+    )![0]!;
+  const before = chain();
+  const pings = startPing(cluster().scratch, two.pods[0]!.namespace, one.pods[0]!.address, 10);
+  await three.weftd!.stop();
+  assert.is(three.runWeftd('--leave').status, 0);
+  await waitFor('the peer to be shut out', () => !table(one).includes(three.address));
+  assert.is(chain(), before);
+  run(['nft', 'delete', 'element', 'inet', 'weft', 'peers4', `{ ${two.address} }`], { namespace: one.namespace });
+  const { ms } = await timed(() => waitFor('the peer to be let in again', () => table(one).includes(two.address)));
+  run(['nft', 'delete', 'table', 'inet', 'weft'], { namespace: one.namespace });
+  await waitFor('the table', () => table(one).includes(two.address));
+  assert.ok(ms < 1000, `${ms}`);
+  const { sent, received } = await pings.stop();
+  // But for the moment in which somebody had taken it out.
+  assert.ok(sent - received < ms / 10 + 3, `${sent - received} lost`);
+  assert.ok(one.status().peerLock.droppedPackets >= droppedPackets);
+});
+
+test('a container cannot be a peer by way of its own host', () => {
+  const [one, two] = cluster().hosts as [Host, Host];
+  const before = heard(one);
+  const counts = [one, two].map((host) => host.status().peerLock.droppedPackets);
+  forge(one, two.pods[0]!.namespace, 5);
+  assert.is(heard(one), before);
+  assert.equal(
+    [one, two].map((host) => host.status().peerLock.droppedPackets),
+    [counts[0], counts[1]! + 5],
+  );
+  // Its own host's port is no way in, either.
+  forge(two, two.pods[0]!.namespace, 5);
+  assert.is(two.status().peerLock.droppedPackets, counts[1]! + 10);
+});
+
+test.run();
