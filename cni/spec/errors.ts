@@ -42,26 +42,6 @@ export const errorCodes = {
 
 export type ErrorCode = (typeof errorCodes)[keyof typeof errorCodes];
 
-/** What Weft's own codes mean, for people: code → text. */
-export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
-  [errorCodes.noFreeAddress, 'Every address of a range set is taken'],
-  [errorCodes.addressNotAvailable, 'An address that was asked for is outside the ranges, a gateway or taken'],
-  [errorCodes.alreadyAttached, 'The container already holds an address for this interface of this network'],
-  [errorCodes.storeFailed, 'The address store cannot be read or written'],
-  [errorCodes.interfaceExists, 'The container already has an interface of this name'],
-  [errorCodes.notABridge, 'The interface named as the bridge is no bridge'],
-  [errorCodes.bridgeAddressDiffers, 'The bridge carries another address than the gateway that it should be'],
-  [errorCodes.kernelRefused, 'The kernel refused a change to interfaces, addresses or routes'],
-  [errorCodes.systemCallFailed, 'A system call failed'],
-  [errorCodes.delegateFailed, 'Another plugin could not be run, or its answer could not be read'],
-  [errorCodes.attachmentDiffers, 'CHECK: the container is not attached as its result says'],
-  [errorCodes.reservationMissing, 'CHECK: the container holds no address in the store'],
-  [errorCodes.collectionIncomplete, 'GC: some of what is stale could not be removed'],
-  [errorCodes.notPermitted, 'The plugin was not started as root'],
-  [errorCodes.linkNotUp, 'The interface did not come up in time'],
-  [errorCodes.duplicateAddress, 'Another host of the network has the IPv6 address already (with `enabledad`)'],
-];
-
 export class CniError extends Error {
   override readonly name = 'CniError';
   readonly code: number;

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { errorTexts } from '../../../cni/spec/errors.ts';
+import { errorTexts } from '../../../cni/spec/error-texts.ts';
 import { Metrics } from '../../../daemon/metrics.ts';
 import { helpText } from '../../../daemon/options.ts';
 

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { CniError, errorCodes, errorTexts, formatError, toCniError } from '../../../../cni/spec/errors.ts';
+import { errorTexts } from '../../../../cni/spec/error-texts.ts';
+import { CniError, errorCodes, formatError, toCniError } from '../../../../cni/spec/errors.ts';
 import { NetlinkError, SyscallError } from '../../../../linux/errors.ts';
 
 const test = suite('cni/spec/errors');
