@@ -229,6 +229,8 @@ export class DataPath {
   /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
   hears = false;
   private remembered: NodeState;
+  /** By device. */
+  private readonly toldMacs = new Map<string, Mac>();
   private failures = new Map<string, Failure>();
   private external: ExternalInterface | undefined;
   private current: DataPathState | undefined;
@@ -290,9 +292,13 @@ export class DataPath {
         const name = deviceName(family, config.backend.vni);
         this.options.lockDevice?.(name);
         const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
-        const known = [own?.backendData[family]?.vtepMac, this.remembered.devices.get(name), link?.mac];
-        macs[family] =
+        // What this process has told once it stands by, whatever somebody writes into the lease.
+        const told = [this.toldMacs.get(name), own?.backendData[family]?.vtepMac];
+        const known = [...told, this.remembered.devices.get(name), link?.mac];
+        const mac =
           known.find((mac) => mac && isUnicastMac(mac) && !isOthers(mac)) ?? localMac(this.options.randomMacBytes());
+        macs[family] = mac;
+        this.toldMacs.set(name, mac);
       }
     }
     // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.

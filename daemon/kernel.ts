@@ -79,18 +79,28 @@ const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
 
 const metricOf = ({ metric = 0 }: Route): number => metric;
 
-/** The default route with the lowest metric. */
+/** include/uapi/linux/rtnetlink.h: `struct rtnexthop` has its interface behind length, flags and weight. */
+const multipath = { RTA_MULTIPATH: 9, ifindexOffset: 4 } as const;
+
+/** The interface of the route, or of the first of its several next hops. */
+function outgoingOf({ oif, unknown = [] }: Route): number | undefined {
+  if (oif !== undefined) return oif;
+  const hops = unknown.find(({ type }) => type === multipath.RTA_MULTIPATH)?.value;
+  return hops && new DataView(hops.buffer, hops.byteOffset).getInt32(multipath.ifindexOffset, true);
+}
+
+/** The default route with the lowest metric; of several next hops the first. */
 export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnswer | undefined {
   const candidates = routes.filter(
     (route) =>
       route.family === family &&
       route.destination.length === 0 &&
       isUnspecified(route.destination.address) &&
-      route.type === rta.RTN_UNICAST &&
-      route.oif !== undefined,
+      route.type === rta.RTN_UNICAST,
   );
   candidates.sort((a, b) => metricOf(a) - metricOf(b));
-  return answerOf(candidates[0]);
+  const answers = candidates.map((route) => ({ index: outgoingOf(route), source: route.preferredSource }));
+  return answers.find((answer): answer is RouteAnswer => answer.index !== undefined);
 }
 
 /**

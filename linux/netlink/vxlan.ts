@@ -17,7 +17,7 @@ const iflaVxlan = {
   IFLA_VXLAN_GBP: 23,
 } as const;
 
-/** None of it can be changed later on; a device that should differ has to be deleted and made again. */
+/** Most of it cannot be changed later on; a device that should differ is best deleted and made again. */
 export interface VxlanData {
   /** VXLAN network identifier, 24 bits. */
   readonly vni: number;

@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Family } from '../../net/address.ts';
-import { type Cluster, type Host, startCluster } from '../support/cluster.ts';
-import { execute } from '../support/commands.ts';
+import { type Cluster, etcdPrefix, type Host, startCluster } from '../support/cluster.ts';
+import { execute, run } from '../support/commands.ts';
 import { type Damage, findTarget, inflict, ruleDamages, type Target, tunnelDamages } from '../support/damage.ts';
 import { fixture } from '../support/fixture.ts';
 import { difference, readLink, readRoutes } from '../support/kernel-state.ts';
@@ -98,6 +98,48 @@ test('a device that is made anew has the same MAC', async () => {
   const before = mac();
   await heals(tunnels(), 'device deleted', () => tunnels().hosts[0]!.ip('link', 'del', 'flannel.1'));
   assert.is(mac(), before);
+});
+
+test('everything at once', () =>
+  heals(tunnels(), 'everything at once', () => {
+    const [one] = tunnels().hosts as [Host];
+    const lines = [4, 6].map((family) => `link del ${target(family as Family).device}`);
+    run(['ip', '-n', one.namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
+    run(['nft', 'flush', 'ruleset'], { namespace: one.namespace });
+    run(['sysctl', '-qw', 'net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0'], { namespace: one.namespace });
+  }));
+
+/** The host's lease: its key, and what it says. */
+function readLease({ subnet }: Host): { key: string; value: string } {
+  const [key, value] = tunnels()
+    .etcdctl('get', '--prefix', `${etcdPrefix}/subnets/${subnet.replace('/', '-')}`)
+    .split('\n');
+  return { key: key!, value: value! };
+}
+
+test('the own lease deleted in etcd', async () => {
+  const [one, two] = tunnels().hosts as [Host, Host];
+  const { key, value } = readLease(one);
+  const before = essence(two);
+  await heals(
+    tunnels(),
+    'own lease deleted',
+    () => tunnels().etcdctl('del', key),
+    () => readLease(one).value === value && difference(before, essence(two)).length === 0,
+  );
+});
+
+test('a peer’s lease overwritten with another MAC: its owner writes it again, and no FDB entry is left', async () => {
+  const [, two] = tunnels().hosts as [Host, Host];
+  const { key, value } = readLease(two);
+  const other = value.replaceAll(/"VtepMAC":"[^"]*"/g, '"VtepMAC":"02:00:00:00:0b:ad"');
+  const lease = /"lease":(\d+)/.exec(tunnels().etcdctl('get', key, '-w', 'json'))![1]!;
+  await heals(
+    tunnels(),
+    'peer’s lease overwritten',
+    () => tunnels().etcdctl('put', `--lease=${BigInt(lease).toString(16)}`, key, other),
+    () => readLease(two).value === value,
+  );
 });
 
 for (const [kind, cluster] of [

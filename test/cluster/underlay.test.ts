@@ -167,6 +167,19 @@ test('a better default route by another interface: the tunnel moves there, and b
   one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
 });
 
+test('a default route with several next hops leads by the first', async () => {
+  const [one] = hosts();
+  const { index } = tunnel(one);
+  const hop = ['nexthop', 'via', '192.168.77.1', 'dev', 'eth0'];
+  one.ip('route', 'replace', 'default', ...hop, 'nexthop', 'via', '192.168.77.2', 'dev', 'eth0');
+  await one.weftd!.stop();
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
+  assert.is(tunnel(one).index, index);
+  one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
+  await one.reaches(cluster().hosts);
+});
+
 test('other programs’ routes in the way of a peer’s are left alone and told of', async () => {
   const [one, two] = hosts();
   const before = one.describe();

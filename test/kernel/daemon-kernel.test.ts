@@ -3,9 +3,12 @@
  * @guest
  */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { deriveDesired, nothingDesired } from '../../daemon/desired.ts';
+import { DeviceBusyError, DeviceLocks } from '../../daemon/device-lock.ts';
 import { chooseInterface } from '../../daemon/interface.ts';
 import { Kernel } from '../../daemon/kernel.ts';
 import type { DesiredState } from '../../daemon/kernel-state.ts';
@@ -19,6 +22,7 @@ import { run } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
 import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../support/kernel-state.ts';
 import { Scratch } from '../support/scratch.ts';
+import { waitFor } from '../support/wait.ts';
 import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/cluster-of.ts';
 
 const test = suite('daemon/kernel');
@@ -185,6 +189,43 @@ test('whatever is taken away or changed is put back as it was', () => {
     const after = describeHost(name).filter((line) => !line.includes('"index"'));
     assert.equal(difference(before, after), [], harm);
   }
+});
+
+test('a device has one weftd; who has it, is told; a program without rights keeps nobody from it', async () => {
+  const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
+  const take = (locks: DeviceLocks, device: string): void => host().inside(() => locks.take(device));
+  take(one, 'flannel.1');
+  take(one, 'flannel.1');
+  take(two, 'flannel.2');
+  assert.throws(
+    () => take(two, 'flannel.1'),
+    (error: Error) => error instanceof DeviceBusyError && error.message.includes(`(process ${process.pid})`),
+  );
+  one.close();
+  take(two, 'flannel.1');
+  two.close();
+  // In another namespace the same name is another device's.
+  const elsewhere = new DeviceLocks(sys);
+  take(two, 'flannel.1');
+  elsewhere.take(`flannel.${process.pid}`);
+  elsewhere.close();
+  two.close();
+
+  const module = new URL('../../daemon/device-lock.ts', import.meta.url);
+  const adapter = new URL('../../linux/sys-bun.ts', import.meta.url);
+  const script = `const { DeviceLocks } = await import('${module.pathname}');
+    const { sys } = await import('${adapter.pathname}');
+    new DeviceLocks(sys).take('flannel.3');
+    console.log('taken');
+    setInterval(() => {}, 1000);`;
+  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--'];
+  const logFile = join(host().scratch.folder, 'nobody');
+  const argv = [...nobody, process.execPath, '-e', script];
+  const stranger = host().scratch.start(argv, { namespace: host().name, logFile });
+  await waitFor('the stranger', () => readFileSync(logFile, 'utf8').includes('taken'));
+  take(two, 'flannel.3');
+  two.close();
+  await stranger.stop('SIGKILL');
 });
 
 test('a device with another attribute is made anew, a former one goes, entries follow', () => {

@@ -168,6 +168,15 @@ test('a MAC that another host has is not ours, whatever an image remembers', () 
   assert.equal(host.dataPath.identify(config, [peer(0xee, { node: 'h1' })]).macs[4], mac(0xee));
 });
 
+test('a MAC that was told stands, whatever somebody writes into the lease', () => {
+  const host = new FakeHost();
+  assert.equal(host.dataPath.identify(config, [peer(1)]).macs[4], mac(1));
+  const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
+  assert.equal(host.dataPath.identify(config, [overwritten]).macs[4], mac(1));
+  // A start goes by the lease: the peers do.
+  assert.equal(new FakeHost().dataPath.identify(config, [overwritten]).macs[4], mac(77));
+});
+
 test('peers of plain routes are remembered for as long as a route leads through them', () => {
   const host = new FakeHost();
   const remembered = (): string[] => host.state.gateways.map(formatAddress);

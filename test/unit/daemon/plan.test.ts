@@ -43,6 +43,24 @@ test('a new node: the device first, then per peer neighbour, FDB entry, route', 
   settled(kernel, state());
 });
 
+test('our device by another name is ours; another’s with our VNI is in the way', () => {
+  const kernel = host();
+  reconcile(kernel, state());
+  const rename = (name: string, change: object = {}): void => {
+    kernel.state.devices = kernel.state.devices.map((device) =>
+      device.kind === 'vxlan' ? { ...device, name, ...change } : device,
+    );
+  };
+  rename('lost');
+  assert.equal(reconcile(kernel, state()).slice(0, 2), ['remove device "lost"', 'add VXLAN device "flannel.1"']);
+  rename('calico.vx', { mac: mac(99) });
+  const { operations, problems } = plan(state(), kernel.dump());
+  assert.equal(operations, []);
+  assert.equal(problems, [
+    'Cannot make VXLAN device "flannel.1": "calico.vx" has VNI 1 at port 8472 already; delete it, or give the network another Backend.VNI',
+  ]);
+});
+
 test('a peer that leaves: the same in reverse', () => {
   const kernel = host();
   reconcile(kernel, state());
