@@ -1,9 +1,18 @@
 /** A short soak, always the same one, with a fault of each kind: see test/support/soak.ts. `npm test -- soak` runs a long one. */
 
 import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { planFaults } from '../support/soak.ts';
 import { checkSoak } from '../support/soak-check.ts';
 
 const test = suite('soak');
+
+test('the same seed gives the same faults, another one others; each kind occurs', () => {
+  const faults = planFaults(3826, 33_000);
+  assert.equal(planFaults(3826, 33_000), faults);
+  assert.not.equal(planFaults(3827, 33_000), faults);
+  assert.is(new Set(faults.map(({ kind }) => kind)).size, 9);
+});
 
 test('no wrong delivery, no lasting loss, and loss only where the hosts’ network was cut or a device taken away', () =>
   checkSoak({ seed: 3826, durationMs: 33_000 }));

@@ -10,12 +10,12 @@ export async function checkSoak(options: Omit<SoakOptions, 'log'>): Promise<void
     console.log(`  ${line}`);
   };
   console.log();
-  const { sent, received, unexplained, wrong, recoveryMs, healsMs, subnets } = await soak({ ...options, log });
+  const { sent, received, unexplained, wrong, recoveryMs, heals, subnets } = await soak({ ...options, log });
   log(
     `${sent} questions, ${received} answered; ${sent - received - unexplained.length} lost for a reason, ` +
-      `${unexplained.length} for none; ${wrong.length} delivered wrongly; all reached after ${recoveryMs} ms` +
-      (healsMs.length > 0 ? `; ${healsMs.length} devices back after ${healsMs.join(', ')} ms` : ''),
+      `${unexplained.length} for none; ${wrong.length} delivered wrongly; all reached after ${recoveryMs} ms`,
   );
+  for (const { fault, ms } of heals) log(`${fault.replace(/\s+/g, ' ')}: back after ${ms} ms`);
   assert.equal(wrong, [], 'wrong deliveries');
   assert.equal(unexplained.slice(0, 30), [], `${unexplained.length} lost for no reason`);
   assert.equal(subnets.after, subnets.before);

@@ -299,8 +299,8 @@ export interface SoakReport {
   readonly wrong: readonly string[];
   /** From the last fault's end until everybody heard of everybody. */
   readonly recoveryMs: number;
-  /** For how long the ways of a host were gone after its device was deleted, for each time. */
-  readonly healsMs: readonly number[];
+  /** For how long the ways of a host were gone after its device was deleted, each time. */
+  readonly heals: readonly { readonly fault: string; readonly ms: number }[];
   /** Subnets at the beginning and at the end. */
   readonly subnets: { readonly before: readonly string[]; readonly after: readonly string[] };
 }
@@ -391,6 +391,8 @@ function judge(reports: readonly MeshReport[], breaker: Breaker, startMs: number
     received: total('received'),
     unexplained: unexplained.sort((x, y) => Number.parseFloat(x) - Number.parseFloat(y)),
     wrong: reports.flatMap((report) => report.wrong),
-    healsMs: [...heals].filter(([{ because }]) => because.includes('device deleted')).map(([, ms]) => ms),
+    heals: [...heals]
+      .filter(([{ because }]) => because.includes('device deleted'))
+      .map(([{ because }, ms]) => ({ fault: because, ms })),
   };
 }
