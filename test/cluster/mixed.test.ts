@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Family } from '../../net/address.ts';
 import { Cluster, etcdPrefix, type Host, type Pod } from '../support/cluster.ts';
 import { fixture } from '../support/fixture.ts';
 import { type Flannel, FlannelHost, type Flavour, flavours } from '../support/flannel-host.ts';
@@ -22,15 +23,20 @@ interface Site {
   readonly flannel: Flannel;
 }
 
-const config = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } };
-const dualConfig = { ...config, EnableIPv6: true, IPv6Network: 'fd00:10:244::/48' };
-const families = ['4', '6'] as const;
+type Families = readonly Family[];
+const variants: readonly Families[] = [[4], [4, 6], [6]];
 
-async function openSite(flavour: Flavour, dual: boolean): Promise<Site> {
-  const cluster = new Cluster('mixed', { families: dual ? [4, 6] : [4] });
+const configOf = (families: Families): object => ({
+  ...(families.includes(4) ? { Network: '10.244.0.0/16' } : { EnableIPv4: false }),
+  ...(families.includes(6) && { EnableIPv6: true, IPv6Network: 'fd00:10:244::/48' }),
+  Backend: { Type: 'vxlan' },
+});
+
+async function openSite(flavour: Flavour, families: Families): Promise<Site> {
+  const cluster = new Cluster('mixed', { families });
   try {
     await cluster.startEtcd();
-    cluster.put('config', JSON.stringify({ ...(dual ? dualConfig : config), ...flavour.config }));
+    cluster.put('config', JSON.stringify({ ...configOf(families), ...flavour.config }));
     const [one, two] = [cluster.addHost(), cluster.addHost()];
     const third = cluster.addHost(FlannelHost);
     const flannel = flavour.open(third, { ipMasq: true });
@@ -56,11 +62,15 @@ async function settled({ cluster, one, two, third, flannel }: Site): Promise<voi
   await waitFor('flannel to have routes to both', () => tunnelRoutes(third).length === 2);
 }
 
-const tunnelRoutes = (host: Host) => readRoutes(host.namespace).filter(({ device }) => device === 'flannel.1');
+/** Routes through the tunnel of the first of the families. */
+const tunnelRoutes = (host: Host) =>
+  host.cluster.families[0] === 4
+    ? readRoutes(host.namespace).filter(({ device }) => device === 'flannel.1')
+    : readRoutes(host.namespace, 6).filter(({ device, gateway }) => device === 'flannel-v6.1' && gateway);
 
 const leaseOf = (cluster: Cluster, host: Host): { key: string; value: string } => {
   const lines = cluster.etcdctl('get', '--prefix', `${etcdPrefix}/subnets/`).trimEnd().split('\n');
-  const at = lines.findIndex((line) => line.includes(`"PublicIP":"${host.address}"`));
+  const at = lines.findIndex((line) => line.includes(`":"${host.address}"`));
   assert.ok(at > 0, `${host.name} has a lease`);
   return { key: lines[at - 1]!, value: lines[at]! };
 };
@@ -81,12 +91,12 @@ const paths = (host: Host): string[] =>
 const between = (froms: readonly Pod[], tos: readonly Pod[]): [Pod, Pod][] =>
   froms.flatMap((from) => tos.filter((to) => to !== from).map((to): [Pod, Pod] => [from, to]));
 
-function defineMixed(flavour: Flavour, dual: boolean): void {
-  const label = `a mixed cluster${dual ? ', dual stack' : ''}: ${flavour.name}`;
+function defineMixed(flavour: Flavour, families: Families): void {
+  const label = `a mixed cluster, ${families.map((family) => `IPv${family}`).join(' and ')}: ${flavour.name}`;
   const test = suite(label);
   const site = fixture(
     test,
-    () => openSite(flavour, dual),
+    () => openSite(flavour, families),
     ({ cluster }) => cluster.remove(),
   );
 
@@ -115,7 +125,7 @@ function defineMixed(flavour: Flavour, dual: boolean): void {
     }
   });
 
-  if (!dual) {
+  if (!families.includes(6)) {
     test(`${label}: the MTU is exact`, () => {
       const { one, third } = site();
       for (const [from, to] of between([one.pods[0]!], [third.pods[0]!]).flatMap(([a, b]) => [
@@ -223,7 +233,7 @@ function defineMixed(flavour: Flavour, dual: boolean): void {
     );
     const before = { identity: identity(third), paths: paths(third), lease: leaseOf(cluster, third) };
     const env = readFileSync(third.subnetFile, 'utf8');
-    assert.ok(before.identity[0]);
+    assert.is(before.identity.filter((link) => link !== undefined).length, families.length);
 
     await flannel.stop();
     third.startWeftd('--ip-masq');
@@ -234,8 +244,9 @@ function defineMixed(flavour: Flavour, dual: boolean): void {
     const taken = leaseOf(cluster, third);
     assert.is(taken.key, before.lease.key);
     assert.is(taken.value.replace(/,"Weft":\{[^}]*\}/, ''), before.lease.value);
-    // flannel's MTU is wrong where IPv6 travels, too.
-    const exact = (text: string): string => (dual ? text.replace('FLANNEL_MTU=1450', 'FLANNEL_MTU=1430') : text);
+    // flannel's MTU is wrong where IPv6 travels.
+    const exact = (text: string): string =>
+      families.includes(6) ? text.replace('FLANNEL_MTU=1450', 'FLANNEL_MTU=1430') : text;
     assert.is(readFileSync(third.subnetFile, 'utf8'), exact(env));
 
     const [fresh] = third.attachPods(1);
@@ -274,4 +285,6 @@ function defineMixed(flavour: Flavour, dual: boolean): void {
   test.run();
 }
 
-for (const flavour of flavours('mixed cluster')) for (const family of families) defineMixed(flavour, family === '6');
+for (const flavour of flavours('mixed cluster')) {
+  for (const families of variants) if (families.includes(4) || flavour.ipv6Alone) defineMixed(flavour, families);
+}

@@ -74,7 +74,7 @@ function defineSwap(flavour: Flavour): void {
     ({ cluster }) => cluster.remove(),
   );
 
-  for (const policy of ['ACCEPT']) {
+  for (const policy of flavour.opensForward ? ['ACCEPT', 'DROP'] : ['ACCEPT']) {
     test(`${flavour.name}, weftd and back, and each started again, FORWARD's policy ${policy}`, async () => {
       const { cluster, one, two, flannel, outside } = site();
       for (const host of [one, two]) {

@@ -405,6 +405,8 @@ export interface Flavour {
   readonly config: object;
   /** Whether its rules let packets through where FORWARD's policy is DROP. */
   readonly opensForward: boolean;
+  /** Whether it does IPv6 alone. By etcd flanneld does not: its nodes take each other's lease, and make no routes. */
+  readonly ipv6Alone: boolean;
   readonly open: (host: Host, options?: FlannelOptions) => Flannel;
 }
 
@@ -414,6 +416,7 @@ export function flavours(subject: string): Flavour[] {
     name: 'flannel imitated',
     config: {},
     opensForward: true,
+    ipv6Alone: true,
     open: (host, options = {}) => new FlannelImitation(host, options),
   };
   const path = flanneldPath;
@@ -424,9 +427,9 @@ export function flavours(subject: string): Flavour[] {
   const open = (host: Host, options: FlannelOptions = {}): Flannel => new RealFlanneld(host, options, path);
   return [
     imitation,
-    { name: 'flanneld', config: {}, opensForward: true, open },
+    { name: 'flanneld', config: {}, opensForward: true, ipv6Alone: false, open },
     // An accept in a table of its own is nothing to another's policy.
-    { name: 'flanneld with nftables', config: { EnableNFTables: true }, opensForward: false, open },
+    { name: 'flanneld with nftables', config: { EnableNFTables: true }, opensForward: false, ipv6Alone: false, open },
   ];
 }
 
