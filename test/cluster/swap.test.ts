@@ -74,12 +74,27 @@ function defineSwap(flavour: Flavour): void {
     ({ cluster }) => cluster.remove(),
   );
 
-  for (const policy of flavour.opensForward ? ['ACCEPT', 'DROP'] : ['ACCEPT']) {
+  for (const policy of ['ACCEPT', 'DROP']) {
     test(`${flavour.name}, weftd and back, and each started again, FORWARD's policy ${policy}`, async () => {
       const { cluster, one, two, flannel, outside } = site();
       for (const host of [one, two]) {
         for (const tool of ['iptables', 'ip6tables'])
           run([tool, '-P', 'FORWARD', policy], { namespace: host.namespace });
+      }
+      const startWeftd = async (): Promise<void> => {
+        one.startWeftd('--ip-masq');
+        await one.reaches([two]);
+      };
+      const startFlannel = async (): Promise<void> => {
+        await flannel.start();
+        flannel.follow();
+      };
+      if (policy === 'DROP' && !flavour.opensForward) {
+        // Not before weftd has been there does anything get through.
+        await flannel.stop();
+        await startWeftd();
+        await one.weftd!.stop();
+        await startFlannel();
       }
       const [here, there] = [one.pods[0]!, two.pods[0]!];
       for (const [from, to] of [
@@ -91,14 +106,6 @@ function defineSwap(flavour: Flavour): void {
       }
 
       const traffic = await Traffic.start(cluster.scratch, here, there, outside);
-      const startWeftd = async (): Promise<void> => {
-        one.startWeftd('--ip-masq');
-        await one.reaches([two]);
-      };
-      const startFlannel = async (): Promise<void> => {
-        await flannel.start();
-        flannel.follow();
-      };
       await flannel.stop();
       await startWeftd();
       for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
