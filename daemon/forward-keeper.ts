@@ -89,7 +89,10 @@ export class ForwardKeeper {
   /** Asks the older tables, where it is time and there are any. */
   lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
     const nowMs = this.now();
-    if (!this.legacy.isNeeded) return { outcomes: [], againMs: Number.POSITIVE_INFINITY };
+    const { presence } = this.legacy;
+    if (presence !== 'here') {
+      return { outcomes: [], againMs: presence === 'possible' ? legacyPauseMs : Number.POSITIVE_INFINITY };
+    }
     const dueMs = this.legacyAtMs + legacyPauseMs - nowMs;
     if (dueMs > 0) return { outcomes: this.legacyOutcomes, againMs: dueMs };
     const found = this.legacy.ensure(settings(), this.names);

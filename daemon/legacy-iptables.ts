@@ -18,8 +18,8 @@ const folders = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin'];
 const placeOf = (family: Family): string => `legacy ${programs[family]} filter FORWARD`;
 
 /** Whether this network namespace has the old kind of filter table. Nobody makes one by asking. */
-const hasTable = (sys: Sys, family: Family): boolean =>
-  (readText(sys, tableLists[family]) ?? '').split('\n').includes('filter');
+const namesFilter = (list: string | undefined): boolean => (list ?? '').split('\n').includes('filter');
+const hasTable = (sys: Sys, family: Family): boolean => namesFilter(readText(sys, tableLists[family]));
 
 /** A rule as `iptables -S` prints it, in words: quotation marks are gone. */
 interface ListedRule {
@@ -178,9 +178,11 @@ export class LegacyIptables {
     this.sys = sys;
   }
 
-  /** Whether there is anything that has to be asked again. */
-  get isNeeded(): boolean {
-    return ([4, 6] as const).some((family) => hasTable(this.sys, family));
+  /** Whether this host has such tables now; or, as its kernel knows them, may have them any time. */
+  get presence(): 'here' | 'possible' | 'impossible' {
+    const lists = ([4, 6] as const).map((family) => readText(this.sys, tableLists[family]));
+    if (lists.every((list) => list === undefined)) return 'impossible';
+    return lists.some(namesFilter) ? 'here' : 'possible';
   }
 
   private run(

@@ -303,7 +303,8 @@ export class Loop {
     this.rulesHeardMs = undefined;
     if (!membership.view || !this.ready) return;
     const healedBefore = dataPath.healedTotal;
-    dataPath.reconcileRules(membership.view);
+    const { againMs } = dataPath.reconcileRules(membership.view);
+    this.rulesWakeup.wake(Math.min(this.intervals.resyncMs, againMs));
     this.noteHealing(healedBefore, heardMs);
   }
 
