@@ -20,6 +20,7 @@ export interface EtcdObserver {
 /** By the `op` of the call. */
 const operations: Readonly<Record<string, string>> = {
   read: 'heartbeat',
+  'follow the leases': 'heartbeat',
   'read the network config': 'read_config',
   'write the network config': 'write_config',
   'list the leases': 'list_leases',

@@ -54,6 +54,8 @@ export interface EtcdStoreOptions {
   readonly timeoutMs?: number;
   /** How often a watch checks that its endpoint answers. */
   readonly heartbeatMs?: number;
+  /** How often a watch compares what it knows with etcd. */
+  readonly verifyMs?: number;
   readonly maxBackoffMs?: number;
   readonly observer?: EtcdObserver | undefined;
 }
@@ -63,11 +65,20 @@ const defaults = {
   nodeTtlSeconds: 30,
   timeoutMs: 5000,
   heartbeatMs: 5000,
+  verifyMs: 60_000,
   maxBackoffMs: 5000,
 } as const;
 
-/** How long claiming goes on after lost races. */
+/** How long claiming goes on after lost races, and the pauses between the attempts. */
 const claimTimeoutMs = 60_000;
+const racePauseMs = 5;
+const longestRacePauseMs = 1000;
+
+/** How long a watch is given to tell of what etcd has confirmed to us already. */
+const heardOfMs = 1000;
+
+/** In so many of its calls, `publishNode` looks at its record; in the others it keeps it alive. */
+const recordChecksEvery = 6;
 
 /** Nothing is contacted before the first call. */
 export const openEtcdStore = (options: EtcdStoreOptions): ClusterStore => new EtcdStore(options);
@@ -113,14 +124,18 @@ class EtcdStore implements ClusterStore {
   readonly #options: Required<Omit<EtcdStoreOptions, 'observer'>> & Pick<EtcdStoreOptions, 'observer'>;
   readonly #connection: EtcdConnection;
   readonly #watches = new Set<EtcdWatch>();
-  /** The newest revision that we made or told of: a watch that has not come that far is not read from. */
-  #newestRevision = 0n;
-  /** The etcd that it is a revision of. */
+  /** The newest revisions of leases and of the config that we made or heard of: what has not come that far is not read from. */
+  #newest = { leases: 0n, config: 0n };
+  /** The etcd that they are revisions of, and what the watch calls it. */
   #clusterId: string | undefined;
+  #history: string | undefined;
   /** What was made last of a watch's snapshot. */
   #listed: { readonly of: ReadonlyMap<string, Entry>; readonly list: LeaseList } | undefined;
   /** The etcd lease that holds this node's record. */
   #nodeLease: string | undefined;
+  /** What it says, and how many calls ago etcd said so; 0 where that is not known. */
+  #nodeText = '';
+  #nodePublished = 0;
 
   constructor(options: EtcdStoreOptions) {
     this.#options = { ...defaults, ...options };
@@ -150,35 +165,44 @@ class EtcdStore implements ClusterStore {
 
   // Reading
 
-  /** What a watch in contact knows, unless we know of something newer. */
-  #remembered(): Snapshot | undefined {
-    for (const watch of this.#watches) {
-      const snapshot = watch.current();
-      if (snapshot && BigInt(snapshot.revision) >= this.#newestRevision) return snapshot;
+  /**
+   * What a watch knows; it is given a moment to hear of what we have written. Without one, or where it does not hear of
+   * it, etcd is asked.
+   * @throws EtcdError
+   */
+  async #snapshot(): Promise<Snapshot> {
+    const [watch] = this.#watches;
+    if (watch) {
+      const { clusterId } = await watch.fresh();
+      // An etcd restored from a backup counts from where the backup was made.
+      if (clusterId !== this.#history) this.#newest = { leases: 0n, config: 0n };
+      this.#history = clusterId;
+      const isThere = ({ revision, configRevision }: Snapshot): boolean =>
+        BigInt(revision) >= this.#newest.leases && BigInt(configRevision) >= this.#newest.config;
+      const known = await watch.until(isThere, heardOfMs);
+      if (known) return known;
     }
-    return undefined;
+    const snapshot = await readSnapshot(this.#connection, this.#keys);
+    this.#noteRevision('leases', snapshot.revision, snapshot.clusterId);
+    return snapshot;
   }
 
   async readConfig(): Promise<StoredConfig | undefined> {
-    const remembered = this.#remembered();
-    const config = remembered ? remembered.config : await this.#get('read the network config', this.#rights.readConfig);
+    const config =
+      this.#watches.size > 0
+        ? (await this.#snapshot()).config
+        : await this.#get('read the network config', this.#rights.readConfig);
     return config && { text: config.value, modRevision: config.modRevision };
   }
 
   async listLeases(): Promise<LeaseList> {
-    const remembered = this.#remembered();
-    if (remembered) return this.#parseLeases(remembered);
-    const snapshot = await readSnapshot(this.#connection, this.#keys);
-    this.#noteRevision(snapshot);
-    return this.#parseLeases(snapshot);
+    return this.#parseLeases(await this.#snapshot());
   }
 
-  #noteRevision({ revision, clusterId }: Pick<Snapshot, 'revision' | 'clusterId'>): void {
-    // An etcd restored from a backup counts from where the backup was made.
-    if (clusterId !== this.#clusterId || BigInt(revision) > this.#newestRevision) {
-      this.#newestRevision = BigInt(revision);
-    }
+  #noteRevision(of: 'leases' | 'config', revision: string, clusterId: string): void {
+    if (clusterId !== this.#clusterId) this.#newest = { leases: 0n, config: 0n };
     this.#clusterId = clusterId;
+    if (BigInt(revision) > this.#newest[of]) this.#newest[of] = BigInt(revision);
   }
 
   /**
@@ -276,8 +300,16 @@ class EtcdStore implements ClusterStore {
       ({ client, deadline }) => client.kv.txn({ compare, success, failure }, deadline),
       right,
     );
+    const of =
+      right === this.#rights.writeConfig ? 'config' : right === this.#rights.writeLeases ? 'leases' : undefined;
+    const { revision, cluster_id } = response.header;
+    if (!of) return response;
     if (response.succeeded && success.some((part) => part.request_put || part.request_delete_range)) {
-      this.#noteRevision({ revision: response.header.revision, clusterId: response.header.cluster_id });
+      this.#noteRevision(of, revision, cluster_id);
+    } else if (!response.succeeded) {
+      // Somebody was faster: that is to be known before the next attempt.
+      const found = entryOf(response);
+      if (found) this.#noteRevision(of, found.modRevision, cluster_id);
     }
     return response;
   }
@@ -342,7 +374,7 @@ class EtcdStore implements ClusterStore {
     let etcdLease: string | undefined;
     try {
       while (clock.nowMs() < endMs) {
-        const { leases, malformed } = this.#parseLeases(await readSnapshot(this.#connection, this.#keys));
+        const { leases, malformed } = this.#parseLeases(await this.#snapshot());
         const taken = [...leases, ...malformed].flatMap(({ subnets }) => (subnets ? [subnets] : []));
         const choice = chooseSubnet(claim, leases, taken, random, lostRaces);
         const superseded = claim.further
@@ -377,6 +409,9 @@ class EtcdStore implements ClusterStore {
           return { own, how: choice.how, lostRaces, superseded };
         }
         lostRaces++;
+        // Those who lost with us come again, too.
+        const pauseMs = random() * Math.min(racePauseMs * 2 ** lostRaces, longestRacePauseMs);
+        await new Promise<void>((resolve) => clock.setTimer(resolve, pauseMs));
       }
       throw toEtcdError(
         { op, key: this.#keys.subnets, endpoint: this.#options.etcd.endpoints.join(', ') },
@@ -393,7 +428,7 @@ class EtcdStore implements ClusterStore {
    * so, ours is taken back. Of two that overlap the later yields.
    */
   async #mustYield(key: string, subnets: PerFamily<Prefix>): Promise<boolean> {
-    const snapshot = await readSnapshot(this.#connection, this.#keys);
+    const snapshot = await this.#snapshot();
     const own = snapshot.leases.get(key);
     if (!own) return true;
     const { leases, malformed } = this.#parseLeases(snapshot);
@@ -530,6 +565,9 @@ class EtcdStore implements ClusterStore {
     if (this.#nodeLease !== undefined && (await this.#keepAlive(op, key, this.#nodeLease)) <= 0) {
       this.#nodeLease = undefined;
     }
+    if (this.#nodeLease === undefined || this.#nodeText !== text) this.#nodePublished = 0;
+    if (this.#nodePublished > 0 && this.#nodePublished++ < recordChecksEvery) return {};
+    this.#nodePublished = 0;
     this.#nodeLease ??= await this.#grant(op, key, this.#options.nodeTtlSeconds);
     const etcdLease = this.#nodeLease;
     const holds: ICompare = { key: Buffer.from(key), target: 'Lease', result: 'Equal', lease: etcdLease };
@@ -537,7 +575,11 @@ class EtcdStore implements ClusterStore {
     // Written only where it differs: a thousand nodes that say the same every ten seconds make no history.
     const { readNodes, writeNodes } = this.#rights;
     const current = await this.#transact(op, key, [holds, same], [], [get(key)], readNodes);
-    if (current.succeeded) return {};
+    const published = (): Record<string, never> => {
+      [this.#nodeText, this.#nodePublished] = [text, 1];
+      return {};
+    };
+    if (current.succeeded) return published();
     const found = entryOf(current);
     if (found && found.etcdLease !== etcdLease) {
       const holder = this.#readableNode(found);
@@ -545,8 +587,8 @@ class EtcdStore implements ClusterStore {
       if (holder && found.etcdLease !== '0' && !samePublicNode(holder, record)) return { conflict: holder };
     }
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
-    await this.#transact(op, key, [guard], [put(key, text, etcdLease)], [], writeNodes);
-    return {};
+    const written = await this.#transact(op, key, [guard], [put(key, text, etcdLease)], [], writeNodes);
+    return written.succeeded ? published() : {};
   }
 
   #readableNode(entry: Entry): NodeRecord | undefined {
@@ -600,13 +642,14 @@ class EtcdStore implements ClusterStore {
   }
 
   watch(onWake: () => void, onProblem: (error: EtcdError) => void = () => undefined): Closable {
-    const { clock, random, heartbeatMs, timeoutMs, maxBackoffMs, observer } = this.#options;
+    const { clock, random, heartbeatMs, verifyMs, timeoutMs, maxBackoffMs, observer } = this.#options;
     const watch = new EtcdWatch({
       connection: this.#connection,
       keys: this.#keys,
       clock,
       random,
       heartbeatMs,
+      verifyMs,
       timeoutMs,
       maxBackoffMs,
       onWake,

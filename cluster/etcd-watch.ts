@@ -1,8 +1,13 @@
 /**
  * Follows config and leases: one snapshot, then the changes after it, kept in memory; and tells when something may have
- * changed. After any loss it starts over with a new snapshot, so compaction while it was away cannot matter.
+ * changed.
  *
- * The memory is what keeps a thousand nodes from asking etcd for a thousand leases each whenever one of them changes.
+ * The memory is what keeps five thousand nodes from asking etcd for five thousand leases each whenever one of them
+ * changes, or when etcd comes back. After a loss the watch goes on where it was. Only where that cannot be (what came in
+ * between was compacted away, or etcd is another one, or restored from a backup) it starts over with a new snapshot.
+ * Whether memory and etcd agree is asked from time to time: how many leases there are, and which is the newest.
+ *
+ * What every node does by itself is spread by chance, over a time that grows with the number of nodes.
  */
 
 import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
@@ -31,8 +36,14 @@ export interface Snapshot {
   readonly config: Entry | undefined;
   /** Below `subnets/`, by key. */
   readonly leases: ReadonlyMap<string, Entry>;
+  /** Up to which the leases are known. */
   readonly revision: string;
-  /** etcd's number for itself; a restored or a new one has another. */
+  /** Up to which the config is known. */
+  readonly configRevision: string;
+  /**
+   * etcd's number for itself; a new one has another. One restored from a backup may have the same: where it is found
+   * out, a number is added.
+   */
   readonly clusterId: string;
   /** What has changed in `leases` since they were read, or since this was emptied: each before and after. */
   readonly changes?: (readonly [was: Entry | undefined, is: Entry | undefined])[];
@@ -59,8 +70,10 @@ export interface WatchOptions {
   readonly keys: Keys;
   readonly clock: Clock;
   readonly random: Random;
-  /** How often the endpoint is asked whether it still answers and has a leader. */
+  /** How often the endpoint is asked whether it still answers and has a leader, in a cluster of few nodes. */
   readonly heartbeatMs: number;
+  /** How often memory and etcd are compared, likewise. */
+  readonly verifyMs: number;
   readonly timeoutMs: number;
   /** Longest pause between two attempts. */
   readonly maxBackoffMs: number;
@@ -72,6 +85,11 @@ export interface WatchOptions {
 const firstBackoffMs = 100;
 /** A watch that lived this long was sound: the next loss begins with a short pause again. */
 const soundAfterMs = 5000;
+
+/** For each lease: so that all nodes together ask etcd no more than 250 times a second, in what is not urgent. */
+const spreadMs = 4;
+/** Comparing costs etcd a look at every lease. */
+const verifySpreadMs = 40;
 
 /** Config and all leases, of one revision. */
 export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
@@ -97,6 +115,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
     config: config?.[0],
     leases: new Map((leases ?? []).map((entry) => [entry.key, entry])),
     revision: response.header.revision,
+    configRevision: response.header.revision,
     clusterId: response.header.cluster_id,
   };
 }
@@ -106,12 +125,86 @@ interface FollowedSnapshot extends Snapshot {
   readonly leases: Map<string, Entry>;
   readonly changes: (readonly [was: Entry | undefined, is: Entry | undefined])[];
   revision: string;
+  configRevision: string;
+  clusterId: string;
+}
+
+/** What is compared of all leases: how many there are at a revision, and the newest of them. */
+interface Digest {
+  readonly revision: string;
+  readonly count: number;
+  readonly newest: Entry | undefined;
+}
+
+const sameEntry = (a: Entry | undefined, b: Entry | undefined): boolean =>
+  a?.key === b?.key &&
+  a?.modRevision === b?.modRevision &&
+  a?.createRevision === b?.createRevision &&
+  a?.value === b?.value;
+
+const isBefore = (a: string, b: string): boolean => BigInt(a) < BigInt(b);
+
+function digestOf({ revision, leases }: Snapshot): Digest {
+  let newest: Entry | undefined;
+  for (const entry of leases.values()) {
+    if (!newest || isBefore(newest.modRevision, entry.modRevision)) newest = entry;
+  }
+  return { revision, count: leases.size, newest };
+}
+
+const sameDigest = (a: Digest, b: Digest): boolean => a.count === b.count && sameEntry(a.newest, b.newest);
+
+/** Whether `later` can have come of `earlier` by writing alone. If not, the etcd of `earlier` is lost. */
+function isContinued(earlier: Snapshot, later: Snapshot): boolean {
+  if (isBefore(later.revision, earlier.revision)) return false;
+  for (const entry of later.leases.values()) {
+    const before = earlier.leases.get(entry.key);
+    const isSound = before
+      ? sameEntry(before, entry) || isBefore(earlier.revision, entry.modRevision)
+      : isBefore(earlier.revision, entry.createRevision);
+    if (!isSound) return false;
+  }
+  return true;
+}
+
+/** etcd and the memory do not belong together: the memory is good for nothing but comparing. */
+class HistoryError extends Error {
+  override readonly name = 'HistoryError';
+}
+
+interface Deferred<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+function defer<T>(): Deferred<T> {
+  let resolve: (value: T) => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<T>((...ends) => {
+    [resolve, reject] = ends;
+  });
+  // Nobody need wait for it.
+  promise.catch(() => undefined);
+  return { promise, resolve, reject };
 }
 
 export class EtcdWatch implements Closable {
   readonly #options: WatchOptions;
   #closed = false;
-  #snapshot: FollowedSnapshot | undefined;
+  /** What is known, and followed while `#isLive`. */
+  #memory: FollowedSnapshot | undefined;
+  #isLive = false;
+  /** The memory cannot be gone on with. */
+  #mustList = true;
+  /** What the memory was when the watch went on from it, and is not compared with etcd yet. */
+  #unproved: Digest | undefined;
+  /** How often etcd has turned out to be another one under the same number. */
+  #histories = 0;
+  /** The outcome of the attempt under way, or of the next one. */
+  #attempt = defer<Snapshot>();
+  /** Called after each change of the memory, and at the end of the watch. */
+  readonly #listeners = new Set<() => void>();
   #endCurrent: (() => void) | undefined;
   #pause: { timer: Timer; end: () => void } | undefined;
 
@@ -122,22 +215,63 @@ export class EtcdWatch implements Closable {
 
   /** What the watch knows, while it is in contact; undefined otherwise. */
   current(): Snapshot | undefined {
-    return this.#snapshot;
+    return this.#isLive ? this.#memory : undefined;
+  }
+
+  /**
+   * The same, but where there is no contact it is sought at once, and waited for.
+   * @throws EtcdError: the attempt failed
+   */
+  fresh(): Promise<Snapshot> {
+    if (this.#isLive && this.#memory) return Promise.resolve(this.#memory);
+    this.#pause?.end();
+    return this.#attempt.promise;
+  }
+
+  /** Waits until it knows what `isThere` asks for, but no longer than `timeoutMs` and while there is contact. */
+  async until(isThere: (snapshot: Snapshot) => boolean, timeoutMs: number): Promise<Snapshot | undefined> {
+    const { clock } = this.#options;
+    const known = (): Snapshot | undefined => {
+      const snapshot = this.current();
+      return snapshot && isThere(snapshot) ? snapshot : undefined;
+    };
+    const { promise, resolve } = defer<void>();
+    const check = (): void => {
+      if (!this.#isLive || known()) resolve();
+    };
+    this.#listeners.add(check);
+    const timer = clock.setTimer(resolve, timeoutMs);
+    check();
+    await promise;
+    timer.cancel();
+    this.#listeners.delete(check);
+    return known();
   }
 
   close(): void {
     this.#closed = true;
     this.#endCurrent?.();
-    this.#pause?.timer.cancel();
     this.#pause?.end();
+    this.#attempt.reject(new EtcdError('watch', '', false, 'Cannot follow etcd: the watch is closed'));
+  }
+
+  #notify(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** A time from half of `ms` to all of it, longer in a large cluster by `perLeaseMs` for each lease. */
+  #spread(ms: number, perLeaseMs: number): number {
+    const { random } = this.#options;
+    return Math.max(ms, (this.#memory?.leases.size ?? 0) * perLeaseMs) * (0.5 + random() / 2);
   }
 
   async #run(): Promise<void> {
-    const { clock, random, maxBackoffMs, onProblem, observer } = this.#options;
+    const { clock, maxBackoffMs, onProblem, observer } = this.#options;
     let failures = 0;
     let reported = false;
     while (!this.#closed) {
       let startedMs = Number.POSITIVE_INFINITY;
+      let failure: unknown;
       try {
         await this.#follow(() => {
           startedMs = clock.nowMs();
@@ -145,41 +279,80 @@ export class EtcdWatch implements Closable {
           observer?.watchStarted();
         });
       } catch (error) {
+        failure = error;
         if (this.#closed) return;
         const isWanted = error instanceof EtcdError && error.op === reconnectOp;
         if (!reported && !isWanted && error instanceof EtcdError) onProblem(error);
         reported ||= !isWanted;
       }
-      this.#snapshot = undefined;
+      this.#isLive = false;
+      this.#notify();
       if (this.#closed) return;
       if (startedMs !== Number.POSITIVE_INFINITY) observer?.watchResync();
+      else {
+        // Whoever waits hears of it; whoever comes now waits for the next attempt.
+        const attempt = this.#attempt;
+        this.#attempt = defer();
+        attempt.reject(failure);
+      }
       if (clock.nowMs() - startedMs >= soundAfterMs) failures = 0;
-      // Jitter over half the pause: the nodes of a cluster lose etcd at the same instant, and must not return at one.
-      const pauseMs = Math.min(firstBackoffMs * 2 ** failures++, maxBackoffMs) * (0.5 + random() / 2);
-      await new Promise<void>((resolve) => {
-        this.#pause = { timer: clock.setTimer(resolve, pauseMs), end: resolve };
-      });
-      this.#pause = undefined;
+      // The nodes of a cluster lose etcd at the same instant, and must not return at one.
+      const pauseMs = Math.min(firstBackoffMs * 2 ** failures++, this.#spread(maxBackoffMs, spreadMs));
+      // A list of all leases for each node is much at once.
+      await this.#wait(this.#mustList ? Math.max(pauseMs, this.#spread(pauseMs, spreadMs)) : this.#spread(pauseMs, 0));
     }
   }
 
-  /** One watch, from its snapshot to its end. Returns by throwing. `onLive` is called once it stands. */
-  async #follow(onLive: () => void): Promise<never> {
-    const { connection, keys, clock, heartbeatMs, timeoutMs, onWake } = this.#options;
+  async #wait(pauseMs: number): Promise<void> {
+    const { promise, resolve } = defer<void>();
+    const timer = this.#options.clock.setTimer(resolve, pauseMs);
+    this.#pause = { timer, end: resolve };
+    await promise;
+    timer.cancel();
+    this.#pause = undefined;
+  }
+
+  /** The memory that the watch goes on from: the one there is, or that of a new snapshot. */
+  async #startingPoint(): Promise<FollowedSnapshot> {
+    const { connection, keys } = this.#options;
+    const before = this.#memory;
+    if (before && !this.#mustList) {
+      try {
+        await this.#beat(before, 'follow the leases');
+        this.#unproved ??= digestOf(before);
+        return before;
+      } catch (error) {
+        if (!(error instanceof HistoryError)) throw error;
+      }
+    }
     const read = await readSnapshot(connection, keys);
+    // As before it was known to be another one: a number that changes is what tells that to the world.
+    const ownId = (id: string): string => id.replace(/\..*/, '');
+    if (before && ownId(before.clusterId) === read.clusterId && !isContinued(before, read)) this.#histories++;
+    const clusterId = this.#histories === 0 ? read.clusterId : `${read.clusterId}.${this.#histories}`;
+    this.#memory = { ...read, clusterId, leases: new Map(read.leases), changes: [] };
+    this.#mustList = false;
+    this.#unproved = undefined;
+    return this.#memory;
+  }
+
+  /** One watch, from its start to its end. Returns by throwing. `onLive` is called once it stands. */
+  async #follow(onLive: () => void): Promise<never> {
+    const { connection, keys, clock, heartbeatMs, verifyMs, timeoutMs, onWake } = this.#options;
+    const memory = await this.#startingPoint();
     const session = await connection.session();
-    const snapshot = { ...read, leases: new Map(read.leases), changes: [] };
     const about = { op: 'watch', key: keys.subnets, endpoint: session.endpoint };
     try {
       // No deadline: the stream is meant to last. Its being alive is the heartbeat's to find out.
       const stream = await untilDropped(session, () => session.client.watchClient.watch());
       return await new Promise<never>((_resolve, reject) => {
         let confirmed = 0;
-        let timer: Timer | undefined;
+        let isOver = false;
+        let timers: Timer[] = [];
         const end = (error: unknown): void => {
-          if (!timer) return;
-          timer.cancel();
-          timer = undefined;
+          if (isOver) return;
+          isOver = true;
+          for (const timer of timers) timer.cancel();
           this.#endCurrent = undefined;
           session.onDrop.delete(dropped);
           // Ended first: etcd3 takes the error that follows a cancellation for the connection's otherwise. The handler
@@ -189,43 +362,58 @@ export class EtcdWatch implements Closable {
           reject(error);
         };
         const dropped = (error: EtcdError): void => end(error);
-        const beat = (): void => {
-          connection
-            .call('read', keys.config, ({ client, deadline }) =>
-              client.kv.range({ key: Buffer.from(keys.config), count_only: true }, deadline),
-            )
-            .then(
-              () => {
-                if (timer) timer = clock.setTimer(beat, heartbeatMs);
-              },
-              (error) => end(error),
-            );
+        /** Does it again and again, each time after a pause. */
+        const repeat = (work: () => Promise<void>, firstMs: number, pauseMs: () => number): void => {
+          const schedule = (delayMs: number): void => {
+            const timer = clock.setTimer(() => {
+              timers = timers.filter((other) => other !== timer);
+              work().then(() => {
+                if (!isOver) schedule(pauseMs());
+              }, end);
+            }, delayMs);
+            timers.push(timer);
+          };
+          schedule(firstMs);
         };
-        timer = clock.setTimer(() => end(new Error('Deadline exceeded')), timeoutMs);
+        const live = (): void => {
+          for (const timer of timers.splice(0)) timer.cancel();
+          const beatMs = (): number => this.#spread(heartbeatMs, spreadMs);
+          repeat(() => this.#beatLive(memory), beatMs(), beatMs);
+          const verifyPauseMs = (): number => this.#spread(verifyMs, verifySpreadMs);
+          // After an outage soon: etcd may have been restored from a backup meanwhile.
+          const firstMs = this.#unproved ? this.#spread(0, spreadMs) : verifyPauseMs();
+          repeat(() => this.#verify(memory), firstMs, verifyPauseMs);
+          this.#isLive = true;
+          this.#attempt.resolve(memory);
+          this.#attempt = defer();
+          this.#notify();
+          onLive();
+          onWake();
+        };
+        timers.push(clock.setTimer(() => end(new Error('Deadline exceeded')), timeoutMs));
         this.#endCurrent = () => end(new Error('closed'));
         session.onDrop.add(dropped);
         stream.on('error', (error: unknown) => end(error));
         stream.on('end', () => end(new Error('etcd ended the watch')));
         stream.on('data', (response: IWatchResponse) => {
-          if (!timer) return;
+          if (isOver) return;
           if (response.canceled || response.compact_revision !== '0') {
+            this.#mustList ||= response.compact_revision !== '0';
             end(new Error(response.cancel_reason || 'etcd cancelled the watch'));
           } else if (response.created) {
-            confirmed++;
-            if (confirmed < 2) return;
-            timer.cancel();
-            timer = clock.setTimer(beat, heartbeatMs);
-            this.#snapshot = snapshot;
-            onLive();
-            onWake();
-          } else if (this.#apply(snapshot, response) && confirmed === 2) {
-            onWake();
+            const { revision, cluster_id } = response.header;
+            if (this.#isStrange(memory, cluster_id, revision)) end(this.#strange());
+            else if (++confirmed === 2) live();
+          } else if (this.#apply(memory, response)) {
+            this.#notify();
+            if (confirmed === 2) onWake();
           }
         });
-        // Both ranges on one stream, so that a revision is complete when its response is here.
-        const start_revision = String(BigInt(snapshot.revision) + 1n);
-        stream.write({ create_request: { key: Buffer.from(keys.config), start_revision } });
-        stream.write({ create_request: { ...rangeOf(keys.subnets), start_revision } });
+        // Both ranges on one stream. Each goes on from where it is known to be complete.
+        const from = (revision: string): string => String(BigInt(revision) + 1n);
+        const { revision, configRevision } = memory;
+        stream.write({ create_request: { key: Buffer.from(keys.config), start_revision: from(configRevision) } });
+        stream.write({ create_request: { ...rangeOf(keys.subnets), start_revision: from(revision) } });
       });
     } catch (error) {
       const failure = toEtcdError(about, error);
@@ -234,26 +422,100 @@ export class EtcdWatch implements Closable {
     }
   }
 
+  /** Whether an etcd of this number, at this revision, cannot be the one that the memory is of. */
+  #isStrange({ clusterId, ...known }: Snapshot, answering: string, revision: string): boolean {
+    return (
+      answering !== clusterId.replace(/\..*/, '') ||
+      isBefore(revision, known.revision) ||
+      isBefore(revision, known.configRevision)
+    );
+  }
+
+  #strange(): HistoryError {
+    this.#mustList = true;
+    return new HistoryError('it is not what it was: restored from a backup, or another etcd');
+  }
+
+  /**
+   * Asks for the config's revision: whether somebody answers, and whether it is the etcd that is known.
+   * @throws EtcdError; HistoryError where another etcd answers
+   */
+  async #beat(memory: Snapshot, op: string): Promise<{ readonly revision: string; readonly configAt: string }> {
+    const { connection, keys } = this.#options;
+    const range: IRangeRequest = { key: Buffer.from(keys.config), keys_only: true };
+    const { header, kvs } = await connection.call(op, op === 'read' ? keys.config : keys.subnets, (rpc) =>
+      rpc.client.kv.range(range, rpc.deadline),
+    );
+    if (this.#isStrange(memory, header.cluster_id, header.revision)) throw this.#strange();
+    return { revision: header.revision, configAt: kvs[0]?.mod_revision ?? '0' };
+  }
+
+  async #beatLive(memory: FollowedSnapshot): Promise<void> {
+    const { revision, configAt } = await this.#beat(memory, 'read');
+    const isEqual = (): boolean => (memory.config?.modRevision ?? '0') === configAt;
+    const isBeyond = (): boolean => isBefore(revision, memory.configRevision);
+    await this.until(() => isEqual() || isBeyond(), this.#options.timeoutMs);
+    if (!this.#isLive || isBeyond()) return;
+    if (!isEqual()) throw this.#strange();
+    memory.configRevision = revision;
+  }
+
+  /** @param revision of the past; absent: now */
+  async #readDigest(revision = '0'): Promise<Digest> {
+    const { connection, keys } = this.#options;
+    const range: IRangeRequest = { ...rangeOf(keys.subnets), limit: 1, sort_order: 'Descend', sort_target: 'Mod' };
+    const { header, count, kvs } = await connection.call('read', keys.subnets, ({ client, deadline }) =>
+      client.kv.range({ ...range, revision }, deadline),
+    );
+    return {
+      revision: revision === '0' ? header.revision : revision,
+      count: Number(count),
+      newest: kvs[0] && toEntry(kvs[0]),
+    };
+  }
+
+  /** Compares memory and etcd. @throws HistoryError where they have come apart, EtcdError */
+  async #verify(memory: FollowedSnapshot): Promise<void> {
+    const before = this.#unproved;
+    if (before) {
+      // As it was then: what has come since may be of another history, and hide it.
+      if (!sameDigest(before, await this.#readDigest(before.revision))) throw this.#strange();
+      this.#unproved = undefined;
+      return;
+    }
+    const now = await this.#readDigest();
+    const isBeyond = (): boolean => isBefore(now.revision, memory.revision);
+    const isEqual = (): boolean => sameDigest(digestOf(memory), now);
+    // What etcd says may be ahead of the watch for a moment.
+    await this.until(() => isBeyond() || isEqual(), this.#options.timeoutMs);
+    if (!this.#isLive || isBeyond()) return;
+    if (!isEqual()) throw this.#strange();
+    // Complete up to there: nothing before it need be asked for again, whether it is compacted away or not.
+    memory.revision = now.revision;
+  }
+
   /** A new watch gets a new client: a token that has expired, or a restarted etcd, needs one. */
   #dropIfBroken(session: Session, failure: EtcdError): void {
     if (!this.#closed) this.#options.connection.drop(session, failure);
   }
 
-  #apply(snapshot: FollowedSnapshot, response: IWatchResponse): boolean {
+  #apply(memory: FollowedSnapshot, response: IWatchResponse): boolean {
     const { keys } = this.#options;
     for (const event of response.events) {
       const entry = toEntry(event.kv);
       const value = event.type === 'Delete' ? undefined : entry;
       if (entry.key === keys.config) {
-        snapshot.config = value;
+        memory.config = value;
+        memory.configRevision = entry.modRevision;
         continue;
       }
-      snapshot.changes.push([snapshot.leases.get(entry.key), value]);
-      if (value) snapshot.leases.set(entry.key, value);
-      else snapshot.leases.delete(entry.key);
+      memory.changes.push([memory.leases.get(entry.key), value]);
+      if (value) memory.leases.set(entry.key, value);
+      else memory.leases.delete(entry.key);
+      // Not the header's: where much is to be caught up with, that is ahead of what has come.
+      memory.revision = entry.modRevision;
     }
     if (response.events.length > 0) this.#options.observer?.watchEvent(response.events.length);
-    if (BigInt(response.header.revision) > BigInt(snapshot.revision)) snapshot.revision = response.header.revision;
     return response.events.length > 0;
   }
 }

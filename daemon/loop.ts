@@ -207,7 +207,7 @@ export class Loop {
         this.viewedAtMs ??= heardAtMs;
         if (!this.follow(view)) this.reconcileWakeup.wake();
         // After an outage the record may have lapsed.
-        if (!before || !wasInSync) this.publishWakeup.wake();
+        if (!before || !wasInSync) this.publishWakeup.wake(spreadMs(view.peers.length, this.options.random));
       }
     } catch (error) {
       if (this.stopping) return;
@@ -316,7 +316,8 @@ export class Loop {
 
   private async publish(): Promise<void> {
     const { store, membership, node, version, problems } = this.options;
-    this.publishWakeup.wake(this.intervals.publishMs);
+    // A tenth sooner by chance, so that nodes started together do not go on telling together.
+    this.publishWakeup.wake(this.intervals.publishMs * (1 - this.options.random() / 10));
     const { view } = membership;
     // While etcd is away there is nothing to be told, and the listing tells when it is back.
     if (!view || !this.inSync) return;

@@ -187,6 +187,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     previous: before && byFamily(before.subnets),
     now: clock.nowMs,
     monotonic,
+    random,
     isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });

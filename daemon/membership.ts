@@ -10,12 +10,14 @@ import {
   backendName,
   ConfigError,
   families,
+  isCompatible,
   type NetworkConfig,
   type PerFamily,
   parseNetworkConfig,
   valuesOf,
 } from '../cluster/network-config.ts';
 import { type ClusterStore, type LeaseChange, type LeaseList, patchList } from '../cluster/store.ts';
+import { ownLeases } from '../cluster/subnet-choice.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
@@ -59,6 +61,8 @@ export interface MembershipOptions {
   readonly now: () => number;
   /** Milliseconds on a clock that does not go back: renewals must not wait for a clock that was set back to catch up. */
   readonly monotonic: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
   /** Who this node is under such a config. `leases` are those in etcd now. May throw an InterfaceError. */
@@ -67,6 +71,18 @@ export interface MembershipOptions {
 
 /** The least time between two renewals. */
 const renewalFloorMs = 1000;
+
+/**
+ * What makes every node write to etcd at one instant is spread by chance: over so long for each node, but no longer than
+ * that. Of a few nodes none need wait.
+ */
+const spreadPerNodeMs = 2;
+const longestSpreadMs = 10_000;
+const fewNodes = 10;
+
+/** How long one node waits where so many have to do the same. */
+export const spreadMs = (nodes: number, random: () => number): number =>
+  nodes <= fewNodes ? 0 : random() * Math.min(nodes * spreadPerNodeMs, longestSpreadMs);
 
 /** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
 const leaseLifeMs = 24 * 3_600_000;
@@ -114,6 +130,10 @@ export class Membership {
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
   private renewAtMs = Number.POSITIVE_INFINITY;
+  /** A new config that is not taken up yet, and when it is. */
+  private awaited: { readonly text: string; readonly atMs: number } | undefined;
+  /** When a lease that was lost together with many others is claimed again. */
+  private claimAtMs = Number.POSITIVE_INFINITY;
   /** Until when etcd has promised our lease to us. */
   private promisedUntilMs = Number.POSITIVE_INFINITY;
 
@@ -128,8 +148,11 @@ export class Membership {
 
   /** Until a lease has to be renewed, or a way is to go; infinite where none need be. */
   get renewalDelayMs(): number {
+    const awaitedMs = this.awaited?.atMs ?? Number.POSITIVE_INFINITY;
     const dueMs = Math.min(
       this.renewAtMs,
+      this.claimAtMs,
+      awaitedMs,
       ...[...this.superseded.values()].map(({ renewAtMs }) => renewAtMs),
       ...[...this.vanished.values()].map(({ untilMs }) => untilMs),
     );
@@ -146,7 +169,7 @@ export class Membership {
     // One after the other, so that of what ails both always the same is told.
     const list = await store.listLeases();
     const stored = await store.readConfig();
-    this.readConfig(stored?.text);
+    if (!this.mustAwait(stored?.text, list.leases.length)) this.readConfig(stored?.text);
     this.options.problems.reportAll(
       'lease',
       new Map(
@@ -267,6 +290,19 @@ export class Membership {
     return [...this.vanished.values()].map(({ lease }) => lease);
   }
 
+  /** A new config may be every node's cause to claim, or to write its lease anew. */
+  private mustAwait(text: string | undefined, nodes: number): boolean {
+    if (text === undefined || text === this.configText || !this.current) {
+      this.awaited = undefined;
+      return false;
+    }
+    const nowMs = this.options.monotonic();
+    if (this.awaited?.text !== text) this.awaited = { text, atMs: nowMs + spreadMs(nodes, this.options.random) };
+    if (nowMs < this.awaited.atMs) return true;
+    this.awaited = undefined;
+    return false;
+  }
+
   private readConfig(text: string | undefined): void {
     const { problems, store, logger } = this.options;
     const kept = this.config ? '; the last good one stays in force' : '; waiting for a better one';
@@ -319,7 +355,7 @@ export class Membership {
   private async holdLease(
     config: NetworkConfig,
     configText: string,
-    { leases, malformed }: LeaseList,
+    { leases, malformed }: Pick<LeaseList, 'leases' | 'malformed'>,
     value: LeaseValue & { node: string },
   ): Promise<OwnLease> {
     const { store, logger, metrics } = this.options;
@@ -342,9 +378,18 @@ export class Membership {
             : `it is taken by "${result.holder.node ?? formatAddresses(result.holder.publicAddresses)}"`;
         logger.warn(`lease lost: ${how}; claiming again`, { key: own.key });
       } else {
+        const there = new Set(leases.map(({ key }) => key));
+        const missing = (this.current?.peers ?? []).filter(({ key }) => !there.has(key)).length;
+        const nowMs = this.options.monotonic();
+        if (this.claimAtMs === Number.POSITIVE_INFINITY) this.claimAtMs = nowMs + spreadMs(missing, this.options.random);
+        if (nowMs < this.claimAtMs) return own;
         logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.key });
       }
       metrics.leaseLost();
+    }
+    this.claimAtMs = Number.POSITIVE_INFINITY;
+    if (own && this.claimedConfig !== configText && this.staysWith(own, config, configText, leases, value)) {
+      return this.holdLease(config, configText, { leases, malformed }, value);
     }
     const previous = own?.subnets ?? this.options.previous;
     const claim = await store.claimSubnet({ config, value, ...(previous ? { previous } : {}) });
@@ -357,11 +402,39 @@ export class Membership {
         ...(claim.lostRaces > 0 ? { lostRaces: claim.lostRaces } : {}),
       });
     }
-    this.superseded.clear();
-    for (const lease of claim.superseded) {
-      this.superseded.set(lease.key, { lease, renewAtMs: Number.NEGATIVE_INFINITY });
-    }
+    this.supersede(claim.superseded);
     return claim.own;
+  }
+
+  /**
+   * Whether our lease is good under another config as well. Then nothing need be asked of etcd for it; older leases are
+   * looked through as if it had been claimed.
+   */
+  private staysWith(
+    own: OwnLease,
+    config: NetworkConfig,
+    configText: string,
+    leases: readonly Lease[],
+    value: LeaseValue & { node: string },
+  ): boolean {
+    const isThere = leases.some(({ key, etcdLease }) => key === own.key && etcdLease === own.etcdLease);
+    if (!isThere || !isCompatible(config, own.subnets)) return false;
+    this.claimedConfig = configText;
+    this.supersede(
+      ownLeases(leases, { config, value, previous: own.subnets }).filter(
+        (lease) => !isCompatible(config, lease.subnets),
+      ),
+    );
+    return true;
+  }
+
+  private supersede(leases: readonly Lease[]): void {
+    const before = new Map(this.superseded);
+    this.superseded.clear();
+    for (const lease of leases) {
+      const renewAtMs = before.get(lease.key)?.renewAtMs ?? Number.NEGATIVE_INFINITY;
+      this.superseded.set(lease.key, { lease, renewAtMs });
+    }
   }
 
   /**
@@ -407,7 +480,9 @@ export class Membership {
   private renewalTime(own: OwnLease, fresh: boolean): number {
     if (own.expiresAtMs === undefined) return Number.POSITIVE_INFINITY;
     const lifeMs = own.expiresAtMs - this.options.now();
-    const marginMs = fresh ? Math.min(this.options.renewMarginMs, lifeMs / 2) : this.options.renewMarginMs;
+    // Sooner by chance: nodes that were started together must not renew together for ever.
+    const wantedMs = this.options.renewMarginMs * (1 + this.options.random() / 2);
+    const marginMs = fresh ? Math.min(wantedMs, lifeMs / 2) : wantedMs;
     return this.options.monotonic() + Math.max(lifeMs - marginMs, fresh ? renewalFloorMs : 0);
   }
 }

@@ -137,7 +137,7 @@ test('etcd restarted: one problem told, then woken, and nothing missed', async (
   const error = await failure(() => store.listLeases());
   assert.match(
     error.message,
-    /^Cannot list the leases "\/coreos\.com\/network\/subnets\/" in etcd at http:\/\/127\.0\.0\.1:\d+: connection refused; is etcd running there\? \(--etcd-endpoints\)$/,
+    /^Cannot follow the leases "\/coreos\.com\/network\/subnets\/" in etcd at http:\/\/127\.0\.0\.1:\d+: connection refused; is etcd running there\? \(--etcd-endpoints\)$/,
   );
   assert.is(store.health().connected, false);
   await etcd.start();
@@ -322,7 +322,7 @@ test('TLS: with the right authority it works, without or with none spoken it is 
     const overPlain = await failure(() =>
       open(etcd.endpoint.replace('http://127.0.0.1', 'https://localhost'), { timeoutMs: 600 }).readConfig(),
     );
-    assert.match(overPlain.message, /check http or https/);
+    assert.match(overPlain.message, /check http or https/, overPlain.message);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -30,6 +30,7 @@ class FakeCluster {
   clusterId = '1';
   nowMs = 0;
   clockStepMs = 0;
+  chance = 0;
   lifeMs = 24 * hourMs;
   renew: RenewResult | undefined;
   superseded: Lease[] = [];
@@ -54,6 +55,7 @@ class FakeCluster {
       previous: undefined,
       now: () => this.nowMs + this.clockStepMs,
       monotonic: () => this.nowMs,
+      random: () => this.chance,
       isInUse: () => this.used,
       identify: () => {
         if (this.identityError) throw this.identityError;
@@ -212,6 +214,48 @@ test('another config: claims under it; an older lease is given back unless somet
     [`renew ${old.key}`, `release ${old.key}`],
   );
   assert.is(cluster.lines.filter((line) => line.includes('containers have its addresses')).length, 1);
+});
+
+test('another config that allows the lease asks nothing of etcd; of many nodes each takes it up at its own time', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = Array.from({ length: 500 }, (_, i) => peer(i % 250, { key: `/p/subnets/${i}` }));
+  cluster.chance = 0.5;
+  const first = await cluster.membership.sync();
+  cluster.config = '{"Network":"10.0.0.0/15","SubnetLen":24,"Backend":{"Type":"vxlan"}}';
+  cluster.own = (claim) => ({ ...peer(1), ...claim.value, expiresAtMs: undefined });
+  assert.is((await cluster.membership.sync())!.config, first!.config, 'not yet');
+  const delayMs = cluster.membership.renewalDelayMs;
+  assert.ok(delayMs > 400 && delayMs <= 501, String(delayMs));
+  cluster.nowMs += delayMs;
+  assert.is((await cluster.membership.sync())!.config.networks[4]!.network.length, 15);
+  assert.equal(cluster.calls, ['claim', 'claim again'], 'the lease of 10.1.1.0/24 lies outside of that one');
+  cluster.config = '{"Network":"10.0.0.0/14","SubnetLen":24,"Backend":{"Type":"vxlan"}}';
+  await cluster.membership.sync();
+});
+
+test('a lease lost together with many others is claimed at its own time, alone at once', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = Array.from({ length: 200 }, (_, i) => peer(i + 2));
+  cluster.chance = 0.5;
+  await cluster.membership.sync();
+  const peers = cluster.leases.filter(({ key }) => key !== peer(1).key);
+  cluster.leases = peers;
+  await cluster.membership.sync();
+  assert.equal(cluster.calls, ['claim', 'claim again']);
+  cluster.leases = [];
+  assert.is((await cluster.membership.sync())!.peers.length, 200);
+  assert.is(cluster.membership.renewalDelayMs, 200);
+  assert.is(cluster.calls.length, 2);
+  cluster.nowMs += 200;
+  assert.is((await cluster.membership.sync())!.peers.length, 200);
+  assert.equal(cluster.calls.slice(2), ['claim again']);
+});
+
+test('nodes that were started together do not renew together', async () => {
+  const cluster = new FakeCluster();
+  cluster.chance = 0.5;
+  await cluster.membership.sync();
+  assert.is(cluster.membership.renewalDelayMs, 22.75 * hourMs);
 });
 
 const keysOf = (view: ClusterView | undefined): string[] => view!.peers.map(({ key }) => key).sort();

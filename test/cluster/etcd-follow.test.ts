@@ -1,0 +1,224 @@
+/**
+ * What a store that watches asks etcd for: nothing that its memory can tell, for five thousand nodes ask at once. And
+ * what it does where the memory is not etcd's any more.
+ */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { EtcdObserver } from '../../cluster/etcd-observer.ts';
+import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
+import { startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { waitFor } from '../support/wait.ts';
+import { Wire } from '../support/wire.ts';
+
+const test = suite('following etcd');
+const subnets = '/coreos.com/network/subnets/';
+const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
+
+const stores: ClusterStore[] = [];
+const servers: TestEtcd[] = [];
+let folder = '';
+
+test.before.each(() => {
+  folder = mkdtempSync(join(tmpdir(), 'weft-follow-'));
+});
+test.after.each(async () => {
+  for (const store of stores.splice(0)) store.close();
+  for (const server of servers.splice(0)) await server.remove();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtcd> => {
+  const server = await startEtcd(options);
+  servers.push(server);
+  return server;
+};
+
+/** A store that watches, with what it has asked for. */
+function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & { endpoint?: string } = {}) {
+  const asked = new Map<string, number>();
+  const observer: EtcdObserver = {
+    etcdRequest: (operation) => void asked.set(operation, (asked.get(operation) ?? 0) + 1),
+    etcdConnection: () => undefined,
+    watchStarted: () => undefined,
+    watchResync: () => undefined,
+    watchEvent: () => undefined,
+  };
+  const { endpoint = server.endpoint, ...others } = options;
+  const store = testStore(endpoint, { observer, ...others });
+  stores.push(store);
+  const seen = { wakes: 0, problems: 0 };
+  store.watch(
+    () => seen.wakes++,
+    () => seen.problems++,
+  );
+  const names = ({ leases }: LeaseList): string[] => leases.map(({ key }) => key.slice(subnets.length)).sort();
+  return {
+    store,
+    seen,
+    lists: () => asked.get('list_leases') ?? 0,
+    names: async () => names(await store.listLeases()),
+  };
+}
+
+const hostCount = 20;
+const put = (server: TestEtcd, n: number): string => server.ctl('put', `${subnets}10.5.${n}.0-24`, leaseValue(n));
+const revisionOf = (server: TestEtcd): string =>
+  String((JSON.parse(server.ctl('get', 'x', '-w', 'json')) as { header: { revision: number } }).header.revision);
+
+test('a start is one list of all leases; claiming, renewing and publishing are none', async () => {
+  const server = await start();
+  for (let n = 1; n <= hostCount; n++) put(server, n);
+  const { store, lists, names } = following(server);
+  assert.is((await names()).length, hostCount);
+  const { own } = await store.claimSubnet(claimOf(99));
+  assert.ok((await names()).includes(own.key.slice(subnets.length)));
+  assert.is((await store.renewLease(own, { ...nodeValue(99), version: '0.9' })).outcome, 'renewed');
+  const record = { node: 'n', version: '1', publicAddresses: {}, backendType: 'vxlan', startedAtMs: 0, health: 'ok' };
+  for (let i = 0; i < 8; i++) await store.publishNode({ ...record, containers: i });
+  assert.is((await store.listLeases()).leases.find(({ key }) => key === own.key)?.version, '0.9');
+  assert.is(await store.writeConfig('{"a":1}'), true);
+  assert.is((await store.readConfig())?.text, '{"a":1}');
+  assert.is(await store.releaseLease(own), true);
+  assert.is((await names()).length, hostCount);
+  assert.is(lists(), 1);
+});
+
+test('after an outage it goes on where it was, with what came meanwhile, and lists nothing', async () => {
+  const server = await start();
+  for (let n = 1; n <= hostCount; n++) put(server, n);
+  const { seen, lists, names } = following(server);
+  await waitFor('the first wake', () => seen.wakes > 0);
+  for (let round = 1; round <= 3; round++) {
+    await server.stop('SIGKILL');
+    await waitFor('the problem', () => seen.problems === round);
+    await server.start();
+    put(server, 100 + round);
+    server.ctl('del', `${subnets}10.5.${round}.0-24`);
+    await waitFor(`what came in outage ${round}`, async () => {
+      const known = await names();
+      return known.includes(`10.5.${100 + round}.0-24`) && !known.includes(`10.5.${round}.0-24`);
+    });
+  }
+  assert.is((await names()).length, hostCount);
+  assert.is(lists(), 1);
+});
+
+test('what is compacted in an outage is listed anew; what is compacted before it has been compared is not', async () => {
+  const server = await start();
+  put(server, 1);
+  const { seen, lists, names } = following(server, { verifyMs: 100 });
+  await waitFor('the first wake', () => seen.wakes > 0);
+  // A cluster in which nothing happens, but for other keys.
+  for (let i = 0; i < 5; i++) server.ctl('put', 'elsewhere', String(i));
+  const quiet = revisionOf(server);
+  // Both are compared by then: the leases every 100 ms, the config every 300.
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  server.ctl('compact', quiet);
+  await server.stop('SIGKILL');
+  await server.start();
+  put(server, 2);
+  await waitFor('the lease', async () => (await names()).includes('10.5.2.0-24'));
+  assert.is(lists(), 1);
+
+  // Compacted before the watch is back.
+  const wire = await Wire.open(Number(new URL(server.endpoint).port));
+  try {
+    const cutOff = following(server, { endpoint: `http://127.0.0.1:${wire.port}` });
+    await waitFor('the first wake', () => cutOff.seen.wakes > 0);
+    wire.cut();
+    put(server, 3);
+    server.ctl('del', `${subnets}10.5.1.0-24`);
+    server.ctl('compact', revisionOf(server));
+    wire.mend();
+    await waitFor('both', async () => (await cutOff.names()).join() === '10.5.2.0-24,10.5.3.0-24');
+    assert.is(cutOff.lists(), 2);
+  } finally {
+    wire.close();
+  }
+});
+
+test('etcd restored from a backup, its revision gone back: listed anew, and told by the revision', async () => {
+  const server = await start();
+  put(server, 1);
+  const { store, seen, names } = following(server);
+  await waitFor('the first wake', () => seen.wakes > 0);
+  server.save(join(folder, 'backup'));
+  for (const n of [2, 3, 4]) put(server, n);
+  server.ctl('del', `${subnets}10.5.1.0-24`);
+  await waitFor('all of it', async () => (await names()).length === 3);
+  const before = await store.listLeases();
+
+  await server.stop('SIGKILL');
+  server.restore(join(folder, 'backup'));
+  await server.start();
+  await waitFor('the backup', async () => (await names()).join() === '10.5.1.0-24');
+  const after = await store.listLeases();
+  assert.is.not(after.clusterId, before.clusterId, 'a number is added, since etcd keeps its own');
+  assert.ok(BigInt(after.revision) < BigInt(before.revision));
+  put(server, 5);
+  await waitFor('what comes then', async () => (await names()).join() === '10.5.1.0-24,10.5.5.0-24');
+});
+
+test('restored, and written to until its revision is what it was: found out by comparing, and told by the number', async () => {
+  const server = await start();
+  const wire = await Wire.open(Number(new URL(server.endpoint).port));
+  try {
+    put(server, 1);
+    const { store, seen, names } = following(server, { endpoint: `http://127.0.0.1:${wire.port}` });
+    await waitFor('the first wake', () => seen.wakes > 0);
+    server.save(join(folder, 'backup'));
+    for (const n of [2, 3, 4]) put(server, n);
+    await waitFor('all of it', async () => (await names()).length === 4);
+    const before = await store.listLeases();
+
+    // Nobody sees it before it has grown.
+    wire.cut();
+    await server.stop('SIGKILL');
+    server.restore(join(folder, 'backup'));
+    await server.start();
+    for (const n of [7, 8, 9, 10, 11, 12]) put(server, n);
+    assert.ok(BigInt(revisionOf(server)) > BigInt(before.revision));
+    wire.mend();
+    await waitFor('what is there', async () => {
+      const known = await names();
+      return known.length === 7 && !known.includes('10.5.2.0-24');
+    });
+    const after = await store.listLeases();
+    assert.is.not(after.clusterId, before.clusterId);
+    put(server, 13);
+    await waitFor('what comes then', async () => (await names()).includes('10.5.13.0-24'));
+    assert.is((await store.listLeases()).clusterId, after.clusterId);
+  } finally {
+    wire.close();
+  }
+});
+
+test('a slow etcd: everything takes its time, nothing is lost, and what is slower than the deadline is told', async () => {
+  const server = await start();
+  const wire = await Wire.open(Number(new URL(server.endpoint).port));
+  try {
+    wire.delayMs = 150;
+    const { store, seen, names } = following(server, { endpoint: `http://127.0.0.1:${wire.port}`, timeoutMs: 3000 });
+    await waitFor('the first wake', () => seen.wakes > 0);
+    const { own } = await store.claimSubnet(claimOf(1));
+    put(server, 1);
+    await waitFor('the lease', async () => (await names()).includes('10.5.1.0-24'));
+    assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+    assert.is(seen.problems, 0);
+    wire.delayMs = 4000;
+    await waitFor('the problem', () => seen.problems === 1);
+    assert.match(store.health().error ?? '', /no answer in time/);
+    wire.delayMs = 0;
+    put(server, 2);
+    await waitFor('the next lease', async () => (await names()).includes('10.5.2.0-24'));
+  } finally {
+    wire.close();
+  }
+});
+
+test.run();
