@@ -16,7 +16,7 @@ import type { AddressUse } from './addresses.ts';
 import type { DataPath } from './data-path.ts';
 import { type HealthLimits, healthLimits, stuckActivity } from './health.ts';
 import type { Logger } from './log.ts';
-import { type ClusterView, formatAddresses, type Membership } from './membership.ts';
+import { type ClusterView, formatAddresses, type Membership, spreadMs } from './membership.ts';
 import type { Figures, Metrics, ProcessFigures } from './metrics.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';

@@ -381,7 +381,8 @@ export class Membership {
         const there = new Set(leases.map(({ key }) => key));
         const missing = (this.current?.peers ?? []).filter(({ key }) => !there.has(key)).length;
         const nowMs = this.options.monotonic();
-        if (this.claimAtMs === Number.POSITIVE_INFINITY) this.claimAtMs = nowMs + spreadMs(missing, this.options.random);
+        if (this.claimAtMs === Number.POSITIVE_INFINITY)
+          this.claimAtMs = nowMs + spreadMs(missing, this.options.random);
         if (nowMs < this.claimAtMs) return own;
         logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.key });
       }
