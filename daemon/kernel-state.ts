@@ -76,6 +76,8 @@ export interface ActualDevice {
   readonly mtuBytes: number;
   /** IFF_NOARP: neighbours' MACs are not asked for, nor used. */
   readonly noArp?: boolean;
+  /** Somebody has taken its carrier. */
+  readonly protoDown?: boolean;
   /** Index of the bridge (bond, VRF) that it is a port of. */
   readonly master?: number | undefined;
   readonly vxlan:

@@ -135,6 +135,7 @@ export function actualDevice(link: Link): ActualDevice {
     mac: link.mac,
     mtuBytes: link.mtuBytes,
     noArp: (link.flags & iff.IFF_NOARP) !== 0,
+    protoDown: link.protoDown === true,
     master: link.master,
     vxlan: vxlan && {
       vni: vxlan.vni,

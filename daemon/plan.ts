@@ -37,6 +37,7 @@ export interface DeviceChanges {
   /** Out of the bridge that somebody has put it in. */
   readonly master?: 0;
   readonly arp?: true;
+  readonly protoDown?: false;
 }
 
 /** One step. `set-…` adds, or replaces what is there under the same key. */
@@ -112,7 +113,8 @@ export function deviceOf(operation: Operation): string {
   }
 }
 
-const changeName = (key: string): string => ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP' })[key] ?? key;
+const changeName = (key: string): string =>
+  ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP', protoDown: 'carrier' })[key] ?? key;
 
 /** What tells entries apart; a text is dear where there are fifteen thousand. */
 type Key = number | string;
@@ -147,6 +149,7 @@ function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges
     ...(actual.up ? {} : { up: true as const }),
     ...(actual.master ? { master: 0 as const } : {}),
     ...(actual.noArp ? { arp: true as const } : {}),
+    ...(actual.protoDown ? { protoDown: false as const } : {}),
   };
   return Object.keys(changes).length > 0 ? changes : undefined;
 }

@@ -26,6 +26,7 @@ export const ifla = {
   IFLA_EXT_MASK: 29,
   IFLA_PROMISCUITY: 30,
   IFLA_LINK_NETNSID: 37,
+  IFLA_PROTO_DOWN: 39,
   IFLA_INFO_KIND: 1,
   IFLA_INFO_DATA: 2,
   IFLA_INFO_SLAVE_KIND: 4,
@@ -92,6 +93,8 @@ export interface Link {
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID: the peer's namespace as the link's own namespace numbers it. */
   readonly peerNamespaceId?: number;
+  /** Kept without a carrier by some program's protocol. */
+  readonly protoDown?: boolean;
   /** How many want it promiscuous; above 0 it is. */
   readonly promiscuity: number;
   readonly bridgePort?: BridgePort;
@@ -134,6 +137,7 @@ export interface LinkChange {
   readonly alias?: string;
   readonly promiscuous?: boolean;
   readonly arp?: boolean;
+  readonly protoDown?: boolean;
   /** For a port of a bridge (already, when the kernel comes to this message). */
   readonly bridgePort?: { readonly hairpin?: boolean; readonly isolated?: boolean };
   /** A new name; the target must be an index. */
@@ -246,6 +250,7 @@ export function changeLink(target: LinkTarget, change: LinkChange): NetlinkReque
       if (change.mac) writer.attributeBytes(ifla.IFLA_ADDRESS, change.mac);
       if (change.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, change.mtuBytes);
       if (change.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, change.master);
+      if (change.protoDown !== undefined) writer.attributeU8(ifla.IFLA_PROTO_DOWN, change.protoDown ? 1 : 0);
       if (change.alias !== undefined) writer.attributeText(ifla.IFLA_IFALIAS, change.alias);
       if (change.bridgePort) {
         const { hairpin, isolated } = change.bridgePort;
@@ -336,6 +341,9 @@ const attributeDecoders: Readonly<Record<number, (r: NetlinkReader, link: Mutabl
   },
   [ifla.IFLA_IFALIAS]: (r, link) => {
     link.alias = r.text();
+  },
+  [ifla.IFLA_PROTO_DOWN]: (r, link) => {
+    if (r.u8() !== 0) link.protoDown = true;
   },
   [ifla.IFLA_PROMISCUITY]: (r, link) => {
     link.promiscuity = r.u32();

@@ -62,7 +62,6 @@ async function heals(
   const ms = performance.now() - began;
   console.log(`\n  ${what}: healed in ${ms.toFixed(0)} ms`);
   assert.ok(ms < 1500, `${ms.toFixed(0)} ms`);
-  await waitFor('the log to say so', () => one!.log.length > from);
   for (const address of two!.pods[0]!.addresses) {
     assert.is(ping(one!.pods[0]!.namespace, address).received, 1, `${address}\n${one!.log.slice(from)}`);
   }
@@ -83,7 +82,9 @@ async function healsDamage(damage: Damage): Promise<void> {
   const at = target(damage.family);
   const { setting } = damage;
   const isRight = setting && (() => readSetting(one, setting.path(at)) === setting.value);
+  const from = one.log.length;
   await heals(tunnels(), damage.what, () => inflict(one, damage, at), isRight);
+  await waitFor('the log to say so', () => one.log.length > from);
   for (const command of damage.after ?? []) one.ip(...command.split(' ').slice(1));
 }
 

@@ -68,6 +68,8 @@ export function tunnelDamages(family: Family): Damage[] {
     damage('its MTU changed', ({ device }) => [`ip link set ${device} mtu 1300`]),
     damage('its name changed', ({ device }) => [`ip link set ${device} name lost${family}`]),
     damage('its ARP switched off', ({ device }) => [`ip link set ${device} arp off`]),
+    damage('its carrier taken', ({ device }) => [`ip link set ${device} protodown on`]),
+    damage('its MTU made too small for IPv6', ({ device }) => [`ip link set ${device} mtu 1000`]),
     damage('its learning switched on', ({ device }) => [`ip link set ${device} type vxlan learning`]),
     damage('its TTL and TOS changed', ({ device }) => [`ip link set ${device} type vxlan ttl 1 tos inherit`]),
     damage('its remote host set', ({ device }) => [`ip link set ${device} type vxlan remote ${otherHost}`]),
@@ -79,12 +81,14 @@ export function tunnelDamages(family: Family): Damage[] {
     damage('its address deleted', ({ device, address }) => [`${ip} addr del ${address} dev ${device}`]),
     damage('a foreign address added', ({ device }) => [`${ip} addr add ${otherAddress} dev ${device}${nodad}`]),
     damage('route deleted', ({ subnet }) => [`${ip} route del ${subnet}`]),
+    damage('all its routes flushed', ({ device }) => [`${ip} route flush dev ${device} proto 87`]),
     damage('route led to another next hop', ({ subnet }) => [`${ip} route replace ${subnet} via ${otherHost}`]),
     damage('route made a blackhole', ({ subnet }) => [`${ip} route replace blackhole ${subnet}`]),
     damage('route given another MTU', ({ subnet, endpoint, device }) => [
       `${ip} route replace ${subnet} via ${endpoint} dev ${device} onlink mtu 600`,
     ]),
     damage('neighbour deleted', ({ device, endpoint }) => [`ip neigh del ${endpoint} dev ${device}`]),
+    damage('all its neighbours flushed', ({ device }) => [`${ip} neigh flush dev ${device} nud permanent`]),
     damage('neighbour given another MAC', ({ device, endpoint }) => [
       `ip neigh replace ${endpoint} lladdr ${foreignMac} dev ${device} nud permanent`,
     ]),
