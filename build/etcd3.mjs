@@ -1,12 +1,12 @@
 /**
- * Two changes to the etcd client's packages, made while they are bundled. Each names the text it replaces and fails when
+ * Changes to the etcd client's packages, made while they are bundled. Each names the text it replaces and fails when
  * that is no longer there, so that an update of the package is looked at.
  */
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { BuildError } from './tools.mjs';
+import { at, BuildError } from './tools.mjs';
 
 /** `source` with `from`, which must be there once, replaced. */
 function replaceOnce(path, source, from, to) {
@@ -16,21 +16,63 @@ function replaceOnce(path, source, from, to) {
   return source.replace(from, () => to);
 }
 
+/** The messages and services of etcd3's .proto files, as `cluster/protobuf.ts` takes them. */
+export function etcdSchema() {
+  const require = createRequire(createRequire(import.meta.url).resolve('etcd3'));
+  const loaderRequire = createRequire(require.resolve('@grpc/proto-loader'));
+  const protobuf = loaderRequire('protobufjs');
+  const camelCase = loaderRequire('lodash.camelcase');
+  const protos = new protobuf.Root();
+  protos.loadSync(join(dirname(require.resolve('etcd3')), '..', 'proto', 'rpc.proto'), { keepCase: true }).resolveAll();
+  const name = (object) => object.fullName.slice(1);
+  const schema = { messages: {}, enums: {}, services: {} };
+  const visit = (object) => {
+    if (object instanceof protobuf.Enum) {
+      schema.enums[name(object)] = Object.fromEntries(
+        Object.entries(object.values).map(([key, value]) => [value, key]),
+      );
+    } else if (object instanceof protobuf.Service) {
+      schema.services[name(object)] = object.methodsArray.map((method) => [
+        method.name,
+        camelCase(method.name),
+        name(method.resolvedRequestType),
+        name(method.resolvedResponseType),
+        method.requestStream === true,
+        method.responseStream === true,
+      ]);
+    } else if (object instanceof protobuf.Type) {
+      schema.messages[name(object)] = object.fieldsArray.map((field) => {
+        if (field.map) throw new BuildError(`Cannot translate etcd's message "${name(object)}": it has a map`);
+        const type = field.resolvedType;
+        const kind = type ? (type instanceof protobuf.Enum ? '=' : '.') + name(type) : field.type;
+        return [field.id, field.name, kind, field.repeated, ...(field.partOf ? [field.partOf.name] : [])];
+      });
+    }
+    for (const nested of object.nestedArray ?? []) visit(nested);
+  };
+  visit(protos);
+  return schema;
+}
+
 /**
- * etcd3 reads its .proto files when it is loaded, from a folder that an executable does not have. They are parsed here
- * instead, and loaded as the JSON that protobufjs makes of them, which is faster, too.
+ * etcd3 reads its .proto files when it is loaded, from a folder that an executable does not have, and protobufjs makes
+ * programs of them then. Here they are read now, and a small codec of our own does the rest.
  */
 function inlineProtos(path, source) {
-  const require = createRequire(path);
-  const protobuf = createRequire(require.resolve('@grpc/proto-loader'))('protobufjs');
-  const protos = new protobuf.Root();
-  protos.loadSync(join(dirname(path), '..', 'proto', 'rpc.proto'), { keepCase: true }).resolveAll();
-  return replaceOnce(
+  const codec = JSON.stringify(at('cluster', 'protobuf.ts'));
+  const replaced = replaceOnce(
     path,
     source,
-    `(0, proto_loader_1.loadSync)(\`\${__dirname}/../proto/rpc.proto\`, {`,
-    `(0, proto_loader_1.fromJSON)(${JSON.stringify(protos.toJSON())}, {`,
+    `(0, proto_loader_1.loadSync)(\`\${__dirname}/../proto/rpc.proto\`, {
+    keepCase: true,
+    longs: String,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+});`,
+    `require(${codec}).packageDefinition(${JSON.stringify(etcdSchema())});`,
   );
+  return replaceOnce(path, replaced, 'const proto_loader_1 = require("@grpc/proto-loader");', '');
 }
 
 /** grpc-js names an IP address as TLS server name, which RFC 6066 forbids and newer runtimes refuse. */
@@ -51,6 +93,11 @@ const patches = [
 export const etcd3Plugin = {
   name: 'etcd3',
   setup(build) {
+    // gRPC has it for what nobody asks for here: its own debugging services.
+    build.onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ path }) => ({ path, namespace: 'left-out' }));
+    build.onLoad({ filter: /./, namespace: 'left-out' }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`${path} is left out`)});`,
+    }));
     for (const [filter, patch] of patches) {
       build.onLoad({ filter }, ({ path }) => ({ contents: patch(path, readFileSync(path, 'utf8')), loader: 'js' }));
     }
