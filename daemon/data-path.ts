@@ -577,12 +577,13 @@ export class DataPath {
       const settings = this.ruleSettings(view);
       const { changes, forward, againMs } = rules.ensure(settings, options);
       const made = (): string => formatStructure(settings);
-      this.healing.noteSetting('rules', 'packet filter table', made, changes);
+      const done = changes > 0 ? ['set packet filter table'] : [];
+      this.healing.noteSettings('rules', 'packet filter table', made, done);
       let total = changes;
       for (const { place, mended, problem } of forward) {
-        const mendedHere = mended === undefined ? 0 : 1;
-        total += mendedHere;
-        this.healing.noteSetting('rules', `packet filter rules in "${place}"`, made, mendedHere);
+        const here = mended === undefined ? [] : [`set packet filter rules in "${place}"`];
+        total += here.length;
+        this.healing.noteSettings('rules', place, made, here);
         if (problem !== undefined && !options.trust) this.healing.noteFailure('rules');
       }
       problems.reportAll(
@@ -745,30 +746,29 @@ export class DataPath {
   private ensureSysctls(desired: Desired, external: ExternalInterface, inUse: readonly Family[]): number {
     const { kernel, logger, problems, ipMasq } = this.options;
     const { devices, routes } = desired.state;
-    const settings = planSysctls({
+    const needs = {
       families: inUse,
       tunnels: devices.map(({ name, local }) => ({ name, family: local.family })),
       external: external.name,
       forwardsExternal: ipMasq || routes.some(({ device }) => device === external.name),
-      read: (path) => kernel.readSysctl(path),
-    });
-    let written = 0;
+    };
+    const settings = planSysctls({ ...needs, read: (path) => kernel.readSysctl(path) });
+    const written: string[] = [];
     const failed = new Map<string, string>();
     for (const setting of settings) {
       const name = setting.path.join('.');
       try {
-        const isWritten = kernel.ensureSysctl(setting);
-        this.healing.noteSetting('sysctl', `kernel setting ${name}`, () => setting.value, isWritten ? 1 : 0);
-        if (!isWritten) continue;
-        written++;
+        if (!kernel.ensureSysctl(setting)) continue;
+        written.push(`set kernel setting ${name} to ${setting.value}`);
         logger.info('kernel setting written', { name, value: setting.value });
       } catch (error) {
         failed.set(name, (error as Error).message);
         this.healing.noteFailure('sysctl');
       }
     }
+    this.healing.noteSettings('sysctl', 'kernel settings', () => JSON.stringify(needs), written);
     problems.reportAll('sysctl', failed);
-    return written;
+    return written.length;
   }
 
   private note(desired: Desired, external: ExternalInterface, host: HostState): void {

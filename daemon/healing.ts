@@ -9,9 +9,32 @@ import type { Logger } from './log.ts';
 import type { ChangeKind, Metrics } from './metrics.ts';
 import { formatOperation, type Operation } from './plan.ts';
 
-/** So many lines may come at once, and so many a second in the long run: a thousand entries may go with a device. */
-const burstLines = 10;
-const linesPerSecond = 1;
+/** So many lines may come at once, and so many a second in the long run. */
+class LineBudget {
+  private readonly burst: number;
+  private readonly perSecond: number;
+  private readonly now: () => number;
+  private left: number;
+  private atMs: number;
+
+  constructor(burst: number, perSecond: number, now: () => number) {
+    this.burst = burst;
+    this.perSecond = perSecond;
+    this.now = now;
+    this.left = burst;
+    this.atMs = now();
+  }
+
+  /** @returns whether there is room for a line, which is taken then */
+  take(): boolean {
+    const nowMs = this.now();
+    this.left = Math.min(this.burst, this.left + ((nowMs - this.atMs) / 1000) * this.perSecond);
+    this.atMs = nowMs;
+    if (this.left < 1) return false;
+    this.left--;
+    return true;
+  }
+}
 
 const minuteMs = 60_000;
 const minutes = 60;
@@ -36,6 +59,8 @@ export class Healing {
   private readonly options: HealingOptions;
   private readonly causes = new Causes();
   private mending: ReadonlySet<Operation> = new Set();
+  /** A new device is being made, because another is wanted: it begins with settings of the kernel's own. */
+  private replaces = false;
   /** What each setting, and the packet filter's table, was made from last, as text. */
   private readonly settings = new Map<string, () => string>();
   /** Changes that mended, since the start. */
@@ -45,26 +70,23 @@ export class Healing {
   /** By minute, the youngest first; the time at which the first began. */
   private readonly history: number[] = Array(minutes).fill(0);
   private historyMs: number;
-  private lines = burstLines;
-  private linesMs: number;
+  /** A line each, for a few: a thousand entries may go with a device. */
+  private readonly each: LineBudget;
+  /** A line for all the rest of a comparison; not for ever, where somebody insists. */
+  private readonly rest: LineBudget;
   private untold = 0;
 
   constructor(options: HealingOptions) {
     this.options = options;
     this.historyMs = options.now();
-    this.linesMs = this.historyMs;
+    this.each = new LineBudget(20, 2, options.now);
+    this.rest = new LineBudget(200, 5, options.now);
   }
 
   /** Before the planned steps are done. */
   judge(desired: DesiredState, planned: readonly Operation[]): void {
     this.mending = this.causes.judge(desired, planned);
-    // A new device begins with the kernel's settings.
-    for (const operation of planned) {
-      if (operation.kind !== 'add-device' || this.mends(operation)) continue;
-      for (const name of this.settings.keys()) {
-        if (name.includes(`.${operation.device.name}.`)) this.settings.delete(name);
-      }
-    }
+    this.replaces = planned.some((operation) => operation.kind === 'add-device' && !this.mends(operation));
   }
 
   /** Whether the step mends, by the last `judge`. */
@@ -98,6 +120,7 @@ export class Healing {
       open = planned.filter((operation) => failed.has(operation) || !tried.has(operation));
     }
     this.causes.note(desired, open, this.mending);
+    this.replaces = false;
     this.tellRest();
   }
 
@@ -108,20 +131,20 @@ export class Healing {
   }
 
   /**
-   * A setting, or a table of the packet filter, that was brought to what it should be, or was so already.
-   * @param name what it is, for the log
-   * @param value what it was to be, as text: with the same one as before, a change mends. Asked for only then
-   * @param changes how many were made
+   * The kernel's settings, or the packet filter's table, were brought to what they should be, or were so already.
+   * @param key what it is about
+   * @param wanted what it was made from, as text: what is done for the same as before mends. Asked for only then
+   * @param done what was done, in words
    */
-  noteSetting(kind: ChangeKind, name: string, value: () => string, changes: number): void {
-    const before = this.settings.get(name);
-    this.settings.set(name, value);
-    if (changes === 0) return;
-    if (before?.() !== value()) {
-      this.options.metrics.programmed(kind, changes);
+  noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): void {
+    const before = this.settings.get(key);
+    this.settings.set(key, wanted);
+    if (done.length === 0) return;
+    if (this.replaces || before?.() !== wanted()) {
+      this.options.metrics.programmed(kind, done.length);
       return;
     }
-    this.tell(kind, () => `set ${name}`, changes);
+    for (const what of done) this.tell(kind, () => what);
     this.tellRest();
   }
 
@@ -139,35 +162,23 @@ export class Healing {
     };
   }
 
-  private tell(kind: ChangeKind, what: () => string, count = 1): void {
+  private tell(kind: ChangeKind, what: () => string): void {
     const { logger, metrics, now } = this.options;
-    metrics.healed(kind, count);
-    this.total += count;
+    metrics.healed(kind);
+    this.total++;
     this.turnHistory();
-    this.history[0]! += count;
+    this.history[0]!++;
     this.lastWhat = what;
     this.lastMs = now();
-    if (this.room() < 1) this.untold += count;
-    else {
-      this.lines--;
-      logger.info(`healed: ${what()}`);
-    }
+    if (this.each.take()) logger.info(`healed: ${what()}`);
+    else this.untold++;
   }
 
-  /** What no line was left for, as a number. */
+  /** What no line was left for: the last of it, and how much more. */
   private tellRest(): void {
-    if (this.untold === 0 || this.room() < 0) return;
-    this.lines--;
-    this.options.logger.info('healed more', { changes: this.untold });
+    if (this.untold === 0 || !this.rest.take()) return;
+    this.options.logger.info(`healed: ${this.lastWhat?.()}`, this.untold > 1 ? { andOthers: this.untold - 1 } : {});
     this.untold = 0;
-  }
-
-  /** How many lines may be written now. */
-  private room(): number {
-    const nowMs = this.options.now();
-    this.lines = Math.min(burstLines, this.lines + ((nowMs - this.linesMs) / 1000) * linesPerSecond);
-    this.linesMs = nowMs;
-    return this.lines;
   }
 
   private turnHistory(): void {

@@ -140,40 +140,58 @@ test('what fails at first is what it was when it succeeds', async () => {
   assert.match(await site.metrics.format(), /^weftd_failed_total\{kind="route"\} 4$/m);
 });
 
-test('a setting mends where it is set to what it was before', () => {
+test('a setting mends where what it is for is what it was before', () => {
   const site = new Site();
-  const set = (value: string, changes: number): number => {
+  const set = (needs: string, ...done: string[]): number => {
     const before = site.healing.total;
-    site.healing.noteSetting('sysctl', 'kernel setting a.b', () => value, changes);
+    site.healing.noteSettings('sysctl', 'kernel settings', () => needs, done);
     return site.healing.total - before;
   };
-  assert.is(set('1', 1), 0, 'the first time');
-  assert.is(set('1', 0), 0);
-  assert.is(set('1', 1), 1);
-  assert.is(set('2', 1), 0, 'something else is wanted');
-  assert.is(set('2', 1), 1);
+  assert.is(set('eth0', 'set a'), 0, 'the first time');
+  assert.is(set('eth0'), 0);
+  assert.is(set('eth0', 'set a', 'set b'), 2, 'one that was right by itself, too');
+  assert.is(set('eth1', 'set c'), 0, 'something else is wanted');
+  assert.is(set('eth1', 'set c'), 1);
+  assert.ok(site.lines.includes('info  healed: set b'));
 });
 
-test('a thousand things mended are some lines and a number; an argument with somebody does not fill the disk', () => {
+test('the settings of a device that is made anew are as the device: wanted, or mended', () => {
+  const site = new Site();
+  const { operations: made } = plan(deriveDesired(overlay()).state, site.kernel.dump());
+  const set = (): void => site.healing.noteSettings('sysctl', 'kernel settings', () => 'flannel.1', ['set x']);
+  site.run();
+  set();
+  site.healing.judge(deriveDesired(overlay()).state, made);
+  set();
+  assert.is(site.healing.total, 1, 'the device was deleted');
+  const other = deriveDesired(overlay({ backend: { ...vxlan, port: 4789 } })).state;
+  const { operations } = plan(other, site.kernel.dump());
+  site.healing.judge(other, operations);
+  set();
+  assert.is(site.healing.total, 1, 'another one is wanted');
+});
+
+test('what goes together is some lines and a number; an argument with somebody does not fill the disk', () => {
   const site = new Site();
   const peers = Array.from({ length: 50 }, (_, i) => peer(i + 2));
   site.run({ peers });
   site.lines.length = 0;
   site.kernel.state.routes.length = 0;
   assert.is(mended(site.run({ peers })), 50);
-  assert.is(site.lines.length, 11);
-  assert.is(site.lines.at(-1), 'info  healed more changes=40');
-  for (let i = 0; i < 250; i++) {
+  assert.is(site.lines.length, 21);
+  assert.match(site.lines.at(-1)!, /^info {2}healed: set route "10\.1\.51\.0\/24" .* andOthers=29$/);
+  for (let i = 0; i < 1000; i++) {
+    if (i === 300) site.lines.length = 0;
     site.nowMs += 20;
     site.lose('routes');
     site.run({ peers });
   }
-  assert.ok(site.lines.length < 25, `${site.lines.length} lines in 5 s`);
-  assert.is(site.healing.total, 300);
-  assert.is(site.healing.summary.lastHour, 300);
+  assert.ok(site.lines.length < 14 * 8, `${site.lines.length} lines in 14 s`);
+  assert.is(site.healing.total, 1050);
+  assert.is(site.healing.summary.lastHour, 1050);
   site.nowMs += 3_600_000;
   assert.is(site.healing.summary.lastHour, 0);
-  assert.is(site.healing.summary.total, 300);
+  assert.is(site.healing.summary.total, 1050);
 });
 
 test.run();
