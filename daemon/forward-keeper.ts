@@ -42,7 +42,7 @@ interface Dispute {
 }
 
 /** How often a change by others in between is met by looking again, at once. */
-const attempts = 4;
+const attempts = 8;
 
 export interface ForwardLook {
   /** Of the chains that were looked at. */
@@ -115,14 +115,15 @@ export class ForwardKeeper {
       }
     };
     attempt(() => {
-      for (const each of listForwardChains(nft)) attempt(() => removeForward(nft, each, this.names));
+      for (const each of listForwardChains(nft))
+        attempt(() => this.retried(() => removeForward(nft, each, this.names)));
     });
     attempt(() => this.legacy.remove(this.names));
     return errors;
   }
 
   /** Somebody else may be changing the chain just now: then what was planned from no longer is so. */
-  private retried(work: () => ForwardOutcome): ForwardOutcome {
+  private retried<T>(work: () => T): T {
     for (let attempt = 1; ; attempt++) {
       try {
         return work();

@@ -68,6 +68,17 @@ test('from the environment: its own names before those of flanneld; the command 
   assert.is(options.runDir, '/b');
 });
 
+test('the packet filter: everything is on unless it is said otherwise', () => {
+  assert.equal(parse().filter, { peerLock: true, forward: true, randomPorts: true });
+  assert.equal(parse('--peer-lock=off', '--iptables-forward-rules=false', '--ip-masq-fully-random-disable').filter, {
+    peerLock: false,
+    forward: false,
+    randomPorts: false,
+  });
+  assert.equal(parseDaemonOptions([], { FLANNELD_IPTABLES_FORWARD_RULES: 'false' }).filter.forward, false);
+  assert.is(errorOf('--peer-lock', 'no'), 'Option --peer-lock is "no": it must be one of on, off');
+});
+
 test('leaving is never asked for by the environment', () => {
   assert.is(parseDaemonOptions([], { WEFTD_LEAVE: 'true' }).leave, false);
   assert.is(parse('--leave').leave, true);
