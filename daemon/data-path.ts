@@ -25,6 +25,7 @@ import {
   type InterfaceChoice,
   InterfaceError,
   isTunnelName,
+  keepInterface,
 } from './interface.ts';
 import { actualDevice, type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
 import type { Logger } from './log.ts';
@@ -235,6 +236,10 @@ export class DataPath {
   private external: ExternalInterface | undefined;
   private current: DataPathState | undefined;
   private currentInterest: EventInterest | undefined;
+  /** Of the host, what steps may have failed for. */
+  private circumstances = '';
+  /** Why the external interface is the one of before. */
+  interfaceProblem: string | undefined;
   private currentRules: { readonly view: ClusterView; readonly settings: RuleSettings } | undefined;
 
   constructor(options: DataPathOptions) {
@@ -316,6 +321,7 @@ export class DataPath {
   private choose(host: HostState, inUse: readonly Family[]): ExternalInterface {
     const { kernel, choice } = this.options;
     const view = kernel.hostView(host);
+    this.interfaceProblem = undefined;
     try {
       return chooseInterface(choice, inUse, view);
     } catch (error) {
@@ -323,6 +329,9 @@ export class DataPath {
       try {
         return chooseInterface({ ...choice, names: [this.external.name] }, inUse, view);
       } catch {
+        const kept = keepInterface(this.external, choice, inUse, view);
+        this.interfaceProblem = `${error.message}; trying again, what is set up stays as it is`;
+        if (kept) return kept;
         // What comes back may do so under another number.
         this.currentInterest = undefined;
         throw error;
@@ -413,6 +422,7 @@ export class DataPath {
     const host = kernel.readHost();
     const external = this.choose(host, inUse);
     const addressChanged = this.noteExternal(external, own.publicAddresses);
+    this.noteCircumstances(host);
 
     const macs: { [family in Family]?: Mac } = {};
     const networks: { [family in Family]?: Prefix } = {};
@@ -699,6 +709,21 @@ export class DataPath {
       this.options.logger.info('external interface', { name, mtuBytes, addresses, lease: formatAddresses(told) });
     }
     return addressChanged;
+  }
+
+  /** What failed for want of a link or an address is tried again at once when there is another one. */
+  private noteCircumstances({ links, addresses }: HostState): void {
+    // Containers' come and go, and nothing of ours is built on them.
+    const own = links.filter(({ kind, name }) => kind !== 'veth' || name === this.external?.name);
+    const indexes = new Set(own.map(({ index }) => index));
+    const circumstances = [
+      ...own.map(({ index, name, flags, mtuBytes }) => `${index} ${name} ${flags} ${mtuBytes}`),
+      ...addresses.flatMap(({ index, prefix }) => (indexes.has(index) ? `${index} ${formatPrefix(prefix)}` : [])),
+    ].join();
+    if (circumstances === this.circumstances) return;
+    this.circumstances = circumstances;
+    const nowMs = this.options.now();
+    for (const [key, failure] of this.failures) this.failures.set(key, { ...failure, dueMs: nowMs });
   }
 
   private isDue(operation: Operation): boolean {

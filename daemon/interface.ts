@@ -183,3 +183,29 @@ export function chooseInterface(
   }
   return { index: host.index, name: host.name, mtuBytes: host.mtuBytes, addresses, publicAddresses };
 }
+
+/**
+ * The interface that was chosen before, while the choice fits nothing: where it is still there, an address that it has
+ * lost stays what it was, so that nothing is withdrawn, and the other family is looked after, until there is a better one.
+ * @returns undefined where it is gone, down, or knew nothing of a family
+ */
+export function keepInterface(
+  before: ExternalInterface,
+  { publicAddresses: told }: InterfaceChoice,
+  families: readonly Family[],
+  { interfaces }: HostView,
+): ExternalInterface | undefined {
+  const { index, name } = before;
+  const host = interfaces.find((candidate) => candidate.index === index && candidate.name === name);
+  if (!host?.up || !families.every((family) => before.addresses[family])) return undefined;
+  const addresses: Partial<Record<Family, Address>> = {};
+  const publicAddresses: Partial<Record<Family, Address>> = {};
+  for (const family of families) {
+    const known = before.addresses[family]!;
+    const own = host.addresses.filter((address) => address.family === family && !isLinkLocal(address));
+    const address = own.find((candidate) => sameAddress(candidate, known)) ?? own[0] ?? known;
+    addresses[family] = address;
+    publicAddresses[family] = told[family] ?? address;
+  }
+  return { index, name, mtuBytes: host.mtuBytes, addresses, publicAddresses };
+}

@@ -199,8 +199,8 @@ export class Loop {
       if (this.stopping) return;
       const wasInSync = this.inSync;
       this.inSync = true;
-      for (const subject of ['etcd', 'external interface', 'subnet lease', 'cluster'])
-        problems.report(subject, undefined);
+      for (const subject of ['etcd', 'subnet lease', 'cluster']) problems.report(subject, undefined);
+      problems.report('external interface', this.options.dataPath.interfaceProblem, 'debug');
       this.syncBackoff.reset();
       this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
       if (view) {
@@ -272,7 +272,7 @@ export class Loop {
       this.reconcileTookMs = monotonic() - startMs;
       metrics.reconcileTook(this.reconcileTookMs / 1000);
       this.noteHealing(healedBefore, heardMs);
-      problems.report('external interface', undefined);
+      problems.report('external interface', dataPath.interfaceProblem, 'debug');
       problems.report('kernel', undefined);
       this.reconcileBackoff.reset();
       this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));

@@ -112,6 +112,23 @@ test('a device that is made anew has the same MAC', async () => {
   assert.is(mac(), before);
 });
 
+test('the outer interface without its IPv6 address: what is IPv4’s is mended all the same', async () => {
+  const [one] = tunnels().hosts as [Host];
+  const before = essence(one);
+  const problem = (): boolean => one.status().problems.some((text) => text.includes('"eth0" has no IPv6 address'));
+  one.ip('-6', 'addr', 'flush', 'dev', 'eth0', 'scope', 'global');
+  await waitFor('the problem', problem);
+  const { subnet } = target(4);
+  one.ip('route', 'del', subnet);
+  await waitFor('the route', () => readRoutes(one.namespace).some(({ destination }) => destination === subnet));
+  assert.ok(readLink(one.namespace, 'flannel-v6.1'), 'what is IPv6’s stays as it is');
+  one.ip('-6', 'addr', 'add', `${one.addresses[1]}/64`, 'dev', 'eth0', 'nodad');
+  // The kernel has taken the default route with the address, or not.
+  one.ip('-6', 'route', 'replace', 'default', 'via', 'fd77::1');
+  await waitFor('no problem', () => !problem());
+  await waitFor('all to be as before', () => difference(before, essence(one)).length === 0);
+});
+
 test('everything at once', () =>
   heals(tunnels(), 'everything at once', () => {
     const [one] = tunnels().hosts as [Host];

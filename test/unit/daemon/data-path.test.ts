@@ -25,6 +25,7 @@ class FakeHost {
   diskFull = false;
   external = address('192.0.2.1');
   gateways: string[] = [];
+  links: HostState['links'] = [];
   nowMs = 0;
   fail: (operation: Operation) => string | undefined = () => undefined;
   applied: Operation[] = [];
@@ -79,7 +80,7 @@ class FakeHost {
     const fake: Partial<Kernel> = {
       withLinks: (host) => host,
       readHost: (): HostState => ({
-        links: [],
+        links: this.links,
         addresses: [],
         routes: [
           { family: 4, destination: prefix('192.0.2.0/24'), oif: 2, type: 1, protocol: 2 },
@@ -151,6 +152,19 @@ test('a device that cannot be had is one problem, and is tried alone when it is 
   host.fail = () => undefined;
   host.nowMs = 600;
   assert.is(host.dataPath.reconcile(host.view()).complete, true);
+});
+
+test('what has failed is tried again at once when the host has another link', () => {
+  const host = new FakeHost();
+  host.fail = () => 'ENETDOWN';
+  host.dataPath.reconcile(host.view());
+  const { length } = host.applied;
+  host.dataPath.reconcile(host.view());
+  assert.is(host.applied.length, length, 'nothing is due');
+  host.links = [{ index: 9, name: 'wg0', flags: 0, mtuBytes: 1420 }] as unknown as HostState['links'];
+  host.fail = () => undefined;
+  assert.is(host.dataPath.reconcile(host.view()).complete, true);
+  assert.ok(host.applied.length > length);
 });
 
 test('a thousand entries that fail for one reason are one problem', () => {

@@ -1,6 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { chooseInterface, type HostView, type InterfaceChoice, InterfaceError } from '../../../daemon/interface.ts';
+import {
+  chooseInterface,
+  type HostView,
+  type InterfaceChoice,
+  InterfaceError,
+  keepInterface,
+} from '../../../daemon/interface.ts';
 import { address } from './cluster-of.ts';
 
 const test = suite('daemon/interface');
@@ -84,6 +90,26 @@ test('a public address that an interface has says which one', () => {
 test('IPv6: never a link-local address', () => {
   assert.equal(chooseInterface(choice(), [4, 6], view).addresses[6], address('2001:db8::1'));
   assert.match(errorOf({ names: ['eth1'] }, view, [4, 6]), /"eth1" has no IPv6 address \(it has 198\.51\.100\.1\)/);
+});
+
+test('while the choice fits nothing, the interface of before keeps what it has lost', () => {
+  const before = chooseInterface(choice({ names: ['eth0'] }), [4, 6], view);
+  const host = (changes: Partial<HostView['interfaces'][0]>): HostView => ({
+    ...view,
+    interfaces: view.interfaces.map((each) => (each.name === 'eth0' ? { ...each, ...changes } : each)),
+  });
+  const keep = (changes: Partial<HostView['interfaces'][0]>, families: readonly (4 | 6)[] = [4, 6]) =>
+    keepInterface(before, choice(), families, host(changes));
+  assert.equal(keep({ addresses: [address('192.0.2.1'), address('fe80::1')], mtuBytes: 1400 }), {
+    ...before,
+    mtuBytes: 1400,
+  });
+  assert.equal(keep({ addresses: [address('192.0.2.77')] })!.addresses, {
+    4: address('192.0.2.77'),
+    6: address('2001:db8::1'),
+  });
+  for (const gone of [{ up: false }, { index: 9 }, { name: 'eth9' }]) assert.is(keep(gone), undefined);
+  assert.is(keepInterface({ ...before, addresses: { 4: before.addresses[4]! } }, choice(), [4, 6], view), undefined);
 });
 
 test('a choice that fits nothing says what there is', () => {
