@@ -1,5 +1,5 @@
 /**
- * Random operations on one store, from eight callers at once, against a model: no address is given twice, none is lost.
+ * Random operations on one store, from eight processes at once, against a model: no address is given twice, none is lost.
  * By weft-ipam alone, and by weft-ipam and host-local in turns.
  */
 
@@ -12,7 +12,7 @@ import { pluginFolder } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { randomStream } from '../support/random.ts';
 import { Scratch } from '../support/scratch.ts';
-import { callRaw } from './raw-call.ts';
+import { Caller } from './caller.ts';
 
 const operations = Number(process.env['WEFT_TEST_OPERATIONS'] ?? 10_000);
 const seed = Number(process.env['WEFT_TEST_SEED'] ?? 7);
@@ -37,6 +37,8 @@ type State = 'free' | 'held' | 'abandoned' | 'collected';
 
 interface Container {
   readonly id: string;
+  /** The number of the process that calls for it. */
+  readonly caller: number;
   state: State;
   addresses: string[];
 }
@@ -45,6 +47,7 @@ class Store {
   readonly faults: string[] = [];
   readonly counts = new Map<string, number>();
   readonly containers: Container[];
+  readonly #callers = Array.from({ length: callers }, () => new Caller());
   readonly #folder: string;
   readonly #random: () => number;
   readonly #withHostLocal: boolean;
@@ -61,6 +64,7 @@ class Store {
     this.#random = randomStream(seed);
     this.containers = Array.from({ length: callers * containersEach }, (_, i) => ({
       id: `c${i}`,
+      caller: Math.floor(i / containersEach),
       state: 'free',
       addresses: [],
     }));
@@ -74,7 +78,8 @@ class Store {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
 
-  async #call(command: string, id: string, keys: Record<string, unknown> = {}, args?: string) {
+  async #call(command: string, container: Container, keys: Record<string, unknown> = {}, args?: string) {
+    const { id, caller } = container;
     // host-local has no GC, and does not look after itself: it may be called for what it can do.
     const byHostLocal = this.#withHostLocal && command !== 'GC' && this.#chance(0.5);
     const [folder, program, type] = byHostLocal
@@ -87,7 +92,7 @@ class Store {
       ipam: { type, dataDir: this.#folder, ranges: subnets.map((subnet) => [{ subnet }]) },
       ...keys,
     };
-    const outcome = await callRaw({
+    const outcome = await this.#callers[caller]!.call({
       argv: [join(folder, program)],
       environment: {
         CNI_COMMAND: command,
@@ -114,7 +119,7 @@ class Store {
     this.#adding += 1;
     const { ok, msg, document, said } = await this.#call(
       'ADD',
-      container.id,
+      container,
       {},
       requested === undefined ? undefined : `IP=${requested}`,
     );
@@ -148,19 +153,19 @@ class Store {
   async #delete(container: Container): Promise<void> {
     this.#letGo(container);
     this.#releasing += 1;
-    const { ok, said } = await this.#call('DEL', container.id);
+    const { ok, said } = await this.#call('DEL', container);
     this.#releasing -= 1;
     this.#expect(ok, 'DEL fails', said);
     container.state = 'free';
   }
 
   async #check(container: Container): Promise<void> {
-    const { ok, said } = await this.#call('CHECK', container.id, { prevResult: { cniVersion: '1.0.0' } });
+    const { ok, said } = await this.#call('CHECK', container, { prevResult: { cniVersion: '1.0.0' } });
     this.#expect(ok === (container.state === 'held'), `CHECK of one that is ${container.state}`, said);
   }
 
   async #addAgain(container: Container): Promise<void> {
-    const { ok, said } = await this.#call('ADD', container.id);
+    const { ok, said } = await this.#call('ADD', container);
     this.#expect(!ok, 'a second ADD succeeds', said);
   }
 
@@ -173,7 +178,7 @@ class Store {
     }
     const valid = this.containers.filter((container) => !stale.includes(container));
     this.#releasing += stale.length;
-    const { ok, said } = await this.#call('GC', 'c0', {
+    const { ok, said } = await this.#call('GC', this.containers[0]!, {
       'cni.dev/valid-attachments': valid.map(({ id }) => ({ containerID: id, ifname: 'eth0' })),
     });
     this.#releasing -= stale.length;
@@ -217,6 +222,14 @@ class Store {
   }
 
   async run(): Promise<void> {
+    try {
+      await this.#run();
+    } finally {
+      for (const caller of this.#callers) caller.close();
+    }
+  }
+
+  async #run(): Promise<void> {
     while (this.#left > 0 && this.faults.length === 0) {
       const amount = Math.min(this.#left, betweenLooks);
       this.#left -= amount;
@@ -238,7 +251,7 @@ for (const [what, amount, withHostLocal] of [
   ['by weft-ipam', operations, false],
   ['by weft-ipam and host-local in turns', Math.ceil(operations / 5), true],
 ] as const) {
-  test(`${amount} operations from ${callers} callers, ${what}`, async () => {
+  test(`${amount} operations from ${callers} processes, ${what}`, async () => {
     const store = new Store(scratch().makeFolder(withHostLocal ? 'both' : 'own'), amount, withHostLocal);
     await store.run();
     const counts = [...store.counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, count]) => `${name}: ${count}`);
