@@ -167,8 +167,9 @@ export function planLegacy(
   return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
 }
 
-/** xtables: another iptables holds the lock. */
-const EXIT_RESOURCE_PROBLEM = 4;
+/** Another iptables is at work. The same status says that the lock's file cannot be had at all. */
+const isBusy = ({ status, text }: { readonly status: number; readonly text: string }): boolean =>
+  status === 4 && text.includes('holding the xtables lock');
 
 export class LegacyIptables {
   private readonly sys: Sys;
@@ -230,14 +231,14 @@ export class LegacyIptables {
         continue;
       }
       const listing = this.run(program, ['-S']);
-      if (listing.status === EXIT_RESOURCE_PROBLEM) return 'busy';
+      if (isBusy(listing)) return 'busy';
       if (listing.status !== 0) {
         outcomes.push({ place, problem: failure(`${program} -S`, listing.text) });
         continue;
       }
       const planned = planLegacy(parseListing(listing.text), family, settings, names);
       const restored = planned && this.run(`${program}-restore`, ['--noflush'], planned.script);
-      if (restored?.status === EXIT_RESOURCE_PROBLEM) return 'busy';
+      if (restored && isBusy(restored)) return 'busy';
       if (!planned) outcomes.push({ place });
       else if (restored?.status === 0) outcomes.push({ place, mended: planned.because });
       else outcomes.push({ place, problem: failure(`${program}-restore`, restored?.text ?? '') });
