@@ -11,7 +11,9 @@ export interface EtcdObserver {
   etcdConnection(): void;
   /** etcd confirmed a watch. */
   watchStarted(): void;
-  /** A watch has ended against our will: everything will be listed anew. */
+  /** A watch has ended against our will. */
+  watchLost(): void;
+  /** Everything had to be listed anew, since what was known could not be gone on with. */
   watchResync(): void;
   /** The watch told of so many changes. */
   watchEvent(count: number): void;

@@ -288,7 +288,7 @@ export class EtcdWatch implements Closable {
       this.#isLive = false;
       this.#notify();
       if (this.#closed) return;
-      if (startedMs !== Number.POSITIVE_INFINITY) observer?.watchResync();
+      if (startedMs !== Number.POSITIVE_INFINITY) observer?.watchLost();
       else {
         // Whoever waits hears of it; whoever comes now waits for the next attempt.
         const attempt = this.#attempt;
@@ -326,6 +326,7 @@ export class EtcdWatch implements Closable {
       }
     }
     const read = await readSnapshot(connection, keys);
+    if (before) this.#options.observer?.watchResync();
     // As before it was known to be another one: a number that changes is what tells that to the world.
     const ownId = (id: string): string => id.replace(/\..*/, '');
     if (before && ownId(before.clusterId) === read.clusterId && !isContinued(before, read)) this.#histories++;

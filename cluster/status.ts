@@ -50,7 +50,8 @@ export interface EtcdStatus {
   /** Of its last 64 answers; absent before the first. */
   readonly medianMs?: number;
   readonly worstMs?: number;
-  /** How often everything had to be listed anew because the watch had ended. */
+  /** How often the watch ended, and how often everything had to be listed anew since it could not go on where it was. */
+  readonly watchLosses: number;
   readonly watchResyncs: number;
 }
 

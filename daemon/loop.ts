@@ -500,6 +500,7 @@ export class Loop {
         errors: counted.etcdErrors,
         ...(medianMs === undefined ? {} : { medianMs }),
         ...(worstMs === undefined ? {} : { worstMs }),
+        watchLosses: counted.watchLosses,
         watchResyncs: counted.watchResyncs,
       },
       changes: {

@@ -75,7 +75,7 @@ export class Metrics implements EtcdObserver {
   private readonly etcdSeconds: Histogram;
   private readonly etcdErrors: Counter;
   private readonly etcdConnections: Counter;
-  private readonly watchStarts: Counter;
+  private readonly watchLosses: Counter;
   private readonly watchResyncs: Counter;
   private readonly watchEvents: Counter;
   private readonly claims: Counter;
@@ -143,13 +143,13 @@ export class Metrics implements EtcdObserver {
       name: 'weftd_etcd_connections_total',
       help: 'Connections made to etcd; all but the first are reconnections.',
     });
-    this.watchStarts = registry.counter({
-      name: 'weftd_etcd_watches_total',
-      help: 'Watches that etcd confirmed; all but the first began after a loss.',
+    this.watchLosses = registry.counter({
+      name: 'weftd_etcd_watch_losses_total',
+      help: 'Times that the watch ended; the next one goes on where it was.',
     });
     this.watchResyncs = registry.counter({
       name: 'weftd_etcd_watch_resyncs_total',
-      help: 'Times that the watch ended, so that everything was listed anew.',
+      help: 'Times that everything was listed anew, since the watch could not go on where it was.',
     });
     this.watchEvents = registry.counter({
       name: 'weftd_etcd_watch_events_total',
@@ -224,11 +224,14 @@ export class Metrics implements EtcdObserver {
 
   watchStarted(): void {
     this.watching = true;
-    this.watchStarts.add(1);
+  }
+
+  watchLost(): void {
+    this.watching = false;
+    this.watchLosses.add(1);
   }
 
   watchResync(): void {
-    this.watching = false;
     this.watchResyncs.add(1);
   }
 
@@ -272,6 +275,7 @@ export class Metrics implements EtcdObserver {
       etcdErrors: this.etcdFailures,
       etcdMedianMs: ms(sorted[Math.floor(sorted.length / 2)]),
       etcdWorstMs: ms(sorted.at(-1)),
+      watchLosses: this.watchLosses.value(),
       watchResyncs: this.watchResyncs.value(),
       watching: this.watching,
     };

@@ -45,6 +45,7 @@ function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & 
     etcdRequest: (operation) => void asked.set(operation, (asked.get(operation) ?? 0) + 1),
     etcdConnection: () => undefined,
     watchStarted: () => undefined,
+    watchLost: () => undefined,
     watchResync: () => undefined,
     watchEvent: () => undefined,
   };

@@ -110,6 +110,7 @@ const status: NodeStatus = {
     errors: 3,
     medianMs: 2.1,
     worstMs: 40,
+    watchLosses: 2,
     watchResyncs: 1,
   },
   changes: {
