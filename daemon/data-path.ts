@@ -33,6 +33,7 @@ import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHo
 import type { Metrics } from './metrics.ts';
 import { fdbOddity } from './oddities.ts';
 import type { Roads } from './packet-walk.ts';
+import { lockLifeMs } from './peer-lock.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
@@ -62,6 +63,8 @@ export interface DataPathOptions {
   readonly choice: InterfaceChoice;
   readonly ipMasq: boolean;
   readonly filter: FilterOptions;
+  /** For how long the peer lock holds without weftd. */
+  readonly lockLifeMs?: number;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** From 0 to below 1. */
@@ -686,6 +689,7 @@ export class DataPath {
           ? {
               vni: backend.vni,
               port: backend.port,
+              lifeMs: this.options.lockLifeMs ?? lockLifeMs,
               families: inUse,
               containers: inUse.map((family) => networks[family]!),
               peers: peers

@@ -27,6 +27,7 @@ import { Metrics } from './metrics.ts';
 import { ServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import type { Roads } from './packet-walk.ts';
+import { lockLifeMs } from './peer-lock.ts';
 import { openProbeServer, type ProbeSources } from './probes.ts';
 import { Problems } from './problems.ts';
 import { readProcess } from './process-figures.ts';
@@ -82,6 +83,7 @@ function testSettings(environment: DaemonHost['environment']) {
     resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
     etcdTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
     stuckMs: integer('WEFTD_TEST_STUCK_MS'),
+    lockLifeMs: integer('WEFTD_TEST_LOCK_LIFE_MS'),
   };
 }
 
@@ -120,7 +122,7 @@ export interface DaemonParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
-  readonly rules: Pick<Rules, 'port' | 'concerns'>;
+  readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
   readonly membership: Membership;
   readonly countContainers: () => number | undefined;
   readonly close: () => void;
@@ -174,6 +176,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     random,
     randomMacBytes: () => randomBytes(sys, 6),
     lockDevice: (name) => locks.take(name),
+    ...(settings.lockLifeMs === undefined ? {} : { lockLifeMs: settings.lockLifeMs }),
   });
   const before = files.readNetwork((error) => problems.report('node files', error.message));
   const membership = new Membership({
@@ -218,7 +221,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
 async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   const { sys, logger, store, options } = parts;
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
-  const { resyncMs, stuckMs } = testSettings(host.environment);
+  const { resyncMs, stuckMs, lockLifeMs: lifeMs = lockLifeMs } = testSettings(host.environment);
   const loop = new Loop({
     ...parts,
     pid: sys.getpid(),
@@ -297,7 +300,16 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   loop.start();
   manager.start();
   void loop.whenReady().then(() => manager.ready());
+  const renewal = setInterval(() => {
+    try {
+      parts.rules.renewLock();
+    } catch {
+      // Whoever took it away is met when the rules are looked at.
+      loop.wakeRules();
+    }
+  }, lifeMs / 3);
   const signal = await stopped;
+  clearInterval(renewal);
   manager.stopping();
   await loop.stop();
   for (const stream of events) stream.close();

@@ -8,22 +8,35 @@
  * It looks at what arrives for this host, where fragments are put together again and before anything else can accept
  * it; a drop is final whatever other chains say. Each network judges its own packets only, those with its VNI, so that
  * several on a host may share the port.
+ *
+ * It holds for as long as weftd lives, and a moment longer: a restart opens nothing. After that peers are whoever
+ * another program, flanneld perhaps, says they are, and it would know nothing of those that are new.
  */
 
+import type { NetlinkRequest } from '../linux/netlink/connection.ts';
 import { formatExpression } from '../linux/nft/expression.ts';
 import {
   addressKeys,
   counter,
   destinationInSet,
-  destinationPort,
+  destinationPortInSet,
   drop,
   not,
+  portKey,
   rule,
   sourceIn,
   sourceInSet,
   vxlanNetwork,
 } from '../linux/nft/match.ts';
-import { type NftChain, type NftRule, type NftSet, nftPriority } from '../linux/nft/table.ts';
+import {
+  deleteElements,
+  type NftChain,
+  type NftRule,
+  type NftSet,
+  newElements,
+  nftPriority,
+  type TableName,
+} from '../linux/nft/table.ts';
 import { type Address, type Family, isUnspecified } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
 
@@ -31,6 +44,8 @@ export interface PeerLock {
   readonly vni: number;
   /** UDP port. */
   readonly port: number;
+  /** For how long it holds unless it is renewed. */
+  readonly lifeMs: number;
   /** Those that tunnels are carried by. */
   readonly families: readonly Family[];
   /** Public addresses; of other families, unspecified ones and repetitions are left out. */
@@ -38,6 +53,9 @@ export interface PeerLock {
   /** Whose packets to peers' tunnel ports are dropped on their way out: the cluster's networks in these families. */
   readonly containers: readonly Prefix[];
 }
+
+/** Long enough for a restart, and for a machine that is slow. */
+export const lockLifeMs = 30_000;
 
 /** What was dropped. */
 export interface LockCount {
@@ -49,22 +67,40 @@ export type LockCounts = ReadonlyMap<string, LockCount>;
 
 const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
 export const lockChainNames: readonly string[] = Object.values(chainNames);
+/** The port, for as long as the lock holds. */
+const portSet = 'locked-port';
 const setNames: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
+
+/** The locked port, as the table's sets have it. */
+export const lockedPort = (sets: ReadonlyMap<string, ReadonlyMap<string, Uint8Array>>): Uint8Array | undefined =>
+  sets.get(portSet)?.values().next().value;
 
 /** The set that the address belongs to; undefined where it is none of a host. */
 export const lockSetOf = (address: Address): string | undefined =>
   isUnspecified(address) ? undefined : setNames[address.family];
 
-export const lockSets = ({ families, peers }: PeerLock): NftSet[] =>
-  families.map((family) => ({
-    name: setNames[family],
-    keyType: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
-    interval: false,
-    elements: addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
-  }));
+export const lockSets = ({ families, peers, port, lifeMs }: PeerLock): NftSet[] => [
+  { name: portSet, keyType: 'inet_service', interval: false, timeoutMs: lifeMs, elements: [portKey(port)] },
+  ...families.map(
+    (family): NftSet => ({
+      name: setNames[family],
+      keyType: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
+      interval: false,
+      elements: addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
+    }),
+  ),
+];
 
-export function lockChains({ families, vni, port, containers }: PeerLock): NftChain[] {
-  const tunnelled = [destinationPort('UDP', port), vxlanNetwork(vni)];
+/** What makes the lock of a table hold for its whole life again, in one transaction. */
+export const renewLock = (table: TableName, port: Uint8Array): NetlinkRequest[] => [
+  // Whether it is there still or not: after the first it is, and the last one's time begins anew.
+  ...newElements(table, portSet, [port]),
+  ...deleteElements(table, portSet, [port]),
+  ...newElements(table, portSet, [port]),
+];
+
+export function lockChains({ families, vni, containers }: PeerLock): NftChain[] {
+  const tunnelled = [destinationPortInSet('UDP', portSet), vxlanNetwork(vni)];
   return [
     {
       name: chainNames.in,

@@ -137,6 +137,7 @@ export function formatStructure(settings: RuleSettings): string {
   const { networks, subnets, ipMasq, randomPorts, forward, lock } = settings;
   const prefixes = (each: PerFamily<Prefix>): string => valuesOf(each).map(formatPrefix).join();
   const lockText =
-    lock && `${lock.vni} ${lock.port} ${lock.families.join()} ${lock.containers.map(formatPrefix).join()}`;
+    lock &&
+    `${lock.vni} ${lock.port} ${lock.lifeMs} ${lock.families.join()} ${lock.containers.map(formatPrefix).join()}`;
   return JSON.stringify([prefixes(networks), subnets.map(prefixes), ipMasq, randomPorts, forward, lockText]);
 }

@@ -21,9 +21,11 @@ import {
   type LockCount,
   type LockCounts,
   lockChainNames,
+  lockedPort,
   lockSetOf,
   lockSets,
   readCounts,
+  renewLock,
   withCounts,
 } from './peer-lock.ts';
 import { desiredTable, formatStructure, forwardSettings, type RuleSettings } from './rule-table.ts';
@@ -56,6 +58,8 @@ export interface Rules {
    * many there are. False where it is not known: `ensure` looks.
    */
   changePeers(added: readonly Address[], removed: readonly Address[]): boolean;
+  /** Makes the peer lock hold on, where there is one. */
+  renewLock(): void;
   /** By what number the packet filter's events name us as their cause. */
   readonly port: number | undefined;
   /** What the peer lock has dropped; undefined where it is off. One small question to the kernel. */
@@ -230,6 +234,16 @@ class RuleKeeper implements Rules {
         this.known = { ...rest, generation: unknownGeneration };
       }
       return true;
+    });
+  }
+
+  renewLock(): void {
+    const port = this.locked && this.known && lockedPort(this.known.sets);
+    if (!port) return;
+    this.use((nft) => {
+      const generation = generationOf(nft);
+      nft.transact(renewLock(this.table, port));
+      if (this.known?.generation === generation) this.settle(nft, generation);
     });
   }
 

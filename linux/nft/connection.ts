@@ -275,7 +275,8 @@ export function tableDifference(desired: NftTable, actual: NftTable): string | u
   for (const set of desired.sets) {
     const other = actual.sets.find(({ name }) => name === set.name);
     if (!other) return `set "${set.name}" is missing`;
-    if (other.keyType !== set.keyType || other.interval !== set.interval) return `set "${set.name}" is of another type`;
+    const sameType = other.keyType === set.keyType && other.interval === set.interval;
+    if (!sameType || other.timeoutMs !== set.timeoutMs) return `set "${set.name}" is of another type`;
     const texts = [set, other].map(({ elements }) => elementTexts(rawElements(elements)).join());
     if (texts[0] !== texts[1]) return `set "${set.name}" has other elements`;
   }

@@ -111,6 +111,12 @@ export const sourceMac = (mac: Mac): Match =>
 export const destinationPort = (protocol: 'UDP' | 'TCP', port: number): Match =>
   compare([protocol], [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)], bigU16(port));
 
+/** UDP or TCP, to a port in the table's set of that name. */
+export const destinationPortInSet = (protocol: 'UDP' | 'TCP', set: string): Match =>
+  inSet([protocol], payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2), set);
+/** A port as a set's key. */
+export const portKey = (port: number): Uint8Array => bigU16(port);
+
 /** It is VXLAN (RFC 7348) of that network: the VNI is in bytes 4 to 6 of what UDP carries. */
 export const vxlanNetwork = (vni: number): Match =>
   compare(

@@ -76,6 +76,7 @@ const keyTypes = {
   ipv4_addr: { number: 7, lengthBytes: 4 },
   ipv6_addr: { number: 8, lengthBytes: 16 },
   ether_addr: { number: 9, lengthBytes: 6 },
+  inet_service: { number: 13, lengthBytes: 2 },
 } as const;
 export type NftKeyType = keyof typeof keyTypes;
 
@@ -84,6 +85,8 @@ export interface NftSet {
   readonly keyType: NftKeyType;
   /** Whether its elements are prefixes; single keys otherwise. Prefixes must not overlap. */
   readonly interval: boolean;
+  /** For how long an element is in it; without it, until it is deleted. */
+  readonly timeoutMs?: number;
   readonly elements: readonly NftElement[];
 }
 /** A key's bytes, or a prefix in a set of intervals. */
@@ -95,12 +98,13 @@ const nftaTable = { NAME: 1 } as const;
 const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
 const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
-const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10 } as const;
+const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10, TIMEOUT: 11 } as const;
 const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const nftaSetElement = { KEY: 1, FLAGS: 3 } as const;
 const NFT_SET_ANONYMOUS = 1;
 const NFT_SET_INTERVAL = 4;
 const NFT_SET_MAP = 8;
+const NFT_SET_TIMEOUT = 16;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 /** libnftnl, include/libnftnl/udata.h */
 const NFTNL_UDATA_RULE_COMMENT = 0;
@@ -280,10 +284,12 @@ export const newSet = (table: TableName, set: NftSet, id: number): NetlinkReques
     (writer) => {
       writer.attributeText(nftaSet.TABLE, table.name);
       writer.attributeText(nftaSet.NAME, set.name);
-      writer.attributeU32be(nftaSet.FLAGS, set.interval ? NFT_SET_INTERVAL : 0);
+      const timed = set.timeoutMs === undefined ? 0 : NFT_SET_TIMEOUT;
+      writer.attributeU32be(nftaSet.FLAGS, (set.interval ? NFT_SET_INTERVAL : 0) | timed);
       writer.attributeU32be(nftaSet.KEY_TYPE, keyTypes[set.keyType].number);
       writer.attributeU32be(nftaSet.KEY_LEN, keyTypes[set.keyType].lengthBytes);
       writer.attributeU32be(nftaSet.ID, id);
+      if (set.timeoutMs !== undefined) writer.attributeU64be(nftaSet.TIMEOUT, set.timeoutMs);
     },
   );
 
@@ -413,18 +419,21 @@ export function decodeSet(body: NetlinkReader): NftSet | undefined {
   let flags = 0;
   let number = 0;
   let lengthBytes = 0;
+  let timeoutMs: number | undefined;
   const r = body.attributes(nfgenmsgBytes, 'nft set');
   while (r.next()) {
     if (r.type === nftaSet.NAME) name = r.text();
     else if (r.type === nftaSet.FLAGS) flags = r.u32be();
     else if (r.type === nftaSet.KEY_TYPE) number = r.u32be();
     else if (r.type === nftaSet.KEY_LEN) lengthBytes = r.u32be();
+    else if (r.type === nftaSet.TIMEOUT) timeoutMs = r.u64be();
   }
   const keyType = (Object.keys(keyTypes) as NftKeyType[]).find(
     (each) => keyTypes[each].number === number && keyTypes[each].lengthBytes === lengthBytes,
   );
   if (keyType === undefined || flags & (NFT_SET_ANONYMOUS | NFT_SET_MAP)) return undefined;
-  return { name, keyType, interval: (flags & NFT_SET_INTERVAL) !== 0, elements: [] };
+  const timed = timeoutMs === undefined ? {} : { timeoutMs };
+  return { name, keyType, interval: (flags & NFT_SET_INTERVAL) !== 0, ...timed, elements: [] };
 }
 
 /** Some elements of a set (a large one comes in several messages). */

@@ -12,7 +12,7 @@ import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
 import { Scratch } from '../support/scratch.ts';
-import { timed } from '../support/wait.ts';
+import { timed, waitFor } from '../support/wait.ts';
 
 const test = suite('peer lock');
 
@@ -70,6 +70,7 @@ const lock: PeerLock = {
   containers,
   vni: 1,
   port: 8472,
+  lifeMs: 600_000,
   families: [4, 6],
   peers: ['192.0.2.2', '2001:db8::2'].map(address),
 };
@@ -197,6 +198,37 @@ test('peers come and go in the sets alone; counting goes on', () => {
   assert.equal(handles(), places);
 });
 
+test('it opens by itself when it is not renewed, and is closed again by the next look', async () => {
+  const { rules } = host();
+  const short = { ...settings, lock: { ...lock, lifeMs: 1000 } };
+  const stranger = (): void => send('192.0.2.3', vxlan(1));
+  assert.is(rules.ensure(short).changes, 1);
+  const before = dropped();
+  for (const startedAt = performance.now(); performance.now() - startedAt < 1500; ) {
+    rules.renewLock();
+    stranger();
+  }
+  const renewed = dropped();
+  assert.ok(renewed > before + 3);
+  assert.is(rules.ensure(short).changes, 0, 'nobody has changed anything');
+  await waitFor('the lock to be open', () => {
+    const already = dropped();
+    stranger();
+    return dropped() === already;
+  });
+  const [count, places] = [dropped(), handles()];
+  const fresh = inside(host().name, () => openRules(sys, logger, options('weft')));
+  assert.is(
+    inside(host().name, () => fresh.ensure(short).changes),
+    0,
+  );
+  fresh.close();
+  stranger();
+  assert.is(dropped(), count + 1);
+  assert.equal(handles(), places);
+  assert.is(rules.ensure(settings).changes, 1);
+});
+
 test('two networks on one port: each judges its own', () => {
   const { name } = host();
   const other = inside(name, () => openRules(sys, logger, options('weft/other')));
@@ -232,7 +264,7 @@ test('whatever others do to the table is undone, and what was counted is not los
   ];
   const counted = dropped();
   assert.ok(counted > 0);
-  const list = (): string => nft('list', 'ruleset');
+  const list = (): string => nft('list', 'ruleset').replace(/expires \w+/, 'expires');
   const before = list();
   for (const harm of harms) {
     nft(...harm);

@@ -202,7 +202,7 @@ function ruleLines(namespace: string): string[] {
   };
   return nftables
     .filter((item) => !('metainfo' in item))
-    .map((item) => `nft ${JSON.stringify(item).replace(/"(packets|bytes)":\s*\d+/g, '"$1":0')}`);
+    .map((item) => `nft ${JSON.stringify(item).replace(/"(packets|bytes|expires)":\s*\d+/g, '"$1":0')}`);
 }
 
 /** Everything: links, addresses, routes, permanent neighbours, forwarding entries, rules. */

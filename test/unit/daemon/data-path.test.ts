@@ -47,6 +47,7 @@ class FakeHost {
       kernel: this.kernel(),
       rules: {
         changePeers: () => true,
+        renewLock: () => undefined,
         port: undefined,
         ensure: () => ({ changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY }),
         concerns: () => true,
