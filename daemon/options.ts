@@ -111,7 +111,7 @@ const specs: readonly OptionSpec[] = [
     name: 'peer-lock',
     kind: 'text',
     placeholder: onOff.join('|'),
-    help: 'drop VXLAN packets that do not come from the public address of a peer',
+    help: 'drop VXLAN packets that do not come from the public address of a peer, while weftd runs and 30 s after',
     byDefault: 'on',
   },
   {

@@ -33,6 +33,7 @@ const settings: RuleSettings = {
   lock: {
     vni: 0x012345,
     port: 8472,
+    lifeMs: 30_000,
     families: [4],
     peers: ['192.0.2.2', '192.0.2.3', '0.0.0.0', '2001:db8::1', '192.0.2.2'].map((text) => parseAddress(text)!),
     containers: [prefix('10.5.0.0/16')],
@@ -79,13 +80,16 @@ test('peers are no part of the structure; the rest of the lock is', () => {
   assert.is.not(formatStructure({ ...settings, lock: undefined }), formatStructure(settings));
 });
 
-test('the lock has peers of its families only', () => {
+test('the lock has peers of its families only, and its port for a while', () => {
   assert.equal(
     desiredTable(settings).sets.map(({ name, elements }) => [
       name,
       elements.map((key) => [...(key as Uint8Array)].join('.')),
     ]),
-    [['peers4', ['192.0.2.2', '192.0.2.3', '192.0.2.2']]],
+    [
+      ['locked-port', ['33.24']],
+      ['peers4', ['192.0.2.2', '192.0.2.3', '192.0.2.2']],
+    ],
   );
   assert.equal(desiredTable({ ...settings, lock: undefined }).sets, []);
 });
