@@ -82,6 +82,7 @@ function testSettings(environment: DaemonHost['environment']) {
     renewMarginMs: integer('WEFTD_TEST_RENEW_MARGIN_MS'),
     resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
     etcdTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
+    heartbeatMs: integer('WEFTD_TEST_ETCD_HEARTBEAT_MS'),
     stuckMs: integer('WEFTD_TEST_STUCK_MS'),
     lockLifeMs: integer('WEFTD_TEST_LOCK_LIFE_MS'),
   };
@@ -152,6 +153,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     observer: metrics,
     ...(settings.leaseTtlSeconds === undefined ? {} : { leaseTtlSeconds: settings.leaseTtlSeconds }),
     ...(settings.etcdTimeoutMs === undefined ? {} : { timeoutMs: settings.etcdTimeoutMs }),
+    ...(settings.heartbeatMs === undefined ? {} : { heartbeatMs: settings.heartbeatMs }),
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
