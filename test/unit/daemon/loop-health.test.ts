@@ -1,0 +1,125 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ClusterStore } from '../../../cluster/store.ts';
+import type { DataPath } from '../../../daemon/data-path.ts';
+import { openLogger } from '../../../daemon/log.ts';
+import { Loop, type LoopOptions } from '../../../daemon/loop.ts';
+import type { ClusterView, Membership } from '../../../daemon/membership.ts';
+import { Metrics } from '../../../daemon/metrics.ts';
+import { Problems } from '../../../daemon/problems.ts';
+import { waitFor } from '../../support/wait.ts';
+import { peer, vxlan } from './cluster-of.ts';
+
+const test = suite('daemon/loop');
+
+const never = new Promise<never>(() => {});
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 60));
+
+/** A loop on an etcd and a kernel of promises. */
+class Site {
+  readonly now = (): number => performance.now();
+  sync: () => Promise<ClusterView | undefined> = async () => undefined;
+  view: ClusterView | undefined;
+  reconciled = 0;
+  readonly problems = new Problems(
+    openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
+    this.now,
+  );
+  readonly loop: Loop;
+
+  constructor() {
+    const store: Partial<ClusterStore> = {
+      prefix: '/p',
+      watch: () => ({ close() {} }),
+      health: () => ({ endpoints: [], connected: true, lastContactMs: 5000, error: undefined }),
+      countNodes: () => never,
+    };
+    const dataPath: Partial<DataPath> = {
+      healedTotal: 0,
+      state: undefined,
+      follow: () => undefined,
+      reconcileRules: () => ({ changes: 0, againMs: 60_000 }),
+      peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
+      reconcile: () => {
+        this.reconciled++;
+        return { changes: 0, retryDelayMs: 60_000, identityChanged: false, addressChanged: false, complete: true };
+      },
+    };
+    const site = this;
+    const membership: Partial<Membership> = {
+      get view() {
+        return site.view;
+      },
+      renewalDelayMs: 1e9,
+      sync: async () => {
+        site.view = await site.sync();
+        return site.view;
+      },
+    };
+    this.loop = new Loop({
+      store: store as ClusterStore,
+      dataPath: dataPath as DataPath,
+      membership: membership as Membership,
+      logger: openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
+      problems: this.problems,
+      metrics: new Metrics({ version: '', runtime: '', monotonic: this.now }),
+      node: 'h1',
+      version: '',
+      pid: 1,
+      ipMasq: false,
+      now: this.now,
+      monotonic: this.now,
+      random: () => 0,
+      isSetUp: () => false,
+      countContainers: () => undefined,
+      countAddresses: () => [],
+      readProcess: () => undefined,
+      healthLimits: { runMs: 100, lateMs: 60_000 },
+    } satisfies LoopOptions);
+  }
+
+  readonly running: ClusterView = {
+    config: { networks: {}, backend: vxlan } as unknown as ClusterView['config'],
+    backend: vxlan,
+    own: { ...peer(1), expiresAtMs: undefined },
+    formerSubnets: [],
+    peers: [peer(2)],
+  };
+}
+
+test('a loop that runs is alive, and ready once the data path is there', async () => {
+  const site = new Site();
+  site.loop.start();
+  assert.is(site.loop.readiness(), 'starting');
+  site.problems.report('etcd', 'Cannot reach etcd');
+  assert.is(site.loop.readiness(), 'Cannot reach etcd');
+  await waitFor('an answer of etcd', () => site.loop.readiness() === 'starting');
+  site.sync = async () => site.running;
+  await turn();
+  site.loop.wakeAll();
+  await waitFor('the loop to be ready', () => site.loop.readiness() === undefined);
+  assert.ok(site.reconciled > 0);
+  assert.is(site.loop.health(), undefined);
+  assert.is((await site.loop.figures()).ready, true);
+  await site.loop.stop();
+  assert.is(site.loop.readiness(), 'stopping');
+});
+
+test('a call to etcd that never ends is told of, and mending goes on meanwhile', async () => {
+  const site = new Site();
+  site.loop.start();
+  await turn();
+  site.view = site.running;
+  site.sync = () => never;
+  await turn();
+  site.loop.wakeAll();
+  await turn();
+  await waitFor('the loop to be stuck', () => site.loop.health() !== undefined);
+  assert.match(site.loop.health()!, /^"following etcd" has not come to its end for \d+ s$/);
+  const before = site.reconciled;
+  site.loop.wakeKernel();
+  await waitFor('the data path to be mended', () => site.reconciled > before);
+  await site.loop.stop();
+});
+
+test.run();
