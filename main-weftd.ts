@@ -36,7 +36,10 @@ async function runWeftctl(): Promise<number> {
 }
 
 async function runWeftd(): Promise<number> {
-  const [{ run }, { sys }] = await Promise.all([import('./daemon/main.ts'), import('./linux/sys-bun.ts')]);
+  const [{ run }, { sys, releaseMemory }] = await Promise.all([
+    import('./daemon/main.ts'),
+    import('./linux/sys-bun.ts'),
+  ]);
   return run({
     sys,
     args,
@@ -46,6 +49,7 @@ async function runWeftd(): Promise<number> {
     stdout,
     stderr,
     stderrIsTerminal: process.stderr.isTTY === true,
+    releaseMemory,
     onSignal: (signal, callback) => void process.on(signal, callback),
   });
 }

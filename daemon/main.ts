@@ -46,9 +46,14 @@ export interface DaemonHost {
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
   readonly stderrIsTerminal: boolean;
+  /** Gives back the memory that is no longer in use: much of what starting takes. Takes some tens of milliseconds. */
+  readonly releaseMemory: () => void;
   /** Calls back at each of the signals. */
   readonly onSignal: (signal: 'SIGTERM' | 'SIGINT' | 'SIGHUP', callback: () => void) => void;
 }
+
+/** How long after the start what it took is given back: most of it soon, the rest when all is at rest. */
+const releasesMs = [2000, 15_000];
 
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12;
@@ -310,8 +315,14 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
       loop.wakeRules();
     }
   }, lifeMs / 3);
+  const releases = releasesMs.map((ms) => {
+    const timer = setTimeout(() => host.releaseMemory(), ms);
+    timer.unref();
+    return timer;
+  });
   const signal = await stopped;
   clearInterval(renewal);
+  for (const timer of releases) clearTimeout(timer);
   manager.stopping();
   await loop.stop();
   for (const stream of events) stream.close();

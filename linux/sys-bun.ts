@@ -13,6 +13,7 @@ import type { FileStatus, SpawnResult, Sys } from './sys.ts';
 
 /** Bun's own global, as far as it is used here. */
 declare const Bun: {
+  gc(synchronous: boolean): void;
   spawnSync(options: {
     cmd: readonly string[];
     argv0?: string;
@@ -45,6 +46,7 @@ const { symbols: libc } = dlopen('libc.so.6', {
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' },
   getrandom: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
+  madvise: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
   utimensat: { args: ['i32', 'ptr', 'ptr', 'i32'], returns: 'i32' },
   _exit: { args: ['i32'], returns: 'void' },
 });
@@ -179,6 +181,30 @@ function spawn(
 function exitStatus(child: { exitCode: number | null; signalCode?: string }): number {
   if (!child.signalCode) return child.exitCode ?? 0;
   return 128 + (constants.signals[child.signalCode as NodeJS.Signals] ?? 0);
+}
+
+/** include/uapi/asm-generic/mman-common.h */
+const MADV_DONTNEED = 4;
+
+/**
+ * Gives memory back that starting took: the heap's, and the pages of this executable's code, most of which is for
+ * starting only. Those stay in the page cache, and come back by themselves where they are needed again. Only what can
+ * be executed and not written is let go of: it is as it is in the file.
+ */
+export function releaseMemory(): void {
+  Bun.gc(true);
+  try {
+    const executable = fs.readlinkSync('/proc/self/exe');
+    // proc_pid_maps(5): address range, permissions, offset, device, inode, path
+    for (const line of fs.readFileSync('/proc/self/maps', 'latin1').split('\n')) {
+      const match = /^([0-9a-f]+)-([0-9a-f]+) r-xp (?:\S+ ){3} *(\/.*)$/.exec(line);
+      if (match?.[3] !== executable) continue;
+      const [start, end] = [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
+      libc.madvise(start as Pointer, end - start, MADV_DONTNEED);
+    }
+  } catch {
+    // Without /proc nothing is lost but the memory.
+  }
 }
 
 /** See `Sys` for what each function does. */
