@@ -41,6 +41,7 @@ const folderOf = (path: string): string => path.replace(/\/[^/]*$/, '') || '/';
 export const nodeFilePath = ({ runDir }: FilePaths): string => `${runDir}/node.json`;
 export const socketPath = (runDir: string): string => `${runDir}/weftd.sock`;
 const statePath = ({ stateDir }: FilePaths): string => `${stateDir}/state.json`;
+const memoryPath = ({ stateDir }: FilePaths): string => `${stateDir}/cluster.json`;
 const lockPath = (runDir: string): string => `${runDir}/weftd.pid`;
 
 export function formatState(state: NodeState): string {
@@ -126,9 +127,24 @@ export class NodeFiles {
     return this.writeIfChanged(statePath(this.paths), formatState(state), 0o644);
   }
 
+  /** Whom the last weftd knew, in the text of cluster/lease-memory.ts. */
+  readMemory(): string | undefined {
+    return readText(this.sys, memoryPath(this.paths));
+  }
+
+  writeMemory(text: string): void {
+    ensureDirectory(this.sys, this.paths.stateDir, 0o755);
+    writeFileAtomic(this.sys, memoryPath(this.paths), text, 0o644);
+  }
+
   /** Removes all of them, the lock excepted. */
   removeAll(): void {
-    for (const path of [nodeFilePath(this.paths), this.paths.subnetFile, statePath(this.paths)]) {
+    for (const path of [
+      nodeFilePath(this.paths),
+      this.paths.subnetFile,
+      statePath(this.paths),
+      memoryPath(this.paths),
+    ]) {
       const result = this.sys.unlink(path);
       if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, `remove "${path}"`);
     }

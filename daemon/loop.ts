@@ -183,6 +183,7 @@ export class Loop {
     this.stopping = true;
     for (const wakeup of [this.syncWakeup, this.reconcileWakeup, this.rulesWakeup, this.publishWakeup]) wakeup.close();
     this.watch?.close();
+    this.options.membership.remember(true);
     // So that nobody has to wait for the record to expire to see that this node is down.
     if (!this.inSync || !this.isPublished) return;
     const withdrawn = this.options.store.withdrawNode(this.options.node).catch(() => {});

@@ -2,6 +2,8 @@
 
 import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
+import { keysBelow } from '../cluster/keys.ts';
+import { formatLeaseMemory, parseLeaseMemory } from '../cluster/lease-memory.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import { UsageError } from '../cluster/options.ts';
 import type { ClusterStore } from '../cluster/store.ts';
@@ -22,7 +24,7 @@ import { Kernel } from './kernel.ts';
 import { leave } from './leave.ts';
 import { type Logger, openLogger } from './log.ts';
 import { Loop } from './loop.ts';
-import { Membership } from './membership.ts';
+import { Membership, type MembershipMemory } from './membership.ts';
 import { Metrics } from './metrics.ts';
 import { ServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
@@ -116,6 +118,28 @@ function countContainers(sys: Sys): number | undefined {
   }
 }
 
+/** The file of whom we know. It is of use in a double misfortune only: whatever ails it is told, and no more. */
+function openMemory(files: NodeFiles, prefix: string, problems: Problems): MembershipMemory {
+  const told = <T>(work: () => T): T | undefined => {
+    try {
+      const result = work();
+      problems.report('memory', undefined);
+      return result;
+    } catch (error) {
+      problems.report('memory', (error as Error).message);
+      return undefined;
+    }
+  };
+  return {
+    read: () =>
+      told(() => {
+        const text = files.readMemory();
+        return text === undefined ? undefined : parseLeaseMemory(text, keysBelow(prefix));
+      }),
+    write: (memory) => told(() => files.writeMemory(formatLeaseMemory(memory, prefix))),
+  };
+}
+
 /** The parts that running and leaving have in common. */
 export interface DaemonParts {
   readonly sys: Sys;
@@ -198,6 +222,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     now: clock.nowMs,
     monotonic,
     random,
+    memory: openMemory(files, store.prefix, problems),
     isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });

@@ -6,6 +6,7 @@
  */
 
 import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../cluster/lease.ts';
+import type { LeaseMemory } from '../cluster/lease-memory.ts';
 import {
   backendName,
   ConfigError,
@@ -18,6 +19,7 @@ import {
 } from '../cluster/network-config.ts';
 import { type ClusterStore, type LeaseChange, type LeaseList, patchList } from '../cluster/store.ts';
 import { ownLeases } from '../cluster/subnet-choice.ts';
+import { overlapIndex } from '../cluster/subnet-index.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
@@ -46,6 +48,12 @@ export interface Identity {
   readonly macs: PerFamily<Mac>;
 }
 
+/** Neither of them throws. */
+export interface MembershipMemory {
+  readonly read: () => LeaseMemory | undefined;
+  readonly write: (memory: LeaseMemory) => void;
+}
+
 export interface MembershipOptions {
   readonly store: ClusterStore;
   readonly logger: Logger;
@@ -63,6 +71,8 @@ export interface MembershipOptions {
   readonly monotonic: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
+  /** What outlives weftd of its knowledge of the cluster; rarely written. */
+  readonly memory?: MembershipMemory;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
   /** Who this node is under such a config. `leases` are those in etcd now. May throw an InterfaceError. */
@@ -83,6 +93,10 @@ const fewNodes = 10;
 /** How long one node waits where so many have to do the same. */
 export const spreadMs = (nodes: number, random: () => number): number =>
   nodes <= fewNodes ? 0 : random() * Math.min(nodes * spreadPerNodeMs, longestSpreadMs);
+
+/** So long for each peer is waited at least between two writings of the memory, and so long at most without one. */
+const memoryPerPeerMs = 20;
+const memoryAgeMs = 3_600_000;
 
 /** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
 const leaseLifeMs = 24 * 3_600_000;
@@ -127,6 +141,10 @@ export class Membership {
   /** The leases that the current view is made from; undefined where they are not all of it. */
   private listed: readonly Lease[] | undefined;
   private lastList: Pick<LeaseList, 'clusterId' | 'revision'> | undefined;
+  /** What the last weftd knew; until the first view. */
+  private remembered: LeaseMemory | undefined;
+  /** When, and of what, the memory was written last. */
+  private written: { readonly atMs: number; readonly of: readonly Lease[]; readonly key: string } | undefined;
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
   private renewAtMs = Number.POSITIVE_INFINITY;
@@ -139,6 +157,7 @@ export class Membership {
 
   constructor(options: MembershipOptions) {
     this.options = options;
+    this.remembered = options.memory?.read();
   }
 
   /** What was good last; undefined before the first time. */
@@ -187,6 +206,7 @@ export class Membership {
     this.listed = list.malformed.length === 0 ? list.leases : undefined;
     if (followed && before) {
       this.current = { ...before, config, backend, ...followed };
+      this.remember();
       return this.current;
     }
     // Other leases of this host are of its own past.
@@ -198,8 +218,38 @@ export class Membership {
     const peers = known.filter((lease) => !isOwn(lease));
     const formerSubnets = [...this.superseded.values()].map(({ lease }) => lease.subnets);
     this.current = { config, backend, own, peers, formerSubnets };
+    this.remembered = undefined;
+    this.remember();
     await this.keepSuperseded(list.leases, value);
     return this.current;
+  }
+
+  /**
+   * Writes down whom we know, for a weftd that finds etcd empty; seldom, and at most a while late. @param now though it
+   * was written just before
+   */
+  remember(now = false): void {
+    const { memory, monotonic } = this.options;
+    if (!memory || !this.current || !this.lastList) return;
+    const { own, peers } = this.current;
+    const atMs = monotonic();
+    const { written } = this;
+    const isSame = written !== undefined && written.of === peers && written.key === own.key;
+    if (written && atMs < written.atMs + (isSame ? memoryAgeMs : now ? 0 : peers.length * memoryPerPeerMs)) return;
+    this.written = { atMs, of: peers, key: own.key };
+    const nowMs = this.options.now();
+    const wholeMs = nowMs + leaseLifeMs;
+    memory.write({
+      // As etcd says it: that it was found to be another one is this process's knowledge.
+      clusterId: this.lastList.clusterId.replace(/\..*/, ''),
+      revision: this.lastList.revision,
+      own: own.key,
+      ownUntilMs: own.expiresAtMs ?? wholeMs,
+      peers: peers.map((lease) => {
+        const lost = this.lost.get(lease.key);
+        return { lease, untilMs: lost ? nowMs + lost.untilMs - atMs : wholeMs };
+      }),
+    });
   }
 
   /** The peers, by what has changed alone. Undefined where more has to be looked at. */
@@ -227,15 +277,18 @@ export class Membership {
    * not there before its time. Then a peer that is missing has not left, for all that can be told.
    */
   private hasLostEntries({ clusterId, revision, leases, malformed }: LeaseList): boolean {
-    const last = this.lastList;
+    const { remembered } = this;
+    const last = this.lastList ?? remembered;
     this.lastList = { clusterId, revision };
-    const own = this.current?.own;
+    const own =
+      this.current?.own.key ?? (remembered && this.options.now() < remembered.ownUntilMs ? remembered.own : undefined);
+    const isPromised = this.current ? this.options.monotonic() < this.promisedUntilMs : true;
     return (
       (last !== undefined && (clusterId !== last.clusterId || BigInt(revision) < BigInt(last.revision))) ||
       (own !== undefined &&
-        this.options.monotonic() < this.promisedUntilMs &&
-        !leases.some(({ key }) => key === own.key) &&
-        !malformed.some(({ key }) => key === own.key))
+        isPromised &&
+        !leases.some(({ key }) => key === own) &&
+        !malformed.some(({ key }) => key === own))
     );
   }
 
@@ -248,17 +301,24 @@ export class Membership {
     const { problems, monotonic } = this.options;
     const listed = new Set(list.leases.map(({ key }) => key));
     const unreadable = new Set(list.malformed.map(({ key }) => key));
-    const before = this.current?.peers ?? [];
     const nowMs = monotonic();
+    const before = this.current?.peers ?? this.remembered?.peers.map(({ lease }) => lease) ?? [];
     if (hasLostEntries) {
+      const promised = new Map(this.remembered?.peers.map(({ lease, untilMs }) => [lease.key, untilMs]));
       for (const lease of before) {
-        if (!this.lost.has(lease.key)) this.lost.set(lease.key, { lease, untilMs: nowMs + leaseLifeMs });
+        // By a clock that may have been set meanwhile: no longer than a whole life.
+        const leftMs = (promised.get(lease.key) ?? Number.POSITIVE_INFINITY) - this.options.now();
+        if (this.lost.has(lease.key)) continue;
+        this.lost.set(lease.key, { lease, untilMs: nowMs + Math.min(leftMs, leaseLifeMs) });
       }
     }
-    const notLost = before.filter(({ key }) => !this.lost.has(key));
-    for (const [key, { lease, untilMs }] of this.lost) {
-      const isTaken = (): boolean => [own, ...list.leases].some((other) => overlap(other.subnets, lease.subnets));
-      if (listed.has(key) || unreadable.has(key) || nowMs >= untilMs || isTaken()) this.lost.delete(key);
+    const notLost = this.current ? before.filter(({ key }) => !this.lost.has(key)) : [];
+    if (this.lost.size > 0) {
+      const isTaken = overlapIndex([own, ...list.leases].map(({ subnets }) => subnets));
+      for (const [key, { lease, untilMs }] of this.lost) {
+        const isOver = listed.has(key) || unreadable.has(key) || nowMs >= untilMs || isTaken(lease.subnets);
+        if (isOver) this.lost.delete(key);
+      }
     }
     const names = [...this.lost.values()].map(({ lease }) => lease.node ?? formatAddresses(lease.publicAddresses));
     const further = names.length > namedAtMost ? ` and ${names.length - namedAtMost} more` : '';

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease, OwnLease } from '../../../cluster/lease.ts';
+import type { LeaseMemory } from '../../../cluster/lease-memory.ts';
 import type {
   ClaimResult,
   ClusterStore,
@@ -31,6 +32,8 @@ class FakeCluster {
   nowMs = 0;
   clockStepMs = 0;
   chance = 0;
+  remembered: LeaseMemory | undefined;
+  readonly written: LeaseMemory[] = [];
   lifeMs = 24 * hourMs;
   renew: RenewResult | undefined;
   superseded: Lease[] = [];
@@ -41,7 +44,8 @@ class FakeCluster {
   readonly problems: Problems;
   readonly membership: Membership;
 
-  constructor() {
+  constructor(remembered?: LeaseMemory) {
+    this.remembered = remembered;
     const logger = openLogger({ level: 'info', format: 'text', write: (line) => this.lines.push(line), now: () => 0 });
     this.problems = new Problems(logger, () => 0);
     this.membership = new Membership({
@@ -56,6 +60,7 @@ class FakeCluster {
       now: () => this.nowMs + this.clockStepMs,
       monotonic: () => this.nowMs,
       random: () => this.chance,
+      memory: { read: () => this.remembered, write: (memory) => void this.written.push(memory) },
       isInUse: () => this.used,
       identify: () => {
         if (this.identityError) throw this.identityError;
@@ -310,6 +315,69 @@ test('a node of Weft’s whose lease is gone has a second to claim it again; fla
   cluster.leases = [own!, flannels, peer(2, { key: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
   assert.equal(keysOf(await cluster.membership.sync()), [flannels.key, '/p/subnets/10.1.9.0-24'], 'another at once');
   assert.equal(cluster.problems.list(), []);
+});
+
+test('what the last weftd knew counts where etcd has lost it: by its number, its revision, or our own lease', async () => {
+  const first = new FakeCluster();
+  first.leases = [2, 3].map((n) => peer(n));
+  const all = keysOf(await first.membership.sync());
+  const [memory] = first.written;
+  assert.equal(
+    memory!.peers.map(({ lease, untilMs }) => [lease.key, untilMs]),
+    [2, 3].map((n) => [peer(n).key, 24 * hourMs]),
+  );
+  assert.is(memory!.own, peer(1).key);
+  for (const lose of [
+    (cluster: FakeCluster) => (cluster.clusterId = '2'),
+    (cluster: FakeCluster) => (cluster.remembered = { ...memory!, revision: '9' }),
+    () => undefined,
+  ]) {
+    const second = new FakeCluster(memory);
+    lose(second);
+    const cluster = new FakeCluster(second.remembered);
+    cluster.clusterId = second.clusterId;
+    cluster.nowMs = hourMs;
+    cluster.leases = [];
+    assert.equal(keysOf(await cluster.membership.sync()), all);
+    assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3;/);
+    assert.is(cluster.written[0]!.peers[0]!.untilMs, 24 * hourMs, 'the promise is no longer for that');
+    cluster.nowMs = 24 * hourMs;
+    assert.equal(keysOf(await cluster.membership.sync()), []);
+  }
+});
+
+test('what the last weftd knew does not count where etcd is as it was, or our own lease was over by then', async () => {
+  const first = new FakeCluster();
+  first.leases = [2, 3].map((n) => peer(n));
+  await first.membership.sync();
+  const [memory] = first.written;
+  const own = first.leases.find(({ key }) => key === peer(1).key)!;
+  const there = new FakeCluster(memory);
+  there.leases = [own, peer(3)];
+  assert.equal(keysOf(await there.membership.sync()), [peer(3).key]);
+  const late = new FakeCluster(memory);
+  late.leases = [];
+  late.nowMs = 24 * hourMs;
+  assert.equal(keysOf(await late.membership.sync()), []);
+});
+
+test('the memory is written when something has changed, not more often than the cluster is large, and each hour', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = Array.from({ length: 100 }, (_, i) => peer(i + 2));
+  await cluster.membership.sync();
+  cluster.leases = [...cluster.leases.slice(1)];
+  await cluster.membership.sync();
+  assert.is(cluster.written.length, 1);
+  cluster.nowMs += 3000;
+  await cluster.membership.sync();
+  assert.is(cluster.written.length, 2);
+  cluster.leases = [...cluster.leases.slice(1)];
+  await cluster.membership.sync();
+  cluster.membership.remember(true);
+  assert.is(cluster.written.length, 3, 'at the end');
+  cluster.nowMs += hourMs;
+  await cluster.membership.sync();
+  assert.is(cluster.written.length, 4);
 });
 
 test('a lease that somebody has made unreadable: a peer’s stays what it was, our own is written again', async () => {

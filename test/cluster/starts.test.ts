@@ -1,0 +1,173 @@
+/**
+ * Starts: many at the same instant, after a reboot, after etcd has lost everything, after both, and under a name that is
+ * another's. What a node had before it has again.
+ */
+
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { Cluster, exampleConfig, type Host, startCluster } from '../support/cluster.ts';
+import { fixture } from '../support/fixture.ts';
+import { difference, readRoutes } from '../support/kernel-state.ts';
+import { ping, startPing } from '../support/packets.ts';
+import { waitFor } from '../support/wait.ts';
+
+const test = suite('starts');
+const cluster = fixture(
+  test,
+  () => startCluster('starts', { hosts: 3 }),
+  (made) => made.remove(),
+);
+
+/** The kernel of a host that was switched off and on again. */
+function forgetKernel(host: Host): void {
+  for (const { device } of readRoutes(host.namespace).filter(({ device }) => /^flannel/.test(device ?? ''))) {
+    if (device && host.ip('link').includes(`${device}:`)) host.ip('link', 'del', device);
+  }
+  if (host.ip('link').includes('flannel.1:')) host.ip('link', 'del', 'flannel.1');
+}
+
+/** What a disk that is new, or empties itself at each start, no longer has. */
+function forgetDisk(host: Host): void {
+  rmSync(host.runDir, { recursive: true, force: true });
+  rmSync(join(host.folder, 'state'), { recursive: true, force: true });
+  rmSync(host.subnetFile, { force: true });
+}
+
+/** `reaches`, where something may be wrong all the same. */
+const knows = (host: Host, others: readonly Host[]) =>
+  waitFor(`${host.name} to have programmed ${others.map(({ name }) => name).join(', ')}`, () => {
+    const programmed = host.status().peers.filter((peer) => peer.programmed);
+    const addresses = programmed.flatMap(({ publicAddresses }) => publicAddresses);
+    return others.every(({ address }) => addresses.includes(address));
+  });
+
+/** etcd is begun anew: all that it held is gone, but for the config. */
+async function loseEtcd(): Promise<void> {
+  await cluster().stopEtcd();
+  rmSync(join(cluster().scratch.folder, 'etcd', 'data'), { recursive: true, force: true });
+  await cluster().startEtcd();
+  cluster().put('config', readFileSync(exampleConfig, 'utf8'));
+}
+
+test('a reboot: kernel and files are gone, etcd has the lease: the same subnet, and the same way to the others', async () => {
+  const { hosts } = cluster();
+  const [one, two] = hosts as [Host, Host];
+  const { subnet } = one;
+  await one.weftd!.stop('SIGKILL');
+  forgetKernel(one);
+  forgetDisk(one);
+  one.startWeftd();
+  await one.reaches(hosts);
+  assert.is(one.subnet, subnet);
+  const [here, there] = [one.attachPods(1)[0]!, two.attachPods(1)[0]!];
+  await two.reaches(hosts);
+  await waitFor('a ping', () => ping(here.namespace, there.address).received === 1);
+});
+
+test('the reverse: kernel and all of etcd are gone, the files are there: the same subnets, for all', async () => {
+  const { hosts } = cluster();
+  const subnets = hosts.map(({ subnet }) => subnet);
+  await Promise.all(hosts.map(({ weftd }) => weftd!.stop('SIGKILL')));
+  await loseEtcd();
+  for (const host of hosts) forgetKernel(host);
+  for (const host of hosts) host.startWeftd();
+  for (const host of hosts) await host.reaches(hosts);
+  assert.equal(
+    hosts.map(({ subnet }) => subnet),
+    subnets,
+  );
+  const [here, there] = [hosts[0]!.pods[0]!, hosts[1]!.pods[0]!];
+  await waitFor('a ping', () => ping(here.namespace, there.address).received === 1);
+});
+
+test('etcd has lost everything, and weftd is started anew before the others claim again: the way to them stays', async () => {
+  const { hosts, scratch } = cluster();
+  const [one, two, three] = hosts as [Host, Host, Host];
+  const [here, there] = [one.pods[0]!, two.pods[0]!];
+  const before = one.describe();
+  // Written down within the second.
+  await waitFor('the memory', () => {
+    const text = readFileSync(join(one.folder, 'state', 'cluster.json'), 'utf8');
+    return [two, three].every(({ address }) => text.includes(address));
+  });
+  const stream = startPing(scratch, here.namespace, there.address, 10);
+  await Promise.all(hosts.map(({ weftd }) => weftd!.stop('SIGKILL')));
+  await loseEtcd();
+  one.startWeftd();
+  await knows(one, [two, three]);
+  await waitFor('the problem', () =>
+    one.status().problems.some((problem) => /^etcd has lost leases, those of host\d, host\d;/.test(problem)),
+  );
+  assert.equal(difference(before, one.describe()), []);
+  for (const host of [two, three]) host.startWeftd();
+  for (const host of hosts) await host.reaches(hosts);
+  await waitFor('the problem to be over', () => one.status().problems.length === 0);
+  const { sent, received } = await stream.stop();
+  assert.ok(sent > 10);
+  assert.is(received, sent);
+  assert.equal(difference(before, one.describe()), []);
+});
+
+test('a second host of the same name: each has its subnet, both say so', async () => {
+  const { hosts } = cluster();
+  const twin = cluster().addHost();
+  twin.startWeftd('--node', 'host1');
+  await knows(twin, hosts.slice(0, 3));
+  assert.is.not(twin.subnet, hosts[0]!.subnet);
+  await waitFor(
+    'one of the two to say so',
+    () =>
+      [twin, hosts[0]!].some((host) =>
+        host.status().problems.some((line) => /Another host calls itself "host1", the one at .*--node/.test(line)),
+      ),
+    { deadlineMs: 30_000 },
+  );
+  await knows(hosts[0]!, [twin]);
+  await twin.weftd!.stop();
+  assert.is(twin.runWeftd('--leave', '--node', 'host1').status, 0);
+  assert.ok(hosts[0]!.status().subnets.length > 0);
+});
+
+for (const count of [2, 20]) {
+  test(`${count} hosts started at the same instant: each has a subnet of its own, and none gives up`, async () => {
+    const many = new Cluster(`many${count}`);
+    try {
+      await many.startEtcd();
+      // As few subnets as hosts, but for two: they cannot but want the same.
+      const last = `10.244.${15 + count + 2}.0`;
+      const config = {
+        Network: '10.244.0.0/16',
+        SubnetMin: '10.244.16.0',
+        SubnetMax: last,
+        Backend: { Type: 'vxlan' },
+      };
+      for (let i = 0; i < count; i++) many.addHost();
+      for (const host of many.hosts) host.startWeftd();
+      // They wait for the config: none is ahead of the others.
+      for (const host of many.hosts)
+        await waitFor(`${host.name} to wait`, () => /No network config/.test(host.log), { deadlineMs: 30_000 });
+      many.put('config', JSON.stringify(config));
+      const leases = (): string[] =>
+        many.etcdctl('get', '--prefix', '/coreos.com/network/subnets/', '--keys-only').split('\n').filter(Boolean);
+      for (const host of many.hosts) {
+        await waitFor(`${host.name} to run`, () => /info {2}ready/.test(host.log), { deadlineMs: 30_000 });
+      }
+      const subnets = many.hosts.map(({ subnet }) => subnet);
+      assert.is(new Set(subnets).size, count, subnets.join());
+      assert.is(leases().length, count);
+      assert.ok(many.hosts.every(({ weftd }) => weftd!.alive));
+      const [first] = many.hosts as [Host];
+      await first.reaches(many.hosts);
+      const races = many.hosts.map(({ log }) => Number(/lostRaces=(\d+)/.exec(log)?.[1] ?? 0));
+      console.log(
+        `\n  ${count} hosts: ${races.filter((lost) => lost > 0).length} lost a race, ${Math.max(...races)} at the most`,
+      );
+    } finally {
+      many.remove();
+    }
+  });
+}
+
+test.run();
