@@ -190,6 +190,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     name: tableName(store.prefix),
     now: monotonic,
     roads: (): Roads => dataPath.roads(),
+    addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
   });
   const locks = new DeviceLocks(sys);
   const dataPath: DataPath = new DataPath({

@@ -28,7 +28,8 @@ import {
   renewLock,
   withCounts,
 } from './peer-lock.ts';
-import { desiredTable, formatStructure, forwardSettings, type RuleSettings } from './rule-table.ts';
+import { acceptedPrefixes, desiredTable, formatStructure, forwardSettings, type RuleSettings } from './rule-table.ts';
+import { forgetUnmasqueraded } from './unmasqueraded.ts';
 
 export interface EnsureOptions {
   /** Those who are let in stay so although they are no longer among the settings' peers. */
@@ -76,6 +77,8 @@ export interface RulesOptions {
   readonly now: () => number;
   /** The ways that the cluster's packets take on this host. */
   readonly roads: () => Roads;
+  /** This host's own addresses. */
+  readonly addresses: () => readonly Address[];
 }
 
 /** The elements of a set by their bytes as text. */
@@ -111,6 +114,9 @@ interface Known {
 /** None that the packet filter has: it begins with 1. */
 const unknownGeneration = 0;
 
+/** Listing all connections of a host may take long: not at every change of somebody who makes many. */
+const leakPauseMs = 5000;
+
 /** How often a change by others in between is met by looking again, at once. */
 const attempts = 4;
 
@@ -126,6 +132,7 @@ class RuleKeeper implements Rules {
   private readonly name: string;
   private readonly now: () => number;
   private readonly roads: () => Roads;
+  private readonly addresses: () => readonly Address[];
   private readonly forward: ForwardKeeper;
   private connection: NftConnection | undefined;
   private known: Known | undefined;
@@ -138,13 +145,17 @@ class RuleKeeper implements Rules {
   /** What the lock had counted when it was looked at last. */
   private counted: LockCounts = new Map();
   private locked = false;
+  /** Whether containers' connections may have begun without masquerading. */
+  private hasLeaked = false;
+  private forgotAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(sys: Sys, logger: Logger, { name, now, roads }: RulesOptions) {
+  constructor(sys: Sys, logger: Logger, { name, now, roads, addresses }: RulesOptions) {
     this.sys = sys;
     this.logger = logger;
     this.name = name;
     this.now = now;
     this.roads = roads;
+    this.addresses = addresses;
     this.forward = new ForwardKeeper(sys, logger, name, now);
   }
 
@@ -260,7 +271,24 @@ class RuleKeeper implements Rules {
       if (done.settled) break;
       // Others change the packet filter all the time; each such change is told of, and brings us here again.
     }
-    return { changes, ...this.ensureForward(settings, trust) };
+    const { forward, againMs } = this.ensureForward(settings, trust);
+    return { changes, forward, againMs: Math.min(againMs, this.forgetLeaked(settings)) };
+  }
+
+  /** @returns when it is to be called again */
+  private forgetLeaked(settings: RuleSettings): number {
+    if (!this.hasLeaked) return Number.POSITIVE_INFINITY;
+    const waitMs = this.forgotAtMs + leakPauseMs - this.now();
+    if (waitMs > 0) return waitMs;
+    this.hasLeaked = false;
+    this.forgotAtMs = this.now();
+    try {
+      const connections = forgetUnmasqueraded(this.sys, acceptedPrefixes(settings), this.addresses());
+      if (connections > 0) this.logger.info('connections that began without masquerading begin anew', { connections });
+    } catch (error) {
+      this.logger.warn(`${(error as Error).message}; those that began without masquerading stay so`);
+    }
+    return Number.POSITIVE_INFINITY;
   }
 
   /** Other programs' chains. */
@@ -387,6 +415,8 @@ class RuleKeeper implements Rules {
     });
     this.logger.info(`packet filter table "inet ${this.name}" set`, { because: difference });
     const peers = settings.lock?.peers;
+    // It was right before: somebody else has changed it.
+    if (settings.ipMasq && this.known?.structure === structure) this.hasLeaked = true;
     this.known = {
       generation,
       structure,

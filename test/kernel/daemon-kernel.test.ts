@@ -306,6 +306,7 @@ const rulesOptions = (name: string): RulesOptions => ({
   name,
   now: () => 0,
   roads: () => ({ peers: [], external: 'eth0', containers: [] }),
+  addresses: () => [],
 });
 
 test('rules: set once, left alone when right, set again when not; removed', () => {

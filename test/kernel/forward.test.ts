@@ -39,7 +39,7 @@ class Bench {
 
   open(name: string): Rules {
     const logger = { debug() {}, info: (line: string) => void this.log.push(line), warn() {}, error() {} };
-    return openRules(sys, logger, { name, now: () => this.nowMs, roads: () => roads });
+    return openRules(sys, logger, { name, now: () => this.nowMs, roads: () => roads, addresses: () => [] });
   }
 
   /** What a look mended, by place; and what it could not. */

@@ -45,6 +45,7 @@ const options = (name: string): RulesOptions => ({
   name,
   now: () => 0,
   roads: () => ({ peers: [], external: 'eth0', containers: [] }),
+  addresses: () => [],
 });
 const openRulesNow = (): Rules => {
   const rules = openRules(sys, logger, options('weft'));
