@@ -27,7 +27,7 @@ import {
   isTunnelName,
   keepInterface,
 } from './interface.ts';
-import { actualDevice, type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
+import { type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
 import type { Metrics } from './metrics.ts';
@@ -200,7 +200,7 @@ const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 
 /** What several changes come to. */
-function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
+export function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
   const [removed, added] = [new Set<Lease>(), new Set<Lease>()];
   for (const [was, is] of changes) {
     if (was && !added.delete(was)) removed.add(was);
@@ -547,7 +547,7 @@ export class DataPath {
     const come = publicAddressesOf(added);
     const admitted = this.changeLock(view, come, []);
     if (!admitted) this.reconcileRules(view, { keepPeers: true, trust: true });
-    const narrowed = narrowToPeers(desired.state, host.links.map(actualDevice), changed);
+    const narrowed = narrowToPeers(desired.state, changed);
     const { operations } = plan(narrowed.desired, narrowed.actual);
     // The first plain route needs other settings.
     if (direct.length > 0) this.ensureSysctls(desired, external, familiesInUse(view.config));

@@ -335,13 +335,23 @@ export function deriveDesired(overlay: Overlay): Desired {
   };
 }
 
+/** A device that is as it should be. */
+const asWanted = ({ name, mac, mtuBytes, ...vxlan }: VxlanDevice): ActualDevice => ({
+  name,
+  index: 0,
+  kind: 'vxlan',
+  up: true,
+  mac,
+  mtuBytes,
+  vxlan,
+});
+
 /**
  * What should be and what is, as far as changed peers are concerned, when all was as it should be before: a comparison
  * of the two gives the same steps for them as one of everything would.
  */
 export function narrowToPeers(
   state: DesiredState,
-  devices: readonly ActualDevice[],
   { removed, added }: PeerChanges,
 ): { desired: DesiredState; actual: ActualState } {
   const routes = removed.flatMap((peer) => peer.routes);
@@ -358,7 +368,7 @@ export function narrowToPeers(
       peerAddresses: [],
     },
     actual: {
-      devices,
+      devices: state.devices.map(asWanted),
       addresses: [],
       neighbours: removed.flatMap((peer) => peer.neighbours),
       fdb: removed.flatMap((peer) => peer.fdb),

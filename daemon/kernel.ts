@@ -125,7 +125,7 @@ export function neighbourTest(
   };
 }
 
-export function actualDevice(link: Link): ActualDevice {
+function actualDevice(link: Link): ActualDevice {
   const vxlan = vxlanOf(link);
   return {
     name: link.name,

@@ -29,6 +29,8 @@ class FakeHost {
   nowMs = 0;
   fail: (operation: Operation) => string | undefined = () => undefined;
   applied: Operation[] = [];
+  /** How often the whole host was read. */
+  looks = 0;
   written = 0;
   readonly lines: string[] = [];
   readonly problems: Problems;
@@ -80,21 +82,24 @@ class FakeHost {
   private kernel(): Kernel {
     const fake: Partial<Kernel> = {
       withLinks: (host) => host,
-      readHost: (): HostState => ({
-        links: this.links,
-        addresses: [],
-        routes: [
-          { family: 4, destination: prefix('192.0.2.0/24'), oif: 2, type: 1, protocol: 2 },
-          ...this.gateways.map((text) => ({
-            family: 4,
-            destination: prefix('10.1.99.0/24'),
-            gateway: address(text),
-            oif: 2,
-            type: 1,
-            protocol: 87,
-          })),
-        ] as unknown as HostState['routes'],
-      }),
+      readHost: (): HostState => {
+        this.looks++;
+        return {
+          links: this.links,
+          addresses: [],
+          routes: [
+            { family: 4, destination: prefix('192.0.2.0/24'), oif: 2, type: 1, protocol: 2 },
+            ...this.gateways.map((text) => ({
+              family: 4,
+              destination: prefix('10.1.99.0/24'),
+              gateway: address(text),
+              oif: 2,
+              type: 1,
+              protocol: 87,
+            })),
+          ] as unknown as HostState['routes'],
+        };
+      },
       hostView: () => ({
         interfaces: [{ index: 2, name: 'eth0', up: true, loopback: false, mtuBytes: 1500, addresses: [this.external] }],
         defaultRoute: () => ({ index: 2, source: undefined }),
@@ -216,6 +221,50 @@ test('tells when the host has another address', () => {
   const result = host.dataPath.reconcile(host.view());
   assert.ok(result.addressChanged && result.identityChanged);
   assert.is(host.dataPath.reconcile(host.view()).addressChanged, false);
+});
+
+test('a new peer is followed without a look at the rest, unless the host has changed', () => {
+  const host = new FakeHost();
+  const { dataPath } = host;
+  const before = host.view();
+  assert.is(dataPath.follow(before), undefined, 'nothing is known yet');
+  dataPath.reconcile(before);
+  assert.is(dataPath.follow(before), undefined, "the kernel's changes are not heard of");
+  dataPath.hears = true;
+  dataPath.reconcile(before);
+  const looks = host.looks;
+  host.applied = [];
+  const after = host.view({ peers: [...before.peers, peer(4)] });
+  assert.is(dataPath.follow(after)?.changes, 3);
+  assert.equal(
+    host.applied.map(({ kind }) => kind),
+    ['set-neighbour', 'set-fdb', 'set-route'],
+  );
+  assert.is(dataPath.follow(after)?.changes, 0);
+  assert.is(dataPath.identify(config, [peer(1)]).macs[4]?.[5], 1);
+  assert.is(dataPath.identify(config, [peer(1)]).macs[4]?.[5], 1);
+  assert.is(host.looks, looks);
+  assert.is(dataPath.state?.peers.length, 3);
+  dataPath.disturb();
+  assert.is(dataPath.follow(before), undefined);
+  dataPath.identify(config, [peer(1)]);
+  assert.is(host.looks, looks + 1);
+  dataPath.reconcile(before);
+  assert.is(dataPath.follow(host.view({ config: hostGateway })), undefined, 'another configuration');
+});
+
+test('a step that fails while a change is followed is tried again by a look at everything', () => {
+  const host = new FakeHost();
+  const { dataPath } = host;
+  dataPath.hears = true;
+  dataPath.reconcile(host.view());
+  host.fail = ({ kind }) => (kind === 'set-route' ? 'no' : undefined);
+  const after = host.view({ peers: [peer(2), peer(3), peer(4)] });
+  const result = dataPath.follow(after);
+  assert.is(result?.changes, 2);
+  assert.is(result?.retryDelayMs, 500);
+  assert.is(dataPath.state?.peers.find(({ lease }) => lease.node === 'h4')?.problem, 'no');
+  assert.is(dataPath.follow(host.view()), undefined);
 });
 
 test.run();
