@@ -126,7 +126,7 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
     );
   }
   // Before its addresses: an IPv6 address is refused where IPv6 is off.
-  ensureSysctls(sys, plan.bridgeSysctls);
+  ensureSysctls(sys, made ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
   // A bridge that others made takes the lowest MAC of its ports unless it is told to keep its own. Once it has active
   // ports it is left alone: being told so again would cost it its neighbours.

@@ -72,6 +72,8 @@ export interface AttachmentPlan {
   };
   /** Of the host's namespace: those of the bridge and of forwarding, and those of the host's end. */
   readonly bridgeSysctls: readonly Sysctl[];
+  /** For a bridge that has to be made, and has no ports yet. */
+  readonly newBridgeSysctls: readonly Sysctl[];
   readonly hostSysctls: readonly Sysctl[];
   /** Of the container's namespace. */
   readonly containerSysctls: readonly Sysctl[];
@@ -172,6 +174,9 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
   if (gatewayFamilies.has(6)) {
     bridgeSysctls.push(ipv6Sysctl('all', 'forwarding', '1', false), ipv6Sysctl(bridge, 'disable_ipv6', '0', false));
   }
+  // Its link-local address is made from a MAC of our own. Until that is found to be unique, for a second or two from its
+  // first port on, it could not ask for a container's MAC: nobody would reach the first container.
+  const newBridgeSysctls = gatewayFamilies.has(6) ? [ipv6Sysctl(bridge, 'accept_dad', '0')] : [];
   const containerSysctls: Sysctl[] = [ipv4Sysctl(ifname, 'arp_notify', '1')];
   if (families.has(6)) {
     containerSysctls.push(
@@ -214,6 +219,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       routes: routes.map((route) => planRoute(route, ips)),
     },
     bridgeSysctls,
+    newBridgeSysctls,
     hostSysctls: [ipv6Sysctl(name, 'accept_ra', '0')],
     containerSysctls,
     result: (bridgeMac) => {
