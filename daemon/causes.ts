@@ -18,16 +18,35 @@ const scannedAtMost = 8;
 
 type Test<E> = (entry: E) => boolean;
 
-/** Whether an entry is among these. */
-function memberTest<E>(
-  entries: readonly E[],
+/**
+ * Whether an entry is among these.
+ * @param keyOf what no two of them on one device have in common
+ */
+function memberTest<E extends { readonly device: string }>(
+  entries: () => readonly E[],
   questions: number,
   same: (a: E, b: E) => boolean,
-  keyOf: (entry: E) => string,
+  keyOf: (entry: E) => number | string,
 ): Test<E> {
-  if (questions <= scannedAtMost) return (entry) => entries.some((other) => same(other, entry));
-  const keys = new Set(entries.map(keyOf));
-  return (entry) => keys.has(keyOf(entry));
+  if (questions <= scannedAtMost) return (entry) => entries().some((other) => same(other, entry));
+  let devices: Map<string, Map<number | string, E>> | undefined;
+  const index = (): Map<string, Map<number | string, E>> => {
+    const made = new Map<string, Map<number | string, E>>();
+    for (const entry of entries()) {
+      let keys = made.get(entry.device);
+      if (!keys) {
+        keys = new Map();
+        made.set(entry.device, keys);
+      }
+      keys.set(keyOf(entry), entry);
+    }
+    return made;
+  };
+  return (entry) => {
+    devices ??= index();
+    const other = devices.get(entry.device)?.get(keyOf(entry));
+    return other !== undefined && same(other, entry);
+  };
 }
 
 const sameDeviceAddress = (a: DeviceAddress, b: DeviceAddress): boolean =>
@@ -52,23 +71,25 @@ class Before {
     this.before = before;
     this.now = now;
     this.hasAddress = (address) => before.addresses.some((other) => sameDeviceAddress(other, address));
-    this.hasNeighbour = memberTest(
-      before.neighbours,
-      questions,
+    const test = <E extends { readonly device: string }>(
+      entries: () => readonly E[],
+      same: (a: E, b: E) => boolean,
+      keyOf: (entry: E) => number | string,
+    ): Test<E> => memberTest(entries, questions, same, keyOf);
+    this.hasNeighbour = test(
+      () => before.neighbours,
       sameNeighbour,
-      ({ device, address, mac }) => `${device} ${addressKey(address)} ${macKey(mac)}`,
+      ({ address }) => addressKey(address),
     );
-    this.hasFdbEntry = memberTest(
-      before.fdb,
-      questions,
+    this.hasFdbEntry = test(
+      () => before.fdb,
       sameFdbEntry,
-      ({ device, mac, destination }) => `${device} ${macKey(mac)} ${addressKey(destination)}`,
+      ({ mac }) => macKey(mac),
     );
-    this.hasRoute = memberTest(
-      before.routes,
-      questions,
+    this.hasRoute = test(
+      () => before.routes,
       sameRoute,
-      ({ device, destination, gateway }) => `${device} ${networkKey(destination)} ${addressKey(gateway)}`,
+      ({ destination }) => networkKey(destination),
     );
   }
 

@@ -468,7 +468,7 @@ export class DataPath {
       operations.filter((operation) => operation.kind === 'add-device' && !this.isDue(operation)).map(deviceOf),
     );
     const due = operations.filter((operation) => this.isDue(operation) && !missing.has(deviceOf(operation)));
-    this.healing.judge(desired.state, operations);
+    this.healing.prepare(desired.state, operations);
     // First: a device with IPv6 switched off takes no address.
     let settings = this.ensureSysctls(desired, external, inUse);
     const outcomes = kernel.apply(due, host);
@@ -751,7 +751,7 @@ export class DataPath {
       const key = formatOperation(operation);
       if (!error) {
         failures.delete(key);
-        if (!isDeviceOperation(operation) || this.healing.mends(operation)) logger.debug(key);
+        if (!isDeviceOperation(operation) || this.healing.mended(operation)) logger.debug(key);
         else logger.info(key, operation.kind === 'remove-device' ? { because: operation.because } : {});
         continue;
       }

@@ -7,7 +7,7 @@ import { Causes } from './causes.ts';
 import type { DesiredState } from './kernel-state.ts';
 import type { Logger } from './log.ts';
 import type { ChangeKind, Metrics } from './metrics.ts';
-import { formatOperation, type Operation } from './plan.ts';
+import { formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** So many lines may come at once, and so many a second in the long run. */
 class LineBudget {
@@ -65,7 +65,7 @@ export class Healing {
   private readonly settings = new Map<string, () => string>();
   /** Changes that mended, since the start. */
   total = 0;
-  private lastWhat: (() => string) | undefined;
+  private lastWhat: string | undefined;
   private lastMs = 0;
   /** By minute, the youngest first; the time at which the first began. */
   private readonly history: number[] = Array(minutes).fill(0);
@@ -83,37 +83,44 @@ export class Healing {
     this.rest = new LineBudget(200, 5, options.now);
   }
 
-  /** Before the planned steps are done. */
-  judge(desired: DesiredState, planned: readonly Operation[]): void {
-    this.mending = this.causes.judge(desired, planned);
-    this.replaces = planned.some((operation) => operation.kind === 'add-device' && !this.mends(operation));
+  /** Before the planned steps are done: what is done meanwhile to settings may be a consequence. */
+  prepare(desired: DesiredState, planned: readonly Operation[]): void {
+    const onDevices = planned.filter(isDeviceOperation);
+    const mending = this.causes.judge(desired, onDevices);
+    this.replaces = onDevices.some((operation) => operation.kind === 'add-device' && !mending.has(operation));
   }
 
-  /** Whether the step mends, by the last `judge`. */
-  mends(operation: Operation): boolean {
+  /** Whether the step mended, by the last `note`. */
+  mended(operation: Operation): boolean {
     return this.mending.has(operation);
   }
 
-  /** After it. */
+  /** After it. Which steps mended is found out now, so that nothing that is to be mended waits for it. */
   note(
     desired: DesiredState,
     planned: readonly Operation[],
     outcomes: readonly { readonly operation: Operation; readonly error: Error | undefined }[],
   ): void {
     const { metrics } = this.options;
+    this.mending = this.causes.judge(desired, planned);
     const programmed = new Map<Operation['kind'], number>();
+    const mended: Operation[] = [];
     const failed = new Set<Operation>();
     for (const { operation, error } of outcomes) {
       if (error) {
         metrics.failed(kindOf(operation.kind));
         failed.add(operation);
-      } else if (this.mends(operation)) {
-        this.tell(kindOf(operation.kind), () => formatOperation(operation));
+      } else if (this.mending.has(operation)) {
+        mended.push(operation);
       } else {
         programmed.set(operation.kind, (programmed.get(operation.kind) ?? 0) + 1);
       }
     }
     for (const [kind, count] of programmed) metrics.programmed(kindOf(kind), count);
+    const byKind = new Map<Operation['kind'], number>();
+    for (const { kind } of mended) byKind.set(kind, (byKind.get(kind) ?? 0) + 1);
+    for (const [kind, count] of byKind) metrics.healed(kindOf(kind), count);
+    this.tell(mended.length, (i) => formatOperation(mended[i]!));
     let open: readonly Operation[] = [];
     if (outcomes.length < planned.length || failed.size > 0) {
       const tried = new Set(outcomes.map(({ operation }) => operation));
@@ -121,7 +128,6 @@ export class Healing {
     }
     this.causes.note(desired, open, this.mending);
     this.replaces = false;
-    this.tellRest();
   }
 
   /** What was wanted is no longer known for certain to be there: until the next `note`, nothing mends. */
@@ -144,8 +150,8 @@ export class Healing {
       this.options.metrics.programmed(kind, done.length);
       return;
     }
-    for (const what of done) this.tell(kind, () => what);
-    this.tellRest();
+    this.options.metrics.healed(kind, done.length);
+    this.tell(done.length, (i) => done[i]!);
   }
 
   /** A change that the kernel refused, of a setting or of the packet filter. */
@@ -158,26 +164,28 @@ export class Healing {
     return {
       total: this.total,
       lastHour: this.history.reduce((a, b) => a + b, 0),
-      last: this.lastWhat && { what: this.lastWhat(), atMs: this.lastMs },
+      last: this.lastWhat === undefined ? undefined : { what: this.lastWhat, atMs: this.lastMs },
     };
   }
 
-  private tell(kind: ChangeKind, what: () => string): void {
-    const { logger, metrics, now } = this.options;
-    metrics.healed(kind);
-    this.total++;
-    this.turnHistory();
-    this.history[0]!++;
-    this.lastWhat = what;
-    this.lastMs = now();
-    if (this.each.take()) logger.info(`healed: ${what()}`);
-    else this.untold++;
-  }
-
-  /** What no line was left for: the last of it, and how much more. */
-  private tellRest(): void {
+  /**
+   * Something was mended, or not: then what could not be told before may be told now.
+   * @param what the words for one of `count` changes
+   */
+  private tell(count: number, what: (i: number) => string): void {
+    const { logger, now } = this.options;
+    if (count > 0) {
+      this.total += count;
+      this.turnHistory();
+      this.history[0]! += count;
+      this.lastWhat = what(count - 1);
+      this.lastMs = now();
+      let told = 0;
+      while (told < count && this.each.take()) logger.info(`healed: ${what(told++)}`);
+      this.untold += count - told;
+    }
     if (this.untold === 0 || !this.rest.take()) return;
-    this.options.logger.info(`healed: ${this.lastWhat?.()}`, this.untold > 1 ? { andOthers: this.untold - 1 } : {});
+    logger.info(`healed: ${this.lastWhat}`, this.untold > 1 ? { andOthers: this.untold - 1 } : {});
     this.untold = 0;
   }
 

@@ -31,7 +31,7 @@ class Site {
   run(changes: Partial<Overlay> = {}): string[] {
     const desired = deriveDesired(overlay(changes)).state;
     const { operations } = plan(desired, this.kernel.dump());
-    this.healing.judge(desired, operations);
+    this.healing.prepare(desired, operations);
     const outcomes = operations.map((operation) => {
       if (this.refuses(operation)) return { operation, error: new Error('refused') };
       this.kernel.apply(operation);
@@ -40,7 +40,7 @@ class Site {
     this.healing.note(desired, operations, outcomes);
     return outcomes
       .filter(({ error }) => !error)
-      .map(({ operation }) => `${this.healing.mends(operation) ? '+ ' : ''}${formatOperation(operation)}`);
+      .map(({ operation }) => `${this.healing.mended(operation) ? '+ ' : ''}${formatOperation(operation)}`);
   }
 
   /** Takes entries away that the planner finds by these words. */
@@ -161,12 +161,12 @@ test('the settings of a device that is made anew are as the device: wanted, or m
   const set = (): void => site.healing.noteSettings('sysctl', 'kernel settings', () => 'flannel.1', ['set x']);
   site.run();
   set();
-  site.healing.judge(deriveDesired(overlay()).state, made);
+  site.healing.prepare(deriveDesired(overlay()).state, made);
   set();
   assert.is(site.healing.total, 1, 'the device was deleted');
   const other = deriveDesired(overlay({ backend: { ...vxlan, port: 4789 } })).state;
   const { operations } = plan(other, site.kernel.dump());
-  site.healing.judge(other, operations);
+  site.healing.prepare(other, operations);
   set();
   assert.is(site.healing.total, 1, 'another one is wanted');
 });
