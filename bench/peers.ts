@@ -133,7 +133,7 @@ class Witness {
   #rest = '';
 
   constructor(...args: string[]) {
-    const path = new URL('./witness.ts', import.meta.url).pathname;
+    const path = new URL('../test/support/kernel-witness.ts', import.meta.url).pathname;
     this.#child = spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
       const lines = (this.#rest + chunk).split('\n');

@@ -2,19 +2,19 @@
  * Tells what happens, and when, from a process of its own, so that nobody's being busy blurs it: one line an event on
  * stdout, `<milliseconds on CLOCK_MONOTONIC> <what>`.
  *
- *     witness.ts events          the kernel's changes of links, addresses, routes, neighbours and FDB entries
- *     witness.ts ready SOCKET    what is told to that NOTIFY_SOCKET
+ *     kernel-witness.ts events          the kernel's changes of links, addresses, routes, neighbours and FDB entries
+ *     kernel-witness.ts ready SOCKET    what is told to that NOTIFY_SOCKET
  */
 
 import { writeSync } from 'node:fs';
-import { check } from '../linux/errors.ts';
-import { socket } from '../linux/netlink/connection.ts';
-import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
-import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
-import { eachMessage } from '../linux/netlink/wire.ts';
-import { clock } from '../linux/sys.ts';
-import { sys } from '../linux/sys-bun.ts';
-import { formatPrefix } from '../net/prefix.ts';
+import { check } from '../../linux/errors.ts';
+import { socket } from '../../linux/netlink/connection.ts';
+import { openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
+import { decodeRoute, rtmRoute } from '../../linux/netlink/route.ts';
+import { eachMessage } from '../../linux/netlink/wire.ts';
+import { clock } from '../../linux/sys.ts';
+import { sys } from '../../linux/sys-bun.ts';
+import { formatPrefix } from '../../net/prefix.ts';
 
 /** include/linux/socket.h, include/linux/net.h */
 const AF_UNIX = 1;
