@@ -36,12 +36,14 @@ function addOutside(cluster: Cluster): Outside {
   const addresses = ['192.168.77.200', 'fd77::c8'];
   cluster.inSwitch(`link add outside type veth peer name eth0 netns ${namespace}`, 'link set outside master br0 up');
   const lines = [
-    ...addresses.map((address) => `addr add ${address}/${address.includes(':') ? '64 nodad' : '24'} dev eth0`),
+    ...addresses.map((address) =>
+      address.includes(':') ? `addr add ${address}/64 dev eth0 nodad` : `addr add ${address}/24 dev eth0`,
+    ),
     'link set eth0 up',
     // Whoever comes by an address of the cluster's is to be seen, not refused.
     'route add default via 192.168.77.1',
     'route add default via fd77::1',
-  ].map((line) => line.replace(/^addr add (\S+) nodad dev eth0$/, 'addr add $1 dev eth0 nodad'));
+  ];
   run(['ip', '-n', namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
   return { namespace, addresses };
 }
