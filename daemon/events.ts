@@ -11,7 +11,6 @@ import { decodeLink, rtmLink } from '../linux/netlink/link.ts';
 import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../linux/netlink/neighbour.ts';
 import { decodeRoute, rtmRoute } from '../linux/netlink/route.ts';
 import { eachMessage, type NetlinkMessage } from '../linux/netlink/wire.ts';
-import { decodeChain, decodeTable, nftMessage } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 
@@ -118,22 +117,6 @@ export const networkEvents: EventSource = {
 
 /** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
 export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
-
-/**
- * Whether the change is of one of the tables in question, or makes a chain that sees forwarded packets.
- * @param concerns family by nft(8)'s name, and the table's
- */
-export function isFilterChange(
-  { type, body }: NetlinkMessage,
-  concerns: (family: string, table: string) => boolean,
-): boolean {
-  // What tells of a change as a whole comes with those that tell what was changed.
-  if (type === nftMessage.NFT_MSG_NEWGEN) return false;
-  // Each of them begins with the family, and has the table's name as its first attribute.
-  const table = decodeTable(body);
-  if (!table || concerns(table.family, table.name)) return table !== undefined;
-  return type === nftMessage.NFT_MSG_NEWCHAIN && decodeChain(body)?.chain.base?.hook === 'forward';
-}
 
 export interface KernelEventsOptions {
   readonly source: EventSource;

@@ -51,19 +51,30 @@ export interface ForwardLook {
   readonly againMs: number;
 }
 
+export interface ForwardKeeperOptions {
+  /** Of weftd's own table. */
+  readonly tableName: string;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** For the log. */
+  readonly changedBy: () => { readonly by?: string };
+}
+
 export class ForwardKeeper {
   private readonly logger: Logger;
   private readonly names: ForwardNames;
   private readonly legacy: LegacyIptables;
   private readonly now: () => number;
+  private readonly changedBy: () => { readonly by?: string };
   private readonly disputes = new Map<string, Dispute>();
   private legacyAtMs = Number.NEGATIVE_INFINITY;
   private legacyOutcomes: readonly ForwardOutcome[] = [];
   /** Tables with chains that see forwarded packets, as of the last look. */
   private tables: ReadonlySet<string> | undefined;
 
-  constructor(sys: Sys, logger: Logger, tableName: string, now: () => number) {
+  constructor(sys: Sys, logger: Logger, { tableName, now, changedBy }: ForwardKeeperOptions) {
     this.logger = logger;
+    this.changedBy = changedBy;
     this.names = forwardNames(tableName);
     this.legacy = new LegacyIptables(sys);
     this.now = now;
@@ -98,7 +109,7 @@ export class ForwardKeeper {
     const found = this.legacy.ensure(settings(), this.names);
     if (found === 'busy') return { outcomes: this.legacyOutcomes, againMs: legacyBusyMs };
     this.legacyAtMs = nowMs;
-    for (const outcome of found) this.tell(outcome);
+    for (const outcome of found) this.tell(outcome, {});
     // What was mended is told once.
     this.legacyOutcomes = found.map(({ mended: _, ...rest }) => rest);
     return { outcomes: found, againMs: legacyPauseMs };
@@ -133,9 +144,9 @@ export class ForwardKeeper {
     }
   }
 
-  private tell({ place, mended }: ForwardOutcome): void {
+  private tell({ place, mended }: ForwardOutcome, by = this.changedBy()): void {
     if (mended !== undefined) {
-      this.logger.info(`the cluster's packets are accepted in "${place}"`, { because: mended });
+      this.logger.info(`the cluster's packets are accepted in "${place}"`, { because: mended, ...by });
     }
   }
 
@@ -147,8 +158,8 @@ export class ForwardKeeper {
       return { place, problem };
     }
     const outcome = work();
-    this.tell(outcome);
     if (outcome.mended === undefined) return outcome;
+    this.tell(outcome);
     const repairs = before && nowMs - before.lastMs < calmMs + before.untilMs - before.lastMs ? before.repairs + 1 : 1;
     const pauseMs = repairs > patience ? Math.min(lastPauseMs, firstPauseMs * 2 ** (repairs - patience - 1)) : 0;
     this.disputes.set(place, { repairs, lastMs: nowMs, untilMs: nowMs + pauseMs });

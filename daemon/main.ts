@@ -17,8 +17,9 @@ import { countAddresses } from './addresses.ts';
 import { openApi } from './api.ts';
 import { DataPath } from './data-path.ts';
 import { DeviceLocks } from './device-lock.ts';
-import { isFilterChange, networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
+import { networkEvents, openKernelEvents, packetFilterEvents } from './events.ts';
 import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './files.ts';
+import { FilterEvents } from './filter-events.ts';
 import { healthLimits } from './health.ts';
 import { Kernel } from './kernel.ts';
 import { leave } from './leave.ts';
@@ -152,6 +153,7 @@ export interface DaemonParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
+  readonly filterEvents: FilterEvents;
   readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
   readonly membership: Membership;
   readonly countContainers: () => number | undefined;
@@ -186,10 +188,12 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
-  const rules = openRules(sys, logger, {
+  const filterEvents: FilterEvents = new FilterEvents((family, table) => rules.concerns(family, table));
+  const rules: Rules = openRules(sys, logger, {
     name: tableName(store.prefix),
     now: monotonic,
     roads: (): Roads => dataPath.roads(),
+    changedBy: () => filterEvents.takeChanger(),
     addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
   });
   const locks = new DeviceLocks(sys);
@@ -238,6 +242,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     store,
     files,
     dataPath,
+    filterEvents,
     rules,
     membership,
     countContainers: () => countContainers(sys),
@@ -324,7 +329,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     openKernelEvents(sys, {
       source: packetFilterEvents,
       ownPort: () => parts.rules.port,
-      isRelevant: (message) => isFilterChange(message, (family, table) => parts.rules.concerns(family, table)),
+      isRelevant: (message) => parts.filterEvents.isRelevant(message),
       onEvent: () => loop.wakeRules(),
       onProblem: eventProblem('packet filter events'),
       retryDelayMs: 1000,

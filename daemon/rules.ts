@@ -77,6 +77,8 @@ export interface RulesOptions {
   readonly now: () => number;
   /** The ways that the cluster's packets take on this host. */
   readonly roads: () => Roads;
+  /** The program that has made the last change by others, for the log; undefined where it is not known. */
+  readonly changedBy?: () => string | undefined;
   /** This host's own addresses. */
   readonly addresses: () => readonly Address[];
 }
@@ -133,6 +135,7 @@ class RuleKeeper implements Rules {
   private readonly now: () => number;
   private readonly roads: () => Roads;
   private readonly addresses: () => readonly Address[];
+  private readonly changedBy: () => string | undefined;
   private readonly forward: ForwardKeeper;
   private connection: NftConnection | undefined;
   private known: Known | undefined;
@@ -149,14 +152,21 @@ class RuleKeeper implements Rules {
   private hasLeaked = false;
   private forgotAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(sys: Sys, logger: Logger, { name, now, roads, addresses }: RulesOptions) {
+  constructor(sys: Sys, logger: Logger, { name, now, roads, addresses, changedBy }: RulesOptions) {
     this.sys = sys;
     this.logger = logger;
     this.name = name;
     this.now = now;
     this.roads = roads;
     this.addresses = addresses;
-    this.forward = new ForwardKeeper(sys, logger, name, now);
+    this.changedBy = changedBy ?? (() => undefined);
+    this.forward = new ForwardKeeper(sys, logger, { tableName: name, now, changedBy: () => this.by() });
+  }
+
+  /** For a line of the log. */
+  private by(): { readonly by?: string } {
+    const by = this.changedBy();
+    return by === undefined ? {} : { by };
   }
 
   private get table() {
@@ -272,6 +282,8 @@ class RuleKeeper implements Rules {
       // Others change the packet filter all the time; each such change is told of, and brings us here again.
     }
     const { forward, againMs } = this.ensureForward(settings, trust);
+    // Whoever has changed something that is all right is not to blame for what comes next.
+    if (!trust) this.changedBy();
     return { changes, forward, againMs: Math.min(againMs, this.forgetLeaked(settings)) };
   }
 
@@ -406,14 +418,16 @@ class RuleKeeper implements Rules {
         const own = before?.sets.get(name);
         return own && (without(own, elements).length > 0 || without(elements, own).length > 0);
       });
-      for (const [name] of touched) this.logger.info(`packet filter set "${name}" of table "inet ${this.name}" mended`);
+      for (const [name] of touched) {
+        this.logger.info(`packet filter set "${name}" of table "inet ${this.name}" mended`, this.by());
+      }
       return touched.length;
     }
     nft.replaceTable({
       ...desired,
       chains: withCounts(desired.chains, this.counted),
     });
-    this.logger.info(`packet filter table "inet ${this.name}" set`, { because: difference });
+    this.logger.info(`packet filter table "inet ${this.name}" set`, { because: difference, ...this.by() });
     const peers = settings.lock?.peers;
     // It was right before: somebody else has changed it.
     if (settings.ipMasq && this.known?.structure === structure) this.hasLeaked = true;

@@ -31,6 +31,7 @@ import {
   countElements,
   decodeChain,
   decodeElements,
+  decodeGeneration,
   decodeRule,
   decodeSet,
   decodeTable,
@@ -46,7 +47,6 @@ import {
   newRule,
   newSet,
   newTable,
-  nfgenmsgBytes,
   nfproto,
   nftMessage,
   rawElements,
@@ -240,19 +240,14 @@ export class NftConnection {
     });
   }
 
-  /** The ruleset's generation: another number after every change by anyone. NFTA_GEN_ID is 1. */
+  /** The ruleset's generation: another number after every change by anyone. */
   generation(): number | undefined {
     return this.netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETGEN,
         () => "read the packet filter's generation",
         (writer) => encodeNfgenmsg(writer, 0),
-        (_type, body) => {
-          let id: number | undefined;
-          const r = body.attributes(nfgenmsgBytes, 'nft generation');
-          while (r.next()) if (r.type === 1) id = r.u32be();
-          return id;
-        },
+        (_type, body) => decodeGeneration(body).id,
       ),
     );
   }

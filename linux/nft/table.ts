@@ -95,6 +95,7 @@ export type NftElement = Uint8Array | Prefix;
 // Attributes of each object, and NFTA_LIST_ELEM.
 const NFTA_LIST_ELEM = 1;
 const nftaTable = { NAME: 1 } as const;
+const nftaGeneration = { ID: 1, PROC_NAME: 3 } as const;
 const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
 const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
@@ -357,6 +358,18 @@ export function decodeTable(body: NetlinkReader): TableName | undefined {
   const r = body.attributes(nfgenmsgBytes, 'nft table');
   while (r.next()) if (r.type === nftaTable.NAME) name = r.text();
   return { family, name };
+}
+
+/** The packet filter's generation, and the program that has brought it about, where the kernel tells. */
+export function decodeGeneration(body: NetlinkReader): { id: number | undefined; program: string | undefined } {
+  let id: number | undefined;
+  let program: string | undefined;
+  const r = body.attributes(nfgenmsgBytes, 'nft generation');
+  while (r.next()) {
+    if (r.type === nftaGeneration.ID) id = r.u32be();
+    else if (r.type === nftaGeneration.PROC_NAME) program = r.text();
+  }
+  return { id, program };
 }
 
 /** A chain as the kernel lists it: its table, itself, and no rules yet. */

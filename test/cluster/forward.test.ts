@@ -98,6 +98,8 @@ test('whatever takes the rules away or keeps packets from them is undone within 
     });
   }
   iptables(one, '-D', 'FORWARD', '-j', 'DROP');
+  // The log says who it was.
+  await waitFor('the log', () => /accepted in .* by=iptables/.test(one.log));
 });
 
 test('a program that puts its chains first, as Docker does when it starts, is not fought', async () => {

@@ -59,7 +59,7 @@ export class FilterHost {
 
   /** By which families containers reach each other across the host. */
   forwards(): string {
-    const reaches = (address: string): boolean => ping(this.here, address, { timeoutMs: 300 }).received === 1;
+    const reaches = (address: string): boolean => ping(this.here, address, { timeoutMs: 500 }).received === 1;
     return [reaches('10.5.2.2') ? '4' : '', reaches('fd00:5:0:2::2') ? '6' : ''].join('');
   }
 }
