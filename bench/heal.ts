@@ -30,8 +30,8 @@ const config = {
 const nowMs = (): number => sys.clock_gettime(clock.CLOCK_MONOTONIC);
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Longer than any pause of weftd's: each damage meets it at rest. */
-const restMs = 60;
+/** Each damage meets weftd at rest, as most do. */
+const restMs = 100;
 const deadlineMs = 10_000;
 
 /** What a host's kernel holds, as text, in a millisecond or two. */
@@ -58,7 +58,7 @@ class Witness {
     const name = (index: number | undefined): string => nameOf.get(index ?? 0) ?? '-';
     const lines = links.map(
       ({ name, mac, mtuBytes, flags, master, kindData }) =>
-        `${name} ${mac && formatMac(mac)} ${mtuBytes} ${flags & (iff.IFF_UP | iff.IFF_NOARP)} ${master} ${kindData}`,
+        `${name} ${mac && formatMac(mac)} ${mtuBytes} ${flags & (iff.IFF_UP | iff.IFF_NOARP | iff.IFF_LOWER_UP)} ${master} ${kindData}`,
     );
     for (const { index, prefix, local, scope, flags } of connection.dump(dumpAddresses())) {
       if (isLinkLocal(prefix.address)) continue;

@@ -19,7 +19,7 @@ import type { Logger } from './log.ts';
 import { type ClusterView, formatAddresses, type Membership, spreadMs } from './membership.ts';
 import type { Figures, Metrics, ProcessFigures } from './metrics.ts';
 import type { Problems } from './problems.ts';
-import { Backoff, Wakeup } from './wakeup.ts';
+import { Backoff, TimeBudget, Wakeup } from './wakeup.ts';
 
 export interface LoopOptions {
   readonly store: ClusterStore;
@@ -36,6 +36,8 @@ export interface LoopOptions {
   readonly now: () => number;
   /** Milliseconds on a clock that does not go back. */
   readonly monotonic: () => number;
+  /** Milliseconds of the processor's time that this thread has had. */
+  readonly threadTime: () => number;
   readonly random: () => number;
   /** Whether there is a data path already, of this or an earlier weftd. */
   readonly isSetUp: () => boolean;
@@ -65,8 +67,10 @@ const defaultIntervals: Intervals = { resyncMs: 60_000, publishMs: 10_000, retry
 /** Changes come in bursts; the first is acted on at once, the rest together. */
 const syncPauseMs = 5;
 const reconcilePauseMs = 20;
-/** Comparing everything takes no more than a tenth of the time, unless that would keep a repair waiting for too long. */
-const reconcileShare = 10;
+/** Comparing everything takes no more than a tenth of a processor's time, unless that would keep a repair waiting for too long. */
+const reconcileShare = 0.1;
+/** As long as that it may take at once: what somebody breaks is seldom one thing alone. */
+const reconcileBurstMs = 100;
 const longestReconcilePauseMs = 600;
 /** Peers that were followed one by one are compared as a whole later, for a hundredth of the time. */
 const verifyShare = 100;
@@ -109,6 +113,8 @@ export class Loop {
   private lastChangeMs: number | undefined;
   /** How long the last comparison of everything took. */
   private reconcileTookMs = 0;
+  private reconcileStartMs = Number.NEGATIVE_INFINITY;
+  private readonly reconcileBudget: TimeBudget;
   /** In a row, while etcd answered otherwise. */
   private publishFailures = 0;
   private readonly readyWaiters: (() => void)[] = [];
@@ -130,8 +136,12 @@ export class Loop {
         },
       });
     this.syncWakeup = wakeup(syncPauseMs, () => this.syncCluster());
+    this.reconcileBudget = new TimeBudget(reconcileShare, reconcileBurstMs, options.monotonic);
     this.reconcileWakeup = wakeup(
-      () => Math.min(longestReconcilePauseMs, Math.max(reconcilePauseMs, reconcileShare * this.reconcileTookMs)),
+      () => {
+        const sinceMs = options.monotonic() - this.reconcileStartMs;
+        return Math.min(longestReconcilePauseMs, Math.max(reconcilePauseMs, sinceMs + this.reconcileBudget.waitMs));
+      },
       () => this.reconcile(),
     );
     this.rulesWakeup = wakeup(rulesPauseMs, () => this.reconcileRules());
@@ -261,16 +271,18 @@ export class Loop {
   }
 
   private reconcile(): void {
-    const { store, membership, dataPath, problems, logger, metrics, monotonic } = this.options;
+    const { store, membership, dataPath, problems, logger, metrics, monotonic, threadTime } = this.options;
     const { view } = membership;
     const heardMs = this.kernelHeardMs;
     this.kernelHeardMs = undefined;
     if (!view) return;
     const healedBefore = dataPath.healedTotal;
     try {
-      const startMs = monotonic();
+      this.reconcileStartMs = monotonic();
+      const threadStartMs = threadTime();
       const result = dataPath.reconcile(view);
-      this.reconcileTookMs = monotonic() - startMs;
+      this.reconcileTookMs = monotonic() - this.reconcileStartMs;
+      this.reconcileBudget.spend(threadTime() - threadStartMs);
       metrics.reconcileTook(this.reconcileTookMs / 1000);
       this.noteHealing(healedBefore, heardMs);
       problems.report('external interface', dataPath.interfaceProblem, 'debug');

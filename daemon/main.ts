@@ -267,6 +267,7 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     ipMasq: options.ipMasq,
     now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
     monotonic,
+    threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
     random: () => randomNumber(sys),
     countAddresses: (subnets) => countAddresses(sys, options.cniDataDir, subnets),
     readProcess: () => readProcess(sys),

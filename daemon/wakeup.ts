@@ -98,3 +98,42 @@ export class Backoff {
     this.failures = 0;
   }
 }
+
+/** A share of the time, for work that may be asked for at any rate: what was not used is there for a burst. */
+export class TimeBudget {
+  private readonly share: number;
+  private readonly burstMs: number;
+  private readonly now: () => number;
+  private leftMs: number;
+  private countedMs: number;
+
+  /**
+   * @param share of the time that the work may take, such as 0.1
+   * @param burstMs the most that is kept
+   * @param now milliseconds on a clock that does not go back
+   */
+  constructor(share: number, burstMs: number, now: () => number) {
+    this.share = share;
+    this.burstMs = burstMs;
+    this.now = now;
+    this.leftMs = burstMs;
+    this.countedMs = now();
+  }
+
+  private count(): void {
+    const nowMs = this.now();
+    this.leftMs = Math.min(this.burstMs, this.leftMs + (nowMs - this.countedMs) * this.share);
+    this.countedMs = nowMs;
+  }
+
+  spend(ms: number): void {
+    this.count();
+    this.leftMs -= ms;
+  }
+
+  /** Until there is some left. */
+  get waitMs(): number {
+    this.count();
+    return Math.max(0, -this.leftMs / this.share);
+  }
+}

@@ -105,7 +105,7 @@ export interface Sys {
   getpid(): number;
   /** geteuid(2). */
   geteuid(): number;
-  /** clock_gettime(2): milliseconds, with a fraction, of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1). */
+  /** clock_gettime(2): milliseconds, with a fraction, of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1); in weftd of any clock. */
   clock_gettime(clock: number): number;
   /** getrandom(2) into buffer[offset, offset + length). */
   getrandom(buffer: ArrayBuffer, offset: number, length: number): number;
@@ -137,4 +137,4 @@ export const CLONE_NEWNET = 0x40000000;
 /** include/uapi/linux/stat.h */
 export const stat = { S_IFMT: 0o170000, S_IFREG: 0o100000, S_IFDIR: 0o040000 } as const;
 /** include/uapi/linux/time.h */
-export const clock = { CLOCK_REALTIME: 0, CLOCK_MONOTONIC: 1 } as const;
+export const clock = { CLOCK_REALTIME: 0, CLOCK_MONOTONIC: 1, CLOCK_THREAD_CPUTIME_ID: 3 } as const;

@@ -13,6 +13,7 @@ interface IpLink {
   address?: string;
   ifalias?: string;
   promiscuity?: number;
+  proto_down?: boolean;
   linkinfo?: {
     info_kind?: string;
     info_data?: Record<string, unknown>;
@@ -28,6 +29,8 @@ export interface LinkState {
   readonly kind: string;
   readonly up: boolean;
   readonly running: boolean;
+  /** Without a carrier because some program says so. */
+  readonly protoDown: boolean;
   /** Whether neighbours' MACs are used at all. */
   readonly arp: boolean;
   readonly mtu: number;
@@ -59,6 +62,7 @@ export function readLinks(namespace: string): LinkState[] {
       kind: link.linkinfo?.info_kind ?? '',
       up: link.flags.includes('UP'),
       running: link.flags.includes('LOWER_UP'),
+      protoDown: link.proto_down === true,
       arp: !link.flags.includes('NOARP'),
       mtu: link.mtu,
       mac: link.address ?? '',
