@@ -167,6 +167,10 @@ const meaningOf = (error: unknown): Meaning | undefined => {
 
 const isRefusal = (error: unknown): boolean => error instanceof Error && /permission denied/.test(error.message);
 
+/** Whether what was asked for is of a past that etcd has forgotten. */
+export const isCompacted = (error: unknown): boolean =>
+  error instanceof EtcdError && /required revision has been compacted/.test(error.message);
+
 /** Whether etcd refused a right. */
 export const isDenied = (error: unknown): boolean => error instanceof EtcdError && isRefusal(error.cause);
 

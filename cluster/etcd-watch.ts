@@ -13,7 +13,7 @@
 import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from './clock.ts';
 import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './etcd-connection.ts';
-import { isDenied, toEtcdError } from './etcd-errors.ts';
+import { isCompacted, isDenied, toEtcdError } from './etcd-errors.ts';
 import type { EtcdObserver } from './etcd-observer.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
 import type { Lease } from './lease.ts';
@@ -494,7 +494,12 @@ export class EtcdWatch implements Closable {
     const before = this.#unproved;
     if (before) {
       // As it was then: what has come since may be of another history, and hide it.
-      if (!sameDigest(before, await this.#readDigest(before.revision))) throw this.#strange();
+      const then = await this.#readDigest(before.revision).catch((error: unknown) => {
+        // What the watch went on after may be compacted away meanwhile: then there is nothing left to prove it by.
+        if (isCompacted(error)) return undefined;
+        throw error;
+      });
+      if (!then || !sameDigest(before, then)) throw this.#strange();
       this.#unproved = undefined;
       return;
     }

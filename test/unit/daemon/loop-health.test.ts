@@ -70,6 +70,7 @@ class Site {
       ipMasq: false,
       now: this.now,
       monotonic: this.now,
+      threadTime: () => 0,
       random: () => 0,
       isSetUp: () => false,
       countContainers: () => undefined,
