@@ -156,6 +156,10 @@ export class EtcdConnection {
     return this.#endpoints[this.#position % this.#endpoints.length]!;
   }
 
+  get endpointCount(): number {
+    return this.#endpoints.length;
+  }
+
   health(): StoreHealth {
     return {
       endpoints: this.#endpoints,

@@ -279,7 +279,7 @@ export class EtcdWatch implements Closable {
   }
 
   async #run(): Promise<void> {
-    const { clock, maxBackoffMs, onProblem, observer } = this.#options;
+    const { connection, clock, maxBackoffMs, onProblem, observer } = this.#options;
     let failures = 0;
     let reported = false;
     while (!this.#closed) {
@@ -293,7 +293,9 @@ export class EtcdWatch implements Closable {
       } catch (error) {
         this.#failure = error;
         if (this.#closed) return;
-        const isWanted = error instanceof EtcdError && error.op === reconnectOp;
+        // With several endpoints the loss of one is no trouble yet: the next attempt tells whether others answer.
+        const isFirst = startedMs !== Number.POSITIVE_INFINITY && connection.endpointCount > 1;
+        const isWanted = isFirst || (error instanceof EtcdError && error.op === reconnectOp);
         if (!reported && !isWanted && error instanceof EtcdError) onProblem(error);
         reported ||= !isWanted;
       }
