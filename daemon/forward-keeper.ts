@@ -18,8 +18,9 @@ import {
 import { LegacyIptables } from './legacy-iptables.ts';
 import type { Logger } from './log.ts';
 
-/** How often the older tables, which tell nobody of changes, are asked. */
+/** How often the older tables, which tell nobody of changes, are asked; and whether there are any by now. */
 const legacyPauseMs = 1000;
+const legacyAbsentMs = 5000;
 /** While another program has them to itself. */
 const legacyBusyMs = 100;
 
@@ -102,7 +103,7 @@ export class ForwardKeeper {
     const nowMs = this.now();
     const { presence } = this.legacy;
     if (presence !== 'here') {
-      return { outcomes: [], againMs: presence === 'possible' ? legacyPauseMs : Number.POSITIVE_INFINITY };
+      return { outcomes: [], againMs: presence === 'possible' ? legacyAbsentMs : Number.POSITIVE_INFINITY };
     }
     const dueMs = this.legacyAtMs + legacyPauseMs - nowMs;
     if (dueMs > 0) return { outcomes: this.legacyOutcomes, againMs: dueMs };
