@@ -72,8 +72,7 @@ const reconcileShare = 0.1;
 /** As long as that it may take at once: what somebody breaks is seldom one thing alone. */
 const reconcileBurstMs = 100;
 const longestReconcilePauseMs = 600;
-/** Peers that were followed one by one are compared as a whole later, for a hundredth of the time. */
-const verifyShare = 100;
+/** Peers that were followed one by one are compared as a whole when no more have come for so long. */
 const verifyPauseMs = 2000;
 const rulesPauseMs = 20;
 
@@ -111,6 +110,7 @@ export class Loop {
   /** Whether this node's record is in etcd, as far as we know. */
   private isPublished = false;
   private lastChangeMs: number | undefined;
+  private verifyTimer: ReturnType<typeof setTimeout> | undefined;
   /** How long the last comparison of everything took. */
   private reconcileTookMs = 0;
   private reconcileStartMs = Number.NEGATIVE_INFINITY;
@@ -191,6 +191,7 @@ export class Loop {
   /** Ends at once; what is under way in etcd is hardly waited for. The data path and the lease stay. */
   async stop(): Promise<void> {
     this.stopping = true;
+    clearTimeout(this.verifyTimer);
     for (const wakeup of [this.syncWakeup, this.reconcileWakeup, this.rulesWakeup, this.publishWakeup]) wakeup.close();
     this.watch?.close();
     this.options.membership.remember(true);
@@ -248,8 +249,11 @@ export class Loop {
       const result = dataPath.follow(view);
       if (!result) return false;
       this.noteFollowed(result.changes);
-      const verifyDelayMs = Math.max(verifyPauseMs, verifyShare * this.reconcileTookMs);
-      if (result.changes > 0) this.reconcileWakeup.wake(Math.min(verifyDelayMs, result.retryDelayMs));
+      if (result.changes > 0) {
+        clearTimeout(this.verifyTimer);
+        this.verifyTimer = setTimeout(() => this.reconcileWakeup.wake(), verifyPauseMs);
+        this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
+      }
       return true;
     } catch (error) {
       // The whole comparison meets it again, and tells.
