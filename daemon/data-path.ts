@@ -38,7 +38,7 @@ import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } fr
 import type { Problems } from './problems.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
 import type { EnsureOptions, Rules } from './rules.ts';
-import { findShadows, withoutTaken } from './shadows.ts';
+import { findShadows, isShadowed, withoutTaken } from './shadows.ts';
 import { planSysctls } from './sysctls.ts';
 import { Backoff } from './wakeup.ts';
 
@@ -495,7 +495,7 @@ export class DataPath {
     const complete = !devicesFailed && this.writeNetwork(network);
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
     this.note(desired, external, hostNow);
-    const inOrder = complete && this.hears && this.failures.size === 0;
+    const inOrder = complete && this.hears && this.failures.size === 0 && shadows.taken.length === 0;
     this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const total = changes + rules.changes;
     if (total > 0) {
@@ -540,7 +540,7 @@ export class DataPath {
     // The table is what was wanted before; from here on it is ahead of the kernel.
     this.healing.forget();
     const changed = desired.table.change(removed, added);
-    if (!changed) return undefined;
+    if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;
     const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
     if (direct.length > 0)
       this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);

@@ -71,6 +71,16 @@ export function findShadows({ state }: Desired, host: HostState, ownDevices: Rea
   return { problems, taken };
 }
 
+/** Whether another program's route may be in the way of one of these; `findShadows` tells. */
+export const isShadowed = (routes: readonly RouteEntry[], host: HostState): boolean =>
+  routes.some((ours) =>
+    host.routes.some(
+      // Those that are onlink are a tunnel's: ours, or flannel's.
+      ({ protocol, onlink, destination }) =>
+        protocol !== routeProtocol.RTPROT_WEFT && !onlink && inside(ours.destination, destination),
+    ),
+  );
+
 /** Without the routes to what is taken; their peers have a problem. */
 export function withoutTaken(desired: Desired, taken: readonly Prefix[]): Desired {
   if (taken.length === 0) return desired;

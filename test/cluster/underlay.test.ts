@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Cluster, type Host, root, startCluster } from '../support/cluster.ts';
+import { type Cluster, etcdPrefix, type Host, root, startCluster } from '../support/cluster.ts';
 import { run } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
 import { difference, readFdb, readLink, readRoutes } from '../support/kernel-state.ts';
@@ -220,6 +220,29 @@ test('an interface with a peer’s subnet keeps its route, whoever was first, an
   one.ip('link', 'del', 'docker0');
   await one.reaches(cluster().hosts);
   assert.equal(difference(before, one.describe()), []);
+});
+
+test('a peer that comes with the subnet of an interface does not get its route', async () => {
+  const [one] = hosts();
+  const routes = (): string[] =>
+    readRoutes(one.namespace).flatMap(({ destination, device }) =>
+      destination === '10.244.250.0/24' ? [device!] : [],
+    );
+  one.ip('link', 'add', 'docker0', 'type', 'bridge');
+  one.ip('link', 'set', 'docker0', 'up');
+  one.ip('addr', 'add', '10.244.250.1/24', 'dev', 'docker0');
+  const data = { BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: '02:00:00:00:02:50' } };
+  cluster().put('subnets/10.244.250.0-24', JSON.stringify({ PublicIP: '192.168.77.250', PublicIPv6: null, ...data }));
+  const peer = () => one.status().peers.find(({ publicAddresses }) => publicAddresses.includes('192.168.77.250'));
+  await waitFor('the peer to be told of', () =>
+    peer()?.problem?.includes('is the network of an interface of this host'),
+  );
+  assert.equal(routes(), ['docker0']);
+  one.ip('link', 'del', 'docker0');
+  await waitFor('the peer', () => peer()?.programmed);
+  assert.equal(routes(), ['flannel.1']);
+  cluster().etcdctl('del', `${etcdPrefix}/subnets/10.244.250.0-24`);
+  await waitFor('the peer to go', () => !peer());
 });
 
 test('a second weftd with the same VNI is told so, and touches nothing', async () => {
