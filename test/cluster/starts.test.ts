@@ -110,6 +110,43 @@ test('etcd has lost everything, and weftd is started anew before the others clai
   assert.equal(difference(before, one.describe()), []);
 });
 
+test('etcd restored from an old backup: who has joined since stays reachable, though no weftd runs there', async () => {
+  const { hosts, scratch } = cluster();
+  const [one, two, three] = hosts as [Host, Host, Host];
+  const backup = join(scratch.folder, 'backup');
+  // A backup of before host3's lease.
+  await three.weftd!.stop();
+  assert.is(three.runWeftd('--leave').status, 0);
+  await waitFor('host3 to be forgotten', () => one.status().peers.length === 1);
+  cluster().etcdctl('snapshot', 'save', backup);
+  three.startWeftd();
+  for (const host of hosts) await host.reaches(hosts);
+  const [here, there] = [one.pods[0]!, three.attachPods(1)[0]!];
+  assert.is(ping(here.namespace, there.address, { count: 3 }).received, 3);
+  await three.weftd!.stop('SIGKILL');
+
+  const before = [one, two].map((host) => host.describe());
+  const stream = startPing(scratch, here.namespace, there.address, 10);
+  await cluster().stopEtcd();
+  const data = join(scratch.folder, 'etcd', 'data');
+  rmSync(data, { recursive: true, force: true });
+  const peer = 'http://127.0.0.1:2380';
+  const member = ['--name', 'one', '--initial-cluster', `one=${peer}`, '--initial-advertise-peer-urls', peer];
+  cluster().etcdctl('snapshot', 'restore', backup, '--data-dir', data, ...member);
+  await cluster().startEtcd();
+  for (const host of [one, two]) {
+    await waitFor(`${host.name} to notice`, () =>
+      host.status().problems.some((problem) => /^etcd has lost leases, those of host3;/.test(problem)),
+    );
+  }
+  three.startWeftd();
+  for (const host of hosts) await host.reaches(hosts);
+  for (const host of hosts) await waitFor(`${host.name} to be well`, () => host.status().problems.length === 0);
+  const { sent, received } = await stream.stop();
+  assert.is(received, sent);
+  for (const [i, host] of [one, two].entries()) assert.equal(difference(before[i]!, host.describe()), [], host.name);
+});
+
 test('a second host of the same name: each has its subnet, both say so', async () => {
   const { hosts } = cluster();
   const twin = cluster().addHost();
