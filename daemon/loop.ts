@@ -214,7 +214,7 @@ export class Loop {
       for (const subject of ['etcd', 'subnet lease', 'cluster']) problems.report(subject, undefined);
       problems.report('external interface', this.options.dataPath.interfaceProblem, 'debug');
       this.syncBackoff.reset();
-      this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs));
+      this.syncWakeup.wake(Math.min(this.intervals.resyncMs, membership.renewalDelayMs, membership.memoryDelayMs));
       if (view) {
         this.viewedAtMs ??= heardAtMs;
         if (!this.follow(view)) this.reconcileWakeup.wake();

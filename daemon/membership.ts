@@ -145,6 +145,8 @@ export class Membership {
   private remembered: LeaseMemory | undefined;
   /** When, and of what, the memory was written last. */
   private written: { readonly atMs: number; readonly of: readonly Lease[]; readonly key: string } | undefined;
+  /** When it is to be written, where something has changed since. */
+  private memoryDueMs = Number.POSITIVE_INFINITY;
   /** The config's text when the lease was claimed last: another one may not allow the lease. */
   private claimedConfig: string | undefined;
   private renewAtMs = Number.POSITIVE_INFINITY;
@@ -163,6 +165,11 @@ export class Membership {
   /** What was good last; undefined before the first time. */
   get view(): ClusterView | undefined {
     return this.current;
+  }
+
+  /** Until the memory has to be written; infinite where nothing has changed. */
+  get memoryDelayMs(): number {
+    return Math.max(0, this.memoryDueMs - this.options.monotonic());
   }
 
   /** Until a lease has to be renewed, or a way is to go; infinite where none need be. */
@@ -233,9 +240,15 @@ export class Membership {
     if (!memory || !this.current || !this.lastList) return;
     const { own, peers } = this.current;
     const atMs = monotonic();
-    const { written } = this;
-    const isSame = written !== undefined && written.of === peers && written.key === own.key;
-    if (written && atMs < written.atMs + (isSame ? memoryAgeMs : now ? 0 : peers.length * memoryPerPeerMs)) return;
+    // The first time there is more urgent work: the kernel's.
+    this.written ??= { atMs, of: [], key: '' };
+    const isSame = this.written.of === peers && this.written.key === own.key;
+    const dueMs = this.written.atMs + (isSame ? memoryAgeMs : now ? 0 : peers.length * memoryPerPeerMs);
+    this.memoryDueMs = Number.POSITIVE_INFINITY;
+    if (atMs < dueMs) {
+      if (!isSame) this.memoryDueMs = dueMs;
+      return;
+    }
     this.written = { atMs, of: peers, key: own.key };
     const nowMs = this.options.now();
     const wholeMs = nowMs + leaseLifeMs;

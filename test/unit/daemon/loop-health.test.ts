@@ -51,6 +51,7 @@ class Site {
         return site.view;
       },
       renewalDelayMs: 1e9,
+      memoryDelayMs: 1e9,
       remember: () => undefined,
       sync: async () => {
         site.view = await site.sync();

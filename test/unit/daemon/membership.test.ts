@@ -321,6 +321,8 @@ test('what the last weftd knew counts where etcd has lost it: by its number, its
   const first = new FakeCluster();
   first.leases = [2, 3].map((n) => peer(n));
   const all = keysOf(await first.membership.sync());
+  assert.equal(first.written, [], 'not before the kernel is seen to');
+  first.membership.remember(true);
   const [memory] = first.written;
   assert.equal(
     memory!.peers.map(({ lease, untilMs }) => [lease.key, untilMs]),
@@ -340,6 +342,7 @@ test('what the last weftd knew counts where etcd has lost it: by its number, its
     cluster.leases = [];
     assert.equal(keysOf(await cluster.membership.sync()), all);
     assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3;/);
+    cluster.membership.remember(true);
     assert.is(cluster.written[0]!.peers[0]!.untilMs, 24 * hourMs, 'the promise is no longer for that');
     cluster.nowMs = 24 * hourMs;
     assert.equal(keysOf(await cluster.membership.sync()), []);
@@ -350,6 +353,7 @@ test('what the last weftd knew does not count where etcd is as it was, or our ow
   const first = new FakeCluster();
   first.leases = [2, 3].map((n) => peer(n));
   await first.membership.sync();
+  first.membership.remember(true);
   const [memory] = first.written;
   const own = first.leases.find(({ key }) => key === peer(1).key)!;
   const there = new FakeCluster(memory);
@@ -364,19 +368,26 @@ test('what the last weftd knew does not count where etcd is as it was, or our ow
 test('the memory is written when something has changed, not more often than the cluster is large, and each hour', async () => {
   const cluster = new FakeCluster();
   cluster.leases = Array.from({ length: 100 }, (_, i) => peer(i + 2));
-  await cluster.membership.sync();
+  const counts: number[] = [];
+  const sync = async (): Promise<void> => {
+    await cluster.membership.sync();
+    counts.push(cluster.written.length);
+  };
+  await sync();
+  assert.is(cluster.membership.memoryDelayMs, 2000);
+  cluster.nowMs += 2000;
+  await sync();
   cluster.leases = [...cluster.leases.slice(1)];
-  await cluster.membership.sync();
-  assert.is(cluster.written.length, 1);
+  await sync();
   cluster.nowMs += 3000;
-  await cluster.membership.sync();
-  assert.is(cluster.written.length, 2);
+  await sync();
   cluster.leases = [...cluster.leases.slice(1)];
-  await cluster.membership.sync();
+  await sync();
   cluster.membership.remember(true);
   assert.is(cluster.written.length, 3, 'at the end');
   cluster.nowMs += hourMs;
-  await cluster.membership.sync();
+  await sync();
+  assert.equal(counts, [0, 1, 1, 2, 2, 4]);
   assert.is(cluster.written.length, 4);
 });
 
