@@ -140,7 +140,8 @@ function configureContainer(sys: Sys, { host, container }: Connections, plan: At
   awaitLink(sys, host, plan.host.name, undefined, isForwarding);
   container.execute([
     ...addresses.map((address) => newAddress({ index, ...address })),
-    ...routes.map((route) => newRoute({ oif: index, ...route })),
+    // A container in several networks has a default route of each, as with the reference's plugins.
+    ...routes.map((route) => newRoute({ oif: index, ...route }, 'beside')),
     // To be told its own MAC makes the kernel announce the addresses (arp_notify, ndisc_notify): a neighbour that
     // remembers an earlier holder of one would else lose the container for as long as it remembers.
     ...(addresses.length > 0 ? [changeLink({ index }, { mac })] : []),

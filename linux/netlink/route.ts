@@ -107,12 +107,13 @@ function encodeRequest(writer: NetlinkWriter, route: NewRoute, defaults: Pick<Ro
 
 /**
  * Adds a route.
- * @param mode 'create': EEXIST where one to this destination with this metric is there; 'replace': takes its place
+ * @param mode 'create': EEXIST where one to this destination with this metric is there; 'replace': takes its place;
+ *   'beside': both are there, by IPv4 this one first
  */
-export const newRoute = (route: NewRoute, mode: 'create' | 'replace' = 'create'): NetlinkRequest =>
+export const newRoute = (route: NewRoute, mode: 'create' | 'replace' | 'beside' = 'create'): NetlinkRequest =>
   makeRequest(
     rtmRoute.RTM_NEWROUTE,
-    nlmsg.NLM_F_CREATE | (mode === 'replace' ? nlmsg.NLM_F_REPLACE : nlmsg.NLM_F_EXCL),
+    nlmsg.NLM_F_CREATE | { create: nlmsg.NLM_F_EXCL, replace: nlmsg.NLM_F_REPLACE, beside: 0 }[mode],
     () => `${mode === 'replace' ? 'set' : 'add'} ${describe(route)}`,
     (writer) => {
       const onLink = route.gateway === undefined && route.destination.address.family === 4;

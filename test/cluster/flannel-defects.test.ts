@@ -273,15 +273,12 @@ test('two attachments of a container have a state each (flannel’s defect 14)',
   const [, there] = pods();
   const [pod] = one.addPods(1);
   const attachments = ['eth0', 'net1'].map((ifname) => ({ ...pod!.attachment, ifname }));
-  // One default route is enough.
-  const { conflist } = one;
-  const plugins = conflist.plugins.map((plugin) => ({ ...plugin, isDefaultGateway: false }));
-  const networks = [one.network, one.networkOf({ ...conflist, plugins })];
-  const [first, second] = attachments.map((attachment, i) => networks[i]!.add(attachment));
+  const [first, second] = attachments.map((attachment) => one.network.add(attachment));
   const addressOf = (result: typeof first): string => result!.ips![0]!.address.split('/')[0]!;
   assert.is.not(addressOf(first), addressOf(second));
   const names = (): string[] => readLinks(pod!.namespace).map(({ name }) => name);
   assert.equal(names().sort(), ['eth0', 'net1']);
+  for (const attachment of attachments) one.network.check(attachment);
   one.network.delete(attachments[1]!);
   assert.equal(names(), ['eth0']);
   assert.equal(reserved(one, [addressOf(first), addressOf(second)]), [addressOf(first)]);

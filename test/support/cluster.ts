@@ -197,12 +197,8 @@ export class Host {
   }
 
   get network(): Network {
-    return this.networkOf(this.conflist);
-  }
-
-  networkOf(conflist: Conflist): Network {
     const cacheFolder = join(this.folder, 'cni-cache');
-    return new Network(conflist, { namespace: this.namespace, cacheFolder, folders: ['/usr/lib/cni'] });
+    return new Network(this.conflist, { namespace: this.namespace, cacheFolder, folders: ['/usr/lib/cni'] });
   }
 
   /** New pods, not attached yet. */
