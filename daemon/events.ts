@@ -100,6 +100,8 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
 }
 
 export interface KernelEvents {
+  /** Reads what there is now, without waiting for its turn. */
+  poll(): void;
   close(): void;
 }
 
@@ -138,6 +140,7 @@ export interface KernelEventsOptions {
 export function openKernelEvents(sys: Sys, options: KernelEventsOptions): KernelEvents {
   let closed = false;
   let release = (): void => {};
+  let poll = (): void => {};
   let retry: ReturnType<typeof setTimeout> | undefined;
 
   const buffer = new ArrayBuffer(receiveBytes);
@@ -152,9 +155,9 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
     let subject: EventSubject | undefined;
     try {
       eachMessage(view, 0, length, (message) => {
-        if (subject === 'host') return;
-        const found = interest ? subjectOf(message, interest) : isOthers(message, ownPort) ? 'host' : undefined;
-        subject = found ?? subject;
+        // Whoever is asked which messages matter sees them all.
+        if (!interest) subject = isOthers(message, ownPort) ? 'host' : subject;
+        else if (subject !== 'host') subject = subjectOf(message, interest) ?? subject;
       });
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
@@ -187,7 +190,12 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
   const follow = async (): Promise<void> => {
     const connection = openNetlink(sys, { protocol: options.source.protocol });
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    poll = () => {
+      const subject = drain(connection.fd);
+      if (subject) options.onEvent(subject);
+    };
     release = () => {
+      poll = () => {};
       reader?.cancel().catch(() => {});
       connection.close();
     };
@@ -225,6 +233,7 @@ export function openKernelEvents(sys: Sys, options: KernelEventsOptions): Kernel
   start();
 
   return {
+    poll: () => poll(),
     close() {
       closed = true;
       clearTimeout(retry);

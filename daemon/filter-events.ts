@@ -16,6 +16,8 @@ export class FilterEvents {
   /** Whether a change that matters was told of, and not yet whose it was. */
   private isOpen = false;
   private last: string | undefined;
+  /** Reads what there is to be read. */
+  poll: (() => void) | undefined;
 
   /** @param concerns family by nft(8)'s name, and the table's */
   constructor(concerns: (family: string, table: string) => boolean) {
@@ -37,6 +39,8 @@ export class FilterEvents {
 
   /** Who has made the last change that matters, since this was last asked: a program's name. */
   takeChanger(): string | undefined {
+    // Whose a change is may be told only when it is mended already.
+    this.poll?.();
     const { last } = this;
     this.last = undefined;
     return last;

@@ -313,7 +313,17 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     (subject: string) =>
     (error: Error | undefined): void =>
       parts.problems.report(subject, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
+  const filterEvents = openKernelEvents(sys, {
+    source: packetFilterEvents,
+    ownPort: () => parts.rules.port,
+    isRelevant: (message) => parts.filterEvents.isRelevant(message),
+    onEvent: () => loop.wakeRules(),
+    onProblem: eventProblem('packet filter events'),
+    retryDelayMs: 1000,
+  });
+  parts.filterEvents.poll = () => filterEvents.poll();
   const events = [
+    filterEvents,
     openKernelEvents(sys, {
       source: networkEvents,
       interest: () => parts.dataPath.interest,
@@ -326,14 +336,6 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
         eventProblem('network events')(error);
       },
       retryDelayMs: 100,
-    }),
-    openKernelEvents(sys, {
-      source: packetFilterEvents,
-      ownPort: () => parts.rules.port,
-      isRelevant: (message) => parts.filterEvents.isRelevant(message),
-      onEvent: () => loop.wakeRules(),
-      onProblem: eventProblem('packet filter events'),
-      retryDelayMs: 1000,
     }),
   ];
   loop.start();

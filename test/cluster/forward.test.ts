@@ -40,6 +40,8 @@ async function under(what: string, work: () => Promise<void> | void): Promise<vo
     startPing(scratch, there.namespace, here.address, 10),
     startPing(scratch, here.namespace, '192.168.77.1', 10),
   ];
+  await waitFor('pings', () => streams.every((stream) => stream.begun));
+  await waitFor('an answer', () => ping(here.namespace, there.address).received === 1);
   await work();
   const counts = await Promise.all(streams.map((stream) => stream.stop()));
   const lost = counts.map(({ sent, received }) => sent - received);

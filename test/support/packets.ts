@@ -59,7 +59,13 @@ export class PingStream {
     this.#service = service;
   }
 
+  /** Whether it has begun: one that is stopped before says nothing at all. */
+  get begun(): boolean {
+    return readFileSync(this.#service.logFile, 'utf8').startsWith('PING ');
+  }
+
   async stop(): Promise<PingCount> {
+    await waitFor('pings to begin', () => this.begun || !this.#service.alive);
     await this.#service.stop('SIGINT');
     return parsePing(readFileSync(this.#service.logFile, 'utf8'));
   }
