@@ -199,6 +199,38 @@ test('restored, and written to until its revision is what it was: found out by c
   }
 });
 
+/** How often etcd was given a password since it was started, by its own count. */
+async function logIns({ endpoint }: TestEtcd): Promise<number> {
+  const metrics = await (await fetch(`${endpoint}/metrics`)).text();
+  return Number(/^grpc_server_started_total\{grpc_method="Authenticate",.*\} (\d+)$/m.exec(metrics)?.[1]);
+}
+
+test('a connection that ends costs no new log-in: the token is good for the next, until etcd knows it no more', async () => {
+  const server = await start({ args: ['--bcrypt-cost', '4'] });
+  server.ctl('user', 'add', 'root:secret');
+  server.ctl('user', 'grant-role', 'root', 'root');
+  server.ctl('auth', 'enable');
+  const wire = await Wire.open(Number(new URL(server.endpoint).port));
+  try {
+    const etcdOptions = { username: 'root', password: 'secret' };
+    const { store, seen, names } = following(server, { endpoint: `http://127.0.0.1:${wire.port}`, etcdOptions });
+    await waitFor('the first wake', () => seen.wakes === 1);
+    const wakes = seen.wakes;
+    wire.cut();
+    await waitFor('the problem', () => seen.problems === 1);
+    wire.mend();
+    await waitFor('the watch', () => seen.wakes > wakes);
+    assert.is(await store.writeConfig('{}'), true);
+    assert.is(await logIns(server), 1);
+    await server.stop('SIGKILL');
+    await server.start();
+    server.ctl('--user', 'root:secret', 'put', `${subnets}10.5.9.0-24`, leaseValue(9));
+    await waitFor('the watch, with another token', async () => (await names()).includes('10.5.9.0-24'));
+  } finally {
+    wire.close();
+  }
+});
+
 test('a slow etcd: everything takes its time, nothing is lost, and what is slower than the deadline is told', async () => {
   const server = await start();
   const wire = await Wire.open(Number(new URL(server.endpoint).port));
