@@ -10,10 +10,14 @@ export async function checkSoak(options: Omit<SoakOptions, 'log'>): Promise<void
     console.log(`  ${line}`);
   };
   console.log();
-  const { sent, received, unexplained, wrong, recoveryMs, heals, subnets } = await soak({ ...options, log });
+  const { sent, received, unexplained, wrong, recoveryMs, longestTailMs, heals, subnets } = await soak({
+    ...options,
+    log,
+  });
   log(
     `${sent} questions, ${received} answered; ${sent - received - unexplained.length} lost for a reason, ` +
-      `${unexplained.length} for none; ${wrong.length} delivered wrongly; all reached after ${recoveryMs} ms`,
+      `${unexplained.length} for none; ${wrong.length} delivered wrongly; all reached after ${recoveryMs} ms, ` +
+      `${longestTailMs} ms at most after a cut`,
   );
   for (const { fault, ms } of heals) log(`${fault.replace(/\s+/g, ' ')}: back after ${ms} ms`);
   assert.equal(wrong, [], 'wrong deliveries');

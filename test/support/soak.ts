@@ -122,6 +122,8 @@ interface Window {
   /** All ways to and from one, or those between two. */
   readonly hosts: readonly number[];
   readonly because: string;
+  /** The fault's end; what is lost later is part of its grace. */
+  readonly endMs: number;
 }
 
 /** A question asked just before a fault is answered during it. */
@@ -155,7 +157,7 @@ class Breaker {
     this.done.push({ fault, fromMs, toMs });
     const because = formatFault(fault).trim();
     const allow = (graceMs: number, ...hosts: number[]): void =>
-      void this.windows.push({ fromMs: fromMs - leadMs, toMs: toMs + graceMs, hosts, because });
+      void this.windows.push({ fromMs: fromMs - leadMs, toMs: toMs + graceMs, endMs: toMs, hosts, because });
     if (fault.kind === 'port down') allow(cutGraceMs, fault.host);
     else if (fault.kind === 'cut one way') allow(cutGraceMs, fault.host, fault.other);
     else if (fault.kind === 'device deleted') allow(healMs, fault.host);
@@ -299,6 +301,8 @@ export interface SoakReport {
   readonly wrong: readonly string[];
   /** From the last fault's end until everybody heard of everybody. */
   readonly recoveryMs: number;
+  /** For how long after a cut the last question was lost that nothing else explains. */
+  readonly longestTailMs: number;
   /** For how long the ways of a host were gone after its device was deleted, each time. */
   readonly heals: readonly { readonly fault: string; readonly ms: number }[];
   /** Subnets at the beginning and at the end. */
@@ -361,6 +365,7 @@ export async function soak({ seed, durationMs, log }: SoakOptions): Promise<Soak
 function judge(reports: readonly MeshReport[], breaker: Breaker, startMs: number) {
   const unexplained: string[] = [];
   const heals = new Map<Window, number>();
+  let longestTailMs = 0;
   for (const { id, lost } of reports) {
     for (const [other, times] of Object.entries(lost)) {
       const [a, b] = [hostOf(id), hostOf(other)];
@@ -373,6 +378,7 @@ function judge(reports: readonly MeshReport[], breaker: Breaker, startMs: number
         // What a single window explains tells how long that fault lasted.
         if (windows.length === 1) {
           const window = windows[0]!;
+          if (!window.because.includes('device')) longestTailMs = Math.max(longestTailMs, at - window.endMs);
           heals.set(window, Math.max(heals.get(window) ?? 0, at - window.fromMs - leadMs + askEveryMs));
         }
         if (windows.length > 0) continue;
@@ -391,6 +397,7 @@ function judge(reports: readonly MeshReport[], breaker: Breaker, startMs: number
     received: total('received'),
     unexplained: unexplained.sort((x, y) => Number.parseFloat(x) - Number.parseFloat(y)),
     wrong: reports.flatMap((report) => report.wrong),
+    longestTailMs,
     heals: [...heals]
       .filter(([{ because }]) => because.includes('device deleted'))
       .map(([{ because }, ms]) => ({ fault: because, ms })),
