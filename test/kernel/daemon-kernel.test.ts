@@ -173,7 +173,8 @@ test('whatever is taken away or changed is put back as it was', () => {
     'ip addr del 10.1.1.0/32 dev flannel.1; ip addr add 10.1.1.0 peer 10.1.77.0/32 dev flannel.1',
     'ip -6 addr change fd00:0:0:1::/128 dev flannel-v6.1 valid_lft forever preferred_lft 0',
     'ip link set flannel.1 arp off',
-    'ip link set flannel.1 name foreign; ip link set foreign mtu 1400',
+    // Linux before 6.2 renames only what is down.
+    'ip link set flannel.1 down; ip link set flannel.1 name foreign; ip link set foreign mtu 1400 up',
     'ip link set flannel.1 type vxlan ttl 1',
     'ip link set flannel-v6.1 type vxlan tos inherit',
     'ip link set flannel.1 type vxlan remote 192.0.2.99',
