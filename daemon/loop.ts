@@ -139,6 +139,8 @@ export class Loop {
     this.reconcileBudget = new TimeBudget(reconcileShare, reconcileBurstMs, options.monotonic);
     this.reconcileWakeup = wakeup(
       () => {
+        // The interval counts from the last run, which may have been before there was anything to compare.
+        if (this.reconcileBudget.waitMs === 0) return reconcilePauseMs;
         const sinceMs = options.monotonic() - this.reconcileStartMs;
         return Math.min(longestReconcilePauseMs, Math.max(reconcilePauseMs, sinceMs + this.reconcileBudget.waitMs));
       },
