@@ -88,6 +88,8 @@ export interface ReconcileResult {
   readonly changes: number;
   /** When something that failed is due again; infinite where nothing is. */
   readonly retryDelayMs: number;
+  /** When the packet filter is to be looked at again although nothing is heard of; infinite where there is no need. */
+  readonly rulesAgainMs: number;
   /** What the lease says of this host is no longer so. */
   readonly identityChanged: boolean;
   /** The host had other addresses before: connections from those are dead. */
@@ -174,9 +176,10 @@ function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Fai
   };
 }
 
-const followed = (changes: number, retryDelayMs: number): ReconcileResult => ({
+const followed = (changes: number, retryDelayMs: number, rulesAgainMs = Number.POSITIVE_INFINITY): ReconcileResult => ({
   changes,
   retryDelayMs,
+  rulesAgainMs,
   identityChanged: false,
   addressChanged: false,
   complete: true,
@@ -420,6 +423,8 @@ export class DataPath {
   reconcile(view: ClusterView): ReconcileResult {
     const { kernel, logger, problems } = this.options;
     const startedMs = this.options.now();
+    // Where this ends halfway, nothing is known to be in order.
+    this.baseline = undefined;
     const { config, backend, own } = view;
     const inUse = familiesInUse(config);
     const host = kernel.readHost();
@@ -481,7 +486,7 @@ export class DataPath {
     problems.report('MTU', desired.mtuProblem);
     problems.reportAll('peer', problemsOf(desired.peers));
 
-    this.reconcileRules(view, { trust: true });
+    const { againMs } = this.reconcileRules(view, { trust: true });
     const network: NodeNetwork = {
       node: this.options.node,
       networks: inUse.map((family) => networks[family]!),
@@ -504,6 +509,7 @@ export class DataPath {
     return {
       changes: total,
       retryDelayMs: this.retryDelayMs(),
+      rulesAgainMs: Math.min(rules.againMs, againMs),
       identityChanged: inUse.some((family) => {
         const told = own.publicAddresses[family];
         return !told || !sameAddress(told, external.publicAddresses[family]!);
@@ -557,9 +563,8 @@ export class DataPath {
     if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
       problems.reportAll('peer', problemsOf(desired.peers));
     }
-    if (!admitted || !this.changeLock(view, [], this.unusedAddresses(removed, come, view))) {
-      this.reconcileRules(view, { trust: true });
-    }
+    const isLocked = admitted && this.changeLock(view, [], this.unusedAddresses(removed, come, view));
+    const rules = isLocked ? undefined : this.reconcileRules(view, { trust: true });
     this.noteState(desired, external);
     const changes = outcomes.filter(({ error }) => !error).length;
     if (changes > 0) {
@@ -567,7 +572,7 @@ export class DataPath {
       logger.debug('peers followed', { ...countKinds(outcomes), tookMs });
     }
     if (this.failures.size === 0) this.baseline = { ...baseline, view };
-    return followed(changes, this.retryDelayMs());
+    return followed(changes, this.retryDelayMs(), rules?.againMs);
   }
 
   /** @returns whether the plugins can read it now */

@@ -254,8 +254,10 @@ export class Loop {
       if (result.changes > 0) {
         clearTimeout(this.verifyTimer);
         this.verifyTimer = setTimeout(() => this.reconcileWakeup.wake(), verifyPauseMs);
-        this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
       }
+      // Nothing may have been changed because all of it failed.
+      this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
+      this.rulesWakeup.wake(Math.min(this.intervals.resyncMs, result.rulesAgainMs));
       return true;
     } catch (error) {
       // The whole comparison meets it again, and tells.
@@ -295,6 +297,7 @@ export class Loop {
       problems.report('kernel', undefined);
       this.reconcileBackoff.reset();
       this.reconcileWakeup.wake(Math.min(this.intervals.resyncMs, result.retryDelayMs));
+      this.rulesWakeup.wake(Math.min(this.intervals.resyncMs, result.rulesAgainMs));
       // Answers would go to the old address: nothing but the deadline would end the wait for them.
       if (result.addressChanged) store.reconnect();
       if (result.identityChanged) this.syncWakeup.wake();

@@ -11,6 +11,7 @@ import type { Operation } from '../../../daemon/plan.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { errno, SyscallError } from '../../../linux/errors.ts';
 import { formatAddress } from '../../../net/address.ts';
+import { formatPrefix } from '../../../net/prefix.ts';
 import { address, mac, peer, prefix } from './cluster-of.ts';
 
 const test = suite('daemon/data-path');
@@ -25,6 +26,12 @@ class FakeHost {
   diskFull = false;
   external = address('192.0.2.1');
   gateways: string[] = [];
+  /** The network of another interface. */
+  connected: string | undefined;
+  /** What is done to the packet filter throws. */
+  noFilter = false;
+  /** Nothing can be asked of the kernel. */
+  broken = false;
   links: HostState['links'] = [];
   nowMs = 0;
   fail: (operation: Operation) => string | undefined = () => undefined;
@@ -48,10 +55,13 @@ class FakeHost {
     this.dataPath = new DataPath({
       kernel: this.kernel(),
       rules: {
-        changePeers: () => true,
+        changePeers: () => !this.noFilter,
         renewLock: () => undefined,
         port: undefined,
-        ensure: () => ({ changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY }),
+        ensure: () => {
+          if (this.noFilter) throw new SyscallError('change the packet filter', errno.EBUSY);
+          return { changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY };
+        },
         concerns: () => true,
         counters: () => undefined,
         remove() {},
@@ -89,6 +99,9 @@ class FakeHost {
           addresses: [],
           routes: [
             { family: 4, destination: prefix('192.0.2.0/24'), oif: 2, type: 1, protocol: 2 },
+            ...(this.connected === undefined
+              ? []
+              : [{ family: 4, destination: prefix(this.connected), oif: 7, type: 1, protocol: 2 }]),
             ...this.gateways.map((text) => ({
               family: 4,
               destination: prefix('10.1.99.0/24'),
@@ -107,6 +120,7 @@ class FakeHost {
       }),
       readActual: () => ({ devices: [], addresses: [], neighbours: [], fdb: [], routes: [] }),
       apply: (operations): Outcome[] => {
+        if (this.broken) throw new SyscallError('receive', errno.ENOBUFS);
         this.applied.push(...operations);
         return operations.map((operation) => {
           const message = this.fail(operation);
@@ -265,6 +279,48 @@ test('a step that fails while a change is followed is tried again by a look at e
   assert.is(result?.retryDelayMs, 500);
   assert.is(dataPath.state?.peers.find(({ lease }) => lease.node === 'h4')?.problem, 'no');
   assert.is(dataPath.follow(host.view()), undefined);
+});
+
+test('a new peer whose subnet is the network of another interface is left to a look at everything', () => {
+  const host = new FakeHost();
+  const { dataPath } = host;
+  dataPath.hears = true;
+  host.connected = '10.1.4.0/24';
+  dataPath.reconcile(host.view());
+  host.applied = [];
+  const after = host.view({ peers: [peer(2), peer(3), peer(4)] });
+  assert.is(dataPath.follow(after), undefined);
+  assert.equal(host.applied, []);
+  dataPath.reconcile(after);
+  const routes = host.applied.flatMap((step) =>
+    step.kind === 'set-route' ? [formatPrefix(step.route.destination)] : [],
+  );
+  assert.not(routes.includes('10.1.4.0/24'));
+  const fourth = () => dataPath.state?.peers.find(({ lease }) => lease.node === 'h4');
+  assert.match(fourth()?.problem ?? '', /is the network of an interface of this host/);
+  // Nor is anything followed from there: what is left out is known to a look at everything alone.
+  assert.is(dataPath.follow(host.view({ peers: [peer(2), peer(3), peer(4), peer(5)] })), undefined);
+});
+
+test('a packet filter that cannot be changed is looked at again soon, whoever has met it', () => {
+  const host = new FakeHost();
+  const { dataPath } = host;
+  dataPath.hears = true;
+  assert.is(dataPath.reconcile(host.view()).rulesAgainMs, Number.POSITIVE_INFINITY);
+  host.noFilter = true;
+  assert.is(dataPath.follow(host.view({ peers: [peer(2), peer(3), peer(4)] }))?.rulesAgainMs, 1000);
+  assert.is(dataPath.reconcile(host.view()).rulesAgainMs, 1000);
+});
+
+test('after a comparison that ended halfway, nothing is followed', () => {
+  const host = new FakeHost();
+  const { dataPath } = host;
+  dataPath.hears = true;
+  dataPath.reconcile(host.view());
+  host.broken = true;
+  assert.throws(() => dataPath.reconcile(host.view()));
+  host.broken = false;
+  assert.is(dataPath.follow(host.view({ peers: [peer(2), peer(3), peer(4)] })), undefined);
 });
 
 test.run();

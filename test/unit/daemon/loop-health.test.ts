@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStore } from '../../../cluster/store.ts';
-import type { DataPath } from '../../../daemon/data-path.ts';
+import type { DataPath, ReconcileResult } from '../../../daemon/data-path.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import { Loop, type LoopOptions } from '../../../daemon/loop.ts';
 import type { ClusterView, Membership } from '../../../daemon/membership.ts';
@@ -15,12 +15,24 @@ const test = suite('daemon/loop');
 const never = new Promise<never>(() => {});
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 60));
 
+/** Nothing to do, and nothing that is due. */
+const still: ReconcileResult = {
+  changes: 0,
+  retryDelayMs: Number.POSITIVE_INFINITY,
+  rulesAgainMs: Number.POSITIVE_INFINITY,
+  identityChanged: false,
+  addressChanged: false,
+  complete: true,
+};
+
 /** A loop on an etcd and a kernel of promises. */
 class Site {
   readonly now = (): number => performance.now();
   sync: () => Promise<ClusterView | undefined> = async () => undefined;
   view: ClusterView | undefined;
   reconciled = 0;
+  ruleLooks = 0;
+  followed: ReconcileResult | undefined;
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
     this.now,
@@ -37,12 +49,15 @@ class Site {
     const dataPath: Partial<DataPath> = {
       healedTotal: 0,
       state: undefined,
-      follow: () => undefined,
-      reconcileRules: () => ({ changes: 0, againMs: 60_000 }),
+      follow: () => this.followed,
+      reconcileRules: () => {
+        this.ruleLooks++;
+        return { changes: 0, againMs: 60_000 };
+      },
       peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       reconcile: () => {
         this.reconciled++;
-        return { changes: 0, retryDelayMs: 60_000, identityChanged: false, addressChanged: false, complete: true };
+        return still;
       },
     };
     const site = this;
@@ -122,6 +137,20 @@ test('a call to etcd that never ends is told of, and mending goes on meanwhile',
   const before = site.reconciled;
   site.loop.wakeKernel();
   await waitFor('the data path to be mended', () => site.reconciled > before);
+  await site.loop.stop();
+});
+
+test('what has failed while a change was followed is tried again soon, though nothing was changed', async () => {
+  const site = new Site();
+  site.sync = async () => site.running;
+  site.loop.start();
+  await waitFor('the loop to be ready', () => site.loop.readiness() === undefined);
+  await turn();
+  site.followed = { ...still, retryDelayMs: 50, rulesAgainMs: 50 };
+  const [before, looksBefore] = [site.reconciled, site.ruleLooks];
+  site.loop.wakeCluster();
+  await waitFor('another try', () => site.reconciled > before, { deadlineMs: 5000 });
+  await waitFor('another look at the packet filter', () => site.ruleLooks > looksBefore, { deadlineMs: 5000 });
   await site.loop.stop();
 });
 
