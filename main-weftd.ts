@@ -69,6 +69,8 @@ process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
 // Whoever reads may go away early, such as `weftctl nodes | head -1`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// What is logged may get lost, to a full disk or a reader that is gone; packets must not get lost for that.
+process.stderr.on('error', () => {});
 
 /** Ends the process with the status, once what was written is out. */
 const end = (status: number): void => {

@@ -185,7 +185,8 @@ function lockHolder(sys: Sys, path: string): number | undefined {
 
 function lockFolder(sys: Sys, folder: string, path: string, option: string): FolderLock {
   ensureDirectory(sys, folder, 0o755);
-  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o644), `open "${path}"`);
+  // Whoever may read a file may lock it: nobody else may.
+  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), `open "${path}"`);
   try {
     const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
     if (locked === -errno.EAGAIN) throw new FolderBusyError(folder, option, lockHolder(sys, path));
