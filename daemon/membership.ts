@@ -22,7 +22,7 @@ import { ownLeases } from '../cluster/subnet-choice.ts';
 import { overlapIndex } from '../cluster/subnet-index.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../net/address.ts';
 import type { Mac } from '../net/mac.ts';
-import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { OwnBackend } from './desired.ts';
 import type { Logger } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -355,10 +355,11 @@ export class Membership {
       if (lease.node === undefined || keys.has(lease.key) || this.vanished.has(lease.key)) continue;
       this.vanished.set(lease.key, { lease, untilMs: nowMs + claimGraceMs });
     }
+    if (this.vanished.size === 0) return [];
+    const nodes = new Set([own, ...known].map(({ node }) => node));
+    const isTaken = overlapIndex([own, ...known].map(({ subnets }) => subnets));
     for (const [key, { lease, untilMs }] of this.vanished) {
-      const isReplaced = (): boolean =>
-        [own, ...known].some((other) => other.node === lease.node || overlap(other.subnets, lease.subnets));
-      if (nowMs >= untilMs || isReplaced()) this.vanished.delete(key);
+      if (nowMs >= untilMs || nodes.has(lease.node) || isTaken(lease.subnets)) this.vanished.delete(key);
     }
     return [...this.vanished.values()].map(({ lease }) => lease);
   }
@@ -560,9 +561,6 @@ export class Membership {
     return this.options.monotonic() + Math.max(lifeMs - marginMs, fresh ? renewalFloorMs : 0);
   }
 }
-
-const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
-  valuesOf(a).some((x) => valuesOf(b).some((y) => prefixesOverlap(x, y)));
 
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
