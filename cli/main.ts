@@ -11,6 +11,7 @@ import {
   suggestion,
   UsageError,
 } from '../cluster/options.ts';
+import { printable } from '../daemon/log.ts';
 import { CliError, type CliHost } from './host.ts';
 import { type ClusterSource, openEtcdSource, SocketSource } from './source.ts';
 import { styleFor } from './text.ts';
@@ -233,8 +234,8 @@ export async function run(host: CliHost): Promise<number> {
     }
     // EtcdError is known by its name: its file need not be loaded for that.
     if (error instanceof CliError || (error instanceof Error && error.name === 'EtcdError')) {
-      host.stderr(`weftctl: ${error.message}\n`);
-      for (const detail of error instanceof CliError ? error.details : []) host.stderr(`  ${detail}\n`);
+      host.stderr(`weftctl: ${printable(error.message)}\n`);
+      for (const detail of error instanceof CliError ? error.details : []) host.stderr(`  ${printable(detail)}\n`);
       return 1;
     }
     throw error;

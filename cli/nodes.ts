@@ -1,7 +1,7 @@
 /** `weftctl nodes`: every lease of the cluster, with its node. */
 
 import type { NodeSummary } from '../cluster/status.ts';
-import { count, formatSpan, formatTable, type Style } from './text.ts';
+import { count, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
 const isWell = ({ health }: NodeSummary): boolean => health === undefined || health === 'ok';
@@ -17,11 +17,13 @@ function stateOf(node: NodeSummary, style: Style): string {
 const orDash = (text: string | undefined): string => (text === undefined || text === '' ? '-' : text);
 
 export async function run({ host, options, openSource, style }: VerbContext): Promise<number> {
-  const { nodes, malformed } = await (await openSource()).nodes();
+  const answer = await (await openSource()).nodes();
   if (options.flag('json')) {
+    const { nodes, malformed } = answer;
     host.stdout(`${JSON.stringify({ nodes, malformed }, null, 2)}\n`);
     return 0;
   }
+  const { nodes, malformed } = forScreen(answer);
   const rows = nodes.map((node) => [
     node.node ?? style.dim('(flannel)'),
     orDash(node.subnets.join('\n')) + (node.reservation ? style.dim(' reserved') : ''),

@@ -4,7 +4,7 @@ import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
 import { formatAddress } from '../net/address.ts';
 import { type ContainerAddress, readContainers } from './containers.ts';
 import { CliError, type CliHost } from './host.ts';
-import { count, formatFacts, formatSpan, formatTable, type Style } from './text.ts';
+import { count, formatFacts, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
 /** So many problems fit a screen. */
@@ -193,7 +193,8 @@ export async function run({ host, options, openSocket, style }: VerbContext): Pr
   }
   if (!(answer instanceof CliError)) {
     const nowMs = host.nowMs();
-    host.stdout(`${formatNode(answer, nowMs, style)}\n${formatPeers(answer, style)}\n`);
+    const shown = forScreen(answer);
+    host.stdout(`${formatNode(shown, nowMs, style)}\n${formatPeers(shown, style)}\n`);
   }
   if (!(answer instanceof CliError) || containers.length > 0) {
     host.stdout(formatContainers(containers, interfaces, style));

@@ -1,6 +1,7 @@
 /** How weftctl's words look: tables, colours, spans of time. */
 
 import { stripVTControlCharacters } from 'node:util';
+import { printable } from '../daemon/log.ts';
 
 /** Colours of a terminal (ECMA-48, SGR), or nothing of the kind. */
 export interface Style {
@@ -21,6 +22,14 @@ export const styleFor = (colours: boolean): Style =>
   colours
     ? { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
     : { bold: plain, dim: plain, red: plain, green: plain, yellow: plain };
+
+/** An answer with the control characters in its texts spelled out: much of it is others' words. */
+export function forScreen<T>(answer: T): T {
+  if (typeof answer === 'string') return printable(answer) as T;
+  if (typeof answer !== 'object' || answer === null) return answer;
+  if (Array.isArray(answer)) return answer.map(forScreen) as T;
+  return Object.fromEntries(Object.entries(answer).map(([key, value]) => [key, forScreen(value)])) as T;
+}
 
 /** Columns on the screen: what is written here is Latin. */
 const widthOf = (text: string): number => stripVTControlCharacters(text).length;

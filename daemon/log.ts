@@ -30,10 +30,17 @@ export interface LoggerOptions {
   readonly now: () => number;
 }
 
+/**
+ * With control characters spelled out. Names and reasons come from etcd, where others write them; a terminal would obey.
+ * What JSON leaves as it is (DEL and the C1 controls, ECMA-48) is spelled as JSON would.
+ */
+export const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
 /** A value as `key=value` carries it: quoted where a space, a quote or nothing at all would make it ambiguous. */
 function formatValue(value: string | number | boolean): string {
   const text = String(value);
-  return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
+  return printable(/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text));
 }
 
 function formatLine(options: LoggerOptions, level: LogLevel, message: string, fields: LogFields): string {
@@ -42,11 +49,11 @@ function formatLine(options: LoggerOptions, level: LogLevel, message: string, fi
     .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
   const time = new Date(options.now()).toISOString();
   if (options.format === 'json') {
-    return `${JSON.stringify({ time, level, message, ...Object.fromEntries(entries) })}\n`;
+    return `${printable(JSON.stringify({ time, level, message, ...Object.fromEntries(entries) }))}\n`;
   }
   const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
   // A message with a line break in it (a library's, say) still is one line.
-  return `${time} ${level.padEnd(5)} ${message.replace(/\s*\n\s*/g, ' ')}${pairs}\n`;
+  return `${time} ${level.padEnd(5)} ${printable(message.replace(/\s*\n\s*/g, ' '))}${pairs}\n`;
 }
 
 export function openLogger(options: LoggerOptions): Logger {

@@ -2,10 +2,15 @@ import { stripVTControlCharacters } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { compareConfigs } from '../../../cli/config-change.ts';
-import { count, formatSpan, formatTable, styleFor } from '../../../cli/text.ts';
+import { count, formatSpan, formatTable, forScreen, styleFor } from '../../../cli/text.ts';
 import { parseNetworkConfig } from '../../../cluster/network-config.ts';
 
 const test = suite('weftctl’s words');
+
+test('what others have written shows on the screen, and does nothing there', () => {
+  const shown = forScreen({ peers: [{ node: 'h\x1b[2J', subnets: ['10.1.2.0/24'], problem: undefined }], count: 2 });
+  assert.equal(shown, { peers: [{ node: 'h\\u001b[2J', subnets: ['10.1.2.0/24'], problem: undefined }], count: 2 });
+});
 
 test('spans of time in two units', () => {
   for (const [ms, text] of [

@@ -32,6 +32,16 @@ test('json: one object a line', () => {
   });
 });
 
+test('what a terminal would obey is spelled out', () => {
+  const name = 'h\x1b[2J\x07\x7f\u009b31mé';
+  const [text, json] = [recorder('text'), recorder('json')];
+  for (const { logger } of [text, json]) logger.info(`peer "${name}"`, { name });
+  const spelled = 'h\\u001b[2J\\u0007\\u007f\\u009b31mé';
+  assert.equal(text.lines, [`1970-01-01T00:00:00.000Z info  peer "${spelled}" name=${spelled}\n`]);
+  assert.not.match(json.lines[0]!.trimEnd(), /\p{Cc}/u);
+  assert.is(JSON.parse(json.lines[0]!).name, name);
+});
+
 test('levels', () => {
   const { lines, logger } = recorder('text');
   logger.debug('no');
