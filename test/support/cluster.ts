@@ -285,6 +285,8 @@ export class Cluster {
       `link set ${name} master br0`,
       `link set ${name} up`,
     );
+    // Nor its link-local address, without which it could not look for another host's MAC at once.
+    if (this.families.includes(6)) run(['sysctl', '-qw', 'net.ipv6.conf.eth0.accept_dad=0'], { namespace });
     const lines = [
       ...this.#addressLines(host, 'eth0'),
       'link set eth0 up',
