@@ -8,6 +8,7 @@
 import { check, errno } from '../linux/errors.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
+import { unixSocketUser } from '../linux/unix-diag.ts';
 
 /** include/linux/socket.h, include/linux/net.h */
 const unix = { AF_UNIX: 1, SOCK_DGRAM: 2 } as const;
@@ -17,22 +18,23 @@ export class DeviceBusyError extends Error {
   override readonly name = 'DeviceBusyError';
 }
 
-interface Holder {
-  readonly pid: number;
-  readonly isRoot: boolean;
+/** The number of the bound socket in /proc/net/unix (proc(5)); undefined where it is gone. */
+function inodeOf(sys: Sys, name: string): number | undefined {
+  const line = (readText(sys, '/proc/thread-self/net/unix') ?? '')
+    .split('\n')
+    .find((text) => text.endsWith(` @${name}`));
+  const inode = Number(line?.trim().split(/\s+/)[6]);
+  return inode > 0 ? inode : undefined;
 }
 
-/** Whose the socket is, by its number in /proc/net/unix (proc(5)); undefined where that cannot be seen from here. */
-function holderOf(sys: Sys, name: string): Holder | undefined {
-  const line = (readText(sys, '/proc/net/unix') ?? '').split('\n').find((text) => text.endsWith(` @${name}`));
-  const inode = line?.trim().split(/\s+/)[6];
+/** The process that has the socket; undefined where that cannot be seen from here. */
+function processOf(sys: Sys, inode: number): number | undefined {
   const processes = sys.getdents('/proc');
-  if (inode === undefined || typeof processes === 'number') return undefined;
+  if (typeof processes === 'number') return undefined;
   for (const pid of processes) {
     const descriptors = /^\d+$/.test(pid) ? sys.getdents(`/proc/${pid}/fd`) : 0;
     if (typeof descriptors === 'number') continue;
-    if (!descriptors.some((fd) => sys.readlink(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)) continue;
-    return { pid: Number(pid), isRoot: /^Uid:\s+0\s/m.test(readText(sys, `/proc/${pid}/status`) ?? '') };
+    if (descriptors.some((fd) => sys.readlink(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)) return Number(pid);
   }
   return undefined;
 }
@@ -65,11 +67,13 @@ export class DeviceLocks {
     }
     sys.close(fd);
     if (result !== -errno.EADDRINUSE) check(result, `lock "${device}"`);
-    const holder = holderOf(sys, name);
+    const inode = inodeOf(sys, name);
     // The names are anybody's to take: a program without rights must not be able to keep weftd from its work.
-    if (holder && !holder.isRoot) return;
+    const user = inode === undefined ? undefined : unixSocketUser(sys, inode);
+    if (user !== undefined && user !== 0) return;
+    const pid = inode === undefined ? undefined : processOf(sys, inode);
     throw new DeviceBusyError(
-      `Another weftd${holder ? ` (process ${holder.pid})` : ''} of this host keeps "${device}": stop one of them, or give one of the networks another Backend.VNI`,
+      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} of this host keeps "${device}": stop one of them, or give one of the networks another Backend.VNI`,
     );
   }
 

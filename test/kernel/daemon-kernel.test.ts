@@ -226,6 +226,10 @@ test('a device has one weftd; who has it, is told; a program without rights keep
   await waitFor('the stranger', () => readFileSync(logFile, 'utf8').includes('taken'));
   take(two, 'flannel.3');
   two.close();
+  // Nor where weftd's unit leaves it few rights, and other users' processes are none of its business.
+  const few = ['setpriv', '--bounding-set=-all,+net_admin', '--inh-caps=-all', '--'];
+  const taking = [...few, process.execPath, '-e', script.replace('setInterval', 'process.exit(0); setInterval')];
+  assert.match(run(taking, { namespace: host().name }), /taken/);
   await stranger.stop('SIGKILL');
 });
 
