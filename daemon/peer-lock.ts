@@ -71,10 +71,6 @@ export const lockChainNames: readonly string[] = Object.values(chainNames);
 const portSet = 'locked-port';
 const setNames: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
 
-/** The locked port, as the table's sets have it. */
-export const lockedPort = (sets: ReadonlyMap<string, ReadonlyMap<string, Uint8Array>>): Uint8Array | undefined =>
-  sets.get(portSet)?.values().next().value;
-
 /** The set that the address belongs to; undefined where it is none of a host. */
 export const lockSetOf = (address: Address): string | undefined =>
   isUnspecified(address) ? undefined : setNames[address.family];
@@ -92,12 +88,15 @@ export const lockSets = ({ families, peers, port, lifeMs }: PeerLock): NftSet[] 
 ];
 
 /** What makes the lock of a table hold for its whole life again, in one transaction. */
-export const renewLock = (table: TableName, port: Uint8Array): NetlinkRequest[] => [
+export function renewLock(table: TableName, { port }: Pick<PeerLock, 'port'>): NetlinkRequest[] {
+  const elements = [portKey(port)];
   // Whether it is there still or not: after the first it is, and the last one's time begins anew.
-  ...newElements(table, portSet, [port]),
-  ...deleteElements(table, portSet, [port]),
-  ...newElements(table, portSet, [port]),
-];
+  return [
+    ...newElements(table, portSet, elements),
+    ...deleteElements(table, portSet, elements),
+    ...newElements(table, portSet, elements),
+  ];
+}
 
 export function lockChains({ families, vni, containers }: PeerLock): NftChain[] {
   const tunnelled = [destinationPortInSet('UDP', portSet), vxlanNetwork(vni)];

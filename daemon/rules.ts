@@ -21,9 +21,9 @@ import {
   type LockCount,
   type LockCounts,
   lockChainNames,
-  lockedPort,
   lockSetOf,
   lockSets,
+  type PeerLock,
   readCounts,
   renewLock,
   withCounts,
@@ -147,7 +147,7 @@ class RuleKeeper implements Rules {
   private forwardAtMs = Number.POSITIVE_INFINITY;
   /** What the lock had counted when it was looked at last. */
   private counted: LockCounts = new Map();
-  private locked = false;
+  private lock: PeerLock | undefined;
   /** Whether containers' connections may have begun without masquerading. */
   private hasLeaked = false;
   private forgotAtMs = Number.NEGATIVE_INFINITY;
@@ -206,7 +206,7 @@ class RuleKeeper implements Rules {
   }
 
   counters(): LockCount | undefined {
-    if (!this.locked) return undefined;
+    if (!this.lock) return undefined;
     try {
       this.use((nft) => {
         const chains = lockChainNames.map((name) => ({ name, rules: nft.listRules(this.table, name) }));
@@ -227,7 +227,7 @@ class RuleKeeper implements Rules {
   }
 
   changePeers(added: readonly Address[], removed: readonly Address[]): boolean {
-    if (!this.locked) return true;
+    if (!this.lock) return true;
     return this.use((nft) => {
       const { known } = this;
       if (!known) return false;
@@ -259,11 +259,12 @@ class RuleKeeper implements Rules {
   }
 
   renewLock(): void {
-    const port = this.locked && this.known && lockedPort(this.known.sets);
-    if (!port) return;
+    // Whether or not the table is known to be as it was left: a fault elsewhere must not open the lock.
+    const { lock } = this;
+    if (!lock) return;
     this.use((nft) => {
       const generation = generationOf(nft);
-      nft.transact(renewLock(this.table, port));
+      nft.transact(renewLock(this.table, lock));
       if (this.known?.generation === generation) this.settle(nft, generation);
     });
   }
@@ -273,7 +274,7 @@ class RuleKeeper implements Rules {
   }
 
   ensure(settings: RuleSettings, { keepPeers = false, trust = false }: EnsureOptions = {}): RuleOutcome {
-    this.locked = settings.lock !== undefined;
+    this.lock = settings.lock;
     let changes = 0;
     for (let attempt = 1; attempt <= attempts; attempt++) {
       const done = this.attempt(settings, keepPeers, trust);
