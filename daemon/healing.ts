@@ -5,36 +5,9 @@
 
 import { Causes } from './causes.ts';
 import type { DesiredState } from './kernel-state.ts';
-import type { Logger } from './log.ts';
+import { LineBudget, type Logger } from './log.ts';
 import type { ChangeKind, Metrics } from './metrics.ts';
 import { formatOperation, isDeviceOperation, type Operation } from './plan.ts';
-
-/** So many lines may come at once, and so many a second in the long run. */
-class LineBudget {
-  private readonly burst: number;
-  private readonly perSecond: number;
-  private readonly now: () => number;
-  private left: number;
-  private atMs: number;
-
-  constructor(burst: number, perSecond: number, now: () => number) {
-    this.burst = burst;
-    this.perSecond = perSecond;
-    this.now = now;
-    this.left = burst;
-    this.atMs = now();
-  }
-
-  /** @returns whether there is room for a line, which is taken then */
-  take(): boolean {
-    const nowMs = this.now();
-    this.left = Math.min(this.burst, this.left + ((nowMs - this.atMs) / 1000) * this.perSecond);
-    this.atMs = nowMs;
-    if (this.left < 1) return false;
-    this.left--;
-    return true;
-  }
-}
 
 const minuteMs = 60_000;
 const minutes = 60;

@@ -30,6 +30,34 @@ export interface LoggerOptions {
   readonly now: () => number;
 }
 
+/** So many lines may come at once, and so many a second in the long run. */
+export class LineBudget {
+  private readonly burst: number;
+  private readonly perSecond: number;
+  private readonly now: () => number;
+  private left: number;
+  private atMs: number;
+
+  /** @param now milliseconds */
+  constructor(burst: number, perSecond: number, now: () => number) {
+    this.burst = burst;
+    this.perSecond = perSecond;
+    this.now = now;
+    this.left = burst;
+    this.atMs = now();
+  }
+
+  /** @returns whether there is room for a line, which is taken then */
+  take(): boolean {
+    const nowMs = this.now();
+    this.left = Math.min(this.burst, this.left + (Math.max(0, nowMs - this.atMs) / 1000) * this.perSecond);
+    this.atMs = nowMs;
+    if (this.left < 1) return false;
+    this.left--;
+    return true;
+  }
+}
+
 /**
  * With control characters spelled out. Names and reasons come from etcd, where others write them; a terminal would obey.
  * What JSON leaves as it is (DEL and the C1 controls, ECMA-48) is spelled as JSON would.
@@ -56,12 +84,27 @@ function formatLine(options: LoggerOptions, level: LogLevel, message: string, fi
   return `${time} ${level.padEnd(5)} ${printable(message.replace(/\s*\n\s*/g, ' '))}${pairs}\n`;
 }
 
+/** Of `info`: where another program undoes what weftd does, at once and for ever, a disk must not be full of that. */
+const infoBurst = 2000;
+const infoPerSecond = 10;
+
 export function openLogger(options: LoggerOptions): Logger {
   const threshold = logLevels.indexOf(options.level);
+  const budget = new LineBudget(infoBurst, infoPerSecond, options.now);
+  let leftOut = 0;
+  /** Told with the next line that there is room for. */
+  const withLeftOut = (fields: LogFields): LogFields => {
+    if (leftOut === 0) return fields;
+    const told = { ...fields, linesLeftOut: leftOut };
+    leftOut = 0;
+    return told;
+  };
   const logAt =
     (level: LogLevel) =>
     (message: string, fields: LogFields = {}): void => {
-      if (logLevels.indexOf(level) >= threshold) options.write(formatLine(options, level, message, fields));
+      if (logLevels.indexOf(level) < threshold) return;
+      if (level === 'info' && !budget.take()) leftOut++;
+      else options.write(formatLine(options, level, message, withLeftOut(fields)));
     };
   const [debug, info, warn, error] = logLevels.map(logAt) as [LogAt, LogAt, LogAt, LogAt];
   return { tellsDebug: threshold === 0, debug, info, warn, error };

@@ -90,6 +90,8 @@ export class Metrics implements EtcdObserver {
   /** etcd's last answers, the newest last. */
   private readonly latencies: number[] = [];
   private figures: () => Promise<Figures | undefined> = async () => undefined;
+  /** What is being asked for just now: whoever comes meanwhile gets the same. */
+  private asked: Promise<Figures | undefined> | undefined;
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
     this.monotonic = monotonic;
@@ -292,7 +294,10 @@ export class Metrics implements EtcdObserver {
 
   /** As Prometheus reads it. */
   async format(): Promise<string> {
-    const figures = await this.figures();
+    this.asked ??= this.figures().finally(() => {
+      this.asked = undefined;
+    });
+    const figures = await this.asked;
     if (figures) this.setGauges(figures);
     return this.registry.format();
   }

@@ -146,9 +146,11 @@ export function openProbeServer(
   const endpoint = formatEndpoint(address, port);
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
-    if (sockets.size >= limits.connections) {
-      socket.destroy();
-      return;
+    // Whoever asks is answered at once, so the oldest is one that does not: it must not keep others from being heard.
+    const oldest = sockets.size < limits.connections ? undefined : sockets.values().next().value;
+    if (oldest) {
+      sockets.delete(oldest);
+      oldest.destroy();
     }
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));

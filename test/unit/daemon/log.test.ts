@@ -42,6 +42,25 @@ test('what a terminal would obey is spelled out', () => {
   assert.is(JSON.parse(json.lines[0]!).name, name);
 });
 
+test('who insists does not fill the disk: what is left out is counted, what is wrong is told', () => {
+  const lines: string[] = [];
+  let now = 0;
+  const logger = openLogger({ level: 'info', format: 'text', write: (line) => lines.push(line), now: () => now });
+  for (let i = 0; i < 5000; i++) logger.info('again');
+  assert.is(lines.length, 2000);
+  logger.warn('wrong');
+  assert.match(lines.at(-1)!, / wrong linesLeftOut=3000\n$/);
+  now = 60_000;
+  for (let i = 0; i < 5000; i++) logger.info('again');
+  assert.is(lines.length, 2001 + 600);
+  // A clock that is set back takes nothing away.
+  now = 0;
+  logger.info('no');
+  now = 1000;
+  logger.info('yes');
+  assert.match(lines.at(-1)!, / yes linesLeftOut=4401\n$/);
+});
+
 test('levels', () => {
   const { lines, logger } = recorder('text');
   logger.debug('no');
