@@ -11,6 +11,7 @@
 import { addressKey, formatAddress, sameAddress } from '../net/address.ts';
 import { macKey, sameMac } from '../net/mac.ts';
 import { formatPrefix, networkKey, networkOf, type Prefix, prefixContains } from '../net/prefix.ts';
+import { isTunnelName } from './interface.ts';
 import {
   type ActualAddress,
   type ActualDevice,
@@ -201,6 +202,8 @@ function compare<D, A>(
 function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: (route: ActualRoute) => boolean) {
   return (route: ActualRoute): boolean => {
     if (devices.has(route.device)) return true;
+    // Another network's, whose weftd would set it again: it may have addresses that this one had before.
+    if (isTunnelName(route.device)) return false;
     const inside = desired.networks.some(
       (network) => route.destination.length > network.length && prefixContains(network, route.destination.address),
     );

@@ -210,6 +210,25 @@ test("stale routes go: weftd's own by their mark, flannel's through a peer", () 
   );
 });
 
+test("another network's routes stay, though this network had its addresses before", () => {
+  const kernel = host();
+  reconcile(kernel, state());
+  // 10.1.0.0/16 is now that of the weftd with VNI 2; this one has moved.
+  const moved = state({
+    networks: { 4: prefix('10.9.0.0/16') },
+    subnets: { 4: prefix('10.9.1.0/24') },
+    peers: [],
+    formerNetworks: [prefix('10.1.0.0/16')],
+  });
+  reconcile(kernel, moved);
+  const other = deriveDesired(overlay({ backend: { ...vxlan, vni: 2 } })).state;
+  for (let round = 0; round < 2; round++) {
+    reconcile(kernel, other);
+    settled(kernel, moved);
+    settled(kernel, other);
+  }
+});
+
 test("flannel's own state is taken as it is", () => {
   const kernel = host();
   reconcile(kernel, state());
