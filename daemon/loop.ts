@@ -97,6 +97,8 @@ export class Loop {
   private readonly reconcileBackoff: Backoff;
   private watch: { close(): void } | undefined;
   private ready = false;
+  /** The data path was looked at as a whole. */
+  private hasCompared = false;
   private stopping = false;
   private inSync = false;
   /** When the first change in etcd was heard of that is not yet in the view, and that is there but not yet in the kernel. */
@@ -289,6 +291,7 @@ export class Loop {
       this.reconcileStartMs = monotonic();
       const threadStartMs = threadTime();
       const result = dataPath.reconcile(view);
+      this.hasCompared = true;
       this.reconcileTookMs = monotonic() - this.reconcileStartMs;
       this.reconcileBudget.spend(threadTime() - threadStartMs);
       metrics.reconcileTook(this.reconcileTookMs / 1000);
@@ -323,7 +326,8 @@ export class Loop {
     const { membership, dataPath } = this.options;
     const heardMs = this.rulesHeardMs;
     this.rulesHeardMs = undefined;
-    if (!membership.view || !this.ready) return;
+    // Ready or not: what is set up already, perhaps by an earlier weftd, is looked after.
+    if (!membership.view || !this.hasCompared) return;
     const healedBefore = dataPath.healedTotal;
     const { againMs } = dataPath.reconcileRules(membership.view);
     this.rulesWakeup.wake(Math.min(this.intervals.resyncMs, againMs));

@@ -32,6 +32,7 @@ class Site {
   view: ClusterView | undefined;
   reconciled = 0;
   ruleLooks = 0;
+  complete = true;
   followed: ReconcileResult | undefined;
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
@@ -57,7 +58,7 @@ class Site {
       peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       reconcile: () => {
         this.reconciled++;
-        return still;
+        return { ...still, complete: this.complete };
       },
     };
     const site = this;
@@ -151,6 +152,20 @@ test('what has failed while a change was followed is tried again soon, though no
   site.loop.wakeCluster();
   await waitFor('another try', () => site.reconciled > before, { deadlineMs: 5000 });
   await waitFor('another look at the packet filter', () => site.ruleLooks > looksBefore, { deadlineMs: 5000 });
+  await site.loop.stop();
+});
+
+test('the packet filter is looked after though no container can be started', async () => {
+  const site = new Site();
+  site.complete = false;
+  site.sync = async () => site.running;
+  site.loop.start();
+  await waitFor('a comparison', () => site.reconciled > 0);
+  await turn();
+  const before = site.ruleLooks;
+  site.loop.wakeRules();
+  await waitFor('a look at the packet filter', () => site.ruleLooks > before, { deadlineMs: 5000 });
+  assert.is(site.loop.readiness(), 'starting');
   await site.loop.stop();
 });
 
