@@ -163,13 +163,12 @@ export function chooseInterface(
   const publicAddresses: Partial<Record<Family, Address>> = {};
   for (const family of families) {
     const own = host.addresses.filter((address) => address.family === family);
-    // The address asked for; else the public one if the interface has it; else the first that is not link-local.
+    const told = choice.publicAddresses[family];
+    // The public one if the interface has it, since peers take packets from no other; else the one asked for; else the
+    // first that is not link-local.
     const address =
+      own.find((candidate) => told && sameAddress(candidate, told)) ??
       own.find((candidate) => preferred && sameAddress(candidate, preferred)) ??
-      own.find((candidate) => {
-        const wanted = choice.publicAddresses[family];
-        return wanted && sameAddress(candidate, wanted);
-      }) ??
       own.find((candidate) => !isLinkLocal(candidate)) ??
       (family === 4 ? own[0] : undefined);
     if (!address) {
@@ -179,7 +178,7 @@ export function chooseInterface(
       );
     }
     addresses[family] = address;
-    publicAddresses[family] = choice.publicAddresses[family] ?? address;
+    publicAddresses[family] = told ?? address;
   }
   return { index: host.index, name: host.name, mtuBytes: host.mtuBytes, addresses, publicAddresses };
 }

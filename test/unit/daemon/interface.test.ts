@@ -77,6 +77,14 @@ test('an address that is asked for is the one that is used', () => {
   );
 });
 
+test('what peers are told is what packets come from, whatever else was asked for', () => {
+  const told = { publicAddresses: { 4: address('192.0.2.77') } };
+  for (const asked of [{ names: ['192.0.2.1'] }, { patterns: ['^192\\.0\\.2\\.1$'] }]) {
+    const { addresses, publicAddresses } = chooseInterface(choice({ ...asked, ...told }), [4], view);
+    assert.equal([addresses[4], publicAddresses[4]], [told.publicAddresses[4], told.publicAddresses[4]]);
+  }
+});
+
 test('a public address that no interface has (NAT): told to others, not used as a source', () => {
   const chosen = chooseInterface(choice({ publicAddresses: { 4: address('203.0.113.5') } }), [4], view);
   assert.equal(chosen.addresses[4], address('192.0.2.1'));
