@@ -3,11 +3,12 @@
  * older. Whoever takes them away again and again is given in to for a while, and named.
  */
 
-import { hasCode } from '../linux/errors.ts';
+import { hasCode, NetlinkError } from '../linux/errors.ts';
 import type { NftConnection } from '../linux/nft/connection.ts';
 import type { Sys } from '../linux/sys.ts';
 import {
   ensureForward,
+  type ForwardChain,
   type ForwardNames,
   type ForwardOutcome,
   type ForwardSettings,
@@ -92,10 +93,23 @@ export class ForwardKeeper {
     this.tables = new Set(chains.map(({ table }) => `${table.family} ${table.name}`));
     const outcomes = chains.map((each) => {
       const place = `${each.table.family} ${each.table.name} ${each.chain.name}`;
-      return this.undisputed(place, () => this.retried(() => ensureForward(nft, each, settings, this.names)));
+      return this.undisputed(place, () => this.ensureOne(nft, each, place, settings));
     });
     const isWell = outcomes.every(({ problem }) => problem === undefined);
     return { outcomes, againMs: Math.min(this.disputeMs(), isWell ? Number.POSITIVE_INFINITY : problemPauseMs) };
+  }
+
+  /** One chain that the kernel refuses to have changed keeps no other from being looked after. */
+  private ensureOne(nft: NftConnection, each: ForwardChain, place: string, settings: ForwardSettings): ForwardOutcome {
+    try {
+      return this.retried(() => ensureForward(nft, each, settings, this.names));
+    } catch (error) {
+      // Where it is not known what the kernel did the connection is of no more use.
+      if (!(error instanceof NetlinkError)) throw error;
+      if (hasCode(error, 'ENOENT') && !nft.hasChain(each.table, each.chain.name)) return { place };
+      const problem = `Cannot have the cluster's packets accepted in "${place}", they may be dropped there: ${error.message}; make it accept them itself, or run weftd with --iptables-forward-rules=false`;
+      return { place, problem };
+    }
   }
 
   /** Asks the older tables, where it is time and there are any. */

@@ -281,6 +281,25 @@ test('policy drop in any other table', () => {
   bench().clear();
 });
 
+test('a chain that cannot be mended is told of, and keeps no other from being looked after', () => {
+  const { host } = bench();
+  for (const family of [4, 6] as const) iptables(family, '-P', 'FORWARD', 'DROP');
+  // The name is taken by a chain that nothing can jump to.
+  const hooked = '{ type filter hook forward priority 10; policy accept; }';
+  host.run('nft', 'add', 'chain', 'ip', 'filter', 'WEFT-FORWARD', hooked);
+  const outcomes = bench().look();
+  assert.match(
+    outcomes['ip filter FORWARD'] ?? '',
+    /^Cannot have the cluster's packets accepted in "ip filter FORWARD", they may be dropped there: Cannot .*EOPNOTSUPP/,
+  );
+  assert.is(outcomes['ip6 filter FORWARD'], 'the policy of "ip6 filter FORWARD" is drop');
+  assert.is(host.forwards(), '6');
+  host.run('nft', 'delete', 'chain', 'ip', 'filter', 'WEFT-FORWARD');
+  assert.equal(bench().look(), { 'ip filter FORWARD': 'the policy of "ip filter FORWARD" is drop' });
+  assert.is(host.forwards(), '46');
+  bench().clear();
+});
+
 test('a table that only its owner may change: the way out is named', async () => {
   const { host } = bench();
   const nft = spawn('nsenter', [`--net=/run/netns/${host.name}`, 'nft', '-i'], { stdio: ['pipe', 'ignore', 'ignore'] });
