@@ -88,6 +88,8 @@ function explainRefusal(error: unknown, { container }: Connections, plan: Attach
 }
 
 const isOperational = (link: Link): boolean => link.operstate === iff.IF_OPER_UP;
+/** Unknown is the state of a link that never had reason to follow its carrier. */
+const isAwake = (link: Link): boolean => isOperational(link) || link.operstate === iff.IF_OPER_UNKNOWN;
 const isForwarding = (link: Link): boolean => isOperational(link) && link.bridgePort?.state === forwardingState;
 
 /**
@@ -132,12 +134,21 @@ function awaitLink(
 }
 
 /** Sets the container's end up, on both sides of the pair, and then gives it addresses and routes. */
-function configureContainer(sys: Sys, { host, container }: Connections, plan: AttachmentPlan, namespace: number): void {
+function configureContainer(
+  sys: Sys,
+  { host, container }: Connections,
+  plan: AttachmentPlan,
+  namespace: number,
+  bridge: Link,
+): void {
   const { name, mac, addresses, routes, up } = plan.container;
   if (!up) return;
   container.execute([changeLink({ name }, { up: true })]);
   const { index } = awaitLink(sys, container, name, namespace, isOperational);
   awaitLink(sys, host, plan.host.name, undefined, isForwarding);
+  // A bridge without a port that is up is put to sleep, and woken by its first, both asynchronously: until then it drops
+  // what the host sends to the container.
+  if (!isOperational(bridge)) awaitLink(sys, host, plan.bridge.name, undefined, isAwake);
   container.execute([
     ...addresses.map((address) => newAddress({ index, ...address })),
     // A container in several networks has a default route of each, as with the reference's plugins.
@@ -197,7 +208,7 @@ export function attach(place: Workplace, plan: AttachmentPlan, isConnected: bool
   const { bridge, others } = connect(place, plan, isConnected);
   ensureSysctls(sys, plan.hostSysctls);
   inContainer(sys, namespaces, () => ensureSysctls(sys, plan.containerSysctls));
-  configureContainer(sys, connections, plan, namespaces.container);
+  configureContainer(sys, connections, plan, namespaces.container, bridge);
   const result = plan.result(bridge.mac);
   return { ...result, interfaces: [...result.interfaces, ...others] };
 }
