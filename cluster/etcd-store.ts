@@ -286,6 +286,7 @@ class EtcdStore implements ClusterStore {
 
   // Writing
 
+  /** @param key for the words of an error: what is to be changed, or where */
   async #transact(
     op: string,
     key: string,
@@ -388,9 +389,11 @@ class EtcdStore implements ClusterStore {
         }
         const key = formatLeaseKey(this.#keys, choice.subnets);
         const beforeMs = clock.nowMs();
-        etcdLease ??= await this.#grant(op, key, leaseTtlSeconds);
+        // The next attempt may be for another subnet; what is wrong stays the same, and is told once.
+        const where = this.#keys.subnets;
+        etcdLease ??= await this.#grant(op, where, leaseTtlSeconds);
         const value = formatLeaseValue(claim.value);
-        const response = await this.#transact(op, key, [isAbsent(key)], [put(key, value, etcdLease)], [get(key)]);
+        const response = await this.#transact(op, where, [isAbsent(key)], [put(key, value, etcdLease)], [get(key)]);
         const found = entryOf(response);
         // Found with our own etcd lease: the first of two attempts was carried out without our hearing of it.
         const isOurs = response.succeeded || found?.etcdLease === etcdLease;

@@ -65,7 +65,10 @@ export interface ServiceManagerOptions {
 /** At most so often. */
 const statusPauseMs = 1000;
 const retryMs = 200;
+/** Where nobody takes anything: it may be started again meanwhile. */
 const retriesAtMost = 50;
+/** Where nobody reads. */
+const waitingAtMost = 50;
 
 export class ServiceManager {
   private readonly options: ServiceManagerOptions;
@@ -140,12 +143,14 @@ export class ServiceManager {
     // The newest sign of life and the newest status are enough.
     const [word] = /^(WATCHDOG|STATUS)=/.exec(message) ?? [];
     if (word !== undefined) this.waiting = this.waiting.filter((other) => !other.startsWith(word));
-    this.waiting.push(message);
-    this.sendWaiting();
+    if (this.waiting.length < waitingAtMost) this.waiting.push(message);
+    // What waits already goes first, by its timer.
+    if (!this.retry || last) this.sendWaiting();
   }
 
   private sendWaiting(): void {
     clearTimeout(this.retry);
+    this.retry = undefined;
     try {
       for (let [message] = this.waiting; message !== undefined; [message] = this.waiting) {
         send(this.options.sys, this.path, message);
@@ -153,11 +158,13 @@ export class ServiceManager {
         this.retries = 0;
       }
     } catch (error) {
-      if (!this.failed && !hasCode(error, 'EAGAIN')) {
+      const isBehind = hasCode(error, 'EAGAIN');
+      if (!this.failed && !isBehind) {
         this.failed = true;
         this.options.onError(error as Error);
       }
-      if (this.closed || ++this.retries > retriesAtMost) this.waiting = [];
+      if (!isBehind) this.retries++;
+      if (this.closed || this.retries > retriesAtMost) this.waiting = [];
       else this.retry = setTimeout(() => this.sendWaiting(), retryMs);
     }
   }
