@@ -24,6 +24,9 @@ const legacyPauseMs = 1000;
 const legacyAbsentMs = 5000;
 /** While another program has them to itself. */
 const legacyBusyMs = 100;
+/** The first and the longest pause while they cannot be looked after: a command that hangs holds up all else. */
+const legacyFirstProblemPauseMs = 5000;
+const legacyLastProblemPauseMs = 60_000;
 
 /** How often what cannot be mended is looked at again. */
 const problemPauseMs = 10_000;
@@ -70,6 +73,7 @@ export class ForwardKeeper {
   private readonly changedBy: () => { readonly by?: string };
   private readonly disputes = new Map<string, Dispute>();
   private legacyAtMs = Number.NEGATIVE_INFINITY;
+  private legacyPauseMs = legacyPauseMs;
   private legacyOutcomes: readonly ForwardOutcome[] = [];
   /** Tables with chains that see forwarded packets, as of the last look. */
   private tables: ReadonlySet<string> | undefined;
@@ -119,15 +123,20 @@ export class ForwardKeeper {
     if (presence !== 'here') {
       return { outcomes: [], againMs: presence === 'possible' ? legacyAbsentMs : Number.POSITIVE_INFINITY };
     }
-    const dueMs = this.legacyAtMs + legacyPauseMs - nowMs;
+    const dueMs = this.legacyAtMs + this.legacyPauseMs - nowMs;
     if (dueMs > 0) return { outcomes: this.legacyOutcomes, againMs: dueMs };
     const found = this.legacy.ensure(settings(), this.names);
     if (found === 'busy') return { outcomes: this.legacyOutcomes, againMs: legacyBusyMs };
-    this.legacyAtMs = nowMs;
+    this.legacyAtMs = this.now();
+    if (found.every(({ problem }) => problem === undefined)) this.legacyPauseMs = legacyPauseMs;
+    else {
+      const doubledMs = Math.min(legacyLastProblemPauseMs, this.legacyPauseMs * 2);
+      this.legacyPauseMs = Math.max(legacyFirstProblemPauseMs, doubledMs);
+    }
     for (const outcome of found) this.tell(outcome, {});
     // What was mended is told once.
     this.legacyOutcomes = found.map(({ mended: _, ...rest }) => rest);
-    return { outcomes: found, againMs: legacyPauseMs };
+    return { outcomes: found, againMs: this.legacyPauseMs };
   }
 
   /** Takes weftd's rules out of all of them. @returns what could not be done */

@@ -4,7 +4,7 @@
  * nobody of changes there, so it has to be asked again and again; only hosts that have such a table pay for that.
  */
 
-import { SyscallError } from '../linux/errors.ts';
+import { hasCode, SyscallError } from '../linux/errors.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
@@ -167,13 +167,19 @@ export function planLegacy(
   return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
 }
 
+/** weftd does nothing else meanwhile. */
+const lookTimeoutMs = 2000;
+/** On the way out the lock is waited for. */
+const lockWaitSeconds = '5';
+const removeTimeoutMs = 10_000;
+
 /** Another iptables is at work. The same status says that the lock's file cannot be had at all. */
 const isBusy = ({ status, text }: { readonly status: number; readonly text: string }): boolean =>
   status === 4 && text.includes('holding the xtables lock');
 
 export class LegacyIptables {
   private readonly sys: Sys;
-  private readonly found = new Map<Family, string | undefined>();
+  private readonly found = new Map<Family, string>();
 
   constructor(sys: Sys) {
     this.sys = sys;
@@ -186,21 +192,24 @@ export class LegacyIptables {
     return lists.some(namesFilter) ? 'here' : 'possible';
   }
 
+  /** @throws SyscallError where it cannot be started, or does not end (ETIMEDOUT) */
   private run(
     program: string,
     args: readonly string[],
     stdin = '',
+    timeoutMs = lookTimeoutMs,
   ): { readonly status: number; readonly text: string } {
     const { sys } = this;
-    const result = sys.spawn(program, [program, ...args], [], sys.encodeUtf8(stdin));
-    if (typeof result === 'number') throw new SyscallError(`run "${program}"`, result);
+    const result = sys.spawn(program, [program, ...args], [], sys.encodeUtf8(stdin), timeoutMs);
+    if (typeof result === 'number') throw new SyscallError(`run "${[program, ...args].join(' ')}"`, result);
     const output = result.status === 0 ? result.stdout : result.stderr;
     return { status: result.status, text: sys.decodeUtf8(output, 0, output.byteLength) };
   }
 
   /** The command for the older tables: under its own name, or the one and only iptables of an older host. */
   private program(family: Family): string | undefined {
-    if (this.found.has(family)) return this.found.get(family);
+    const known = this.found.get(family);
+    if (known !== undefined) return known;
     const isThere = (path: string): boolean => typeof this.sys.stat(path) !== 'number';
     const places = (name: string): string[] => folders.map((folder) => `${folder}/${name}`).filter(isThere);
     const isLegacy = (path: string): boolean => {
@@ -208,7 +217,8 @@ export class LegacyIptables {
       return status === 0 && !text.includes('nf_tables');
     };
     const program = places(`${programs[family]}-legacy`)[0] ?? places(programs[family]).find(isLegacy);
-    this.found.set(family, program);
+    // It may be installed any time.
+    if (program !== undefined) this.found.set(family, program);
     return program;
   }
 
@@ -221,29 +231,44 @@ export class LegacyIptables {
     for (const family of [4, 6] as const) {
       if (!settings.accepted.some(({ address }) => address.family === family) || !hasTable(this.sys, family)) continue;
       const place = placeOf(family);
-      const program = this.program(family);
-      if (program === undefined) {
-        const command = `${programs[family]}-legacy`;
-        outcomes.push({
-          place,
-          problem: `This host has rules of the older kind of iptables, and no command "${command}" to look whether they drop the cluster's packets: install it, or remove them`,
-        });
-        continue;
+      try {
+        const outcome = this.ensureFamily(family, settings, names);
+        if (outcome === 'busy') return 'busy';
+        outcomes.push({ place, ...outcome });
+      } catch (error) {
+        if (!(error instanceof SyscallError)) throw error;
+        const why = hasCode(error, 'ETIMEDOUT')
+          ? `it did not end within ${lookTimeoutMs / 1000} s, and was killed`
+          : '';
+        const problem = `${error.message}${why && ` (${why})`}; the cluster's packets may be dropped in "${place}"`;
+        outcomes.push({ place, problem });
       }
-      const listing = this.run(program, ['-S']);
-      if (isBusy(listing)) return 'busy';
-      if (listing.status !== 0) {
-        outcomes.push({ place, problem: failure(`${program} -S`, listing.text) });
-        continue;
-      }
-      const planned = planLegacy(parseListing(listing.text), family, settings, names);
-      const restored = planned && this.run(`${program}-restore`, ['--noflush'], planned.script);
-      if (restored && isBusy(restored)) return 'busy';
-      if (!planned) outcomes.push({ place });
-      else if (restored?.status === 0) outcomes.push({ place, mended: planned.because });
-      else outcomes.push({ place, problem: failure(`${program}-restore`, restored?.text ?? '') });
     }
     return outcomes;
+  }
+
+  private ensureFamily(
+    family: Family,
+    settings: ForwardSettings,
+    names: ForwardNames,
+  ): Omit<ForwardOutcome, 'place'> | 'busy' {
+    const program = this.program(family);
+    if (program === undefined) {
+      const command = `${programs[family]}-legacy`;
+      return {
+        problem: `This host has rules of the older kind of iptables, and no command "${command}" to look whether they drop the cluster's packets: install it, or remove them`,
+      };
+    }
+    const listing = this.run(program, ['-S']);
+    if (isBusy(listing)) return 'busy';
+    if (listing.status !== 0) return { problem: failure(`${program} -S`, listing.text) };
+    const planned = planLegacy(parseListing(listing.text), family, settings, names);
+    if (!planned) return {};
+    const restored = this.run(`${program}-restore`, ['--noflush'], planned.script);
+    if (isBusy(restored)) return 'busy';
+    return restored.status === 0
+      ? { mended: planned.because }
+      : { problem: failure(`${program}-restore`, restored.text) };
   }
 
   /** Takes weftd's rules away. @throws Error */
@@ -251,7 +276,7 @@ export class LegacyIptables {
     for (const family of [4, 6] as const) {
       const program = hasTable(this.sys, family) ? this.program(family) : undefined;
       if (program === undefined) continue;
-      const listing = this.run(program, ['-w', '5', '-S']);
+      const listing = this.run(program, ['-w', lockWaitSeconds, '-S'], '', removeTimeoutMs);
       if (listing.status !== 0) throw new Error(failure(`${program} -S`, listing.text));
       const { chains } = parseListing(listing.text);
       const jumps = (chains.get('FORWARD') ?? []).filter(({ words }) => words.at(-1) === names.chain);
@@ -259,7 +284,7 @@ export class LegacyIptables {
       if (chains.has(names.chain)) lines.push(`-F ${names.chain}`, `-X ${names.chain}`);
       if (lines.length === 0) continue;
       const script = `${['*filter', ...lines, 'COMMIT'].join('\n')}\n`;
-      const restored = this.run(`${program}-restore`, ['-w', '5', '--noflush'], script);
+      const restored = this.run(`${program}-restore`, ['-w', lockWaitSeconds, '--noflush'], script, removeTimeoutMs);
       if (restored.status !== 0) throw new Error(failure(`${program}-restore`, restored.text));
     }
   }

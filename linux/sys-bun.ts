@@ -21,7 +21,15 @@ declare const Bun: {
     stdin: Uint8Array;
     stdout: 'pipe';
     stderr: 'pipe';
-  }): { exitCode: number | null; signalCode?: string; stdout: Uint8Array; stderr: Uint8Array };
+    timeout?: number;
+    killSignal?: 'SIGKILL';
+  }): {
+    exitCode: number | null;
+    signalCode?: string;
+    exitedDueToTimeout?: boolean;
+    stdout: Uint8Array;
+    stderr: Uint8Array;
+  };
 };
 
 /** include/uapi/asm-generic/fcntl.h */
@@ -159,6 +167,7 @@ function spawn(
   argv: readonly string[],
   environment: readonly string[],
   stdin: ArrayBuffer,
+  timeoutMs?: number,
 ): SpawnResult | number {
   const env: Record<string, string> = {};
   for (const entry of environment) {
@@ -173,7 +182,9 @@ function spawn(
       stdin: new Uint8Array(stdin),
       stdout: 'pipe',
       stderr: 'pipe',
+      ...(timeoutMs === undefined ? {} : { timeout: timeoutMs, killSignal: 'SIGKILL' }),
     });
+    if (child.exitedDueToTimeout) return -errno.ETIMEDOUT;
     return { status: exitStatus(child), stdout: copyOf(child.stdout), stderr: copyOf(child.stderr) };
   });
 }

@@ -91,13 +91,15 @@ export interface Sys {
 
   /**
    * posix_spawn(3) + waitpid(2): runs `path` with arguments (argv[0] included) and `K=V` environment, feeds it stdin,
-   * collects stdout and stderr, waits for its end. Negative errno where it cannot be started.
+   * collects stdout and stderr, waits for its end. Negative errno where it cannot be started. In weftd it is killed
+   * after `timeoutMs`, where that is given, and the errno is ETIMEDOUT.
    */
   spawn(
     path: string,
     argv: readonly string[],
     environment: readonly string[],
     stdin: ArrayBuffer,
+    timeoutMs?: number,
   ): SpawnResult | number;
   /** environ(7): this process's environment as `K=V` strings. */
   environ(): string[];

@@ -37,9 +37,9 @@ class Bench {
   nowMs = 0;
   readonly rules: Rules = this.open('weft');
 
-  open(name: string): Rules {
+  open(name: string, port = sys): Rules {
     const logger = { debug() {}, info: (line: string) => void this.log.push(line), warn() {}, error() {} };
-    return openRules(sys, logger, { name, now: () => this.nowMs, roads: () => roads, addresses: () => [] });
+    return openRules(port, logger, { name, now: () => this.nowMs, roads: () => roads, addresses: () => [] });
   }
 
   /** What a look mended, by place; and what it could not. */
@@ -352,6 +352,40 @@ test('the older iptables', () => {
   bench().leave();
   assert.not.match(host.run('iptables-legacy', '-S'), /WEFT/);
   assert.is(host.forwards(), '');
+});
+
+test('an older iptables that hangs is ended and told of, tried less often, and all is well once it works', () => {
+  const { host } = bench();
+  for (const command of ['iptables-legacy', 'ip6tables-legacy']) {
+    host.run(command, '-P', 'FORWARD', 'DROP');
+    host.run(command, '-F');
+  }
+  let hangs = true;
+  let runs = 0;
+  const other = bench().open('weft', {
+    ...sys,
+    spawn: (path, argv, ...rest) => {
+      runs++;
+      return hangs ? sys.spawn('/bin/sleep', ['sleep', '60'], ...rest) : sys.spawn(path, argv, ...rest);
+    },
+  });
+  const startMs = performance.now();
+  const problems = bench().look(other);
+  assert.ok(performance.now() - startMs < 30_000);
+  assert.match(
+    problems['legacy iptables filter FORWARD'] ?? '',
+    /^Cannot run ".*iptables-legacy -S": ETIMEDOUT \(it did not end within 2 s, and was killed\); the cluster's/,
+  );
+  assert.match(problems['legacy ip6tables filter FORWARD'] ?? '', /^Cannot run ".*ip6tables-legacy -S": ETIMEDOUT/);
+  bench().look(other);
+  bench().look(other);
+  assert.is(runs, 4);
+  hangs = false;
+  bench().nowMs += 60_000;
+  assert.equal(Object.values(bench().look(other)), ['its policy is drop', 'its policy is drop']);
+  assert.is(host.forwards(), '46');
+  assert.equal(bench().look(other), {});
+  bench().leave(other);
 });
 
 test('one who undoes it again and again is given in to, and named', () => {
