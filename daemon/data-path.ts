@@ -22,6 +22,7 @@ import { Healing, type HealingSummary } from './healing.ts';
 import {
   chooseInterface,
   type ExternalInterface,
+  findSourceProblem,
   type InterfaceChoice,
   InterfaceError,
   isTunnelName,
@@ -244,7 +245,7 @@ export class DataPath {
   private currentInterest: EventInterest | undefined;
   /** Of the host, what steps may have failed for. */
   private circumstances = '';
-  /** Why the external interface is the one of before. */
+  /** Why the external interface is the one of before, or not the one that it should be. */
   interfaceProblem: string | undefined;
   private currentRules: { readonly view: ClusterView; readonly settings: RuleSettings } | undefined;
 
@@ -287,7 +288,7 @@ export class DataPath {
     }
     const host = known ?? this.options.kernel.readHost();
     const inUse = familiesInUse(config);
-    const { publicAddresses } = this.choose(host, inUse);
+    const { publicAddresses } = this.choose(host, config);
     const macs: { [family in Family]?: Mac } = {};
     const own = leases.find((lease) => isOfHost(lease, publicAddresses));
     if (config.backend.type === 'vxlan') {
@@ -324,12 +325,16 @@ export class DataPath {
    * the one that it was, as long as that will do.
    * @throws InterfaceError
    */
-  private choose(host: HostState, inUse: readonly Family[]): ExternalInterface {
-    const { kernel, choice } = this.options;
+  private choose(host: HostState, config: NetworkConfig): ExternalInterface {
+    const { kernel, choice, filter } = this.options;
+    const inUse = familiesInUse(config);
     const view = kernel.hostView(host);
     this.interfaceProblem = undefined;
     try {
-      return chooseInterface(choice, inUse, view);
+      const chosen = chooseInterface(choice, inUse, view);
+      // Peers are taken to be run as this host is.
+      if (filter.peerLock && config.backend.type === 'vxlan') this.interfaceProblem = findSourceProblem(chosen, view);
+      return chosen;
     } catch (error) {
       if (!(error instanceof InterfaceError) || !this.external) throw error;
       try {
@@ -428,7 +433,7 @@ export class DataPath {
     const { config, backend, own } = view;
     const inUse = familiesInUse(config);
     const host = kernel.readHost();
-    const external = this.choose(host, inUse);
+    const external = this.choose(host, config);
     const addressChanged = this.noteExternal(external, own.publicAddresses);
     this.noteCircumstances(host);
 

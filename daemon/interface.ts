@@ -184,6 +184,27 @@ export function chooseInterface(
 }
 
 /**
+ * Why peers with a peer lock may not take this host's packets: they are told of an address that the host has elsewhere,
+ * so that the external interface's own is what packets come from. (One that the host has nowhere is another's who
+ * translates addresses.)
+ */
+export function findSourceProblem(
+  { name, addresses, publicAddresses }: ExternalInterface,
+  { interfaces }: HostView,
+): string | undefined {
+  for (const family of [4, 6] as const) {
+    const [own, told] = [addresses[family], publicAddresses[family]];
+    if (!own || !told || sameAddress(own, told)) continue;
+    const holder = interfaces.find((each) => each.addresses.some((address) => sameAddress(address, told)));
+    if (!holder) continue;
+    const option = family === 4 ? '--public-ip' : '--public-ipv6';
+    const instead = holder.loopback ? '' : `with --iface=${holder.name}, or `;
+    return `The public address "${formatAddress(told)}" (${option}) is "${holder.name}"'s, but packets leave by "${name}" with the address "${formatAddress(own)}", which peers with a peer lock drop: run weftd ${instead}without ${option}`;
+  }
+  return undefined;
+}
+
+/**
  * The interface that was chosen before, while the choice fits nothing: where it is still there, an address that it has
  * lost stays what it was, so that nothing is withdrawn, and the other family is looked after, until there is a better one.
  * @returns undefined where it is gone, down, or knew nothing of a family

@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   chooseInterface,
+  findSourceProblem,
   type HostView,
   type InterfaceChoice,
   InterfaceError,
@@ -93,6 +94,20 @@ test('a public address that no interface has (NAT): told to others, not used as 
 
 test('a public address that an interface has says which one', () => {
   assert.is(nameOf({ publicAddresses: { 4: address('198.51.100.1') } }), 'eth1');
+});
+
+test('a public address of another interface than the one that was asked for: what comes of it, and what to do', () => {
+  const problem = (changes: Partial<InterfaceChoice>): string | undefined =>
+    findSourceProblem(chooseInterface(choice(changes), [4], view), view);
+  assert.is(
+    problem({ names: ['eth0'], publicAddresses: { 4: address('198.51.100.1') } }),
+    'The public address "198.51.100.1" (--public-ip) is "eth1"\'s, but packets leave by "eth0" with the address "192.0.2.1", which peers with a peer lock drop: run weftd with --iface=eth1, or without --public-ip',
+  );
+  assert.match(problem({ names: ['eth0'], publicAddresses: { 4: address('127.0.0.1') } })!, /: run weftd without --p/);
+  for (const fine of ['192.0.2.77', '203.0.113.5']) {
+    assert.is(problem({ names: ['eth0'], publicAddresses: { 4: address(fine) } }), undefined);
+  }
+  assert.is(problem({ publicAddresses: { 4: address('198.51.100.1') } }), undefined);
 });
 
 test('IPv6: never a link-local address', () => {
