@@ -111,6 +111,8 @@ export class Loop {
   private alive: ReadonlySet<string> | undefined;
   /** Whether this node's record is in etcd, as far as we know. */
   private isPublished = false;
+  /** The telling that is under way. */
+  private publishing: Promise<void> | undefined;
   private lastChangeMs: number | undefined;
   private verifyTimer: ReturnType<typeof setTimeout> | undefined;
   /** How long the last comparison of everything took. */
@@ -149,7 +151,12 @@ export class Loop {
       () => this.reconcile(),
     );
     this.rulesWakeup = wakeup(rulesPauseMs, () => this.reconcileRules());
-    this.publishWakeup = wakeup(1000, () => this.publish());
+    this.publishWakeup = wakeup(1000, () => {
+      this.publishing = this.publish().finally(() => {
+        this.publishing = undefined;
+      });
+      return this.publishing;
+    });
   }
 
   start(): void {
@@ -200,7 +207,12 @@ export class Loop {
     this.watch?.close();
     this.options.membership.remember(true);
     // So that nobody has to wait for the record to expire to see that this node is down.
-    if (!this.inSync || !this.isPublished) return;
+    if (!this.inSync) return;
+    const { publishing } = this;
+    // What is being written now would be there after the withdrawal. Where it takes too long, the withdrawal ends the
+    // etcd lease that it would be written with.
+    if (publishing) await Promise.race([publishing.catch(() => {}), pause(withdrawTimeoutMs)]);
+    if (!this.isPublished && !this.publishing) return;
     const withdrawn = this.options.store.withdrawNode(this.options.node).catch(() => {});
     await Promise.race([withdrawn, pause(withdrawTimeoutMs)]);
   }

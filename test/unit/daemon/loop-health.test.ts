@@ -34,6 +34,8 @@ class Site {
   ruleLooks = 0;
   complete = true;
   followed: ReconcileResult | undefined;
+  publish: () => Promise<void> = async () => undefined;
+  readonly records: string[] = [];
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
     this.now,
@@ -46,6 +48,13 @@ class Site {
       watch: () => ({ close() {} }),
       health: () => ({ endpoints: [], connected: true, lastContactMs: 5000, error: undefined }),
       countNodes: () => never,
+      publishNode: async () => {
+        this.records.push('begun');
+        await this.publish();
+        this.records.push('written');
+        return {};
+      },
+      withdrawNode: async () => void this.records.push('withdrawn'),
     };
     const dataPath: Partial<DataPath> = {
       healedTotal: 0,
@@ -167,6 +176,23 @@ test('the packet filter is looked after though no container can be started', asy
   await waitFor('a look at the packet filter', () => site.ruleLooks > before, { deadlineMs: 5000 });
   assert.is(site.loop.readiness(), 'starting');
   await site.loop.stop();
+});
+
+test('a node that stops while it says that it is alive takes that back afterwards', async () => {
+  for (const ends of [true, false]) {
+    const site = new Site();
+    site.sync = async () => site.running;
+    const written = Promise.withResolvers<void>();
+    site.publish = () => written.promise;
+    site.loop.start();
+    await waitFor('the record to be on its way', () => site.records.length === 1);
+    const stopped = site.loop.stop();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(site.records, ['begun']);
+    if (ends) written.resolve();
+    await stopped;
+    assert.equal(site.records, ends ? ['begun', 'written', 'withdrawn'] : ['begun', 'withdrawn']);
+  }
 });
 
 test.run();
