@@ -182,14 +182,17 @@ test('a node that stops while it says that it is alive takes that back afterward
   for (const ends of [true, false]) {
     const site = new Site();
     site.sync = async () => site.running;
-    const written = Promise.withResolvers<void>();
-    site.publish = () => written.promise;
+    let write = (): void => {};
+    const written = new Promise<void>((resolve) => {
+      write = resolve;
+    });
+    site.publish = () => written;
     site.loop.start();
     await waitFor('the record to be on its way', () => site.records.length === 1);
     const stopped = site.loop.stop();
     await new Promise((resolve) => setTimeout(resolve, 20));
     assert.equal(site.records, ['begun']);
-    if (ends) written.resolve();
+    if (ends) write();
     await stopped;
     assert.equal(site.records, ends ? ['begun', 'written', 'withdrawn'] : ['begun', 'withdrawn']);
   }
