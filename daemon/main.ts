@@ -31,7 +31,7 @@ import { ServiceManager } from './notify.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import type { Roads } from './packet-walk.ts';
 import { lockLifeMs } from './peer-lock.ts';
-import { openProbeServer, type ProbeSources } from './probes.ts';
+import { answerAgeMs, keepFor, openProbeServer, type ProbeSources } from './probes.ts';
 import { Problems } from './problems.ts';
 import { readProcess } from './process-figures.ts';
 import { tableName } from './rule-table.ts';
@@ -300,7 +300,10 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
     readiness: () => loop.readiness(),
     metrics: () => parts.metrics.format(),
   };
-  const probeServer = options.healthz && (await openProbeServer(options.healthz.address, options.healthz.port, probes));
+  // Root, by the socket, sees what is so now.
+  const openProbes = { ...probes, metrics: keepFor(answerAgeMs, monotonic, probes.metrics) };
+  const probeServer =
+    options.healthz && (await openProbeServer(options.healthz.address, options.healthz.port, openProbes));
   if (probeServer) logger.info('answers /healthz, /readyz and /metrics', { at: probeServer.endpoint });
   const api = await openApi({
     path: socketPath(options.runDir),

@@ -19,6 +19,27 @@ export interface ProbeSources {
   readonly metrics: () => Promise<string>;
 }
 
+/** Who asks on the network, however often, makes nobody work more often than once in so long. */
+export const answerAgeMs = 1000;
+
+/**
+ * What was made last for `ageMs`, counted from its beginning; who asks meanwhile gets the same.
+ * @param now milliseconds on a clock that does not go back
+ */
+export function keepFor(ageMs: number, now: () => number, make: () => Promise<string>): () => Promise<string> {
+  let kept: { readonly made: Promise<string>; readonly atMs: number } | undefined;
+  return () => {
+    if (!kept || now() - kept.atMs >= ageMs) {
+      const fresh = { made: make(), atMs: now() };
+      kept = fresh;
+      fresh.made.catch(() => {
+        if (kept === fresh) kept = undefined;
+      });
+    }
+    return kept.made;
+  };
+}
+
 export interface ProbeAnswer {
   readonly status: number;
   readonly type: string;

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { answerHead, openProbeServer, type ProbeServer, type ProbeSources } from '../../../daemon/probes.ts';
+import { answerHead, keepFor, openProbeServer, type ProbeServer, type ProbeSources } from '../../../daemon/probes.ts';
 import { address } from './cluster-of.ts';
 
 const test = suite('daemon/probes');
@@ -40,6 +40,30 @@ test('what is wrong is 503 and says so, in as many bytes as it tells', async () 
     },
   });
   assert.is(broken.status, 500);
+});
+
+test('what was made is kept for a while; a failure is not', async () => {
+  let nowMs = 0;
+  let made = 0;
+  let fails = false;
+  const get = keepFor(
+    1000,
+    () => nowMs,
+    async () => {
+      if (fails) throw new Error('no figures');
+      return String(++made);
+    },
+  );
+  assert.equal(await Promise.all([get(), get()]), ['1', '1']);
+  nowMs = 999;
+  assert.is(await get(), '1');
+  nowMs = 1000;
+  assert.is(await get(), '2');
+  nowMs = 2000;
+  fails = true;
+  for (let i = 0; i < 2; i++) await get().then(assert.unreachable, ({ message }) => assert.is(message, 'no figures'));
+  fails = false;
+  assert.is(await get(), '3');
 });
 
 test('HEAD has no body, and its length', async () => {
