@@ -58,6 +58,9 @@ export interface DaemonHost {
 /** How long after the start what it took is given back: most of it soon, the rest when all is at rest. */
 const releasesMs = [2000, 15_000];
 
+/** When the peer lock is renewed first. */
+const firstRenewalMs = 1000;
+
 /** include/uapi/linux/capability.h */
 const CAP_NET_ADMIN = 12;
 
@@ -195,6 +198,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     roads: (): Roads => dataPath.roads(),
     changedBy: () => filterEvents.takeChanger(),
     addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
+    keepLock: options.filter.peerLock,
   });
   const locks = new DeviceLocks(sys);
   const dataPath: DataPath = new DataPath({
@@ -344,20 +348,24 @@ async function serve(host: DaemonHost, parts: DaemonParts): Promise<number> {
   loop.start();
   manager.start();
   void loop.whenReady().then(() => manager.ready());
-  const renewal = setInterval(() => {
+  const renewLock = (): void => {
     try {
       parts.rules.renewLock();
     } catch {
       // Whoever took it away is met when the rules are looked at.
       loop.wakeRules();
     }
-  }, lifeMs / 3);
+  };
+  // Soon, too: what an earlier weftd has left may not hold for much longer, and etcd may be away.
+  const firstRenewal = setTimeout(renewLock, Math.min(firstRenewalMs, lifeMs / 3));
+  const renewal = setInterval(renewLock, lifeMs / 3);
   const releases = releasesMs.map((ms) => {
     const timer = setTimeout(() => host.releaseMemory(), ms);
     timer.unref();
     return timer;
   });
   const signal = await stopped;
+  clearTimeout(firstRenewal);
   clearInterval(renewal);
   for (const timer of releases) clearTimeout(timer);
   manager.stopping();

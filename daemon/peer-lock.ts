@@ -98,6 +98,13 @@ export function renewLock(table: TableName, { port }: Pick<PeerLock, 'port'>): N
   ];
 }
 
+/** The ports that a table's lock holds now; none where it has opened, or there is none. */
+export const heldPorts = (sets: readonly NftSet[]): number[] =>
+  sets
+    .filter(({ name }) => name === portSet)
+    .flatMap(({ elements }) => elements)
+    .flatMap((key) => (key instanceof Uint8Array && key.length >= 2 ? [(key[0]! << 8) | key[1]!] : []));
+
 export function lockChains({ families, vni, containers }: PeerLock): NftChain[] {
   const tunnelled = [destinationPortInSet('UDP', portSet), vxlanNetwork(vni)];
   return [

@@ -18,6 +18,7 @@ import { ForwardKeeper } from './forward-keeper.ts';
 import type { Logger } from './log.ts';
 import type { Roads } from './packet-walk.ts';
 import {
+  heldPorts,
   type LockCount,
   type LockCounts,
   lockChainNames,
@@ -59,7 +60,7 @@ export interface Rules {
    * many there are. False where it is not known: `ensure` looks.
    */
   changePeers(added: readonly Address[], removed: readonly Address[]): boolean;
-  /** Makes the peer lock hold on, where there is one. */
+  /** Makes the peer lock hold on, where there is one; before the first `ensure` the one that an earlier weftd has left. */
   renewLock(): void;
   /** By what number the packet filter's events name us as their cause. */
   readonly port: number | undefined;
@@ -81,6 +82,8 @@ export interface RulesOptions {
   readonly changedBy?: () => string | undefined;
   /** This host's own addresses. */
   readonly addresses: () => readonly Address[];
+  /** Whether a lock that an earlier weftd has left is to hold while it is not known yet what is wanted now. */
+  readonly keepLock?: boolean;
 }
 
 /** The elements of a set by their bytes as text. */
@@ -148,17 +151,20 @@ class RuleKeeper implements Rules {
   /** What the lock had counted when it was looked at last. */
   private counted: LockCounts = new Map();
   private lock: PeerLock | undefined;
+  /** Whether the lock of an earlier weftd is kept, as nobody has said yet what is wanted. */
+  private keepsFormerLock: boolean;
   /** Whether containers' connections may have begun without masquerading. */
   private hasLeaked = false;
   private forgotAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(sys: Sys, logger: Logger, { name, now, roads, addresses, changedBy }: RulesOptions) {
+  constructor(sys: Sys, logger: Logger, { name, now, roads, addresses, changedBy, keepLock }: RulesOptions) {
     this.sys = sys;
     this.logger = logger;
     this.name = name;
     this.now = now;
     this.roads = roads;
     this.addresses = addresses;
+    this.keepsFormerLock = keepLock ?? false;
     this.changedBy = changedBy ?? (() => undefined);
     this.forward = new ForwardKeeper(sys, logger, { tableName: name, now, changedBy: () => this.by() });
   }
@@ -261,11 +267,21 @@ class RuleKeeper implements Rules {
   renewLock(): void {
     // Whether or not the table is known to be as it was left: a fault elsewhere must not open the lock.
     const { lock } = this;
-    if (!lock) return;
+    if (!lock) {
+      if (this.keepsFormerLock) this.renewFormerLock();
+      return;
+    }
     this.use((nft) => {
       const generation = generationOf(nft);
       nft.transact(renewLock(this.table, lock));
       if (this.known?.generation === generation) this.settle(nft, generation);
+    });
+  }
+
+  private renewFormerLock(): void {
+    this.use((nft) => {
+      const ports = heldPorts(nft.readTable(this.table)?.sets ?? []);
+      nft.transact(ports.flatMap((port) => renewLock(this.table, { port })));
     });
   }
 
@@ -275,6 +291,7 @@ class RuleKeeper implements Rules {
 
   ensure(settings: RuleSettings, { keepPeers = false, trust = false }: EnsureOptions = {}): RuleOutcome {
     this.lock = settings.lock;
+    this.keepsFormerLock = false;
     let changes = 0;
     for (let attempt = 1; attempt <= attempts; attempt++) {
       const done = this.attempt(settings, keepPeers, trust);

@@ -141,4 +141,20 @@ test('a container cannot be a peer by way of its own host', () => {
   assert.is(two.status().peerLock.droppedPackets, counts[1]! + 10);
 });
 
+test('a weftd that starts while etcd is away keeps closed what the one before it has left', async () => {
+  const [one] = cluster().hosts as [Host];
+  await cluster().stopEtcd();
+  await one.weftd!.stop();
+  const seconds = (): number => {
+    const [, text] = /expires (?:(\d+)s)?/.exec(table(one)) ?? [];
+    return Number(text ?? 0);
+  };
+  await waitFor('some of its life to be over', () => seconds() < 26);
+  one.startWeftd('--ip-masq');
+  await waitFor('it to be renewed', () => seconds() > 27, { deadlineMs: 15_000 });
+  const before = heard(one);
+  forge(one, cluster().switchNamespace, 5);
+  assert.is(heard(one), before);
+});
+
 test.run();

@@ -234,6 +234,41 @@ test('it opens by itself when it is not renewed, and is closed again by the next
   assert.is(rules.ensure(settings).changes, 1);
 });
 
+test('what an earlier weftd has left is kept closed by the next, before that knows what is wanted', async () => {
+  const { name, rules } = host();
+  const short = { ...settings, lock: { ...lock, lifeMs: 1000 } };
+  const stranger = (): void => send('192.0.2.3', vxlan(1));
+  const open = (keepLock: boolean): Rules =>
+    inside(name, () => openRules(sys, logger, { ...options('weft'), keepLock }));
+  const [keeper, other] = [open(true), open(false)];
+  assert.is(rules.ensure(short).changes, 1);
+  const [before, places] = [dropped(), handles()];
+  for (const startedAt = performance.now(); performance.now() - startedAt < 2000; ) {
+    inside(name, () => keeper.renewLock());
+    stranger();
+  }
+  assert.ok(dropped() > before + 3);
+  assert.equal(handles(), places);
+  // One that has opened stays so: whoever is in weftd's place may know of others. So it is with --peer-lock=off.
+  await waitFor('the lock to be open', () => {
+    inside(name, () => other.renewLock());
+    const already = dropped();
+    stranger();
+    return dropped() === already;
+  });
+  inside(name, () => keeper.renewLock());
+  const afterwards = dropped();
+  stranger();
+  assert.is(dropped(), afterwards);
+  for (const each of [keeper, other]) each.close();
+  assert.is(rules.ensure(settings).changes, 1);
+  const nobody = open(true);
+  inside(name, () => nobody.remove());
+  inside(name, () => nobody.renewLock());
+  nobody.close();
+  assert.is(rules.ensure(settings).changes, 1);
+});
+
 test('two networks on one port: each judges its own', () => {
   const { name } = host();
   const other = inside(name, () => openRules(sys, logger, options('weft/other')));
