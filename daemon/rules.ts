@@ -313,8 +313,19 @@ class RuleKeeper implements Rules {
     this.hasLeaked = false;
     this.forgotAtMs = this.now();
     try {
-      const connections = forgetUnmasqueraded(this.sys, acceptedPrefixes(settings), this.addresses());
-      if (connections > 0) this.logger.info('connections that began without masquerading begin anew', { connections });
+      const containers = acceptedPrefixes(settings);
+      const { forgotten, isWhole } = forgetUnmasqueraded(this.sys, containers, this.addresses(), this.now);
+      if (forgotten > 0) {
+        this.logger.info('connections that began without masquerading begin anew', { connections: forgotten });
+      }
+      // Those that were found are out of the way: the next look gets further.
+      this.hasLeaked = !isWhole && forgotten > 0;
+      if (this.hasLeaked) return leakPauseMs;
+      if (!isWhole) {
+        this.logger.warn(
+          'This host has too many connections to find all that began without masquerading; some may stay so',
+        );
+      }
     } catch (error) {
       this.logger.warn(`${(error as Error).message}; those that began without masquerading stay so`);
     }

@@ -69,7 +69,10 @@ function decodeConnection(body: NetlinkReader, family: Family): Connection | und
   return { family, original, reply, isSourceTranslated: (status & IPS_SRC_NAT) !== 0, identity };
 }
 
-/** Those of a family whose source address is not translated. Newer kernels leave the others out themselves. */
+/**
+ * Those of a family whose source address is not translated. Newer kernels leave the others out themselves.
+ * @param wanted may be asked about others as well; what it throws ends the list
+ */
 export const dumpUntranslated = (
   family: Family,
   wanted: (connection: Connection) => boolean,
@@ -84,7 +87,7 @@ export const dumpUntranslated = (
     },
     (_type, body) => {
       const connection = decodeConnection(body, family);
-      return connection && !connection.isSourceTranslated && wanted(connection) ? connection : undefined;
+      return connection && wanted(connection) && !connection.isSourceTranslated ? connection : undefined;
     },
   );
 

@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RuleSettings } from '../../daemon/rule-table.ts';
 import { openRules, type Rules } from '../../daemon/rules.ts';
-import { isUnmasqueraded } from '../../daemon/unmasqueraded.ts';
+import { forgetUnmasqueraded, isUnmasqueraded } from '../../daemon/unmasqueraded.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
@@ -121,6 +121,29 @@ test('a connection of the gap is masqueraded once the rules are back; others are
       .told.slice(told)
       .some((line) => line.includes('without masquerading')),
   );
+});
+
+/** One datagram from each of three ports. */
+const speakers = `
+  for (const port of [7001, 7002, 7003]) {
+    const socket = require('node:dgram').createSocket('udp4');
+    socket.bind(port, () => socket.send('x', 6666, '192.0.2.2', () => socket.close()));
+  }
+`;
+
+test('no more are looked for and forgotten at once than there is time for', () => {
+  const { host } = bench();
+  host.run('nft', 'flush', 'chain', 'inet', 'weft', 'postrouting');
+  run([process.execPath, '-e', speakers], { namespace: host.here });
+  const forget = (limits: { lookMs: number; connections: number }) =>
+    insideNamespace(host.name, () => {
+      const containers = [parsePrefix('10.5.0.0/16')!];
+      return forgetUnmasqueraded(sys, containers, [parseAddress('192.0.2.1')!], () => performance.now(), limits);
+    });
+  assert.equal(forget({ lookMs: -1, connections: 100 }), { forgotten: 0, isWhole: false });
+  assert.equal(forget({ lookMs: 60_000, connections: 2 }), { forgotten: 2, isWhole: false });
+  assert.is(forget({ lookMs: 60_000, connections: 100 }).isWhole, true);
+  assert.equal(forget({ lookMs: 60_000, connections: 100 }), { forgotten: 0, isWhole: true });
 });
 
 test('which connections should have been masqueraded', () => {
