@@ -3,9 +3,10 @@
  * and whoever looks after the host wants to know.
  */
 
+import { Budget } from './budget.ts';
 import { Causes } from './causes.ts';
 import type { DesiredState } from './kernel-state.ts';
-import { LineBudget, type Logger } from './log.ts';
+import type { Logger } from './log.ts';
 import type { ChangeKind, Metrics } from './metrics.ts';
 import { formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
@@ -44,16 +45,16 @@ export class Healing {
   private readonly history: number[] = Array(minutes).fill(0);
   private historyMs: number;
   /** A line each, for a few: a thousand entries may go with a device. */
-  private readonly each: LineBudget;
+  private readonly each: Budget;
   /** A line for all the rest of a comparison; not for ever, where somebody insists. */
-  private readonly rest: LineBudget;
+  private readonly rest: Budget;
   private untold = 0;
 
   constructor(options: HealingOptions) {
     this.options = options;
     this.historyMs = options.now();
-    this.each = new LineBudget(20, 2, options.now);
-    this.rest = new LineBudget(200, 5, options.now);
+    this.each = new Budget(20, 0.002, options.now);
+    this.rest = new Budget(200, 0.005, options.now);
   }
 
   /** Before the planned steps are done: what is done meanwhile to settings may be a consequence. */

@@ -1,5 +1,7 @@
 /** Logs: one line an event. Text for people on a terminal, JSON for everything else. */
 
+import { Budget } from './budget.ts';
+
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
@@ -28,34 +30,6 @@ export interface LoggerOptions {
   readonly write: (line: string) => void;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-}
-
-/** So many lines may come at once, and so many a second in the long run. */
-export class LineBudget {
-  private readonly burst: number;
-  private readonly perSecond: number;
-  private readonly now: () => number;
-  private left: number;
-  private atMs: number;
-
-  /** @param now milliseconds */
-  constructor(burst: number, perSecond: number, now: () => number) {
-    this.burst = burst;
-    this.perSecond = perSecond;
-    this.now = now;
-    this.left = burst;
-    this.atMs = now();
-  }
-
-  /** @returns whether there is room for a line, which is taken then */
-  take(): boolean {
-    const nowMs = this.now();
-    this.left = Math.min(this.burst, this.left + (Math.max(0, nowMs - this.atMs) / 1000) * this.perSecond);
-    this.atMs = nowMs;
-    if (this.left < 1) return false;
-    this.left--;
-    return true;
-  }
 }
 
 /**
@@ -90,7 +64,7 @@ const infoPerSecond = 10;
 
 export function openLogger(options: LoggerOptions): Logger {
   const threshold = logLevels.indexOf(options.level);
-  const budget = new LineBudget(infoBurst, infoPerSecond, options.now);
+  const budget = new Budget(infoBurst, infoPerSecond / 1000, options.now);
   let leftOut = 0;
   /** Told with the next line that there is room for. */
   const withLeftOut = (fields: LogFields): LogFields => {

@@ -13,13 +13,14 @@ import { type ClusterStore, EtcdError } from '../cluster/store.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { AddressUse } from './addresses.ts';
+import { Budget } from './budget.ts';
 import type { DataPath } from './data-path.ts';
 import { type HealthLimits, healthLimits, stuckActivity } from './health.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, formatAddresses, type Membership, spreadMs } from './membership.ts';
 import type { Figures, Metrics, ProcessFigures } from './metrics.ts';
 import type { Problems } from './problems.ts';
-import { Backoff, TimeBudget, Wakeup } from './wakeup.ts';
+import { Backoff, Wakeup } from './wakeup.ts';
 
 export interface LoopOptions {
   readonly store: ClusterStore;
@@ -118,7 +119,7 @@ export class Loop {
   /** How long the last comparison of everything took. */
   private reconcileTookMs = 0;
   private reconcileStartMs = Number.NEGATIVE_INFINITY;
-  private readonly reconcileBudget: TimeBudget;
+  private readonly reconcileBudget: Budget;
   /** In a row, while etcd answered otherwise. */
   private publishFailures = 0;
   private readonly readyWaiters: (() => void)[] = [];
@@ -140,7 +141,7 @@ export class Loop {
         },
       });
     this.syncWakeup = wakeup(syncPauseMs, () => this.syncCluster());
-    this.reconcileBudget = new TimeBudget(reconcileShare, reconcileBurstMs, options.monotonic);
+    this.reconcileBudget = new Budget(reconcileBurstMs, reconcileShare, options.monotonic);
     this.reconcileWakeup = wakeup(
       () => {
         // The interval counts from the last run, which may have been before there was anything to compare.

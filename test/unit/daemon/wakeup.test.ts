@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Backoff, TimeBudget, Wakeup } from '../../../daemon/wakeup.ts';
+import { Backoff, Wakeup } from '../../../daemon/wakeup.ts';
 
 const test = suite('daemon/wakeup');
 
@@ -72,22 +72,6 @@ test('nothing runs after close', async () => {
   wakeup.wake();
   await pause(10);
   assert.is(runs, 0);
-});
-
-test('a budget of time: a burst at once, then its share', () => {
-  let nowMs = 1000;
-  const budget = new TimeBudget(0.1, 100, () => nowMs);
-  for (let i = 0; i < 10; i++) {
-    assert.is(budget.waitMs, 0);
-    budget.spend(10);
-  }
-  budget.spend(10);
-  assert.is(Math.round(budget.waitMs), 100);
-  nowMs += 60;
-  assert.is(Math.round(budget.waitMs), 40);
-  nowMs += 1_000_000;
-  budget.spend(150);
-  assert.is(Math.round(budget.waitMs), 500, 'no more is kept than the burst');
 });
 
 test('backoff doubles up to its limit, less a random share, and begins anew', () => {
