@@ -9,9 +9,7 @@ import { check, errno } from '../linux/errors.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 import { unixSocketUser } from '../linux/unix-diag.ts';
-
-/** include/linux/socket.h, include/linux/net.h */
-const unix = { AF_UNIX: 1, SOCK_DGRAM: 2 } as const;
+import { encodeUnixAddress, unix } from '../linux/unix-socket.ts';
 
 /** Another weftd of this host keeps the device. */
 export class DeviceBusyError extends Error {
@@ -55,12 +53,8 @@ export class DeviceLocks {
     if (this.held.has(device)) return;
     const { sys } = this;
     const name = `weftd/${device}`;
-    const text = new Uint8Array(sys.encodeUtf8(name));
-    const address = new Uint8Array(3 + text.length);
-    address[0] = unix.AF_UNIX;
-    address.set(text, 3);
     const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), `open a socket to lock "${device}"`);
-    const result = sys.bind(fd, address.buffer);
+    const result = sys.bind(fd, encodeUnixAddress(sys, `@${name}`));
     if (result >= 0) {
       this.held.set(device, fd);
       return;

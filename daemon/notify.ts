@@ -5,20 +5,11 @@
 
 import { check, hasCode } from '../linux/errors.ts';
 import type { Sys } from '../linux/sys.ts';
+import { encodeUnixAddress, unix } from '../linux/unix-socket.ts';
 
-/** include/linux/socket.h, include/linux/net.h, include/uapi/linux/un.h */
-const unix = { AF_UNIX: 1, SOCK_DGRAM: 2, MSG_DONTWAIT: 0x40, pathBytes: 108 } as const;
-
-/** `struct sockaddr_un`. A path that begins with `@` is an abstract name. */
 function socketAddress(sys: Sys, path: string): ArrayBuffer {
   if (!/^[/@]./.test(path)) throw new RangeError(`NOTIFY_SOCKET is "${path}": it must be a path, or a name after "@"`);
-  const bytes = new Uint8Array(sys.encodeUtf8(path));
-  if (bytes.length >= unix.pathBytes) throw new RangeError(`"${path}" is too long for a socket's name`);
-  const address = new Uint8Array(2 + bytes.length);
-  address[0] = unix.AF_UNIX;
-  address.set(bytes, 2);
-  if (path.startsWith('@')) address[2] = 0;
-  return address.buffer;
+  return encodeUnixAddress(sys, path);
 }
 
 /**

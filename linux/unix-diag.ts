@@ -3,10 +3,10 @@
 import { hasCode } from './errors.ts';
 import { makeQuery, openNetlink } from './netlink/connection.ts';
 import type { Sys } from './sys.ts';
+import { unix } from './unix-socket.ts';
 
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
-const AF_UNIX = 1;
 const UDIAG_SHOW_UID = 0x40;
 const UNIX_DIAG_UID = 7;
 /** `struct unix_diag_msg` */
@@ -27,7 +27,7 @@ export function unixSocketUser(sys: Sys, inode: number): number | undefined {
         () => `find out whose unix socket ${inode} is`,
         (writer) => {
           // struct unix_diag_req: family, protocol, padding, states, inode, what to show, cookie
-          writer.u8(AF_UNIX);
+          writer.u8(unix.AF_UNIX);
           writer.u8(0);
           writer.u16(0);
           for (const word of [noCookie, inode, UDIAG_SHOW_UID, noCookie, noCookie]) writer.u32(word);
