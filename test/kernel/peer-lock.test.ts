@@ -5,11 +5,11 @@ import * as assert from 'uvu/assert';
 import type { PeerLock } from '../../daemon/peer-lock.ts';
 import type { RuleSettings } from '../../daemon/rule-table.ts';
 import { openRules, type Rules, type RulesOptions } from '../../daemon/rules.ts';
-import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../support/commands.ts';
+import { insideNamespace as inside } from '../support/filter-host.ts';
 import { fixture } from '../support/fixture.ts';
 import { Scratch } from '../support/scratch.ts';
 import { timed, waitFor } from '../support/wait.ts';
@@ -53,16 +53,6 @@ const openRulesNow = (): Rules => {
   rules.remove();
   return rules;
 };
-
-function inside<T>(name: string, body: () => T): T {
-  const [from, to] = [openCurrentNamespace(sys), openNamespace(sys, `/run/netns/${name}`)];
-  try {
-    return inNamespace(sys, { from, to }, body);
-  } finally {
-    sys.close(from);
-    sys.close(to);
-  }
-}
 
 const nft = (...words: string[]): string => run(['nft', ...words], { namespace: host().name });
 const address = (text: string): Address => parseAddress(text)!;

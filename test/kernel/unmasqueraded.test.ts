@@ -4,28 +4,18 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { RuleSettings } from '../../daemon/rule-table.ts';
 import { openRules, type Rules } from '../../daemon/rules.ts';
 import { forgetUnmasqueraded, isUnmasqueraded } from '../../daemon/unmasqueraded.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { run } from '../support/commands.ts';
-import { FilterHost, insideNamespace } from '../support/filter-host.ts';
+import { FilterHost, insideNamespace, filterSettings as settings } from '../support/filter-host.ts';
 import { fixture } from '../support/fixture.ts';
 import { Scratch } from '../support/scratch.ts';
 import { waitFor } from '../support/wait.ts';
 
 const test = suite('unmasqueraded');
-
-const settings: RuleSettings = {
-  networks: { 4: parsePrefix('10.5.0.0/16')!, 6: parsePrefix('fd00:5::/50')! },
-  subnets: [{ 4: parsePrefix('10.5.1.0/24')!, 6: parsePrefix('fd00:5:0:1::/64')! }],
-  ipMasq: true,
-  randomPorts: true,
-  forward: true,
-  lock: undefined,
-};
 
 /** Writes the source address of each datagram that comes. */
 const listener = `
@@ -82,7 +72,7 @@ const bench = fixture(
   test,
   async () => {
     const made = new Bench();
-    await waitFor('IPv6 on the wires', () => made.host.forwards() === '46');
+    await made.host.whenForwarding();
     return made;
   },
   (made) => {

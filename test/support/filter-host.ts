@@ -1,10 +1,23 @@
 /** A host that forwards between two wires, for what packet filters do to the cluster's packets. */
 
+import type { RuleSettings } from '../../daemon/rule-table.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
+import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from './commands.ts';
 import { ping } from './packets.ts';
 import type { Scratch } from './scratch.ts';
+import { waitFor } from './wait.ts';
+
+/** Of the cluster that the host below is of. */
+export const filterSettings: RuleSettings = {
+  networks: { 4: parsePrefix('10.5.0.0/16')!, 6: parsePrefix('fd00:5::/50')! },
+  subnets: [{ 4: parsePrefix('10.5.1.0/24')!, 6: parsePrefix('fd00:5:0:1::/64')! }],
+  ipMasq: true,
+  randomPorts: true,
+  forward: true,
+  lock: undefined,
+};
 
 /** Runs the body with the calling thread in a namespace: sockets opened in it are the namespace's. */
 export function insideNamespace<T>(name: string, body: () => T): T {
@@ -55,6 +68,11 @@ export class FilterHost {
 
   fails(...argv: string[]): boolean {
     return execute(argv, { namespace: this.name }).status !== 0;
+  }
+
+  /** Resolves once packets pass by both families. */
+  async whenForwarding(): Promise<void> {
+    await waitFor('packets of both families on the wires', () => this.forwards() === '46');
   }
 
   /** By which families containers reach each other across the host. */
