@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../cluster/administration.ts';
 import type { ApiError, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
 import { type ClusterStore, EtcdError } from '../cluster/store.ts';
-import { answerProbe, type ProbeSources } from './probes.ts';
+import { answerProbe, type ProbeSources } from './observability/probes.ts';
 
 /** A request that is not understood, with the HTTP status that says so. */
 class RequestError extends Error {

@@ -18,7 +18,10 @@ import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from
 import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
 import type { EventInterest } from './events.ts';
 import type { NodeFiles, NodeState } from './files.ts';
-import { Healing, type HealingSummary } from './healing.ts';
+import type { Roads } from './filter/packet-walk.ts';
+import { lockLifeMs } from './filter/peer-lock.ts';
+import { formatStructure, type RuleSettings } from './filter/rule-table.ts';
+import type { EnsureOptions, Rules } from './filter/rules.ts';
 import {
   chooseInterface,
   type ExternalInterface,
@@ -31,14 +34,11 @@ import {
 import { type HostState, hostInterfaces, type Kernel, neighbourTest } from './kernel.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from './membership.ts';
-import type { Metrics } from './metrics.ts';
+import { Healing, type HealingSummary } from './observability/healing.ts';
+import type { Metrics } from './observability/metrics.ts';
 import { fdbOddity } from './oddities.ts';
-import type { Roads } from './packet-walk.ts';
-import { lockLifeMs } from './peer-lock.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import type { Problems } from './problems.ts';
-import { formatStructure, type RuleSettings } from './rule-table.ts';
-import type { EnsureOptions, Rules } from './rules.ts';
 import { findShadows, isShadowed, withoutTaken } from './shadows.ts';
 import { planSysctls } from './sysctls.ts';
 import { Backoff } from './wakeup.ts';

@@ -12,13 +12,13 @@ import type { NodeStatus } from '../cluster/status.ts';
 import { type ClusterStore, EtcdError } from '../cluster/store.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
-import type { AddressUse } from './addresses.ts';
 import { Budget } from './budget.ts';
 import type { DataPath } from './data-path.ts';
-import { type HealthLimits, healthLimits, stuckActivity } from './health.ts';
 import type { Logger } from './log.ts';
 import { type ClusterView, formatAddresses, type Membership, spreadMs } from './membership.ts';
-import type { Figures, Metrics, ProcessFigures } from './metrics.ts';
+import type { AddressUse } from './observability/addresses.ts';
+import { type HealthLimits, healthLimits, stuckActivity } from './observability/health.ts';
+import type { Figures, Metrics, ProcessFigures } from './observability/metrics.ts';
 import type { Problems } from './problems.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 

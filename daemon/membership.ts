@@ -25,7 +25,7 @@ import type { Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { OwnBackend } from './desired.ts';
 import type { Logger } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import type { Metrics } from './observability/metrics.ts';
 import type { Problems } from './problems.ts';
 
 /** What the cluster agreed on, as far as this node is concerned. */

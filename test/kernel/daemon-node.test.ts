@@ -227,7 +227,7 @@ test('a malformed and a foreign lease are skipped, the rest stand', async () => 
   await lab().logged(1, 'Cannot read lease \\"/coreos.com/network/subnets/10.1.250.0-24\\", which is skipped', from);
   await lab().logged(1, 'its backend is \\"wireguard\\"', from);
   assert.equal(difference(before, stable(lab().host(1))), []);
-  lab().ctl('del', '/coreos.com/network/subnets/10.1.25', '--prefix');
+  for (const subnet of ['10.1.250.0', '10.1.251.0']) lab().ctl('del', `/coreos.com/network/subnets/${subnet}-24`);
 });
 
 test('etcd stopped: repairs go on, a restart waits and leaves all as it is; etcd back: nothing changes', async () => {

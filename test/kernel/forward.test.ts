@@ -6,10 +6,10 @@
 import { spawn } from 'node:child_process';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { ForwardOutcome } from '../../daemon/foreign-forward.ts';
-import type { Roads } from '../../daemon/packet-walk.ts';
-import { tableName } from '../../daemon/rule-table.ts';
-import { openRules, type Rules } from '../../daemon/rules.ts';
+import type { ForwardOutcome } from '../../daemon/filter/foreign-forward.ts';
+import type { Roads } from '../../daemon/filter/packet-walk.ts';
+import { tableName } from '../../daemon/filter/rule-table.ts';
+import { openRules, type Rules } from '../../daemon/filter/rules.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { run } from '../support/commands.ts';

@@ -2,9 +2,9 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { PeerLock } from '../../daemon/peer-lock.ts';
-import type { RuleSettings } from '../../daemon/rule-table.ts';
-import { openRules, type Rules, type RulesOptions } from '../../daemon/rules.ts';
+import type { PeerLock } from '../../daemon/filter/peer-lock.ts';
+import type { RuleSettings } from '../../daemon/filter/rule-table.ts';
+import { openRules, type Rules, type RulesOptions } from '../../daemon/filter/rules.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';

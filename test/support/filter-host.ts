@@ -1,6 +1,6 @@
 /** A host that forwards between two wires, for what packet filters do to the cluster's packets. */
 
-import type { RuleSettings } from '../../daemon/rule-table.ts';
+import type { RuleSettings } from '../../daemon/filter/rule-table.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parsePrefix } from '../../net/prefix.ts';

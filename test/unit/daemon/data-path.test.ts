@@ -6,7 +6,7 @@ import { emptyState, type NodeFiles, type NodeState } from '../../../daemon/file
 import type { HostState, Kernel, Outcome } from '../../../daemon/kernel.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import type { ClusterView } from '../../../daemon/membership.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
+import { Metrics } from '../../../daemon/observability/metrics.ts';
 import type { Operation } from '../../../daemon/plan.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { errno, SyscallError } from '../../../linux/errors.ts';

@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { capacityOf, countAddresses } from '../../../daemon/addresses.ts';
-import { watchdogIntervalMs } from '../../../daemon/notify.ts';
-import { parseProcess } from '../../../daemon/process-figures.ts';
+import { capacityOf, countAddresses } from '../../../daemon/observability/addresses.ts';
+import { watchdogIntervalMs } from '../../../daemon/observability/notify.ts';
+import { parseProcess } from '../../../daemon/observability/process-figures.ts';
 import { errno } from '../../../linux/errors.ts';
 import type { Sys } from '../../../linux/sys.ts';
 import { prefix } from './cluster-of.ts';

@@ -5,7 +5,7 @@ import type { DataPath, ReconcileResult } from '../../../daemon/data-path.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import { Loop, type LoopOptions } from '../../../daemon/loop.ts';
 import type { ClusterView, Membership } from '../../../daemon/membership.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
+import { Metrics } from '../../../daemon/observability/metrics.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { waitFor } from '../../support/wait.ts';
 import { peer, vxlan } from './cluster-of.ts';

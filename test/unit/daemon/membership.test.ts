@@ -13,7 +13,7 @@ import type {
 import { InterfaceError } from '../../../daemon/interface.ts';
 import { openLogger } from '../../../daemon/log.ts';
 import { type ClusterView, type Identity, Membership } from '../../../daemon/membership.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
+import { Metrics } from '../../../daemon/observability/metrics.ts';
 import { Problems } from '../../../daemon/problems.ts';
 import { address, mac, peer } from './cluster-of.ts';
 

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { errorTexts } from '../../../cni/spec/error-texts.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
+import { Metrics } from '../../../daemon/observability/metrics.ts';
 import { helpText } from '../../../daemon/options.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));

@@ -7,15 +7,15 @@
  * packet filter's generation is the one that weftd left behind nobody has changed anything, and nothing is read.
  */
 
-import { hasCode } from '../linux/errors.ts';
-import type { NetlinkRequest } from '../linux/netlink/connection.ts';
-import { type NftConnection, openNft, tableDifference } from '../linux/nft/connection.ts';
-import { deleteElements, type NftSet, type NftTable, newElements } from '../linux/nft/table.ts';
-import type { Sys } from '../linux/sys.ts';
-import type { Address } from '../net/address.ts';
+import { hasCode } from '../../linux/errors.ts';
+import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
+import { type NftConnection, openNft, tableDifference } from '../../linux/nft/connection.ts';
+import { deleteElements, type NftSet, type NftTable, newElements } from '../../linux/nft/table.ts';
+import type { Sys } from '../../linux/sys.ts';
+import type { Address } from '../../net/address.ts';
+import type { Logger } from '../log.ts';
 import type { ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
 import { ForwardKeeper } from './forward-keeper.ts';
-import type { Logger } from './log.ts';
 import type { Roads } from './packet-walk.ts';
 import {
   heldPorts,

@@ -1,7 +1,7 @@
 /** What the kernel says of this process, proc(5). */
 
-import { readText } from '../linux/files.ts';
-import type { Sys } from '../linux/sys.ts';
+import { readText } from '../../linux/files.ts';
+import type { Sys } from '../../linux/sys.ts';
 import type { ProcessFigures } from './metrics.ts';
 
 /** USER_HZ, include/asm-generic/param.h: the same on every architecture that weftd is built for. */

@@ -1,8 +1,8 @@
 /** How many addresses of this node's subnets containers hold, by the plugins' address store (host-local's format). */
 
-import type { Sys } from '../linux/sys.ts';
-import { type Address, addressBits, parseAddress } from '../net/address.ts';
-import { formatPrefix, type Prefix, prefixContains } from '../net/prefix.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { type Address, addressBits, parseAddress } from '../../net/address.ts';
+import { formatPrefix, type Prefix, prefixContains } from '../../net/prefix.ts';
 
 export interface AddressUse {
   readonly subnet: string;

@@ -11,11 +11,11 @@
  */
 
 import { createHash } from 'node:crypto';
-import { hasCode } from '../linux/errors.ts';
-import type { NetlinkRequest } from '../linux/netlink/connection.ts';
-import { type NftConnection, sameRule } from '../linux/nft/connection.ts';
-import { type Expression, nftPayload, nftRegister } from '../linux/nft/expression.ts';
-import { accept, counter, destinationIn, jump, rule, sourceIn } from '../linux/nft/match.ts';
+import { hasCode } from '../../linux/errors.ts';
+import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
+import { type NftConnection, sameRule } from '../../linux/nft/connection.ts';
+import { type Expression, nftPayload, nftRegister } from '../../linux/nft/expression.ts';
+import { accept, counter, destinationIn, jump, rule, sourceIn } from '../../linux/nft/match.ts';
 import {
   deleteChain,
   deleteRule,
@@ -26,9 +26,9 @@ import {
   newChain,
   newRule,
   type TableName,
-} from '../linux/nft/table.ts';
-import type { Family } from '../net/address.ts';
-import { formatPrefix, networkOf, type Prefix } from '../net/prefix.ts';
+} from '../../linux/nft/table.ts';
+import type { Family } from '../../net/address.ts';
+import { formatPrefix, networkOf, type Prefix } from '../../net/prefix.ts';
 import { readRule } from './nft-walk.ts';
 import { findHindrance, formatWalkRule, type SamplePacket, type WalkRule } from './packet-walk.ts';
 

@@ -13,8 +13,8 @@
  * another program, flanneld perhaps, says they are, and it would know nothing of those that are new.
  */
 
-import type { NetlinkRequest } from '../linux/netlink/connection.ts';
-import { formatExpression } from '../linux/nft/expression.ts';
+import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
+import { formatExpression } from '../../linux/nft/expression.ts';
 import {
   addressKeys,
   counter,
@@ -27,7 +27,7 @@ import {
   sourceIn,
   sourceInSet,
   vxlanNetwork,
-} from '../linux/nft/match.ts';
+} from '../../linux/nft/match.ts';
 import {
   deleteElements,
   type NftChain,
@@ -36,9 +36,9 @@ import {
   newElements,
   nftPriority,
   type TableName,
-} from '../linux/nft/table.ts';
-import { type Address, type Family, isUnspecified } from '../net/address.ts';
-import type { Prefix } from '../net/prefix.ts';
+} from '../../linux/nft/table.ts';
+import { type Address, type Family, isUnspecified } from '../../net/address.ts';
+import type { Prefix } from '../../net/prefix.ts';
 
 export interface PeerLock {
   readonly vni: number;

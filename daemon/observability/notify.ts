@@ -3,9 +3,9 @@
  * that it stops, where the unit is of `Type=notify`.
  */
 
-import { check, hasCode } from '../linux/errors.ts';
-import type { Sys } from '../linux/sys.ts';
-import { encodeUnixAddress, unix } from '../linux/unix-socket.ts';
+import { check, hasCode } from '../../linux/errors.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { encodeUnixAddress, unix } from '../../linux/unix-socket.ts';
 
 function socketAddress(sys: Sys, path: string): ArrayBuffer {
   if (!/^[/@]./.test(path)) throw new RangeError(`NOTIFY_SOCKET is "${path}": it must be a path, or a name after "@"`);

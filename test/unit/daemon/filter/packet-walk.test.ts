@@ -6,8 +6,8 @@ import {
   samplePackets,
   type Verdict,
   type WalkRule,
-} from '../../../daemon/packet-walk.ts';
-import { parsePrefix } from '../../../net/prefix.ts';
+} from '../../../../daemon/filter/packet-walk.ts';
+import { parsePrefix } from '../../../../net/prefix.ts';
 
 const prefix = (text: string) => parsePrefix(text)!;
 const test = suite('daemon/packet-walk');

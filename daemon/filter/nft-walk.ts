@@ -1,10 +1,10 @@
 /** nf_tables' rules as packet-walk.ts understands them: those of nft(8), and those that iptables makes of its own. */
 
-import { NetlinkReader } from '../linux/netlink/wire.ts';
-import { type Expression, nftCt, nftMeta, nftPayload } from '../linux/nft/expression.ts';
-import type { NftRule } from '../linux/nft/table.ts';
-import type { Family } from '../net/address.ts';
-import { networkOf, type Prefix } from '../net/prefix.ts';
+import { NetlinkReader } from '../../linux/netlink/wire.ts';
+import { type Expression, nftCt, nftMeta, nftPayload } from '../../linux/nft/expression.ts';
+import type { NftRule } from '../../linux/nft/table.ts';
+import type { Family } from '../../net/address.ts';
+import { networkOf, type Prefix } from '../../net/prefix.ts';
 import type { Condition, ConnectionState, Verdict, WalkRule } from './packet-walk.ts';
 
 const special: Condition = { kind: 'special' };

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { stuckActivity } from '../../../daemon/health.ts';
-import { Wakeup } from '../../../daemon/wakeup.ts';
+import { stuckActivity } from '../../../../daemon/observability/health.ts';
+import { Wakeup } from '../../../../daemon/wakeup.ts';
 
 const test = suite('daemon/health');
 const limits = { runMs: 1000, lateMs: 100 };

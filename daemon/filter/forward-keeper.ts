@@ -3,9 +3,10 @@
  * older. Whoever takes them away again and again is given in to for a while, and named.
  */
 
-import { hasCode, NetlinkError } from '../linux/errors.ts';
-import type { NftConnection } from '../linux/nft/connection.ts';
-import type { Sys } from '../linux/sys.ts';
+import { hasCode, NetlinkError } from '../../linux/errors.ts';
+import type { NftConnection } from '../../linux/nft/connection.ts';
+import type { Sys } from '../../linux/sys.ts';
+import type { Logger } from '../log.ts';
 import {
   ensureForward,
   type ForwardChain,
@@ -17,7 +18,6 @@ import {
   removeForward,
 } from './foreign-forward.ts';
 import { LegacyIptables } from './legacy-iptables.ts';
-import type { Logger } from './log.ts';
 
 /** How often the older tables, which tell nobody of changes, are asked; and whether there are any by now. */
 const legacyPauseMs = 1000;

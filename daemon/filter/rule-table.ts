@@ -3,8 +3,8 @@
  * rules, and the peer lock.
  */
 
-import { defaultPrefix } from '../cluster/keys.ts';
-import { families, type PerFamily, valuesOf } from '../cluster/network-config.ts';
+import { defaultPrefix } from '../../cluster/keys.ts';
+import { families, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import {
   accept,
   destinationIn,
@@ -15,10 +15,10 @@ import {
   returnVerdict,
   rule,
   sourceIn,
-} from '../linux/nft/match.ts';
-import { type NftChain, type NftRule, type NftTable, nftPriority } from '../linux/nft/table.ts';
-import type { Family } from '../net/address.ts';
-import { formatPrefix, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
+} from '../../linux/nft/match.ts';
+import { type NftChain, type NftRule, type NftTable, nftPriority } from '../../linux/nft/table.ts';
+import type { Family } from '../../net/address.ts';
+import { formatPrefix, type Prefix, parsePrefix, prefixContains } from '../../net/prefix.ts';
 import type { ForwardSettings } from './foreign-forward.ts';
 import { type Roads, samplePackets } from './packet-walk.ts';
 import { lockChains, lockSets, type PeerLock } from './peer-lock.ts';

@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Registry } from '../../../daemon/exposition.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
-import { parseExposition } from '../../support/exposition.ts';
+import { Registry } from '../../../../daemon/observability/exposition.ts';
+import { Metrics } from '../../../../daemon/observability/metrics.ts';
+import { parseExposition } from '../../../support/exposition.ts';
 
 const test = suite('daemon/exposition');
 

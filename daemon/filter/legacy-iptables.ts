@@ -4,11 +4,11 @@
  * nobody of changes there, so it has to be asked again and again; only hosts that have such a table pay for that.
  */
 
-import { hasCode, SyscallError } from '../linux/errors.ts';
-import { readText } from '../linux/files.ts';
-import type { Sys } from '../linux/sys.ts';
-import type { Family } from '../net/address.ts';
-import { formatPrefix, networkOf, parsePrefix } from '../net/prefix.ts';
+import { hasCode, SyscallError } from '../../linux/errors.ts';
+import { readText } from '../../linux/files.ts';
+import type { Sys } from '../../linux/sys.ts';
+import type { Family } from '../../net/address.ts';
+import { formatPrefix, networkOf, parsePrefix } from '../../net/prefix.ts';
 import type { ForwardNames, ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
 import { type Condition, type ConnectionState, findHindrance, type Verdict, type WalkRule } from './packet-walk.ts';
 

@@ -3,12 +3,12 @@
  * and whoever looks after the host wants to know.
  */
 
-import { Budget } from './budget.ts';
+import { Budget } from '../budget.ts';
+import type { DesiredState } from '../kernel-state.ts';
+import type { Logger } from '../log.ts';
+import { formatOperation, isDeviceOperation, type Operation } from '../plan.ts';
 import { Causes } from './causes.ts';
-import type { DesiredState } from './kernel-state.ts';
-import type { Logger } from './log.ts';
 import type { ChangeKind, Metrics } from './metrics.ts';
-import { formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 const minuteMs = 60_000;
 const minutes = 60;

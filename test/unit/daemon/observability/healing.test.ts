@@ -1,12 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { deriveDesired, type Overlay } from '../../../daemon/desired.ts';
-import { Healing } from '../../../daemon/healing.ts';
-import { openLogger } from '../../../daemon/log.ts';
-import { Metrics } from '../../../daemon/metrics.ts';
-import { formatOperation, type Operation, plan } from '../../../daemon/plan.ts';
-import { address, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
-import { SimulatedKernel } from './simulated-kernel.ts';
+import { deriveDesired, type Overlay } from '../../../../daemon/desired.ts';
+import { openLogger } from '../../../../daemon/log.ts';
+import { Healing } from '../../../../daemon/observability/healing.ts';
+import { Metrics } from '../../../../daemon/observability/metrics.ts';
+import { formatOperation, type Operation, plan } from '../../../../daemon/plan.ts';
+import { address, mac, macs, overlay, peer, prefix, vxlan } from '../cluster-of.ts';
+import { SimulatedKernel } from '../simulated-kernel.ts';
 
 const test = suite('daemon/healing');
 

@@ -1,8 +1,14 @@
 import { connect, type Socket } from 'node:net';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { answerHead, keepFor, openProbeServer, type ProbeServer, type ProbeSources } from '../../../daemon/probes.ts';
-import { address } from './cluster-of.ts';
+import {
+  answerHead,
+  keepFor,
+  openProbeServer,
+  type ProbeServer,
+  type ProbeSources,
+} from '../../../../daemon/observability/probes.ts';
+import { address } from '../cluster-of.ts';
 
 const test = suite('daemon/probes');
 

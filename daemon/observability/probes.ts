@@ -7,7 +7,7 @@
  */
 
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { type Address, formatAddress } from '../net/address.ts';
+import { type Address, formatAddress } from '../../net/address.ts';
 import { expositionContentType } from './exposition.ts';
 
 export interface ProbeSources {

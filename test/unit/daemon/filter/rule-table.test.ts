@@ -1,13 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { readCounts, withCounts } from '../../../daemon/peer-lock.ts';
+import { readCounts, withCounts } from '../../../../daemon/filter/peer-lock.ts';
 import {
   acceptedPrefixes,
   desiredTable,
   formatStructure,
   type RuleSettings,
   tableName,
-} from '../../../daemon/rule-table.ts';
+} from '../../../../daemon/filter/rule-table.ts';
 import {
   destinationIn,
   markIs,
@@ -17,9 +17,9 @@ import {
   returnVerdict,
   rule,
   sourceIn,
-} from '../../../linux/nft/match.ts';
-import { parseAddress } from '../../../net/address.ts';
-import { parsePrefix } from '../../../net/prefix.ts';
+} from '../../../../linux/nft/match.ts';
+import { parseAddress } from '../../../../net/address.ts';
+import { parsePrefix } from '../../../../net/prefix.ts';
 
 const test = suite('daemon/rule-table');
 const prefix = (text: string) => parsePrefix(text)!;

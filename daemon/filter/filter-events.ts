@@ -1,7 +1,7 @@
 /** What the kernel tells of changes of the packet filter: which of them matter, and who has made them. */
 
-import type { NetlinkMessage } from '../linux/netlink/wire.ts';
-import { decodeChain, decodeGeneration, decodeTable, nftMessage } from '../linux/nft/table.ts';
+import type { NetlinkMessage } from '../../linux/netlink/wire.ts';
+import { decodeChain, decodeGeneration, decodeTable, nftMessage } from '../../linux/nft/table.ts';
 
 /** A change of one of the tables in question, or of a chain that sees forwarded packets. */
 function matters({ type, body }: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {

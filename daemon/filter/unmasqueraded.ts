@@ -4,12 +4,12 @@
  * tried. Forgotten by the kernel, its next packet is a first one.
  */
 
-import { type Connection, deleteConnection, dumpUntranslated } from '../linux/conntrack.ts';
-import { hasCode } from '../linux/errors.ts';
-import { openNetlink, socket } from '../linux/netlink/connection.ts';
-import type { Sys } from '../linux/sys.ts';
-import { type Address, type Family, isMulticast, sameAddress } from '../net/address.ts';
-import { type Prefix, prefixContains } from '../net/prefix.ts';
+import { type Connection, deleteConnection, dumpUntranslated } from '../../linux/conntrack.ts';
+import { hasCode } from '../../linux/errors.ts';
+import { openNetlink, socket } from '../../linux/netlink/connection.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { type Address, type Family, isMulticast, sameAddress } from '../../net/address.ts';
+import { type Prefix, prefixContains } from '../../net/prefix.ts';
 
 /** Whether it should have been masqueraded. */
 export function isUnmasqueraded(

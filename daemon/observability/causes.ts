@@ -7,11 +7,11 @@
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { addressKey, sameAddress } from '../net/address.ts';
-import { macKey, sameMac } from '../net/mac.ts';
-import { networkKey, samePrefix } from '../net/prefix.ts';
-import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry } from './kernel-state.ts';
-import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
+import { addressKey, sameAddress } from '../../net/address.ts';
+import { macKey, sameMac } from '../../net/mac.ts';
+import { networkKey, samePrefix } from '../../net/prefix.ts';
+import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry } from '../kernel-state.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation } from '../plan.ts';
 
 /** So many are looked for one by one; for more, an index pays. */
 const scannedAtMost = 8;

@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseListing, planLegacy } from '../../../daemon/legacy-iptables.ts';
-import { samplePackets } from '../../../daemon/packet-walk.ts';
-import { parsePrefix } from '../../../net/prefix.ts';
+import { parseListing, planLegacy } from '../../../../daemon/filter/legacy-iptables.ts';
+import { samplePackets } from '../../../../daemon/filter/packet-walk.ts';
+import { parsePrefix } from '../../../../net/prefix.ts';
 
 const test = suite('daemon/legacy-iptables');
 

@@ -6,8 +6,8 @@
  * that asks for anything else (a port, a mark, a limit) is about particular packets, and is taken not to hold.
  */
 
-import type { Family } from '../net/address.ts';
-import { networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
+import type { Family } from '../../net/address.ts';
+import { networkOf, type Prefix, prefixContains, prefixesOverlap } from '../../net/prefix.ts';
 
 export type ConnectionState = 'new' | 'established' | 'related' | 'invalid' | 'untracked';
 
