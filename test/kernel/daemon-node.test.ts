@@ -13,7 +13,7 @@ import { timed, waitFor } from '../support/wait.ts';
 const entry = join(import.meta.dirname, '..', '..', 'main-weftd.ts');
 const etcdAddress = '192.0.2.254';
 const endpoint = `http://${etcdAddress}:2379`;
-const config = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}';
+const config = '{"Network":"10.1.0.0/16","SubnetMax":"10.1.249.0","Backend":{"Type":"vxlan"}}';
 
 const test = suite('daemon/node');
 
