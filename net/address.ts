@@ -145,22 +145,9 @@ export function offsetAddress(address: Address, offset: number): Address | undef
   return carry === 0 ? { family: address.family, bytes } : undefined;
 }
 
-/** How many steps lead from `from` to `to` (same family); exact up to 2^53, beyond that an approximation. */
-export function addressDistance(from: Address, to: Address): number {
-  let distance = 0;
-  for (let i = 0; i < from.bytes.length; i++) distance = distance * 256 + (to.bytes[i]! - from.bytes[i]!);
-  return distance;
-}
-
 /** 224.0.0.0/4 or ff00::/8. */
 export const isMulticast = (address: Address): boolean =>
   address.family === 4 ? (address.bytes[0]! & 0xf0) === 0xe0 : address.bytes[0] === 0xff;
-
-/** 127.0.0.0/8 or ::1. */
-export const isLoopback = (address: Address): boolean =>
-  address.family === 4
-    ? address.bytes[0] === 127
-    : address.bytes[15] === 1 && address.bytes.subarray(0, 15).every((byte) => byte === 0);
 
 /** 169.254.0.0/16 or fe80::/10. */
 export const isLinkLocal = (address: Address): boolean =>
