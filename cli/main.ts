@@ -11,7 +11,7 @@ import {
   suggestion,
   UsageError,
 } from '../cluster/options.ts';
-import { printable } from '../daemon/log.ts';
+import { printable } from '../daemon/report/log.ts';
 import { CliError, type CliHost } from './host.ts';
 import { type ClusterSource, openEtcdSource, SocketSource } from './source.ts';
 import { styleFor } from './text.ts';

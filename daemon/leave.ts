@@ -5,10 +5,10 @@ import { EtcdError } from '../cluster/store.ts';
 import type { Sys } from '../linux/sys.ts';
 import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
-import { FolderBusyError, type FolderLock, lockFolders } from './files.ts';
-import type { Logger } from './log.ts';
+import { FolderBusyError, type FolderLock, lockFolders } from './host/files.ts';
 import type { DaemonParts } from './main.ts';
 import type { DaemonOptions } from './options.ts';
+import type { Logger } from './report/log.ts';
 
 /** How long a weftd that runs is given to end. */
 const stopTimeoutMs = 10_000;

@@ -12,15 +12,17 @@ import type { NodeStatus } from '../cluster/status.ts';
 import { type ClusterStore, EtcdError } from '../cluster/store.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
-import { Budget } from './budget.ts';
-import type { DataPath } from './data-path.ts';
-import type { Logger } from './log.ts';
-import { type ClusterView, formatAddresses, type Membership, spreadMs } from './membership.ts';
-import type { AddressUse } from './observability/addresses.ts';
-import { type HealthLimits, healthLimits, stuckActivity } from './observability/health.ts';
-import type { Figures, Metrics, ProcessFigures } from './observability/metrics.ts';
-import type { Problems } from './problems.ts';
-import { Backoff, Wakeup } from './wakeup.ts';
+import type { AddressUse } from './answers/addresses.ts';
+import { type HealthLimits, healthLimits, stuckActivity } from './answers/health.ts';
+import type { Membership } from './membership/membership.ts';
+import { type ClusterView, formatAddresses } from './membership/view.ts';
+import type { DataPath } from './overlay/data-path.ts';
+import { Budget } from './pace/budget.ts';
+import { spreadMs } from './pace/spread.ts';
+import { Backoff, Wakeup } from './pace/wakeup.ts';
+import type { Logger } from './report/log.ts';
+import type { Figures, Metrics, ProcessFigures } from './report/metrics.ts';
+import type { Problems } from './report/problems.ts';
 
 export interface LoopOptions {
   readonly store: ClusterStore;

@@ -11,9 +11,9 @@ import {
   UsageError,
 } from '../cluster/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
-import type { FilterOptions } from './data-path.ts';
-import type { InterfaceChoice } from './interface.ts';
-import { type LogFormat, type LogLevel, logFormats, logLevels } from './log.ts';
+import type { InterfaceChoice } from './host/external-interface.ts';
+import type { FilterOptions } from './overlay/data-path.ts';
+import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
 
 export interface DaemonOptions {
   readonly etcd: EtcdEndpoints;

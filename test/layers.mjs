@@ -9,6 +9,20 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
+/** The rooms of weftd, from the ground up: each with those below that it may import from. */
+const ground = ['daemon/pace', 'daemon/host', 'daemon/backends'];
+const daemonFloors = [
+  ['daemon/pace', []],
+  ['daemon/backends', []],
+  ['daemon/host', ['daemon/backends', 'daemon/pace']],
+  ['daemon/report', ground],
+  ['daemon/filter', [...ground, 'daemon/report']],
+  ['daemon/membership', [...ground, 'daemon/report']],
+  ['daemon/overlay', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
+  ['daemon/answers', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
+  ['daemon', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership', 'daemon/overlay', 'daemon/answers']],
+];
+
 /** Room → the rooms it may import from, beside itself. The first room whose folder a file is in is its own. */
 const rooms = {
   net: [],
@@ -17,8 +31,8 @@ const rooms = {
   cluster: ['net'],
   ipam: ['net', 'linux', 'cni/spec'],
   cni: ['net', 'linux', 'cni/spec', 'ipam'],
-  daemon: ['net', 'linux', 'cluster'],
-  cli: ['net', 'linux', 'cni/spec', 'cluster', 'ipam', 'cni', 'daemon'],
+  ...Object.fromEntries(daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'cluster', ...below]])),
+  cli: ['net', 'linux', 'cni/spec', 'cluster', 'ipam', 'cni', 'daemon', 'daemon/report'],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */

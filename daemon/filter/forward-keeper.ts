@@ -6,7 +6,7 @@
 import { hasCode, NetlinkError } from '../../linux/errors.ts';
 import type { NftConnection } from '../../linux/nft/connection.ts';
 import type { Sys } from '../../linux/sys.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../report/log.ts';
 import {
   ensureForward,
   type ForwardChain,

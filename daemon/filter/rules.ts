@@ -13,7 +13,7 @@ import { type NftConnection, openNft, tableDifference } from '../../linux/nft/co
 import { deleteElements, type NftSet, type NftTable, newElements } from '../../linux/nft/table.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Address } from '../../net/address.ts';
-import type { Logger } from '../log.ts';
+import type { Logger } from '../report/log.ts';
 import type { ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
 import { ForwardKeeper } from './forward-keeper.ts';
 import type { Roads } from './packet-walk.ts';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { ServiceManager } from '../../daemon/observability/notify.ts';
+import { ServiceManager } from '../../daemon/answers/service-manager.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { Cluster, exampleConfig, type Host } from '../support/cluster.ts';
 import { execute, run } from '../support/commands.ts';

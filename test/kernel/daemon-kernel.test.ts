@@ -7,14 +7,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { deriveDesired, nothingDesired } from '../../daemon/desired.ts';
-import { DeviceBusyError, DeviceLocks } from '../../daemon/device-lock.ts';
+import type { DesiredState } from '../../daemon/backends/entries.ts';
 import { desiredTable, type RuleSettings, tableName } from '../../daemon/filter/rule-table.ts';
 import { openRules, type RulesOptions } from '../../daemon/filter/rules.ts';
-import { chooseInterface } from '../../daemon/interface.ts';
-import { Kernel } from '../../daemon/kernel.ts';
-import type { DesiredState } from '../../daemon/kernel-state.ts';
-import { formatOperation, plan } from '../../daemon/plan.ts';
+import { DeviceBusyError, DeviceLocks } from '../../daemon/host/device-lock.ts';
+import { chooseInterface } from '../../daemon/host/external-interface.ts';
+import { deriveDesired, nothingDesired } from '../../daemon/overlay/desired.ts';
+import { Kernel } from '../../daemon/overlay/kernel.ts';
+import { formatOperation, plan } from '../../daemon/overlay/plan.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
@@ -23,7 +23,7 @@ import { fixture } from '../support/fixture.ts';
 import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../support/kernel-state.ts';
 import { Scratch } from '../support/scratch.ts';
 import { waitFor } from '../support/wait.ts';
-import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/cluster-of.ts';
+import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/overlay/cluster-of.ts';
 
 const test = suite('daemon/kernel');
 
@@ -212,7 +212,7 @@ test('a device has one weftd; who has it, is told; a program without rights keep
   elsewhere.close();
   two.close();
 
-  const module = new URL('../../daemon/device-lock.ts', import.meta.url);
+  const module = new URL('../../daemon/host/device-lock.ts', import.meta.url);
   const adapter = new URL('../../linux/sys-bun.ts', import.meta.url);
   const script = `const { DeviceLocks } = await import('${module.pathname}');
     const { sys } = await import('${adapter.pathname}');

@@ -1,11 +1,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { capacityOf, countAddresses } from '../../../daemon/observability/addresses.ts';
-import { watchdogIntervalMs } from '../../../daemon/observability/notify.ts';
-import { parseProcess } from '../../../daemon/observability/process-figures.ts';
+import { capacityOf, countAddresses } from '../../../daemon/answers/addresses.ts';
+import { parseProcess } from '../../../daemon/answers/process-figures.ts';
+import { watchdogIntervalMs } from '../../../daemon/answers/service-manager.ts';
 import { errno } from '../../../linux/errors.ts';
 import type { Sys } from '../../../linux/sys.ts';
-import { prefix } from './cluster-of.ts';
+import { prefix } from './overlay/cluster-of.ts';
 
 const test = suite('daemon/figures');
 

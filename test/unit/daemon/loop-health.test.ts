@@ -1,14 +1,15 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStore } from '../../../cluster/store.ts';
-import type { DataPath, ReconcileResult } from '../../../daemon/data-path.ts';
-import { openLogger } from '../../../daemon/log.ts';
 import { Loop, type LoopOptions } from '../../../daemon/loop.ts';
-import type { ClusterView, Membership } from '../../../daemon/membership.ts';
-import { Metrics } from '../../../daemon/observability/metrics.ts';
-import { Problems } from '../../../daemon/problems.ts';
+import type { Membership } from '../../../daemon/membership/membership.ts';
+import type { ClusterView } from '../../../daemon/membership/view.ts';
+import type { DataPath, ReconcileResult } from '../../../daemon/overlay/data-path.ts';
+import { openLogger } from '../../../daemon/report/log.ts';
+import { Metrics } from '../../../daemon/report/metrics.ts';
+import { Problems } from '../../../daemon/report/problems.ts';
 import { waitFor } from '../../support/wait.ts';
-import { peer, vxlan } from './cluster-of.ts';
+import { peer, vxlan } from './overlay/cluster-of.ts';
 
 const test = suite('daemon/loop');
 

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { helpText, parseDaemonOptions } from '../../../daemon/options.ts';
-import { address } from './cluster-of.ts';
+import { address } from './overlay/cluster-of.ts';
 
 const test = suite('daemon/options');
 

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { errorTexts } from '../../../cni/spec/error-texts.ts';
-import { Metrics } from '../../../daemon/observability/metrics.ts';
 import { helpText } from '../../../daemon/options.ts';
+import { Metrics } from '../../../daemon/report/metrics.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const readme = readFileSync(`${root}README.md`, 'utf8');

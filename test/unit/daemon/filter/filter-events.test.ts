@@ -6,7 +6,7 @@ import { decodeMessages, type NetlinkMessage, NetlinkWriter } from '../../../../
 import { accept, rule } from '../../../../linux/nft/match.ts';
 import { encodeNfgenmsg, type NftChain, newChain, newRule, newTable, nftMessage } from '../../../../linux/nft/table.ts';
 
-const test = suite('daemon/filter-events');
+const test = suite('daemon/filter/filter-events');
 
 /** As the kernel tells of it: with the same type and attributes as it was asked. */
 function messageOf({ type, encodeBody }: Pick<NetlinkRequest, 'type' | 'encodeBody'>): NetlinkMessage {

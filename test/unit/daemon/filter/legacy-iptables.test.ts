@@ -4,7 +4,7 @@ import { parseListing, planLegacy } from '../../../../daemon/filter/legacy-iptab
 import { samplePackets } from '../../../../daemon/filter/packet-walk.ts';
 import { parsePrefix } from '../../../../net/prefix.ts';
 
-const test = suite('daemon/legacy-iptables');
+const test = suite('daemon/filter/legacy-iptables');
 
 const cluster = parsePrefix('10.5.0.0/16')!;
 const roads = { peers: ['flannel.1'], external: 'eth0', containers: ['cni0'] };

@@ -10,7 +10,7 @@ import {
 import { parsePrefix } from '../../../../net/prefix.ts';
 
 const prefix = (text: string) => parsePrefix(text)!;
-const test = suite('daemon/packet-walk');
+const test = suite('daemon/filter/packet-walk');
 
 const roads = { peers: ['flannel.1'], external: 'eth0', containers: ['cni0'] };
 const packets = samplePackets(prefix('10.5.0.0/16'), prefix('10.5.1.0/24'), roads);

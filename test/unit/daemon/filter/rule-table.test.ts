@@ -21,7 +21,7 @@ import {
 import { parseAddress } from '../../../../net/address.ts';
 import { parsePrefix } from '../../../../net/prefix.ts';
 
-const test = suite('daemon/rule-table');
+const test = suite('daemon/filter/rule-table');
 const prefix = (text: string) => parsePrefix(text)!;
 
 const settings: RuleSettings = {

@@ -1,0 +1,243 @@
+/**
+ * What the kernel tells of changes: multicast netlink, read without holding up anything else.
+ *
+ * An event only wakes, so losing some (ENOBUFS) costs nothing but one look at everything.
+ */
+
+import { check, DecodeError, errno } from '../../linux/errors.ts';
+import { openNetlink, socket } from '../../linux/netlink/connection.ts';
+import { rtnlgrp } from '../../linux/netlink/events.ts';
+import { decodeLink, rtmLink } from '../../linux/netlink/link.ts';
+import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../../linux/netlink/neighbour.ts';
+import { decodeRoute, rtmRoute } from '../../linux/netlink/route.ts';
+import { eachMessage, type NetlinkMessage } from '../../linux/netlink/wire.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { type Prefix, prefixContains } from '../../net/prefix.ts';
+
+/**
+ * Room for fifty thousand events: all peers may change at once. A limit only; it takes no memory. Refused to the
+ * unprivileged, who do with less.
+ */
+const receiveBufferBytes = 64 * 1024 * 1024;
+
+/** Any event fits, but that of a link with many virtual functions. */
+const receiveBytes = 32_768;
+/** Others want their turn, too. */
+const drainedAtMost = 2000;
+
+/** Bun's own global, as far as it is used here: a descriptor read by epoll, which keeps no thread waiting. */
+declare const Bun: { file(fd: number): { stream(): ReadableStream<Uint8Array> } };
+
+/** What the daemon cares about. Undefined: everything. */
+export interface EventInterest {
+  /** Interfaces by number, for addresses, neighbours and FDB entries. */
+  readonly indexes: ReadonlySet<number>;
+  /** Links by name, for those that come back under a new number. */
+  readonly names: ReadonlySet<string>;
+  /** Those of them that are our tunnels: their entries are what is looked after, and no others. */
+  readonly tunnels: ReadonlySet<number>;
+  /** Routes into these, by whatever interface. */
+  readonly networks: readonly Prefix[];
+  /** By what number events name us as their cause. */
+  readonly port: number | undefined;
+  /** Whether an entry of a VXLAN device's table is as it should be: such events do not say who caused them. */
+  readonly expects: (entry: Neighbour, isThere: boolean) => boolean;
+}
+
+/** What a change may be about: the host that everything builds on, an entry of ours, or neither. */
+export type EventSubject = 'host' | 'entry';
+
+/** `struct netconfmsg` and NETCONFA_* of include/uapi/linux/netconf.h: settings such as forwarding, told when written. */
+const netconf = {
+  RTM_NEWNETCONF: 80,
+  NETCONFA_IFINDEX: 1,
+  NETCONFA_IFINDEX_ALL: -1,
+  headerBytes: 4,
+  RTNLGRP_IPV4_NETCONF: 24,
+  RTNLGRP_IPV6_NETCONF: 25,
+} as const;
+
+function netconfIndex(body: NetlinkMessage['body']): number | undefined {
+  const r = body.attributes(netconf.headerBytes, 'netconf');
+  while (r.next()) if (r.type === netconf.NETCONFA_IFINDEX) return r.i32();
+  return undefined;
+}
+
+/** Whether we have caused the change ourselves. The kernel's own doing has no number. */
+const isOwn = ({ port }: Pick<NetlinkMessage, 'port'>, ownPort: number | undefined): boolean =>
+  port !== 0 && port === ownPort;
+
+/** What the change may be about that is weftd's or that it builds on; undefined where it is nothing, or our own doing. */
+export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventInterest): EventSubject | undefined {
+  if (isOwn({ port }, interest.port)) return undefined;
+  if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
+    const route = decodeRoute(body);
+    if (!route) return undefined;
+    const { destination, oif } = route;
+    if (oif !== undefined && interest.tunnels.has(oif)) return 'entry';
+    const isOurs =
+      destination.length === 0 ||
+      (oif !== undefined && interest.indexes.has(oif)) ||
+      interest.networks.some((network) => prefixContains(network, destination.address));
+    return isOurs ? 'host' : undefined;
+  }
+  if (type === rtmNeighbour.RTM_NEWNEIGH || type === rtmNeighbour.RTM_DELNEIGH) {
+    if (!interest.tunnels.has(body.i32(4))) return undefined;
+    const entry = decodeNeighbour(body);
+    if (entry?.family !== 'bridge') return 'entry';
+    return interest.expects(entry, type === rtmNeighbour.RTM_NEWNEIGH) ? undefined : 'entry';
+  }
+  if (type === netconf.RTM_NEWNETCONF) {
+    const index = netconfIndex(body);
+    return index === netconf.NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index))
+      ? 'host'
+      : undefined;
+  }
+  // struct ifinfomsg and ifaddrmsg have the interface's number at the same place.
+  if (interest.indexes.has(body.i32(4))) return 'host';
+  const isLink = type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK;
+  return isLink && interest.names.has(decodeLink(body).name) ? 'host' : undefined;
+}
+
+export interface KernelEvents {
+  /** Reads what there is now, without waiting for its turn. */
+  poll(): void;
+  close(): void;
+}
+
+/** A netlink protocol and its multicast groups. */
+export interface EventSource {
+  readonly protocol: number;
+  readonly groups: readonly number[];
+}
+
+/** Links, addresses, routes, neighbours; FDB entries are told of in RTNLGRP_NEIGH. */
+export const networkEvents: EventSource = {
+  protocol: socket.NETLINK_ROUTE,
+  groups: [...Object.values(rtnlgrp), netconf.RTNLGRP_IPV4_NETCONF, netconf.RTNLGRP_IPV6_NETCONF],
+};
+
+/** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
+export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
+
+export interface KernelEventsOptions {
+  readonly source: EventSource;
+  /** Asked for every message where `interest` is not given. */
+  readonly isRelevant?: (message: NetlinkMessage) => boolean;
+  /** Asked at every event of the network's. */
+  readonly interest?: () => EventInterest | undefined;
+  /** By what number events name us as their cause, where there is no `interest` to tell it. */
+  readonly ownPort?: () => number | undefined;
+  /** What is not known to be about less is about the host. */
+  readonly onEvent: (subject: EventSubject) => void;
+  /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
+  readonly onProblem: (error: Error | undefined) => void;
+  /** Calls back later; cancelled by `close`. */
+  readonly retryDelayMs: number;
+}
+
+/** Follows the kernel's changes until closed; an overrun or a broken socket makes a new one. */
+export function openKernelEvents(sys: Sys, options: KernelEventsOptions): KernelEvents {
+  let closed = false;
+  let release = (): void => {};
+  let poll = (): void => {};
+  let retry: ReturnType<typeof setTimeout> | undefined;
+
+  const buffer = new ArrayBuffer(receiveBytes);
+  const bufferView = new DataView(buffer);
+
+  const isOthers = (message: NetlinkMessage, ownPort: number | undefined): boolean =>
+    !isOwn(message, ownPort) && (options.isRelevant?.(message) ?? true);
+  /** What the datagram in view[0, length) is about. */
+  const subjectIn = (view: DataView, length: number): EventSubject | undefined => {
+    const interest = options.interest?.();
+    const ownPort = options.ownPort?.();
+    let subject: EventSubject | undefined;
+    try {
+      eachMessage(view, 0, length, (message) => {
+        // Whoever is asked which messages matter sees them all.
+        if (!interest) subject = isOthers(message, ownPort) ? 'host' : subject;
+        else if (subject !== 'host') subject = subjectOf(message, interest) ?? subject;
+      });
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      // A datagram that was cut short: what it said is not known.
+      return 'host';
+    }
+    return subject;
+  };
+
+  /** Reads what else is there, at once: thousands of events, one at a time by way of a stream, would take long. */
+  const drain = (fd: number): EventSubject | undefined => {
+    let subject: EventSubject | undefined;
+    for (let i = 0; i < drainedAtMost; i++) {
+      const got = sys.recv(fd, buffer, 0, receiveBytes, socket.MSG_DONTWAIT | socket.MSG_TRUNC);
+      if (got === -errno.EAGAIN) break;
+      check(got, 'receive events');
+      const found = got > receiveBytes ? 'host' : subjectIn(bufferView, got);
+      if (subject !== 'host') subject = found ?? subject;
+    }
+    return subject;
+  };
+
+  const visit = (bytes: Uint8Array, fd: number): void => {
+    const first = subjectIn(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), bytes.byteLength);
+    const rest = drain(fd);
+    const subject = first === 'host' ? first : (rest ?? first);
+    if (subject) options.onEvent(subject);
+  };
+
+  const follow = async (): Promise<void> => {
+    const connection = openNetlink(sys, { protocol: options.source.protocol });
+    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    poll = () => {
+      const subject = drain(connection.fd);
+      if (subject) options.onEvent(subject);
+    };
+    release = () => {
+      poll = () => {};
+      reader?.cancel().catch(() => {});
+      connection.close();
+    };
+    try {
+      sys.setsockopt(
+        connection.fd,
+        socket.SOL_SOCKET,
+        socket.SO_RCVBUFFORCE,
+        new Int32Array([receiveBufferBytes]).buffer,
+      );
+      for (const group of options.source.groups) connection.join(group);
+      reader = Bun.file(connection.fd).stream().getReader();
+      // What happened before the groups were joined was not told.
+      options.onProblem(undefined);
+      options.onEvent('host');
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (closed) return;
+        if (done) throw new Error('the kernel closed the event socket');
+        visit(value, connection.fd);
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+  };
+
+  const start = (): void => {
+    follow().catch((error: unknown) => {
+      if (closed) return;
+      options.onProblem(error as Error);
+      retry = setTimeout(start, options.retryDelayMs);
+    });
+  };
+  start();
+
+  return {
+    poll: () => poll(),
+    close() {
+      closed = true;
+      clearTimeout(retry);
+      release();
+    },
+  };
+}

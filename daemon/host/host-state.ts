@@ -1,0 +1,89 @@
+/** The host as the kernel has it: links, addresses and routes, and what follows from them. */
+
+import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
+import { iff, type Link } from '../../linux/netlink/link.ts';
+import { type Route, rta } from '../../linux/netlink/route.ts';
+import { type Address, type Family, isUnspecified } from '../../net/address.ts';
+import { prefixContains } from '../../net/prefix.ts';
+import { routeProtocol } from '../backends/entries.ts';
+import type { HostInterface, RouteAnswer } from './external-interface.ts';
+
+/** The host's links, addresses and main routing table at one time. */
+export interface HostState {
+  readonly links: readonly Link[];
+  readonly addresses: readonly InterfaceAddress[];
+  /** Main table, both families. */
+  readonly routes: readonly Route[];
+}
+
+/** Whether an address can be told to other hosts: no duplicate, not on its way in or out. */
+const usable = ({ flags }: InterfaceAddress): boolean =>
+  (flags & (ifa.IFA_F_TENTATIVE | ifa.IFA_F_DADFAILED | ifa.IFA_F_DEPRECATED)) === 0;
+
+/** Stable, global addresses first. IFA_F_SECONDARY is IFA_F_TEMPORARY for IPv6. */
+const preference = ({ flags, scope }: InterfaceAddress): number => scope * 2 + (flags & ifa.IFA_F_SECONDARY ? 1 : 0);
+
+export function hostInterfaces({ links, addresses }: HostState): HostInterface[] {
+  return links.map((link) => ({
+    index: link.index,
+    name: link.name,
+    up: link.up,
+    loopback: (link.flags & iff.IFF_LOOPBACK) !== 0,
+    mtuBytes: link.mtuBytes,
+    addresses: addresses
+      .filter((address) => address.index === link.index && usable(address))
+      .sort((a, b) => preference(a) - preference(b))
+      .map(({ local, prefix }) => local ?? prefix.address),
+  }));
+}
+
+export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
+  route?.oif === undefined ? undefined : { index: route.oif, source: route.preferredSource };
+
+const metricOf = ({ metric = 0 }: Route): number => metric;
+
+/** include/uapi/linux/rtnetlink.h: `struct rtnexthop` has its interface behind length, flags and weight. */
+const multipath = { RTA_MULTIPATH: 9, ifindexOffset: 4 } as const;
+
+/** The interface of the route, or of the first of its several next hops. */
+function outgoingOf({ oif, unknown = [] }: Route): number | undefined {
+  if (oif !== undefined) return oif;
+  const hops = unknown.find(({ type }) => type === multipath.RTA_MULTIPATH)?.value;
+  return hops && new DataView(hops.buffer, hops.byteOffset).getInt32(multipath.ifindexOffset, true);
+}
+
+/** The default route with the lowest metric; of several next hops the first. */
+export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnswer | undefined {
+  const candidates = routes.filter(
+    (route) =>
+      route.family === family &&
+      route.destination.length === 0 &&
+      isUnspecified(route.destination.address) &&
+      route.type === rta.RTN_UNICAST,
+  );
+  candidates.sort((a, b) => metricOf(a) - metricOf(b));
+  const answers = candidates.map((route) => ({ index: outgoingOf(route), source: route.preferredSource }));
+  return answers.find((answer): answer is RouteAnswer => answer.index !== undefined);
+}
+
+/**
+ * Tells whether an address is on a network that the interface is connected to: the best of the host's own routes to it
+ * has no gateway. Routes into the cluster's networks are not asked, they are what is being decided on.
+ */
+export function neighbourTest(
+  { routes }: HostState,
+  interfaceIndex: number,
+  tunnelIndexes: ReadonlySet<number>,
+): (address: Address) => boolean {
+  const connected = routes.filter(
+    ({ oif, protocol, type }) =>
+      type === rta.RTN_UNICAST &&
+      protocol !== routeProtocol.RTPROT_WEFT &&
+      !(oif !== undefined && tunnelIndexes.has(oif)),
+  );
+  connected.sort((a, b) => b.destination.length - a.destination.length || metricOf(a) - metricOf(b));
+  return (address) => {
+    const best = connected.find(({ destination }) => prefixContains(destination, address));
+    return best !== undefined && best.gateway === undefined && best.oif === interfaceIndex;
+  };
+}

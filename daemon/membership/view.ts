@@ -1,0 +1,48 @@
+/** What this node knows of the cluster at one time. */
+
+import type { Lease, OwnLease } from '../../cluster/lease.ts';
+import { families, type NetworkConfig, type PerFamily } from '../../cluster/network-config.ts';
+import type { LeaseChange } from '../../cluster/store.ts';
+import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
+import type { Mac } from '../../net/mac.ts';
+import type { Prefix } from '../../net/prefix.ts';
+import type { OwnBackend } from '../backends/backend.ts';
+
+/** What the cluster agreed on, as far as this node is concerned. */
+export interface ClusterView {
+  readonly config: NetworkConfig;
+  readonly backend: OwnBackend;
+  readonly own: OwnLease;
+  /** Everybody else's leases, and those that etcd has lost or that cannot be read just now. */
+  readonly peers: readonly Lease[];
+  /** Older subnets of this node that containers still have addresses of. */
+  readonly formerSubnets: readonly PerFamily<Prefix>[];
+  /** How `peers` came about from those of the view before, where that is known. */
+  readonly since?: { readonly peers: readonly Lease[]; readonly changes: readonly LeaseChange[] };
+}
+
+/** What the lease says of this node. */
+export interface Identity {
+  readonly publicAddresses: PerFamily<Address>;
+  /** MACs of the tunnel devices, for the families in use. */
+  readonly macs: PerFamily<Mac>;
+}
+
+export const formatAddresses = (addresses: PerFamily<Address>): string =>
+  families
+    .flatMap((family) => addresses[family] ?? [])
+    .map(formatAddress)
+    .join(' ');
+
+/** Whether the lease is of the host with these public addresses: by the IPv4 one where both have it, as flannel does. */
+export function isOfHost(lease: Lease, publicAddresses: PerFamily<Address>): boolean {
+  for (const family of families) {
+    const a = lease.publicAddresses[family];
+    const b = publicAddresses[family];
+    if (a && b) return sameAddress(a, b);
+  }
+  return false;
+}
+
+export const familiesInUse = (config: NetworkConfig): Family[] =>
+  families.filter((family) => config.networks[family] !== undefined);

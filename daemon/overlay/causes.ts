@@ -1,0 +1,173 @@
+/**
+ * Why a step is due: because what is wanted has changed, or because somebody has changed the kernel's state.
+ *
+ * A step mends where it brings about what was wanted before, too, and was there: an entry that the last comparison left
+ * in place, or the absence of one that it left out. What follows a change of the cluster, of the configuration or of the
+ * external interface wants something else than before. At the start nothing is known, so nothing is called mending.
+ */
+
+import { isDeepStrictEqual } from 'node:util';
+import { addressKey, sameAddress } from '../../net/address.ts';
+import { macKey, sameMac } from '../../net/mac.ts';
+import { networkKey, samePrefix } from '../../net/prefix.ts';
+import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry } from '../backends/entries.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
+
+/** So many are looked for one by one; for more, an index pays. */
+const scannedAtMost = 8;
+
+type Test<E> = (entry: E) => boolean;
+
+/**
+ * Whether an entry is among these.
+ * @param keyOf what no two of them on one device have in common
+ */
+function memberTest<E extends { readonly device: string }>(
+  entries: () => readonly E[],
+  questions: number,
+  same: (a: E, b: E) => boolean,
+  keyOf: (entry: E) => number | string,
+): Test<E> {
+  if (questions <= scannedAtMost) return (entry) => entries().some((other) => same(other, entry));
+  let devices: Map<string, Map<number | string, E>> | undefined;
+  const index = (): Map<string, Map<number | string, E>> => {
+    const made = new Map<string, Map<number | string, E>>();
+    for (const entry of entries()) {
+      let keys = made.get(entry.device);
+      if (!keys) {
+        keys = new Map();
+        made.set(entry.device, keys);
+      }
+      keys.set(keyOf(entry), entry);
+    }
+    return made;
+  };
+  return (entry) => {
+    devices ??= index();
+    const other = devices.get(entry.device)?.get(keyOf(entry));
+    return other !== undefined && same(other, entry);
+  };
+}
+
+const sameDeviceAddress = (a: DeviceAddress, b: DeviceAddress): boolean =>
+  a.device === b.device && samePrefix(a.prefix, b.prefix);
+const sameNeighbour = (a: NeighbourEntry, b: NeighbourEntry): boolean =>
+  a.device === b.device && sameAddress(a.address, b.address) && sameMac(a.mac, b.mac);
+const sameFdbEntry = (a: FdbEntry, b: FdbEntry): boolean =>
+  a.device === b.device && sameMac(a.mac, b.mac) && sameAddress(a.destination, b.destination);
+const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
+  a.device === b.device && samePrefix(a.destination, b.destination) && sameAddress(a.gateway, b.gateway);
+
+/** What was wanted before, asked about one step at a time. */
+class Before {
+  private readonly before: DesiredState;
+  private readonly now: DesiredState;
+  private readonly hasAddress: Test<DeviceAddress>;
+  private readonly hasNeighbour: Test<NeighbourEntry>;
+  private readonly hasFdbEntry: Test<FdbEntry>;
+  private readonly hasRoute: Test<RouteEntry>;
+
+  constructor(before: DesiredState, now: DesiredState, questions: number) {
+    this.before = before;
+    this.now = now;
+    this.hasAddress = (address) => before.addresses.some((other) => sameDeviceAddress(other, address));
+    const test = <E extends { readonly device: string }>(
+      entries: () => readonly E[],
+      same: (a: E, b: E) => boolean,
+      keyOf: (entry: E) => number | string,
+    ): Test<E> => memberTest(entries, questions, same, keyOf);
+    this.hasNeighbour = test(
+      () => before.neighbours,
+      sameNeighbour,
+      ({ address }) => addressKey(address),
+    );
+    this.hasFdbEntry = test(
+      () => before.fdb,
+      sameFdbEntry,
+      ({ mac }) => macKey(mac),
+    );
+    this.hasRoute = test(
+      () => before.routes,
+      sameRoute,
+      ({ destination }) => networkKey(destination),
+    );
+  }
+
+  /** Whether the step brings about what was wanted before. */
+  wanted(operation: Operation): boolean {
+    switch (operation.kind) {
+      case 'add-device':
+      case 'change-device':
+        return this.wantedDevice(deviceOf(operation));
+      case 'remove-device': {
+        // Either to be made again, or one that is not wanted.
+        const isWanted = this.now.devices.some(({ name }) => name === operation.name);
+        return isWanted ? this.wantedDevice(operation.name) : !this.hadDevice(operation.name);
+      }
+      case 'add-address':
+        return this.hasAddress(operation.address);
+      case 'remove-address':
+        return !this.hasAddress(operation.address);
+      case 'set-neighbour':
+        return this.hasNeighbour(operation.neighbour);
+      case 'remove-neighbour':
+        return !this.hasNeighbour(operation.neighbour);
+      case 'set-fdb':
+        return this.hasFdbEntry(operation.entry);
+      case 'remove-fdb':
+        return !this.hasFdbEntry(operation.entry);
+      case 'set-route':
+        return this.hasRoute(operation.route);
+      case 'remove-route':
+        return !this.hasRoute(operation.route);
+    }
+  }
+
+  private hadDevice(name: string): boolean {
+    return this.before.devices.some((device) => device.name === name);
+  }
+
+  private wantedDevice(name: string): boolean {
+    const before = this.before.devices.find((device) => device.name === name);
+    const now = this.now.devices.find((device) => device.name === name);
+    return before !== undefined && now !== undefined && isDeepStrictEqual(before, now);
+  }
+}
+
+export class Causes {
+  private before: DesiredState | undefined;
+  /** Steps that have been due since an earlier comparison, and whether they mend. */
+  private readonly due = new Map<string, boolean>();
+
+  /** @returns those of the planned steps that mend */
+  judge(desired: DesiredState, planned: readonly Operation[]): ReadonlySet<Operation> {
+    const mending = new Set<Operation>();
+    if (!this.before || planned.length === 0) return mending;
+    const before = new Before(this.before, desired, planned.length);
+    /** Devices that are made anew because another one is wanted: their entries follow. */
+    const replaced = new Set<string>();
+    for (const operation of planned) {
+      const known = this.due.size > 0 ? this.due.get(formatOperation(operation)) : undefined;
+      const mends = known ?? (!replaced.has(deviceOf(operation)) && before.wanted(operation));
+      if (mends) mending.add(operation);
+      else if (isDeviceOperation(operation)) replaced.add(deviceOf(operation));
+    }
+    return mending;
+  }
+
+  /**
+   * What came of it.
+   * @param open the planned steps that are still due
+   */
+  note(desired: DesiredState, open: readonly Operation[], mending: ReadonlySet<Operation>): void {
+    this.before = desired;
+    this.due.clear();
+    for (const operation of open) this.due.set(formatOperation(operation), mending.has(operation));
+  }
+
+  /** As at the start. */
+  forget(): void {
+    this.before = undefined;
+    this.due.clear();
+  }
+}

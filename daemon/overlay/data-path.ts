@@ -1,0 +1,915 @@
+/**
+ * The node's data path: makes the kernel what the cluster's view says, and keeps it so.
+ *
+ * `reconcile` is the whole of it: it looks, compares, mends, and may be called at any time. Called when all is right it
+ * changes nothing.
+ */
+
+import { type Lease, sameLeaseValue } from '../../cluster/lease.ts';
+import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
+import type { NodeStatus } from '../../cluster/status.ts';
+import type { LeaseChange } from '../../cluster/store.ts';
+import { SyscallError } from '../../linux/errors.ts';
+import { nda } from '../../linux/netlink/neighbour.ts';
+import { type Address, addressKey, type Family, sameAddress } from '../../net/address.ts';
+import { isUnicastMac, localMac, type Mac, sameMac } from '../../net/mac.ts';
+import type { NodeNetwork } from '../../net/node-file.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
+import type { Roads } from '../filter/packet-walk.ts';
+import { lockLifeMs } from '../filter/peer-lock.ts';
+import { formatStructure, type RuleSettings } from '../filter/rule-table.ts';
+import type { EnsureOptions, Rules } from '../filter/rules.ts';
+import type { EventInterest } from '../host/events.ts';
+import {
+  chooseInterface,
+  type ExternalInterface,
+  findSourceProblem,
+  type InterfaceChoice,
+  InterfaceError,
+  isTunnelName,
+  keepInterface,
+} from '../host/external-interface.ts';
+import type { NodeFiles, NodeState } from '../host/files.ts';
+import { type HostState, hostInterfaces, neighbourTest } from '../host/host-state.ts';
+import { planSysctls } from '../host/sysctls.ts';
+import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from '../membership/view.ts';
+import { Backoff } from '../pace/wakeup.ts';
+import type { Logger } from '../report/log.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { Problems } from '../report/problems.ts';
+import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
+import { Healing, type HealingSummary } from './healing.ts';
+import type { Kernel } from './kernel.ts';
+import { fdbOddity } from './oddities.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
+import { findShadows, isShadowed, withoutTaken } from './shadows.ts';
+
+/** What is asked of the packet filter, beside masquerading. */
+export interface FilterOptions {
+  /** Take VXLAN packets from peers alone. */
+  readonly peerLock: boolean;
+  /** Accept what containers send and get where another program's chain would drop it. */
+  readonly forward: boolean;
+  /** Masquerade to ports at random. */
+  readonly randomPorts: boolean;
+}
+
+export interface DataPathOptions {
+  readonly kernel: Kernel;
+  readonly rules: Rules;
+  readonly files: NodeFiles;
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly metrics: Pick<Metrics, 'programmed' | 'healed' | 'failed'>;
+  readonly node: string;
+  readonly choice: InterfaceChoice;
+  readonly ipMasq: boolean;
+  readonly filter: FilterOptions;
+  /** For how long the peer lock holds without weftd. */
+  readonly lockLifeMs?: number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  /** Six random bytes. */
+  readonly randomMacBytes: () => Uint8Array;
+  /** Keeps a tunnel device to this process; throws where another weftd has it. */
+  readonly lockDevice?: (name: string) => void;
+}
+
+/** A step that failed, and when it is tried again. */
+interface Failure {
+  readonly operation: Operation;
+  readonly message: string;
+  readonly backoff: Backoff;
+  readonly dueMs: number;
+}
+
+/** What a run of `reconcile` came to. */
+export interface ReconcileResult {
+  readonly changes: number;
+  /** When something that failed is due again; infinite where nothing is. */
+  readonly retryDelayMs: number;
+  /** When the packet filter is to be looked at again although nothing is heard of; infinite where there is no need. */
+  readonly rulesAgainMs: number;
+  /** What the lease says of this host is no longer so. */
+  readonly identityChanged: boolean;
+  /** The host had other addresses before: connections from those are dead. */
+  readonly addressChanged: boolean;
+  /** Whether containers can be started: the devices are there, and the plugins know of it. */
+  readonly complete: boolean;
+}
+
+/** What a look at the packet filter came to. */
+export interface RuleResult {
+  readonly changes: number;
+  /** When to look again although nothing is heard of. */
+  readonly againMs: number;
+}
+
+export interface PeerState {
+  readonly lease: Lease;
+  readonly path: 'vxlan' | 'direct' | 'none';
+  readonly problem: string | undefined;
+}
+
+/** What the data path is now. */
+export interface DataPathState {
+  readonly external: ExternalInterface;
+  readonly devices: readonly string[];
+  readonly mtuBytes: number;
+  readonly peers: readonly PeerState[];
+}
+
+const firstRetryMs = 500;
+const lastRetryMs = 60_000;
+const rulesRetryMs = 1000;
+
+/** What a failed step has to do with a peer. */
+function concerns(operation: Operation, peer: Lease): boolean {
+  switch (operation.kind) {
+    case 'set-route':
+      return families.some((family) => {
+        const subnet = peer.subnets[family];
+        return subnet && samePrefix(subnet, operation.route.destination);
+      });
+    case 'set-neighbour':
+      return families.some((family) => {
+        const subnet = peer.subnets[family];
+        return subnet && sameAddress(networkOf(subnet).address, operation.neighbour.address);
+      });
+    case 'set-fdb':
+      return families.some((family) => {
+        const data = peer.backendData[family];
+        return data && sameMac(data.vtepMac, operation.entry.mac);
+      });
+    case 'add-device':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** What a whole comparison left in order: changes of the cluster can be followed from there. */
+interface Baseline {
+  readonly view: ClusterView;
+  readonly host: HostState;
+  readonly external: ExternalInterface;
+  /** Keeps up with the changes followed. */
+  readonly desired: Desired;
+}
+
+/** How peers with something wrong are told of. */
+function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined {
+  const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
+  return problem && `Peer with lease "${peer.key}" is ${how}: ${problem}`;
+}
+
+const problemsOf = (peers: readonly PeerOutcome[]): Map<string, string> =>
+  new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.key, peerProblem(outcome)!]] : [])));
+
+function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Failure[]): PeerState {
+  const failed = failures.find(({ operation }) => concerns(operation, peer));
+  const used = Object.values(paths);
+  return {
+    lease: peer,
+    path: used.includes('tunnel') ? 'vxlan' : used.includes('direct') ? 'direct' : 'none',
+    problem: problem ?? failed?.message,
+  };
+}
+
+const followed = (changes: number, retryDelayMs: number, rulesAgainMs = Number.POSITIVE_INFINITY): ReconcileResult => ({
+  changes,
+  retryDelayMs,
+  rulesAgainMs,
+  identityChanged: false,
+  addressChanged: false,
+  complete: true,
+});
+
+/** Of those that tunnels lead to. */
+const publicAddressesOf = (leases: readonly Lease[]): Address[] =>
+  leases
+    .filter(({ backendType }) => backendType === 'vxlan')
+    .flatMap(({ publicAddresses }) => Object.values(publicAddresses));
+
+/** Whether two views are the same but for the peers. */
+const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
+  a.config === b.config &&
+  a.backend === b.backend &&
+  a.own.key === b.own.key &&
+  sameLeaseValue(a.own, b.own) &&
+  sameList(a.formerSubnets, b.formerSubnets);
+
+const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i]);
+
+/** What several changes come to. */
+export function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
+  const [removed, added] = [new Set<Lease>(), new Set<Lease>()];
+  for (const [was, is] of changes) {
+    if (was && !added.delete(was)) removed.add(was);
+    if (is) added.add(is);
+  }
+  return [[...removed], [...added]];
+}
+
+/** What is only in the one list, and only in the other. Lists that are alike at their ends are compared quickly. */
+export function listDifference<T>(before: readonly T[], after: readonly T[]): [removed: T[], added: T[]] {
+  let start = 0;
+  while (start < before.length && start < after.length && before[start] === after[start]) start++;
+  let [beforeEnd, afterEnd] = [before.length, after.length];
+  while (beforeEnd > start && afterEnd > start && before[beforeEnd - 1] === after[afterEnd - 1]) {
+    beforeEnd--;
+    afterEnd--;
+  }
+  const [some, others] = [before.slice(start, beforeEnd), after.slice(start, afterEnd)];
+  if (some.length === 0 || others.length === 0) return [some, others];
+  const [known, kept] = [new Set(some), new Set(others)];
+  return [some.filter((value) => !kept.has(value)), others.filter((value) => !known.has(value))];
+}
+
+export class DataPath {
+  private readonly options: DataPathOptions;
+  private readonly healing: Healing;
+  private baseline: Baseline | undefined;
+  /** What `identify` said last, and from what. */
+  private identified: { config: NetworkConfig; host: HostState; own: Lease; identity: Identity } | undefined;
+  /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
+  hears = false;
+  private remembered: NodeState;
+  /** By device. */
+  private readonly toldMacs = new Map<string, Mac>();
+  private failures = new Map<string, Failure>();
+  private external: ExternalInterface | undefined;
+  private current: DataPathState | undefined;
+  private currentInterest: EventInterest | undefined;
+  /** Of the host, what steps may have failed for. */
+  private circumstances = '';
+  /** Why the external interface is the one of before, or not the one that it should be. */
+  interfaceProblem: string | undefined;
+  private currentRules: { readonly view: ClusterView; readonly settings: RuleSettings } | undefined;
+
+  constructor(options: DataPathOptions) {
+    this.options = options;
+    this.healing = new Healing(options);
+    this.remembered = options.files.readState();
+  }
+
+  /** As it was made last; undefined before the first time. */
+  get state(): DataPathState | undefined {
+    return this.current;
+  }
+
+  /** What was mended so far. */
+  get healed(): HealingSummary {
+    return this.healing.summary;
+  }
+
+  get healedTotal(): number {
+    return this.healing.total;
+  }
+
+  /** What kernel events matter; undefined: all do. */
+  get interest(): EventInterest | undefined {
+    return this.currentInterest;
+  }
+
+  /**
+   * Who this node is to others: its public addresses, and MACs that stay the same for as long as anything remembers
+   * them. Peers have the one in our lease, so that comes first.
+   * @throws InterfaceError
+   */
+  identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
+    const known = this.hears ? this.baseline?.host : undefined;
+    const before = this.identified;
+    // Nothing has changed that it depends on.
+    if (known && before?.host === known && before.config === config && leases.includes(before.own)) {
+      return before.identity;
+    }
+    const host = known ?? this.options.kernel.readHost();
+    const inUse = familiesInUse(config);
+    const { publicAddresses } = this.choose(host, config);
+    const macs: { [family in Family]?: Mac } = {};
+    const own = leases.find((lease) => isOfHost(lease, publicAddresses));
+    if (config.backend.type === 'vxlan') {
+      // A host made from another's image remembers the other's MACs.
+      const isMacOf = ({ backendData }: Lease, mac: Mac): boolean =>
+        families.some((family) => {
+          const data = backendData[family];
+          return data !== undefined && sameMac(data.vtepMac, mac);
+        });
+      const isOthers = (mac: Mac): boolean =>
+        leases.some((lease) => isMacOf(lease, mac) && lease !== own && lease.node !== this.options.node);
+      for (const family of inUse) {
+        const name = deviceName(family, config.backend.vni);
+        this.options.lockDevice?.(name);
+        const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
+        // What this process has told once it stands by, whatever somebody writes into the lease.
+        const told = [this.toldMacs.get(name), own?.backendData[family]?.vtepMac];
+        const known = [...told, this.remembered.devices.get(name), link?.mac];
+        const mac =
+          known.find((mac) => mac && isUnicastMac(mac) && !isOthers(mac)) ?? localMac(this.options.randomMacBytes());
+        macs[family] = mac;
+        this.toldMacs.set(name, mac);
+      }
+    }
+    // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
+    this.remember(config, macs);
+    const identity = { publicAddresses, macs };
+    this.identified = own && { config, host, own, identity };
+    return identity;
+  }
+
+  /**
+   * The external interface. What the choice leads to may vanish for a while (the default route, mostly); then it stays
+   * the one that it was, as long as that will do.
+   * @throws InterfaceError
+   */
+  private choose(host: HostState, config: NetworkConfig): ExternalInterface {
+    const { kernel, choice, filter } = this.options;
+    const inUse = familiesInUse(config);
+    const view = kernel.hostView(host);
+    this.interfaceProblem = undefined;
+    try {
+      const chosen = chooseInterface(choice, inUse, view);
+      // Peers are taken to be run as this host is.
+      if (filter.peerLock && config.backend.type === 'vxlan') this.interfaceProblem = findSourceProblem(chosen, view);
+      return chosen;
+    } catch (error) {
+      if (!(error instanceof InterfaceError) || !this.external) throw error;
+      try {
+        return chooseInterface({ ...choice, names: [this.external.name] }, inUse, view);
+      } catch {
+        const kept = keepInterface(this.external, choice, inUse, view);
+        this.interfaceProblem = `${error.message}; trying again, what is set up stays as it is`;
+        if (kept) return kept;
+        // What comes back may do so under another number.
+        this.currentInterest = undefined;
+        throw error;
+      }
+    }
+  }
+
+  /** Adds devices and networks to what outlives us: the union of what was and is, as removal needs all of it. */
+  private remember(config: NetworkConfig, macs: PerFamily<Mac>): void {
+    const devices = new Map(this.remembered.devices);
+    for (const family of families) {
+      const mac = macs[family];
+      if (mac && config.backend.type === 'vxlan') devices.set(deviceName(family, config.backend.vni), mac);
+    }
+    const networks = [...this.remembered.networks];
+    for (const family of familiesInUse(config)) {
+      const { network } = config.networks[family]!;
+      if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
+    }
+    const isNew =
+      networks.length > this.remembered.networks.length ||
+      [...devices].some(([name, mac]) => {
+        const known = this.remembered.devices.get(name);
+        return !known || !sameMac(known, mac);
+      });
+    // The whole comparison sees to it that the file is there.
+    if (this.baseline && !isNew) return;
+    this.save({ ...this.remembered, devices, networks });
+  }
+
+  /** Remembers the peers that plain routes lead through, and forgets those that no route leads through any more. */
+  private usedGateways({ routes }: HostState): Address[] {
+    if (this.remembered.gateways.length === 0) return [];
+    const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [addressKey(gateway)] : [])));
+    return this.remembered.gateways.filter((gateway) => used.has(addressKey(gateway)));
+  }
+
+  private rememberGateways(all: readonly Address[]): void {
+    const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
+    this.save({ ...this.remembered, gateways });
+  }
+
+  /** A full disk must not keep packets from their way: what is not written now is written at the next change. */
+  private save(state: NodeState): void {
+    this.remembered = state;
+    this.writeFiles('state file', () => this.options.files.writeState(state));
+  }
+
+  /** @returns whether a file changed; undefined where it could not be written */
+  private writeFiles(subject: string, write: () => boolean): boolean | undefined {
+    const { problems } = this.options;
+    try {
+      const changed = write();
+      problems.report(subject, undefined);
+      return changed;
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      problems.report(subject, error.message);
+      return undefined;
+    }
+  }
+
+  /** Devices that no longer belong are forgotten once they are gone. */
+  private forgetDevices(
+    desired: Desired,
+    host: HostState,
+    outcomes: readonly { operation: Operation; error?: unknown }[],
+  ) {
+    const present = new Set(host.links.map(({ name }) => name));
+    for (const { operation, error } of outcomes) {
+      if (operation.kind === 'remove-device' && !error) present.delete(operation.name);
+    }
+    const wanted = new Set(desired.state.devices.map(({ name }) => name));
+    const devices = new Map([...this.remembered.devices].filter(([name]) => wanted.has(name) || present.has(name)));
+    if (devices.size === this.remembered.devices.size) return;
+    this.save({ ...this.remembered, devices });
+  }
+
+  /**
+   * Makes the kernel, the rules and the files what `view` says.
+   * @throws InterfaceError, SyscallError: nothing could be compared; try again later
+   */
+  reconcile(view: ClusterView): ReconcileResult {
+    const { kernel, logger, problems } = this.options;
+    const startedMs = this.options.now();
+    // Where this ends halfway, nothing is known to be in order.
+    this.baseline = undefined;
+    const { config, backend, own } = view;
+    const inUse = familiesInUse(config);
+    const host = kernel.readHost();
+    const external = this.choose(host, config);
+    const addressChanged = this.noteExternal(external, own.publicAddresses);
+    this.noteCircumstances(host);
+
+    const macs: { [family in Family]?: Mac } = {};
+    const networks: { [family in Family]?: Prefix } = {};
+    for (const family of inUse) {
+      networks[family] = config.networks[family]!.network;
+      const data = own.backendData[family];
+      if (data) macs[family] = data.vtepMac;
+    }
+    const tunnels = new Set(this.remembered.devices.keys());
+    const derived = deriveDesired({
+      networks,
+      backend,
+      subnets: own.subnets,
+      macs,
+      external,
+      peers: view.peers,
+      isNeighbour: neighbourTest(
+        host,
+        external.index,
+        new Set(host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index)),
+      ),
+      formerDevices: [...this.remembered.devices.keys()],
+      formerNetworks: this.remembered.networks,
+      formerPeerAddresses: this.remembered.gateways,
+    });
+    const shadows = findShadows(derived, host, tunnels);
+    const desired = withoutTaken(derived, shadows.taken);
+    problems.reportAll('route', shadows.problems);
+    const direct = desired.peers.flatMap(({ peer, paths }) =>
+      families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
+    );
+    this.rememberGateways([...this.usedGateways(host), ...direct]);
+
+    // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
+    const rules = this.reconcileRules(view, { keepPeers: true, trust: true });
+    const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
+    const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
+    // What a device that cannot be had now would carry waits with it.
+    const missing = new Set(
+      operations.filter((operation) => operation.kind === 'add-device' && !this.isDue(operation)).map(deviceOf),
+    );
+    const due = operations.filter((operation) => this.isDue(operation) && !missing.has(deviceOf(operation)));
+    this.healing.prepare(desired.state, operations);
+    // First: a device with IPv6 switched off takes no address.
+    let settings = this.ensureSysctls(desired, external, inUse);
+    const outcomes = kernel.apply(due, host);
+    if (due.some(({ kind }) => kind === 'add-device')) settings += this.ensureSysctls(desired, external, inUse);
+    this.healing.note(desired.state, operations, outcomes);
+    this.noteOutcomes(operations, outcomes);
+    this.forgetDevices(desired, host, outcomes);
+    const changes = outcomes.filter(({ error }) => !error).length + settings;
+    problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
+    problems.report('MTU', desired.mtuProblem);
+    problems.reportAll('peer', problemsOf(desired.peers));
+
+    const { againMs } = this.reconcileRules(view, { trust: true });
+    const network: NodeNetwork = {
+      node: this.options.node,
+      networks: inUse.map((family) => networks[family]!),
+      subnets: inUse.map((family) => own.subnets[family]!),
+      mtuBytes: desired.mtuBytes,
+      ipMasq: this.options.ipMasq,
+    };
+    // Not before there is a way for the packets of the containers that are then started.
+    const devicesFailed =
+      obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDeviceOperation(operation));
+    const complete = !devicesFailed && this.writeNetwork(network);
+    const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
+    this.note(desired, external, hostNow);
+    const inOrder = complete && this.hears && this.failures.size === 0 && shadows.taken.length === 0;
+    this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
+    const total = changes + rules.changes;
+    if (total > 0) {
+      logger.info('data path changed', { ...countKinds(outcomes), tookMs: Math.round(this.options.now() - startedMs) });
+    }
+    return {
+      changes: total,
+      retryDelayMs: this.retryDelayMs(),
+      rulesAgainMs: Math.min(rules.againMs, againMs),
+      identityChanged: inUse.some((family) => {
+        const told = own.publicAddresses[family];
+        return !told || !sameAddress(told, external.publicAddresses[family]!);
+      }),
+      addressChanged,
+      complete,
+    };
+  }
+
+  /** The host itself is not what it was: the next look is at everything. */
+  disturb(): void {
+    this.baseline = undefined;
+  }
+
+  /**
+   * Programs what peers have come, gone or changed since the last whole comparison, without looking at the rest.
+   * @returns undefined where more than that has changed, or it is not known that all was in order: compare everything
+   * @throws SyscallError
+   */
+  follow(view: ClusterView): ReconcileResult | undefined {
+    const { kernel, logger, problems } = this.options;
+    const { baseline } = this;
+    if (!baseline || !this.hears || !differInPeersOnly(baseline.view, view)) return undefined;
+    this.baseline = undefined;
+    const startedMs = this.options.now();
+    const { host, external, desired } = baseline;
+    const { since } = view;
+    const [removed, added] =
+      since?.peers === baseline.view.peers ? sumOf(since.changes) : listDifference(baseline.view.peers, view.peers);
+    if (removed.length + added.length === 0) {
+      this.baseline = { ...baseline, view };
+      return followed(0, this.retryDelayMs());
+    }
+    // The table is what was wanted before; from here on it is ahead of the kernel.
+    this.healing.forget();
+    const changed = desired.table.change(removed, added);
+    if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;
+    const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
+    if (direct.length > 0)
+      this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
+    const come = publicAddressesOf(added);
+    const admitted = this.changeLock(view, come, []);
+    if (!admitted) this.reconcileRules(view, { keepPeers: true, trust: true });
+    const narrowed = narrowToPeers(desired.state, changed);
+    const { operations } = plan(narrowed.desired, narrowed.actual);
+    // The first plain route needs other settings.
+    if (direct.length > 0) this.ensureSysctls(desired, external, familiesInUse(view.config));
+    const outcomes = kernel.apply(operations, host);
+    this.healing.note(desired.state, operations, outcomes);
+    this.noteOutcomes(operations, outcomes);
+    if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
+      problems.reportAll('peer', problemsOf(desired.peers));
+    }
+    const isLocked = admitted && this.changeLock(view, [], this.unusedAddresses(removed, come, view));
+    const rules = isLocked ? undefined : this.reconcileRules(view, { trust: true });
+    this.noteState(desired, external);
+    const changes = outcomes.filter(({ error }) => !error).length;
+    if (changes > 0) {
+      const tookMs = Math.round((this.options.now() - startedMs) * 10) / 10;
+      logger.debug('peers followed', { ...countKinds(outcomes), tookMs });
+    }
+    if (this.failures.size === 0) this.baseline = { ...baseline, view };
+    return followed(changes, this.retryDelayMs(), rules?.againMs);
+  }
+
+  /** @returns whether the plugins can read it now */
+  private writeNetwork(network: NodeNetwork): boolean {
+    const changed = this.writeFiles('node files', () => this.options.files.writeNetwork(network));
+    if (changed) {
+      const subnets = network.subnets.map(formatPrefix).join(', ');
+      this.options.logger.info('node files written', { subnets, mtuBytes: network.mtuBytes });
+    }
+    return changed !== undefined;
+  }
+
+  /**
+   * The packet filter alone.
+   * @param options what need not be looked at or changed now
+   */
+  reconcileRules(view: ClusterView, options: EnsureOptions = {}): RuleResult {
+    const { rules, problems } = this.options;
+    try {
+      const settings = this.ruleSettings(view);
+      const { changes, forward, againMs } = rules.ensure(settings, options);
+      const made = (): string => formatStructure(settings);
+      const done = changes > 0 ? ['set packet filter table'] : [];
+      this.healing.noteSettings('rules', 'packet filter table', made, done);
+      let total = changes;
+      for (const { place, mended, problem } of forward) {
+        const here = mended === undefined ? [] : [`set packet filter rules in "${place}"`];
+        total += here.length;
+        this.healing.noteSettings('rules', place, made, here);
+        if (problem !== undefined && !options.trust) this.healing.noteFailure('rules');
+      }
+      problems.reportAll(
+        'forwarding',
+        new Map(forward.flatMap(({ place, problem }) => (problem === undefined ? [] : [[place, problem]]))),
+      );
+      problems.report('packet filter', undefined);
+      return { changes: total, againMs };
+    } catch (error) {
+      // Containers of one another's hosts reach each other all the same.
+      problems.report('packet filter', (error as Error).message);
+      this.healing.noteFailure('rules');
+      return { changes: 0, againMs: rulesRetryMs };
+    }
+  }
+
+  /** Public addresses of leases that are gone, but for those that others have, too. */
+  private unusedAddresses(removed: readonly Lease[], added: readonly Address[], { peers }: ClusterView): Address[] {
+    const isUsed = (address: Address): boolean => {
+      const { family } = address;
+      for (const { publicAddresses } of peers) {
+        const other = publicAddresses[family];
+        if (other && sameAddress(other, address)) return true;
+      }
+      return false;
+    };
+    return publicAddressesOf(removed).filter(
+      // As a rule it is the same host's new lease that has it.
+      (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
+    );
+  }
+
+  /** @returns false where the packet filter has to be looked at as a whole */
+  private changeLock({ backend }: ClusterView, added: readonly Address[], removed: readonly Address[]): boolean {
+    if (!this.options.filter.peerLock || backend.type !== 'vxlan') return true;
+    if (added.length + removed.length === 0) return true;
+    try {
+      return this.options.rules.changePeers(added, removed);
+    } catch {
+      // Looking at everything meets it again, and tells.
+      return false;
+    }
+  }
+
+  /** The ways that the cluster's packets take on this host. */
+  roads(): Roads {
+    const view = this.currentRules?.view;
+    const external = this.external?.name ?? '';
+    if (!view) return { peers: [], external, containers: [] };
+    const { backend, config, own, formerSubnets } = view;
+    const tunnels =
+      backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
+    const isDirect = backend.type === 'host-gw' || backend.directRouting;
+    const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
+    const containers = this.options.kernel
+      .readInterfaces()
+      .filter(
+        ({ name, addresses }) =>
+          !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),
+      );
+    return {
+      peers: isDirect ? [...tunnels, external] : tunnels,
+      external,
+      containers: containers.map(({ name }) => name),
+    };
+  }
+
+  /** Whether only peers' VXLAN packets are taken, and how many of others' were not. */
+  peerLock(): NodeStatus['peerLock'] {
+    const count = this.options.rules.counters();
+    return { enabled: count !== undefined, droppedPackets: count?.packets ?? 0, droppedBytes: count?.bytes ?? 0 };
+  }
+
+  /** The same object for the same view. */
+  private ruleSettings(view: ClusterView): RuleSettings {
+    if (this.currentRules?.view === view) return this.currentRules.settings;
+    const { config, backend, own, peers } = view;
+    const { ipMasq, filter } = this.options;
+    const inUse = familiesInUse(config);
+    const networks: { [family in Family]?: Prefix } = {};
+    for (const family of inUse) networks[family] = config.networks[family]!.network;
+    const settings: RuleSettings = {
+      networks,
+      subnets: [own.subnets, ...view.formerSubnets],
+      ipMasq,
+      randomPorts: filter.randomPorts,
+      forward: filter.forward,
+      lock:
+        filter.peerLock && backend.type === 'vxlan'
+          ? {
+              vni: backend.vni,
+              port: backend.port,
+              lifeMs: this.options.lockLifeMs ?? lockLifeMs,
+              families: inUse,
+              containers: inUse.map((family) => networks[family]!),
+              peers: peers
+                .filter(({ backendType }) => backendType === 'vxlan')
+                .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
+            }
+          : undefined,
+    };
+    this.currentRules = { view, settings };
+    return settings;
+  }
+
+  /** @returns whether the host had other addresses there before */
+  private noteExternal(external: ExternalInterface, told: PerFamily<Address>): boolean {
+    const before = this.external;
+    this.external = external;
+    const addresses = formatAddresses(external.addresses);
+    const addressChanged = before !== undefined && formatAddresses(before.addresses) !== addresses;
+    if (addressChanged || before?.name !== external.name || before.mtuBytes !== external.mtuBytes) {
+      const { name, mtuBytes } = external;
+      this.options.logger.info('external interface', { name, mtuBytes, addresses, lease: formatAddresses(told) });
+    }
+    return addressChanged;
+  }
+
+  /** What failed for want of a link or an address is tried again at once when there is another one. */
+  private noteCircumstances({ links, addresses }: HostState): void {
+    // Containers' come and go, and nothing of ours is built on them.
+    const own = links.filter(({ kind, name }) => kind !== 'veth' || name === this.external?.name);
+    const indexes = new Set(own.map(({ index }) => index));
+    const circumstances = [
+      ...own.map(({ index, name, flags, mtuBytes }) => `${index} ${name} ${flags} ${mtuBytes}`),
+      ...addresses.flatMap(({ index, prefix }) => (indexes.has(index) ? `${index} ${formatPrefix(prefix)}` : [])),
+    ].join();
+    if (circumstances === this.circumstances) return;
+    this.circumstances = circumstances;
+    const nowMs = this.options.now();
+    for (const [key, failure] of this.failures) this.failures.set(key, { ...failure, dueMs: nowMs });
+  }
+
+  private isDue(operation: Operation): boolean {
+    if (this.failures.size === 0) return true;
+    const failure = this.failures.get(formatOperation(operation));
+    return !failure || failure.dueMs <= this.options.now();
+  }
+
+  /** Keeps the failures of steps that are still planned, with a growing pause; reports each by its subject. */
+  private noteOutcomes(
+    planned: readonly Operation[],
+    outcomes: readonly { operation: Operation; error: Error | undefined }[],
+  ): void {
+    const { logger, problems } = this.options;
+    const keys = new Set(this.failures.size > 0 ? planned.map(formatOperation) : []);
+    const failures = new Map([...this.failures].filter(([key]) => keys.has(key)));
+    const failedDevices = new Set<string>();
+    for (const { operation, error } of outcomes) {
+      // Words are dear where there are fifteen thousand steps.
+      if (!error && failures.size === 0 && !isDeviceOperation(operation) && !logger.tellsDebug) continue;
+      const key = formatOperation(operation);
+      if (!error) {
+        failures.delete(key);
+        if (!isDeviceOperation(operation) || this.healing.mended(operation)) logger.debug(key);
+        else logger.info(key, operation.kind === 'remove-device' ? { because: operation.because } : {});
+        continue;
+      }
+      // A device's failure stands for those of all its entries.
+      if (operation.kind === 'add-device') failedDevices.add(error.message);
+      else if (failedDevices.has(error.message)) continue;
+      const backoff = failures.get(key)?.backoff ?? new Backoff(firstRetryMs, lastRetryMs, this.options.random);
+      failures.set(key, { operation, message: error.message, backoff, dueMs: this.options.now() + backoff.next() });
+    }
+    this.failures = failures;
+    // What a device's loss does to a thousand entries is one problem.
+    const subjects = new Map([...failures].map(([key, { message }]) => [message, key]));
+    problems.reportAll('step', new Map([...subjects].map(([message, key]) => [key, message])));
+  }
+
+  private retryDelayMs(): number {
+    const due = Math.min(Number.POSITIVE_INFINITY, ...[...this.failures.values()].map(({ dueMs }) => dueMs));
+    return Math.max(0, due - this.options.now());
+  }
+
+  private ensureSysctls(desired: Desired, external: ExternalInterface, inUse: readonly Family[]): number {
+    const { kernel, logger, problems, ipMasq } = this.options;
+    const { devices, routes } = desired.state;
+    const needs = {
+      families: inUse,
+      tunnels: devices.map(({ name, local }) => ({ name, family: local.family })),
+      external: external.name,
+      forwardsExternal: ipMasq || routes.some(({ device }) => device === external.name),
+    };
+    const settings = planSysctls({ ...needs, read: (path) => kernel.readSysctl(path) });
+    const written: string[] = [];
+    const failed = new Map<string, string>();
+    for (const setting of settings) {
+      const name = setting.path.join('.');
+      try {
+        if (!kernel.ensureSysctl(setting)) continue;
+        written.push(`set kernel setting ${name} to ${setting.value}`);
+        logger.info('kernel setting written', { name, value: setting.value });
+      } catch (error) {
+        failed.set(name, (error as Error).message);
+        this.healing.noteFailure('sysctl');
+      }
+    }
+    this.healing.noteSettings('sysctl', 'kernel settings', () => JSON.stringify(needs), written);
+    problems.reportAll('sysctl', failed);
+    return written.length;
+  }
+
+  private note(desired: Desired, external: ExternalInterface, host: HostState): void {
+    this.noteState(desired, external);
+    const devices = desired.state.devices.map(({ name }) => name);
+    const watched = new Set([external.name, ...devices, ...this.remembered.devices.keys()]);
+    const indexesOf = (names: ReadonlySet<string>): Set<number> =>
+      new Set(host.links.filter(({ name }) => names.has(name)).map(({ index }) => index));
+    const { kernel } = this.options;
+    this.currentInterest = {
+      names: watched,
+      indexes: indexesOf(watched),
+      tunnels: indexesOf(new Set([...devices, ...this.remembered.devices.keys()])),
+      networks: this.remembered.networks,
+      get port() {
+        return kernel.port;
+      },
+      expects: (entry, isThere) => {
+        const { mac, address, state } = entry;
+        if (!mac || !address) return false;
+        const host = desired.table.hostOfMac(address.family, mac);
+        const isWanted = host !== undefined && sameAddress(host, address) && fdbOddity(entry) === undefined;
+        return isThere ? isWanted && (state & nda.NUD_PERMANENT) !== 0 : !isWanted;
+      },
+    };
+  }
+
+  private noteState(desired: Desired, external: ExternalInterface): void {
+    const failures = [...this.failures.values()];
+    let peers: PeerState[] | undefined;
+    this.current = {
+      external,
+      devices: desired.state.devices.map(({ name }) => name),
+      mtuBytes: desired.mtuBytes,
+      // Made when somebody asks: there may be thousands, and changes every second.
+      get peers() {
+        peers ??= desired.peers.map((outcome) => peerState(outcome, failures));
+        return peers;
+      },
+    };
+  }
+
+  /** The addresses that this host has or is said to have. */
+  hostAddresses(): Address[] {
+    const { kernel, choice } = this.options;
+    const own = hostInterfaces(kernel.readHost()).flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
+    return [...own, ...Object.values(choice.publicAddresses)];
+  }
+
+  /** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
+  isInUse(subnet: Prefix): boolean {
+    return hostInterfaces(this.options.kernel.readHost()).some(
+      ({ name, addresses }) => !isTunnelName(name) && addresses.some((address) => prefixContains(subnet, address)),
+    );
+  }
+
+  /**
+   * Takes away all that weftd made on this host: routes, entries, devices, rules, files. Goes on past errors.
+   * @returns what could not be removed
+   */
+  remove(peerAddresses: readonly Address[]): Error[] {
+    const { kernel, files, logger, rules } = this.options;
+    // A weftd that has just been stopped may have added to it.
+    this.remembered = files.readState();
+    const errors: Error[] = [];
+    const attempt = (step: () => void): void => {
+      try {
+        step();
+      } catch (error) {
+        errors.push(error as Error);
+      }
+    };
+    attempt(() => {
+      const host = kernel.readHost();
+      const names = new Set(this.remembered.devices.keys());
+      const desired = nothingDesired(
+        this.remembered.networks,
+        [...names],
+        [...peerAddresses, ...this.remembered.gateways],
+      );
+      const outcomes = kernel.apply(plan(desired, kernel.readActual(host, names)).operations, host);
+      for (const { operation, error } of outcomes) {
+        if (error) errors.push(error);
+        else logger.info(formatOperation(operation));
+      }
+    });
+    attempt(() => rules.remove());
+    // The files last, and only once nothing is left that they would be needed for.
+    if (errors.length === 0) attempt(() => files.removeAll());
+    return errors;
+  }
+}
+
+const countKinds = (
+  outcomes: readonly { operation: Operation; error: Error | undefined }[],
+): Record<string, number> => {
+  const counts: Record<string, number> = {};
+  for (const { operation, error } of outcomes) {
+    const [verb, noun] = operation.kind.split('-') as [string, string];
+    const key = error ? 'failed' : `${noun}${verb === 'remove' ? 'Removed' : verb === 'change' ? 'Changed' : 'Set'}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+};

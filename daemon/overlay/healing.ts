@@ -1,0 +1,173 @@
+/**
+ * What weftd does to the kernel, counted by its cause, and what it mends, told: somebody else changes what is weftd's,
+ * and whoever looks after the host wants to know.
+ */
+
+import type { DesiredState } from '../backends/entries.ts';
+import { Budget } from '../pace/budget.ts';
+import type { Logger } from '../report/log.ts';
+import type { ChangeKind, Metrics } from '../report/metrics.ts';
+import { Causes } from './causes.ts';
+import { formatOperation, isDeviceOperation, type Operation } from './plan.ts';
+
+const minuteMs = 60_000;
+const minutes = 60;
+
+export interface HealingSummary {
+  readonly total: number;
+  readonly lastHour: number;
+  /** The last thing mended, and when, on the clock that was handed in. */
+  readonly last: { readonly what: string; readonly atMs: number } | undefined;
+}
+
+export interface HealingOptions {
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'programmed' | 'healed' | 'failed'>;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+}
+
+const kindOf = (kind: Operation['kind']): ChangeKind => kind.split('-')[1] as ChangeKind;
+
+export class Healing {
+  private readonly options: HealingOptions;
+  private readonly causes = new Causes();
+  private mending: ReadonlySet<Operation> = new Set();
+  /** A new device is being made, because another is wanted: it begins with settings of the kernel's own. */
+  private replaces = false;
+  /** What each setting, and the packet filter's table, was made from last, as text. */
+  private readonly settings = new Map<string, () => string>();
+  /** Changes that mended, since the start. */
+  total = 0;
+  private lastWhat: string | undefined;
+  private lastMs = 0;
+  /** By minute, the youngest first; the time at which the first began. */
+  private readonly history: number[] = Array(minutes).fill(0);
+  private historyMs: number;
+  /** A line each, for a few: a thousand entries may go with a device. */
+  private readonly each: Budget;
+  /** A line for all the rest of a comparison; not for ever, where somebody insists. */
+  private readonly rest: Budget;
+  private untold = 0;
+
+  constructor(options: HealingOptions) {
+    this.options = options;
+    this.historyMs = options.now();
+    this.each = new Budget(20, 0.002, options.now);
+    this.rest = new Budget(200, 0.005, options.now);
+  }
+
+  /** Before the planned steps are done: what is done meanwhile to settings may be a consequence. */
+  prepare(desired: DesiredState, planned: readonly Operation[]): void {
+    const onDevices = planned.filter(isDeviceOperation);
+    const mending = this.causes.judge(desired, onDevices);
+    this.replaces = onDevices.some((operation) => operation.kind === 'add-device' && !mending.has(operation));
+  }
+
+  /** Whether the step mended, by the last `note`. */
+  mended(operation: Operation): boolean {
+    return this.mending.has(operation);
+  }
+
+  /** After it. Which steps mended is found out now, so that nothing that is to be mended waits for it. */
+  note(
+    desired: DesiredState,
+    planned: readonly Operation[],
+    outcomes: readonly { readonly operation: Operation; readonly error: Error | undefined }[],
+  ): void {
+    const { metrics } = this.options;
+    this.mending = this.causes.judge(desired, planned);
+    const programmed = new Map<Operation['kind'], number>();
+    const mended: Operation[] = [];
+    const failed = new Set<Operation>();
+    for (const { operation, error } of outcomes) {
+      if (error) {
+        metrics.failed(kindOf(operation.kind));
+        failed.add(operation);
+      } else if (this.mending.has(operation)) {
+        mended.push(operation);
+      } else {
+        programmed.set(operation.kind, (programmed.get(operation.kind) ?? 0) + 1);
+      }
+    }
+    for (const [kind, count] of programmed) metrics.programmed(kindOf(kind), count);
+    const byKind = new Map<Operation['kind'], number>();
+    for (const { kind } of mended) byKind.set(kind, (byKind.get(kind) ?? 0) + 1);
+    for (const [kind, count] of byKind) metrics.healed(kindOf(kind), count);
+    this.tell(mended.length, (i) => formatOperation(mended[i]!));
+    let open: readonly Operation[] = [];
+    if (outcomes.length < planned.length || failed.size > 0) {
+      const tried = new Set(outcomes.map(({ operation }) => operation));
+      open = planned.filter((operation) => failed.has(operation) || !tried.has(operation));
+    }
+    this.causes.note(desired, open, this.mending);
+    this.replaces = false;
+  }
+
+  /** What was wanted is no longer known for certain to be there: until the next `note`, nothing mends. */
+  forget(): void {
+    this.mending = new Set();
+    this.causes.forget();
+  }
+
+  /**
+   * The kernel's settings, or the packet filter's table, were brought to what they should be, or were so already.
+   * @param key what it is about
+   * @param wanted what it was made from, as text: what is done for the same as before mends. Asked for only then
+   * @param done what was done, in words
+   */
+  noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): void {
+    const before = this.settings.get(key);
+    this.settings.set(key, wanted);
+    if (done.length === 0) return;
+    if (this.replaces || before?.() !== wanted()) {
+      this.options.metrics.programmed(kind, done.length);
+      return;
+    }
+    this.options.metrics.healed(kind, done.length);
+    this.tell(done.length, (i) => done[i]!);
+  }
+
+  /** A change that the kernel refused, of a setting or of the packet filter. */
+  noteFailure(kind: ChangeKind): void {
+    this.options.metrics.failed(kind);
+  }
+
+  get summary(): HealingSummary {
+    this.turnHistory();
+    return {
+      total: this.total,
+      lastHour: this.history.reduce((a, b) => a + b, 0),
+      last: this.lastWhat === undefined ? undefined : { what: this.lastWhat, atMs: this.lastMs },
+    };
+  }
+
+  /**
+   * Something was mended, or not: then what could not be told before may be told now.
+   * @param what the words for one of `count` changes
+   */
+  private tell(count: number, what: (i: number) => string): void {
+    const { logger, now } = this.options;
+    if (count > 0) {
+      this.total += count;
+      this.turnHistory();
+      this.history[0]! += count;
+      this.lastWhat = what(count - 1);
+      this.lastMs = now();
+      let told = 0;
+      while (told < count && this.each.take()) logger.info(`healed: ${what(told++)}`);
+      this.untold += count - told;
+    }
+    if (this.untold === 0 || !this.rest.take()) return;
+    logger.info(`healed: ${this.lastWhat}`, this.untold > 1 ? { andOthers: this.untold - 1 } : {});
+    this.untold = 0;
+  }
+
+  private turnHistory(): void {
+    const passed = Math.floor((this.options.now() - this.historyMs) / minuteMs);
+    if (passed <= 0) return;
+    this.history.unshift(...Array<number>(Math.min(passed, minutes)).fill(0));
+    this.history.length = minutes;
+    this.historyMs += passed * minuteMs;
+  }
+}

@@ -1,0 +1,365 @@
+/** The kernel adapter: reads what there is, one dump a kind, and does the steps of a plan in batches. */
+
+import { type ErrnoName, hasCode, NetlinkError } from '../../linux/errors.ts';
+import { deleteAddress, dumpAddresses, newAddress } from '../../linux/netlink/address.ts';
+import {
+  makeRequest,
+  type NetlinkConnection,
+  type NetlinkRequest,
+  openNetlink,
+} from '../../linux/netlink/connection.ts';
+import { changeLink, deleteLink, dumpLinks, getLink, iff, type Link } from '../../linux/netlink/link.ts';
+import {
+  deleteFdbEntry,
+  deleteNeighbour,
+  dumpFdb,
+  dumpNeighbours,
+  nda,
+  newFdbEntry,
+  newNeighbour,
+} from '../../linux/netlink/neighbour.ts';
+import { deleteRoute, dumpRoutes, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
+import { createVxlan, vxlanOf } from '../../linux/netlink/vxlan.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
+import { isLinkLocal } from '../../net/address.ts';
+import { hostPrefix } from '../../net/prefix.ts';
+import {
+  type ActualAddress,
+  type ActualDevice,
+  type ActualFdbEntry,
+  type ActualRoute,
+  type ActualState,
+  defaultMetric,
+  type NeighbourEntry,
+  type RouteEntry,
+  routeProtocol,
+} from '../backends/entries.ts';
+import type { HostInterface, HostView } from '../host/external-interface.ts';
+import { answerOf, defaultRouteOf, type HostState, hostInterfaces } from '../host/host-state.ts';
+import type { SysctlSetting } from '../host/sysctls.ts';
+import { addressOddity, fdbOddity, routeOddity, vxlanOddity } from './oddities.ts';
+import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
+
+/** How a step of a plan ended. */
+export interface Outcome {
+  readonly operation: Operation;
+  readonly error: Error | undefined;
+}
+
+function actualDevice(link: Link): ActualDevice {
+  const vxlan = vxlanOf(link);
+  return {
+    name: link.name,
+    index: link.index,
+    kind: link.kind,
+    up: link.up,
+    mac: link.mac,
+    mtuBytes: link.mtuBytes,
+    noArp: (link.flags & iff.IFF_NOARP) !== 0,
+    protoDown: link.protoDown === true,
+    master: link.master,
+    vxlan: vxlan && {
+      vni: vxlan.vni,
+      port: vxlan.port,
+      local: vxlan.local,
+      lower: vxlan.lower,
+      learning: vxlan.learning,
+      gbp: vxlan.gbp,
+      oddity: vxlanOddity(vxlan),
+    },
+  };
+}
+
+/** Routes with one gateway; others are never weftd's. */
+function actualRoutes({ links, routes }: HostState): ActualRoute[] {
+  const nameOf = new Map(links.map(({ index, name }) => [index, name]));
+  const found: ActualRoute[] = [];
+  for (const route of routes) {
+    const { destination, gateway, oif, protocol, metric, onlink, type } = route;
+    const device = oif === undefined ? undefined : nameOf.get(oif);
+    if (!gateway || device === undefined || type !== rta.RTN_UNICAST) continue;
+    found.push({
+      destination,
+      gateway,
+      device,
+      onlink,
+      protocol,
+      metric: metric ?? defaultMetric[destination.address.family],
+      oddity: routeOddity(route),
+    });
+  }
+  return found;
+}
+
+/** The errors that say that what was to be done is so already. */
+const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
+  'add-address': ['EEXIST'],
+  'remove-address': ['EADDRNOTAVAIL', 'ENODEV'],
+  'remove-neighbour': ['ENOENT', 'ENODEV'],
+  'remove-fdb': ['ENOENT', 'ENODEV'],
+  'remove-route': ['ESRCH', 'ENOENT', 'ENODEV'],
+  'remove-device': ['ENODEV'],
+};
+
+export class Kernel {
+  private readonly sys: Sys;
+  private connection: NetlinkConnection | undefined;
+
+  constructor(sys: Sys) {
+    this.sys = sys;
+  }
+
+  close(): void {
+    this.connection?.close();
+    this.connection = undefined;
+  }
+
+  /** Runs `body` on the connection; after an error other than a refusal the connection is not to be trusted. */
+  private use<T>(body: (connection: NetlinkConnection) => T): T {
+    this.connection ??= openNetlink(this.sys, { receiveBytes: 32_768 });
+    try {
+      return body(this.connection);
+    } catch (error) {
+      if (!(error instanceof NetlinkError)) this.close();
+      throw error;
+    }
+  }
+
+  /** Who the kernel's events say has caused what this adapter does. */
+  get port(): number | undefined {
+    return this.connection?.port;
+  }
+
+  /** Whether the kernel has IPv6 at all. */
+  hasIPv6(): boolean {
+    return readSysctl(this.sys, ['net', 'ipv6', 'conf', 'all', 'forwarding']) !== undefined;
+  }
+
+  readHost(): HostState {
+    return this.use((connection) => ({
+      links: connection.dump(dumpLinks()),
+      addresses: connection.dump(dumpAddresses()),
+      routes: (this.hasIPv6() ? ([4, 6] as const) : ([4] as const)).flatMap((family) =>
+        connection.dump(dumpRoutes({ family, table: rta.RT_TABLE_MAIN })),
+      ),
+    }));
+  }
+
+  /** The host as it was, with its links as they are now. */
+  withLinks(host: HostState): HostState {
+    return { ...host, links: this.use((connection) => connection.dump(dumpLinks())) };
+  }
+
+  /** Interfaces and their addresses alone. */
+  readInterfaces(): HostInterface[] {
+    return this.use((connection) =>
+      hostInterfaces({
+        links: connection.dump(dumpLinks()),
+        addresses: connection.dump(dumpAddresses()),
+        routes: [],
+      }),
+    );
+  }
+
+  hostView(host: HostState): HostView {
+    return {
+      interfaces: hostInterfaces(host),
+      defaultRoute: (family) => defaultRouteOf(host, family),
+      lookupRoute: (destination) => answerOf(this.use((connection) => connection.get(lookupRoute(destination)))),
+    };
+  }
+
+  /** The part of the host's state that plans are about; entries of the named devices. */
+  readActual(host: HostState, deviceNames: ReadonlySet<string>): ActualState {
+    const addresses: ActualAddress[] = [];
+    const neighbours: NeighbourEntry[] = [];
+    const fdb: ActualFdbEntry[] = [];
+    const own = host.links.filter(({ name }) => deviceNames.has(name));
+    this.use((connection) => {
+      for (const { index, name: device, kind } of own) {
+        if (kind !== 'vxlan') continue;
+        for (const address of host.addresses) {
+          if (address.index !== index || isLinkLocal(address.prefix.address)) continue;
+          const { prefix, local } = address;
+          addresses.push({ device, prefix, local, oddity: addressOddity(address) });
+        }
+        for (const family of [4, 6] as const) {
+          if (family === 6 && !this.hasIPv6()) continue;
+          for (const { address, mac, state } of connection.dump(dumpNeighbours({ family, index }))) {
+            if (address && mac && state & nda.NUD_PERMANENT) neighbours.push({ device, address, mac });
+          }
+        }
+        for (const entry of connection.dump(dumpFdb({ index }))) {
+          const { address: destination, mac, state, port, vni, lower } = entry;
+          if (entry.index !== index || !destination || !mac) continue;
+          if (state & nda.NUD_PERMANENT)
+            fdb.push({ device, mac, destination, port, vni, lower, oddity: fdbOddity(entry) });
+        }
+      }
+    });
+    return { devices: host.links.map(actualDevice), addresses, neighbours, fdb, routes: actualRoutes(host) };
+  }
+
+  /**
+   * Does the steps in their order and goes on past those that fail. Steps on a device that could not be had fail with
+   * its error.
+   */
+  apply(operations: readonly Operation[], host: HostState): Outcome[] {
+    const indexes = new Map(host.links.map(({ name, index }) => [name, index]));
+    const outcomes: Outcome[] = [];
+    const failedDevices = new Map<string, Error>();
+    for (let at = 0; at < operations.length; ) {
+      const operation = operations[at]!;
+      if (isDeviceOperation(operation)) {
+        const error = this.applyDevice(operation, indexes, failedDevices);
+        outcomes.push({ operation, error });
+        at++;
+        continue;
+      }
+      let end = at;
+      while (end < operations.length && !isDeviceOperation(operations[end]!)) end++;
+      outcomes.push(...this.applyEntries(operations.slice(at, end), indexes, failedDevices));
+      at = end;
+    }
+    return outcomes;
+  }
+
+  private applyDevice(
+    operation: Operation,
+    indexes: Map<string, number>,
+    failedDevices: Map<string, Error>,
+  ): Error | undefined {
+    try {
+      this.use((connection) => {
+        const execute = (...requests: NetlinkRequest[]): void =>
+          connection.execute(requests.map((request) => named(operation, request)));
+        if (operation.kind === 'remove-device') {
+          execute(deleteLink({ name: operation.name }));
+          indexes.delete(operation.name);
+        } else if (operation.kind === 'change-device') {
+          execute(changeLink({ name: operation.name }, operation.changes));
+        } else if (operation.kind === 'add-device') {
+          const { device } = operation;
+          execute(createVxlan(device));
+          // Before it is up, or a router's advertisement from the tunnel could give it an address and a route.
+          this.ensureSysctl({ path: ['net', 'ipv6', 'conf', device.name, 'accept_ra'], value: '0' });
+          execute(changeLink({ name: device.name }, { up: true }));
+          const link = connection.get(getLink({ name: device.name }));
+          if (link) indexes.set(device.name, link.index);
+        }
+      });
+      return undefined;
+    } catch (error) {
+      if (operation.kind === 'remove-device' && hasCode(error, 'ENODEV')) return undefined;
+      const name = operation.kind === 'add-device' ? operation.device.name : undefined;
+      if (name !== undefined) {
+        failedDevices.set(name, error as Error);
+        indexes.delete(name);
+      }
+      return error as Error;
+    }
+  }
+
+  private applyEntries(
+    operations: readonly Operation[],
+    indexes: ReadonlyMap<string, number>,
+    failedDevices: ReadonlyMap<string, Error>,
+  ): Outcome[] {
+    const outcomes: { operation: Operation; error: Error | undefined }[] = [];
+    const requests: NetlinkRequest[] = [];
+    const places: number[] = [];
+    for (const operation of operations) {
+      const device = deviceOf(operation);
+      const index = indexes.get(device);
+      if (index === undefined) {
+        // Gone since the dump, or never made; a removal has nothing to do then.
+        const error = operation.kind.startsWith('remove-')
+          ? undefined
+          : (failedDevices.get(device) ?? new Error(`Cannot set entries of "${device}": the device is gone`));
+        outcomes.push({ operation, error });
+        continue;
+      }
+      places.push(outcomes.length);
+      outcomes.push({ operation, error: undefined });
+      requests.push(named(operation, requestOf(operation, index)));
+    }
+    const errors = requests.length > 0 ? this.use((connection) => connection.executeEach(requests)) : [];
+    errors.forEach((error, i) => {
+      const outcome = outcomes[places[i]!]!;
+      if (!error || hasCode(error, ...(alreadyDone[outcome.operation.kind] ?? []))) return;
+      const { operation } = outcome;
+      outcome.error = isGatewayElsewhere(operation, error)
+        ? this.setRouteElsewhere(operation.route, requests[i]!, indexes.get(operation.route.device)!)
+        : error;
+    });
+    return outcomes;
+  }
+
+  /**
+   * Sets an IPv6 route whose gateway another route leads to by another interface, which the kernel refuses even where
+   * it is that route that is replaced. A route to the gateway alone, there for that instant, says otherwise.
+   */
+  private setRouteElsewhere({ gateway }: RouteEntry, request: NetlinkRequest, index: number): Error | undefined {
+    const helper = { destination: hostPrefix(gateway), oif: index, protocol: routeProtocol.RTPROT_WEFT };
+    const [, error] = this.use((connection) =>
+      connection.executeEach([newRoute(helper, 'replace'), request, deleteRoute(helper)]),
+    );
+    return error;
+  }
+
+  /**
+   * Sets what differs. A setting that the kernel does not have (IPv6 is off) is none to be set.
+   * @returns whether anything was written
+   */
+  ensureSysctl({ path, value }: SysctlSetting): boolean {
+    return readSysctl(this.sys, path) === undefined ? false : ensureSysctl(this.sys, path, value);
+  }
+
+  readSysctl(path: readonly string[]): string | undefined {
+    return readSysctl(this.sys, path);
+  }
+}
+
+/** `ip6_route_check_nh_onlink` in net/ipv6/route.c. */
+const isGatewayElsewhere = (
+  operation: Operation,
+  error: Error,
+): operation is Extract<Operation, { kind: 'set-route' }> =>
+  operation.kind === 'set-route' &&
+  operation.route.onlink &&
+  operation.route.gateway.family === 6 &&
+  hasCode(error, 'EINVAL');
+
+/** The request with the step's own words in its errors: interfaces by name, not by number. */
+const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest): NetlinkRequest =>
+  makeRequest(type, flags, () => formatOperation(operation), encodeBody);
+
+/** The message for a step on an entry; devices are another matter. */
+function requestOf(operation: Operation, index: number): NetlinkRequest {
+  switch (operation.kind) {
+    case 'add-address':
+      return newAddress({ index, prefix: operation.address.prefix, noDad: true });
+    case 'remove-address':
+      return deleteAddress({ index, ...operation.address });
+    case 'set-neighbour':
+      return newNeighbour({ ...operation.neighbour, index });
+    case 'remove-neighbour':
+      return deleteNeighbour({ index, address: operation.neighbour.address });
+    case 'set-fdb':
+      return newFdbEntry({ ...operation.entry, index });
+    case 'remove-fdb':
+      return deleteFdbEntry({ ...operation.entry, index });
+    case 'set-route': {
+      const { destination, gateway, onlink } = operation.route;
+      const protocol = routeProtocol.RTPROT_WEFT;
+      return newRoute({ destination, gateway, oif: index, onlink, protocol }, 'replace');
+    }
+    case 'remove-route': {
+      const { destination, gateway, metric } = operation.route;
+      return deleteRoute({ destination, gateway, oif: index, ...(metric > 0 ? { metric } : {}) });
+    }
+    default:
+      throw new TypeError(`${operation.kind} is no step on an entry`);
+  }
+}

@@ -1,0 +1,361 @@
+/**
+ * What to do so that the kernel is as it should be: a pure comparison.
+ *
+ * The order is flannel's, and makes a peer reachable all at once: first what nobody uses yet (neighbour, then FDB entry),
+ * the route last; removal goes the other way round. Only what is weftd's is ever touched: everything on its own devices,
+ * and outside of them the routes that carry its mark, or lead to a part of the cluster's networks through a peer.
+ *
+ * Applying a plan and planning again gives nothing.
+ */
+
+import { addressKey, formatAddress, sameAddress } from '../../net/address.ts';
+import { macKey, sameMac } from '../../net/mac.ts';
+import { formatPrefix, networkKey, networkOf, type Prefix, prefixContains } from '../../net/prefix.ts';
+import {
+  type ActualAddress,
+  type ActualDevice,
+  type ActualFdbEntry,
+  type ActualRoute,
+  type ActualState,
+  type DesiredState,
+  type DeviceAddress,
+  defaultMetric,
+  type FdbEntry,
+  formatFdbEntry,
+  formatNeighbour,
+  formatRoute,
+  type NeighbourEntry,
+  type RouteEntry,
+  routeProtocol,
+  type VxlanDevice,
+} from '../backends/entries.ts';
+import { isTunnelName } from '../host/external-interface.ts';
+
+export interface DeviceChanges {
+  readonly mac?: VxlanDevice['mac'];
+  readonly mtuBytes?: number;
+  readonly up?: true;
+  /** Out of the bridge that somebody has put it in. */
+  readonly master?: 0;
+  readonly arp?: true;
+  readonly protoDown?: false;
+}
+
+/** One step. `set-…` adds, or replaces what is there under the same key. */
+export type Operation =
+  | { readonly kind: 'add-device'; readonly device: VxlanDevice }
+  | { readonly kind: 'change-device'; readonly name: string; readonly changes: DeviceChanges }
+  | { readonly kind: 'remove-device'; readonly name: string; readonly because: string }
+  | { readonly kind: 'add-address'; readonly address: DeviceAddress }
+  | { readonly kind: 'remove-address'; readonly address: ActualAddress }
+  | { readonly kind: 'set-neighbour' | 'remove-neighbour'; readonly neighbour: NeighbourEntry }
+  | { readonly kind: 'set-fdb'; readonly entry: FdbEntry }
+  | { readonly kind: 'remove-fdb'; readonly entry: ActualFdbEntry }
+  | { readonly kind: 'set-route'; readonly route: RouteEntry }
+  | { readonly kind: 'remove-route'; readonly route: ActualRoute };
+
+export interface Plan {
+  readonly operations: readonly Operation[];
+  /** What stands in the way and is not weftd's to change. */
+  readonly problems: readonly string[];
+}
+
+/** The step in words: `set route "10.1.2.0/24" via "10.1.2.0" on "flannel.1"`. Also what identifies it across plans. */
+export function formatOperation(operation: Operation): string {
+  switch (operation.kind) {
+    case 'add-device':
+      return `add VXLAN device "${operation.device.name}"`;
+    case 'change-device':
+      return `change ${Object.keys(operation.changes).map(changeName).join(', ')} of device "${operation.name}"`;
+    case 'remove-device':
+      return `remove device "${operation.name}"`;
+    case 'add-address':
+      return `add address "${formatPrefix(operation.address.prefix)}" to "${operation.address.device}"`;
+    case 'remove-address':
+      return `remove address "${formatPrefix(operation.address.prefix)}" from "${operation.address.device}"`;
+    case 'set-neighbour':
+      return `set ${formatNeighbour(operation.neighbour)}`;
+    case 'remove-neighbour':
+      return `remove ${formatNeighbour(operation.neighbour)}`;
+    case 'set-fdb':
+      return `set ${formatFdbEntry(operation.entry)}`;
+    case 'remove-fdb':
+      return `remove ${formatFdbEntry(operation.entry)}`;
+    case 'set-route':
+      return `set ${formatRoute(operation.route)}`;
+    case 'remove-route':
+      return `remove ${formatRoute(operation.route)}`;
+  }
+}
+
+/** Whether the step is on a device itself, and not on an entry of one. */
+export const isDeviceOperation = ({ kind }: Operation): boolean => kind.endsWith('-device');
+
+/** The device that the step is on. */
+export function deviceOf(operation: Operation): string {
+  switch (operation.kind) {
+    case 'add-address':
+    case 'remove-address':
+      return operation.address.device;
+    case 'set-neighbour':
+    case 'remove-neighbour':
+      return operation.neighbour.device;
+    case 'set-fdb':
+    case 'remove-fdb':
+      return operation.entry.device;
+    case 'set-route':
+    case 'remove-route':
+      return operation.route.device;
+    case 'add-device':
+      return operation.device.name;
+    case 'change-device':
+    case 'remove-device':
+      return operation.name;
+  }
+}
+
+const changeName = (key: string): string =>
+  ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP', protoDown: 'carrier' })[key] ?? key;
+
+/** What tells entries apart; a text is dear where there are fifteen thousand. */
+type Key = number | string;
+
+const prefixKey = (prefix: Prefix): Key => networkKey(networkOf(prefix));
+
+/** Which attribute that only a new device can have is wrong, if one is. */
+function unchangeableDifference(device: VxlanDevice, { vxlan }: ActualDevice): string | undefined {
+  if (!vxlan) return 'it is no VXLAN device';
+  if (vxlan.vni !== device.vni) return `its VNI is ${vxlan.vni}, not ${device.vni}`;
+  if (vxlan.port !== device.port) return `its port is ${vxlan.port}, not ${device.port}`;
+  if (vxlan.lower !== device.lower) return 'it is bound to another interface';
+  if (!vxlan.local || !sameAddress(vxlan.local, device.local)) {
+    const is = vxlan.local ? `"${formatAddress(vxlan.local)}"` : 'unset';
+    return `its local address is ${is}, not "${formatAddress(device.local)}"`;
+  }
+  if (vxlan.learning !== device.learning) return `learning is ${vxlan.learning ? 'on' : 'off'}`;
+  if (vxlan.gbp !== device.gbp) return `group-based policy is ${vxlan.gbp ? 'on' : 'off'}`;
+  if (vxlan.oddity !== undefined) return `it has ${vxlan.oddity}`;
+  return undefined;
+}
+
+/** Whether the kernel makes no such device while the other is there (vxlan_config_validate in vxlan_core.c). */
+function excludes({ vxlan }: ActualDevice, { vni, port, local, gbp }: VxlanDevice): boolean {
+  return vxlan?.vni === vni && vxlan.port === port && vxlan.gbp === gbp && (vxlan.local?.family ?? 4) === local.family;
+}
+
+function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges | undefined {
+  const changes: DeviceChanges = {
+    ...(actual.mac && sameMac(actual.mac, device.mac) ? {} : { mac: device.mac }),
+    ...(actual.mtuBytes === device.mtuBytes ? {} : { mtuBytes: device.mtuBytes }),
+    ...(actual.up ? {} : { up: true as const }),
+    ...(actual.master ? { master: 0 as const } : {}),
+    ...(actual.noArp ? { arp: true as const } : {}),
+    ...(actual.protoDown ? { protoDown: false as const } : {}),
+  };
+  return Object.keys(changes).length > 0 ? changes : undefined;
+}
+
+/** A set of keys, a device each. */
+class DeviceKeys {
+  private readonly keys = new Map<string, Set<Key>>();
+
+  add(device: string, key: Key): void {
+    const known = this.keys.get(device);
+    if (known) known.add(key);
+    else this.keys.set(device, new Set([key]));
+  }
+
+  has(device: string, key: Key): boolean {
+    return this.keys.get(device)?.has(key) === true;
+  }
+}
+
+/**
+ * Compares two lists by device and key: what of `desired` is missing or different in `actual`, and what of `actual` no
+ * desired entry accounts for. Several actual entries may share a key.
+ */
+function compare<D, A>(
+  desired: readonly D[],
+  actual: readonly A[],
+  deviceOf: (entry: D | A) => string,
+  keyOf: (entry: D | A) => Key,
+  matches: (desired: D, actual: A) => boolean,
+): { missing: D[]; surplus: A[] } {
+  const missing = new Map<string, Map<Key, D>>();
+  for (const entry of desired) {
+    const device = deviceOf(entry);
+    const entries = missing.get(device) ?? new Map<Key, D>();
+    missing.set(device, entries.set(keyOf(entry), entry));
+  }
+  const surplus: A[] = [];
+  for (const entry of actual) {
+    const entries = missing.get(deviceOf(entry));
+    const key = keyOf(entry);
+    const want = entries?.get(key);
+    if (want && matches(want, entry)) entries!.delete(key);
+    else surplus.push(entry);
+  }
+  return { missing: [...missing.values()].flatMap((entries) => [...entries.values()]), surplus };
+}
+
+/** Whether the route is weftd's to replace and remove. */
+function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: (route: ActualRoute) => boolean) {
+  return (route: ActualRoute): boolean => {
+    if (devices.has(route.device)) return true;
+    // Another network's, whose weftd would set it again: it may have addresses that this one had before.
+    if (isTunnelName(route.device)) return false;
+    const inside = desired.networks.some(
+      (network) => route.destination.length > network.length && prefixContains(network, route.destination.address),
+    );
+    if (!inside) return false;
+    if (route.protocol === routeProtocol.RTPROT_WEFT) return true;
+    return route.protocol === routeProtocol.RTPROT_BOOT && isPeer(route);
+  };
+}
+
+export function plan(desired: DesiredState, actual: ActualState): Plan {
+  const devicesBefore: Operation[] = [];
+  const additions: Operation[] = [];
+  const removals: Operation[] = [];
+  const problems: string[] = [];
+
+  const wantedDevices = new Set(desired.devices.map((device) => device.name));
+  /** Devices whose addresses and entries the kernel will have dropped by the time that entries are set. */
+  const gone = new Set<string>();
+  /** Devices that cannot be had now. */
+  const blocked = new Set<string>();
+
+  for (const device of desired.devices) {
+    const link = actual.devices.find(({ name }) => name === device.name);
+    if (!link) {
+      const other = actual.devices.find((candidate) => excludes(candidate, device));
+      if (other && !(other.mac && sameMac(other.mac, device.mac))) {
+        problems.push(
+          `Cannot make VXLAN device "${device.name}": "${other.name}" has VNI ${device.vni} at port ${device.port} already; delete it, or give the network another Backend.VNI`,
+        );
+        blocked.add(device.name);
+        continue;
+      }
+      // With our MAC it is ours, by another name.
+      if (other) devicesBefore.push({ kind: 'remove-device', name: other.name, because: `it was "${device.name}"` });
+      devicesBefore.push({ kind: 'add-device', device });
+      continue;
+    }
+    if (link.kind !== 'vxlan') {
+      problems.push(
+        `Cannot make VXLAN device "${device.name}": a link of kind "${link.kind ?? 'physical'}" has this name; rename or delete it`,
+      );
+      blocked.add(device.name);
+      continue;
+    }
+    const because = unchangeableDifference(device, link);
+    if (because !== undefined) {
+      devicesBefore.push({ kind: 'remove-device', name: device.name, because }, { kind: 'add-device', device });
+      gone.add(device.name);
+      continue;
+    }
+    const changes = deviceChanges(device, link);
+    if (changes) devicesBefore.push({ kind: 'change-device', name: device.name, changes });
+  }
+  const formerDevices = actual.devices.filter(
+    ({ name, kind }) => kind === 'vxlan' && desired.formerDevices.includes(name) && !wantedDevices.has(name),
+  );
+
+  const usable = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
+    entries.filter(({ device }) => !blocked.has(device));
+  const onOwnDevices = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
+    entries.filter(({ device }) => wantedDevices.has(device) && !gone.has(device) && !blocked.has(device));
+
+  const deviceAddressKey = ({ device, prefix }: DeviceAddress): string => `${device} ${formatPrefix(prefix)}`;
+  const addresses = compare<DeviceAddress, ActualAddress>(
+    usable(desired.addresses),
+    onOwnDevices(actual.addresses),
+    ({ device }) => device,
+    ({ prefix }) => formatPrefix(prefix),
+    (_, { local, oddity }) => local === undefined && oddity === undefined,
+  );
+  const missingAddresses = new Set(addresses.missing.map(deviceAddressKey));
+  // One that is wrong has to make room for the right one.
+  const inTheWay = (address: ActualAddress): boolean => missingAddresses.has(deviceAddressKey(address));
+  for (const address of addresses.surplus) if (inTheWay(address)) additions.push({ kind: 'remove-address', address });
+  for (const address of addresses.missing) additions.push({ kind: 'add-address', address });
+
+  const neighbours = compare<NeighbourEntry, NeighbourEntry>(
+    usable(desired.neighbours),
+    onOwnDevices(actual.neighbours),
+    ({ device }) => device,
+    ({ address }) => addressKey(address),
+    (a, b) => sameMac(a.mac, b.mac),
+  );
+  const replacedNeighbours = new DeviceKeys();
+  for (const neighbour of neighbours.missing) {
+    additions.push({ kind: 'set-neighbour', neighbour });
+    replacedNeighbours.add(neighbour.device, addressKey(neighbour.address));
+  }
+
+  // One MAC can lead to several hosts in the kernel's table; here it may lead to one only.
+  const fdb = compare<FdbEntry, ActualFdbEntry>(
+    usable(desired.fdb),
+    onOwnDevices(actual.fdb),
+    ({ device }) => device,
+    ({ mac }) => macKey(mac),
+    (a, b) => b.oddity === undefined && sameAddress(a.destination, b.destination),
+  );
+  const surplusOf = new DeviceKeys();
+  const severalOf = new DeviceKeys();
+  for (const { device, mac } of fdb.surplus) {
+    const key = macKey(mac);
+    (surplusOf.has(device, key) ? severalOf : surplusOf).add(device, key);
+  }
+  const missingFdb = new DeviceKeys();
+  for (const { device, mac } of fdb.missing) missingFdb.add(device, macKey(mac));
+  const fdbRemovals: Operation[] = [];
+  for (const entry of fdb.surplus) {
+    const key = macKey(entry.mac);
+    // A replacing request overwrites a single wrong destination; of several it would overwrite just the first.
+    if (!missingFdb.has(entry.device, key)) fdbRemovals.push({ kind: 'remove-fdb', entry });
+    else if (severalOf.has(entry.device, key)) additions.push({ kind: 'remove-fdb', entry });
+  }
+  for (const entry of fdb.missing) additions.push({ kind: 'set-fdb', entry });
+
+  const formerNames = new Set(formerDevices.map(({ name }) => name));
+  const peerAddresses = new Set(desired.peerAddresses.map(addressKey));
+  const owned = ownsRoute(desired, new Set([...wantedDevices, ...formerNames]), ({ gateway }) =>
+    peerAddresses.has(addressKey(gateway)),
+  );
+  const presentRoutes = actual.routes.filter(({ device }) => !gone.has(device) && !blocked.has(device));
+  const routes = compare<RouteEntry, ActualRoute>(
+    usable(desired.routes),
+    presentRoutes,
+    () => '',
+    ({ destination }) => prefixKey(destination),
+    (a, b) =>
+      a.device === b.device &&
+      sameAddress(a.gateway, b.gateway) &&
+      b.metric === defaultMetric[a.destination.address.family] &&
+      (b.onlink || !a.onlink) &&
+      b.oddity === undefined,
+  );
+  const replacedRoutes = new Set<Key>();
+  for (const route of routes.missing) {
+    additions.push({ kind: 'set-route', route });
+    replacedRoutes.add(prefixKey(route.destination));
+  }
+  for (const route of routes.surplus) {
+    if (!owned(route)) continue;
+    const { family } = route.destination.address;
+    // Of the routes with the same destination and metric, the first is the one that the replacing request overwrites.
+    if (route.metric === defaultMetric[family] && replacedRoutes.delete(prefixKey(route.destination))) continue;
+    removals.push({ kind: 'remove-route', route });
+  }
+  removals.push(...fdbRemovals);
+  for (const neighbour of neighbours.surplus) {
+    const isReplaced = replacedNeighbours.has(neighbour.device, addressKey(neighbour.address));
+    if (!isReplaced) removals.push({ kind: 'remove-neighbour', neighbour });
+  }
+  for (const address of addresses.surplus) if (!inTheWay(address)) removals.push({ kind: 'remove-address', address });
+  for (const { name } of formerDevices) {
+    removals.push({ kind: 'remove-device', name, because: 'the configuration no longer has it' });
+  }
+  return { operations: [...devicesBefore, ...additions, ...removals], problems };
+}

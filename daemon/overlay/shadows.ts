@@ -1,0 +1,101 @@
+/**
+ * Other programs' routes that stand in the way of ours: more specific ones, and those that the kernel prefers. They are
+ * not weftd's to delete; that packets do not go where the cluster's should is said.
+ */
+
+import { families } from '../../cluster/network-config.ts';
+import type { Route } from '../../linux/netlink/route.ts';
+import { rta } from '../../linux/netlink/route.ts';
+import { type Address, sameAddress } from '../../net/address.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
+import { defaultMetric, type RouteEntry, routeProtocol } from '../backends/entries.ts';
+import type { HostState } from '../host/host-state.ts';
+import type { Desired } from './desired.ts';
+
+/** RTPROT_KERNEL: the way to the network of an interface's own address. */
+const RTPROT_KERNEL = 2;
+
+export interface Shadows {
+  /** By route, what it keeps from its way, and what to do. */
+  readonly problems: ReadonlyMap<string, string>;
+  /** Subnets that are the network of another interface of this host: a route there would cut that interface off. */
+  readonly taken: readonly Prefix[];
+}
+
+const inside = (outer: Prefix, { address, length }: Prefix): boolean =>
+  length >= outer.length && address.family === outer.address.family && prefixContains(outer, address);
+
+/** Where a route to the same subnet stands to ours. */
+function rankOf(route: Route, ours: RouteEntry, { routes }: HostState): 'before' | 'in its place' | 'after' {
+  const usual = defaultMetric[route.family];
+  const metric = route.metric ?? usual;
+  if (metric !== usual) return metric < usual ? 'before' : 'after';
+  // Of those with one metric the first counts, and is the one that ours replaces where it is not there yet.
+  const same = routes.filter(
+    (other) => (other.metric ?? usual) === usual && samePrefix(networkOf(other.destination), ours.destination),
+  );
+  const isOurs = ({ gateway }: Route): boolean => gateway !== undefined && sameAddress(gateway, ours.gateway);
+  if (!same.some(isOurs)) return 'in its place';
+  return same[0] === route ? 'before' : 'after';
+}
+
+/** @param ownDevices names of the tunnel devices: routes there are weftd's to mend */
+export function findShadows({ state }: Desired, host: HostState, ownDevices: ReadonlySet<string>): Shadows {
+  const nameOf = (index: number): string => host.links.find((link) => link.index === index)?.name ?? String(index);
+  const ownIndexes = new Set(host.links.filter(({ name }) => ownDevices.has(name)).map(({ index }) => index));
+  const problems = new Map<string, string>();
+  const taken: Prefix[] = [];
+  const isPeers = (gateway: Address | undefined): boolean =>
+    gateway !== undefined && state.peerAddresses.some((peer) => sameAddress(peer, gateway));
+  for (const route of host.routes) {
+    const { destination, protocol, oif, type } = route;
+    if (destination.length === 0 || protocol === routeProtocol.RTPROT_WEFT) continue;
+    if (oif !== undefined && ownIndexes.has(oif)) continue;
+    if (!state.networks.some((network) => inside(network, destination))) continue;
+    // One by way of a peer is the cluster's own, of flannel's making.
+    if (protocol === routeProtocol.RTPROT_BOOT && isPeers(route.gateway)) continue;
+    const ours = state.routes.find((candidate) => inside(candidate.destination, destination));
+    if (!ours) continue;
+    const rank = destination.length > ours.destination.length ? 'before' : rankOf(route, ours, host);
+    const isConnected = protocol === RTPROT_KERNEL && type === rta.RTN_UNICAST;
+    if (rank === 'in its place' && isConnected) taken.push(ours.destination);
+    if (rank !== 'before' && !(rank === 'after' && isConnected)) continue;
+    const text = formatPrefix(networkOf(destination));
+    const where = oif === undefined ? '' : ` on "${nameOf(oif)}"`;
+    const subnet = formatPrefix(networkOf(ours.destination));
+    problems.set(
+      `${text}${where}`,
+      `Another program's ${type === rta.RTN_UNICAST ? 'route' : 'blackhole'} "${text}"${where} and a peer's subnet "${subnet}" are in each other's way; delete the one, or give what it leads to other addresses`,
+    );
+  }
+  return { problems, taken };
+}
+
+/** Whether another program's route may be in the way of one of these; `findShadows` tells. */
+export const isShadowed = (routes: readonly RouteEntry[], host: HostState): boolean =>
+  routes.some((ours) =>
+    host.routes.some(
+      // Those that are onlink are a tunnel's: ours, or flannel's.
+      ({ protocol, onlink, destination }) =>
+        protocol !== routeProtocol.RTPROT_WEFT && !onlink && inside(ours.destination, destination),
+    ),
+  );
+
+/** Without the routes to what is taken; their peers have a problem. */
+export function withoutTaken(desired: Desired, taken: readonly Prefix[]): Desired {
+  if (taken.length === 0) return desired;
+  const isTaken = (prefix: Prefix | undefined): boolean =>
+    prefix !== undefined && taken.some((other) => samePrefix(networkOf(prefix), other));
+  return {
+    ...desired,
+    state: { ...desired.state, routes: desired.state.routes.filter(({ destination }) => !isTaken(destination)) },
+    peers: desired.peers.map((outcome) => {
+      const { peer } = outcome;
+      const family = families.find((candidate) => isTaken(peer.subnets[candidate]));
+      if (family === undefined) return outcome;
+      const { [family]: _, ...paths } = outcome.paths;
+      const problem = `its subnet "${formatPrefix(peer.subnets[family]!)}" is the network of an interface of this host; give that interface another address`;
+      return { peer, paths, problem: outcome.problem ? `${outcome.problem}; ${problem}` : problem };
+    }),
+  };
+}

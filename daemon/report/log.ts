@@ -1,0 +1,85 @@
+/** Logs: one line an event. Text for people on a terminal, JSON for everything else. */
+
+import { Budget } from '../pace/budget.ts';
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export const logFormats = ['text', 'json'] as const;
+export type LogFormat = (typeof logFormats)[number];
+
+/** What belongs to an event besides its sentence. An Error stands for its message; undefined is left out. */
+export type LogFields = Readonly<Record<string, string | number | boolean | Error | undefined>>;
+
+export interface Logger {
+  /** Whether `debug` comes to anything: some messages are dear to make. */
+  readonly tellsDebug?: boolean;
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+
+type LogAt = (message: string, fields?: LogFields) => void;
+
+export interface LoggerOptions {
+  /** Events below it are dropped. */
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+  /** Takes one line, with its newline. */
+  readonly write: (line: string) => void;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+/**
+ * With control characters spelled out. Names and reasons come from etcd, where others write them; a terminal would obey.
+ * What JSON leaves as it is (DEL and the C1 controls, ECMA-48) is spelled as JSON would.
+ */
+export const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+/** A value as `key=value` carries it: quoted where a space, a quote or nothing at all would make it ambiguous. */
+function formatValue(value: string | number | boolean): string {
+  const text = String(value);
+  return printable(/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text));
+}
+
+function formatLine(options: LoggerOptions, level: LogLevel, message: string, fields: LogFields): string {
+  const entries = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
+  const time = new Date(options.now()).toISOString();
+  if (options.format === 'json') {
+    return `${printable(JSON.stringify({ time, level, message, ...Object.fromEntries(entries) }))}\n`;
+  }
+  const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
+  // A message with a line break in it (a library's, say) still is one line.
+  return `${time} ${level.padEnd(5)} ${printable(message.replace(/\s*\n\s*/g, ' '))}${pairs}\n`;
+}
+
+/** Of `info`: where another program undoes what weftd does, at once and for ever, a disk must not be full of that. */
+const infoBurst = 2000;
+const infoPerSecond = 10;
+
+export function openLogger(options: LoggerOptions): Logger {
+  const threshold = logLevels.indexOf(options.level);
+  const budget = new Budget(infoBurst, infoPerSecond / 1000, options.now);
+  let leftOut = 0;
+  /** Told with the next line that there is room for. */
+  const withLeftOut = (fields: LogFields): LogFields => {
+    if (leftOut === 0) return fields;
+    const told = { ...fields, linesLeftOut: leftOut };
+    leftOut = 0;
+    return told;
+  };
+  const logAt =
+    (level: LogLevel) =>
+    (message: string, fields: LogFields = {}): void => {
+      if (logLevels.indexOf(level) < threshold) return;
+      if (level === 'info' && !budget.take()) leftOut++;
+      else options.write(formatLine(options, level, message, withLeftOut(fields)));
+    };
+  const [debug, info, warn, error] = logLevels.map(logAt) as [LogAt, LogAt, LogAt, LogAt];
+  return { tellsDebug: threshold === 0, debug, info, warn, error };
+}

@@ -1,0 +1,51 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { stuckActivity } from '../../../../daemon/answers/health.ts';
+import { Wakeup } from '../../../../daemon/pace/wakeup.ts';
+
+const test = suite('daemon/answers/health');
+const limits = { runMs: 1000, lateMs: 100 };
+const never = Number.POSITIVE_INFINITY;
+
+test('work that ends, and begins when it is due, is alive', () => {
+  const idle = { name: 'a', runningSinceMs: undefined, dueMs: never };
+  const running = { name: 'b', runningSinceMs: 4000, dueMs: 4100 };
+  const waiting = { name: 'c', runningSinceMs: undefined, dueMs: 4950 };
+  assert.is(stuckActivity([idle, running, waiting], 5000, limits), undefined);
+});
+
+test('work that does not end, or does not begin, is stuck, and named', () => {
+  assert.is(
+    stuckActivity([{ name: 'a', runningSinceMs: 4000, dueMs: never }], 6001, limits),
+    '"a" has not come to its end for 2 s',
+  );
+  assert.is(
+    stuckActivity([{ name: 'a', runningSinceMs: undefined, dueMs: 4000 }], 7000, limits),
+    '"a" should have begun 3 s ago',
+  );
+});
+
+test('a piece of work that waits for ever is seen', async () => {
+  let nowMs = 0;
+  let end = (): void => {};
+  const work = new Wakeup({
+    minimumIntervalMs: 0,
+    now: () => nowMs,
+    work: () => new Promise<void>((resolve) => (end = resolve)),
+  });
+  const stuck = (): string | undefined =>
+    stuckActivity([{ name: 'x', runningSinceMs: work.runningSinceMs, dueMs: work.nextMs }], nowMs, limits);
+  assert.is(stuck(), undefined);
+  work.wake();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  nowMs = 900;
+  assert.is(stuck(), undefined);
+  nowMs = 1100;
+  assert.match(stuck() ?? '', /"x" has not come to its end/);
+  end();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.is(stuck(), undefined);
+  work.close();
+});
+
+test.run();

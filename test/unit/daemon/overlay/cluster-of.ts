@@ -1,0 +1,63 @@
+/** Leases, overlays and addresses for the daemon's tests: host `n` is 192.0.2.n with 10.1.n.0/24. */
+
+import type { Lease } from '../../../../cluster/lease.ts';
+import type { VxlanBackend } from '../../../../cluster/network-config.ts';
+import type { Overlay } from '../../../../daemon/overlay/desired.ts';
+import { type Address, parseAddress } from '../../../../net/address.ts';
+import { type Mac, parseMac } from '../../../../net/mac.ts';
+import { type Prefix, parsePrefix } from '../../../../net/prefix.ts';
+
+export const address = (text: string): Address => parseAddress(text)!;
+export const prefix = (text: string): Prefix => parsePrefix(text)!;
+export const mac = (last: number): Mac => parseMac(`02:00:00:00:00:${last.toString(16).padStart(2, '0')}`)!;
+export const macs = (v4: number, v6: number): Lease['backendData'] => ({
+  4: { vni: 1, vtepMac: mac(v4) },
+  6: { vni: 1, vtepMac: mac(v6) },
+});
+
+export const vxlan: VxlanBackend = {
+  type: 'vxlan',
+  vni: 1,
+  port: 8472,
+  learning: false,
+  gbp: false,
+  directRouting: false,
+};
+
+/** Host `n` of the cluster: 192.0.2.n and 2001:db8::n, subnets 10.1.n.0/24 and fd00:0:0:n::/64. */
+export const peer = (n: number, changes: Partial<Lease> = {}): Lease => ({
+  key: `/p/subnets/10.1.${n}.0-24`,
+  backendType: 'vxlan',
+  subnets: { 4: prefix(`10.1.${n}.0/24`), 6: prefix(`fd00:0:0:${n}::/64`) },
+  publicAddresses: { 4: address(`192.0.2.${n}`), 6: address(`2001:db8::${n}`) },
+  backendData: macs(n, n + 100),
+  node: `h${n}`,
+  reservation: false,
+  etcdLease: '1',
+  modRevision: '1',
+  extra: {},
+  ...changes,
+});
+
+/** What host 1 has to do with hosts 2 and 3. */
+export const overlay = (changes: Partial<Overlay> = {}): Overlay => ({
+  networks: { 4: prefix('10.1.0.0/16') },
+  backend: vxlan,
+  subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },
+  macs: { 4: mac(1), 6: mac(101) },
+  external: {
+    index: 2,
+    name: 'eth0',
+    mtuBytes: 1500,
+    addresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
+    publicAddresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
+  },
+  peers: [peer(2), peer(3)],
+  isNeighbour: () => true,
+  formerDevices: [],
+  formerNetworks: [],
+  formerPeerAddresses: [],
+  ...changes,
+});
+
+export const dualStack = { networks: { 4: prefix('10.1.0.0/16'), 6: prefix('fd00::/48') } };
