@@ -5,9 +5,7 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+import { importsOf, root, withoutComments } from './import-graph.mjs';
 
 /** The rooms of weftd, from the ground up: each with those below that it may import from. */
 const ground = ['daemon/pace', 'daemon/host', 'daemon/backends'];
@@ -47,18 +45,6 @@ const adapters = ['linux/sys-bun.ts', 'linux/sys-native.ts'];
 /** Environment, clock and randomness are handed in by the entry points. */
 const outside =
   /\b(process\.env|process\.argv|Bun\.env|import\.meta\.env|Date\.now|new Date\(\)|performance\.now|Math\.random|crypto\.random\w+|crypto\.getRandomValues)/;
-
-/** A file's text without its comments. Texts stay: the names of modules are among them. */
-function withoutComments(source) {
-  const commentOrText = /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/g;
-  return source.replace(commentOrText, (found) => (found.startsWith('/') ? '' : found));
-}
-
-/** What a file imports, by the names it uses. */
-function importsOf(code) {
-  const importing = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)'([^'$\n]+)'/g;
-  return [...code.matchAll(importing)].map((found) => found[1]);
-}
 
 /** Every TypeScript source of the rooms and the entry points, by its path from the project's folder. */
 function sources() {
