@@ -43,7 +43,7 @@ function about(): string {
  * with what it imports.
  */
 function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Promise<number> }> {
-  if (programName === 'weft-ipam') return import('./ipam/program.ts');
+  if (programName === 'weft-ipam') return import('./cni/programs/ipam.ts');
   switch (command) {
     case 'ADD':
       return import('./cni/programs/add.ts');

@@ -1,17 +1,16 @@
 /** weftctl: finds the verb and runs it; every failure ends in one clear line. */
 
 import { existsSync } from 'node:fs';
+import { etcdOptions, parseEtcdOptions } from '../cluster/options.ts';
 import {
-  etcdOptions,
   formatOptions,
   type OptionSpec,
   type ParsedOptions,
-  parseEtcdOptions,
   parseOptions,
   suggestion,
   UsageError,
-} from '../cluster/options.ts';
-import { printable } from '../daemon/report/log.ts';
+} from '../command/options.ts';
+import { printable } from '../command/printable.ts';
 import { CliError, type CliHost } from './host.ts';
 import { type ClusterSource, openEtcdSource, SocketSource } from './source.ts';
 import { styleFor } from './text.ts';

@@ -1,7 +1,7 @@
 /** How weftctl's words look: tables, colours, spans of time. */
 
 import { stripVTControlCharacters } from 'node:util';
-import { printable } from '../daemon/report/log.ts';
+import { printable } from '../command/printable.ts';
 
 /** Colours of a terminal (ECMA-48, SGR), or nothing of the kind. */
 export interface Style {

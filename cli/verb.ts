@@ -1,6 +1,6 @@
 /** What a verb of weftctl is given, and is. */
 
-import type { OptionSpec, ParsedOptions } from '../cluster/options.ts';
+import type { OptionSpec, ParsedOptions } from '../command/options.ts';
 import type { CliHost } from './host.ts';
 import type { ClusterSource, SocketSource } from './source.ts';
 import type { Style } from './text.ts';

@@ -1,15 +1,7 @@
 /** weftd's command line: flanneld's names, and a few of its own. */
 
-import {
-  type EtcdEndpoints,
-  etcdOptions,
-  formatOptions,
-  type OptionSpec,
-  type ParsedOptions,
-  parseEtcdOptions,
-  parseOptions,
-  UsageError,
-} from '../cluster/options.ts';
+import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/options.ts';
+import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
 import type { FilterOptions } from './overlay/data-path.ts';

@@ -24,13 +24,14 @@ const daemonFloors = [
 /** Room → the rooms it may import from, beside itself. The first room whose folder a file is in is its own. */
 const rooms = {
   net: [],
+  command: [],
   linux: ['net'],
   'cni/spec': ['net'],
-  cluster: ['net'],
+  cluster: ['net', 'command'],
   ipam: ['net', 'linux', 'cni/spec'],
   cni: ['net', 'linux', 'cni/spec', 'ipam'],
-  ...Object.fromEntries(daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'cluster', ...below]])),
-  cli: ['net', 'linux', 'cni/spec', 'cluster', 'ipam', 'cni', 'daemon', 'daemon/report'],
+  ...Object.fromEntries(daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', ...below]])),
+  cli: ['net', 'linux', 'command', 'cni/spec', 'cluster', 'ipam', 'cni'],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */

@@ -1,9 +1,9 @@
 /** `weft`, called for ADD. */
 
-import { runPlugin } from '../../ipam/run-plugin.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { runAdd } from '../add.ts';
 import { asksForExtras } from './extras.ts';
+import { runPlugin } from './run-plugin.ts';
 
 export const run = (sys: Sys): Promise<number> =>
   runPlugin(sys, async (request) => {

@@ -1,9 +1,9 @@
 /** `weft`, called for DEL. */
 
-import { runPlugin } from '../../ipam/run-plugin.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { runDel } from '../del.ts';
 import { asksForFilters } from './extras.ts';
+import { runPlugin } from './run-plugin.ts';
 
 export const run = (sys: Sys): Promise<number> =>
   runPlugin(sys, async (request) => {

@@ -1,5 +1,6 @@
 /** Logs: one line an event. Text for people on a terminal, JSON for everything else. */
 
+import { printable } from '../../command/printable.ts';
 import { Budget } from '../pace/budget.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
@@ -31,13 +32,6 @@ export interface LoggerOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
-
-/**
- * With control characters spelled out. Names and reasons come from etcd, where others write them; a terminal would obey.
- * What JSON leaves as it is (DEL and the C1 controls, ECMA-48) is spelled as JSON would.
- */
-export const printable = (text: string): string =>
-  text.replace(/\p{Cc}/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 /** A value as `key=value` carries it: quoted where a space, a quote or nothing at all would make it ambiguous. */
 function formatValue(value: string | number | boolean): string {

@@ -1,7 +1,7 @@
-/** `weft-ipam`, called for whatever it is. */
+/** `weft-ipam`, called for any command. */
 
-import type { Sys } from '../linux/sys.ts';
+import { ipamVerb } from '../../ipam/verbs.ts';
+import type { Sys } from '../../linux/sys.ts';
 import { runPlugin } from './run-plugin.ts';
-import { ipamVerb } from './verbs.ts';
 
 export const run = (sys: Sys): Promise<number> => runPlugin(sys, async ({ command }) => ipamVerb(sys, command));

@@ -1,8 +1,8 @@
 /** One call of a plugin, with this process's environment, stdin and stdout. */
 
-import { dispatch, type LoadVerb } from '../cni/spec/dispatch.ts';
-import { readAll, writeAll } from '../linux/files.ts';
-import type { Sys } from '../linux/sys.ts';
+import { readAll, writeAll } from '../../linux/files.ts';
+import type { Sys } from '../../linux/sys.ts';
+import { dispatch, type LoadVerb } from '../spec/dispatch.ts';
 
 /** More than any network configuration should ever be. */
 const stdinLimitBytes = 16 * 1024 * 1024;
