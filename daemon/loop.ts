@@ -14,6 +14,7 @@ import { formatAddress } from '../net/address.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { AddressUse } from './answers/addresses.ts';
 import { type HealthLimits, healthLimits, stuckActivity } from './answers/health.ts';
+import type { FilterUpkeep } from './filter/upkeep.ts';
 import type { Membership } from './membership/membership.ts';
 import { type ClusterView, formatAddresses } from './membership/view.ts';
 import type { DataPath } from './overlay/data-path.ts';
@@ -28,6 +29,7 @@ export interface LoopOptions {
   readonly store: ClusterStore;
   readonly membership: Membership;
   readonly dataPath: DataPath;
+  readonly filter: Pick<FilterUpkeep, 'ensure' | 'peerLock'>;
   readonly logger: Logger;
   readonly problems: Problems;
   readonly metrics: Metrics;
@@ -338,13 +340,13 @@ export class Loop {
   }
 
   private reconcileRules(): void {
-    const { membership, dataPath } = this.options;
+    const { membership, dataPath, filter } = this.options;
     const heardMs = this.rulesHeardMs;
     this.rulesHeardMs = undefined;
     // Ready or not: what is set up already, perhaps by an earlier weftd, is looked after.
     if (!membership.view || !this.hasCompared) return;
     const healedBefore = dataPath.healedTotal;
-    const { againMs } = dataPath.reconcileRules(membership.view);
+    const { againMs } = filter.ensure(membership.view);
     this.rulesWakeup.wake(Math.min(this.intervals.resyncMs, againMs));
     this.noteHealing(healedBefore, heardMs);
   }
@@ -468,7 +470,7 @@ export class Loop {
       etcdConnected: connected,
       etcdLastContactSeconds: lastContactMs === undefined ? undefined : lastContactMs / 1000,
       addresses: view ? countAddresses(valuesOf(view.own.subnets)) : [],
-      peerLock: dataPath.peerLock(),
+      peerLock: this.options.filter.peerLock(),
       process: readProcess(),
     };
   }
@@ -517,7 +519,7 @@ export class Loop {
       ...(state ? { interface: state.external.name, mtuBytes: state.mtuBytes } : {}),
       devices: state?.devices ?? [],
       ipMasq: this.options.ipMasq,
-      peerLock: dataPath.peerLock(),
+      peerLock: this.options.filter.peerLock(),
       ...(view
         ? {
             lease: {

@@ -20,10 +20,10 @@ import { answerAgeMs, keepFor, openProbeServer, type ProbeSources } from './answ
 import { readProcess } from './answers/process-figures.ts';
 import { ServiceManager } from './answers/service-manager.ts';
 import { FilterEvents } from './filter/filter-events.ts';
-import type { Roads } from './filter/packet-walk.ts';
 import { lockLifeMs } from './filter/peer-lock.ts';
 import { tableName } from './filter/rule-table.ts';
 import { openRules, type Rules } from './filter/rules.ts';
+import { FilterUpkeep } from './filter/upkeep.ts';
 import { DeviceLocks } from './host/device-lock.ts';
 import { networkEvents, openKernelEvents, packetFilterEvents } from './host/events.ts';
 import { FolderBusyError, lockFolders, NodeFiles, socketPath } from './host/files.ts';
@@ -32,6 +32,7 @@ import { Loop } from './loop.ts';
 import { Membership, type MembershipMemory } from './membership/membership.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { DataPath } from './overlay/data-path.ts';
+import { Healing } from './overlay/healing.ts';
 import { Kernel } from './overlay/kernel.ts';
 import { type Logger, openLogger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
@@ -156,6 +157,7 @@ export interface DaemonParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
+  readonly filter: FilterUpkeep;
   readonly filterEvents: FilterEvents;
   readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
   readonly membership: Membership;
@@ -195,28 +197,37 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
   const rules: Rules = openRules(sys, logger, {
     name: tableName(store.prefix),
     now: monotonic,
-    roads: (): Roads => dataPath.roads(),
+    roads: () => filter.roads(),
     changedBy: () => filterEvents.takeChanger(),
     addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
     keepLock: options.filter.peerLock,
   });
-  const locks = new DeviceLocks(sys);
-  const dataPath: DataPath = new DataPath({
-    kernel,
+  const healing = new Healing({ logger, metrics, now: monotonic });
+  const filter: FilterUpkeep = new FilterUpkeep({
     rules,
+    healing,
+    problems,
+    readInterfaces: () => kernel.readInterfaces(),
+    ipMasq: options.ipMasq,
+    filter: options.filter,
+    ...(settings.lockLifeMs === undefined ? {} : { lockLifeMs: settings.lockLifeMs }),
+  });
+  const locks = new DeviceLocks(sys);
+  const dataPath = new DataPath({
+    kernel,
+    filter,
+    healing,
     files,
     logger,
     problems,
-    metrics,
     node,
     choice: options.choice,
     ipMasq: options.ipMasq,
-    filter: options.filter,
+    peerLock: options.filter.peerLock,
     now: monotonic,
     random,
     randomMacBytes: () => randomBytes(sys, 6),
     lockDevice: (name) => locks.take(name),
-    ...(settings.lockLifeMs === undefined ? {} : { lockLifeMs: settings.lockLifeMs }),
   });
   const before = files.readNetwork((error) => problems.report('node files', error.message));
   const membership = new Membership({
@@ -246,6 +257,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
     store,
     files,
     dataPath,
+    filter,
     filterEvents,
     rules,
     membership,

@@ -3,8 +3,8 @@
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/options.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
+import type { FilterOptions } from './filter/upkeep.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
-import type { FilterOptions } from './overlay/data-path.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
 
 export interface DaemonOptions {

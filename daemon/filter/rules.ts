@@ -237,7 +237,6 @@ class RuleKeeper implements Rules {
     return this.use((nft) => {
       const { known } = this;
       if (!known) return false;
-      const generation = generationOf(nft);
       const requests: NetlinkRequest[] = [];
       const differ = (addresses: readonly Address[], isIn: boolean) =>
         addresses.flatMap((address) => {
@@ -250,6 +249,7 @@ class RuleKeeper implements Rules {
       for (const { set, bytes } of come) requests.push(...newElements(this.table, set, [bytes]));
       for (const { set, bytes } of gone) requests.push(...deleteElements(this.table, set, [bytes]));
       if (requests.length === 0) return true;
+      const generation = generationOf(nft);
       this.known = undefined;
       nft.transact(requests);
       for (const { elements, key, bytes } of come) elements.set(key, bytes);

@@ -7,7 +7,6 @@
 
 import { type Lease, sameLeaseValue } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
-import type { NodeStatus } from '../../cluster/status.ts';
 import type { LeaseChange } from '../../cluster/store.ts';
 import { SyscallError } from '../../linux/errors.ts';
 import { nda } from '../../linux/netlink/neighbour.ts';
@@ -15,10 +14,7 @@ import { type Address, addressKey, type Family, sameAddress } from '../../net/ad
 import { isUnicastMac, localMac, type Mac, sameMac } from '../../net/mac.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
-import type { Roads } from '../filter/packet-walk.ts';
-import { lockLifeMs } from '../filter/peer-lock.ts';
-import { formatStructure, type RuleSettings } from '../filter/rule-table.ts';
-import type { EnsureOptions, Rules } from '../filter/rules.ts';
+import type { FilterInterfaces, FilterPort } from '../filter/upkeep.ts';
 import type { EventInterest } from '../host/events.ts';
 import {
   chooseInterface,
@@ -35,38 +31,26 @@ import { planSysctls } from '../host/sysctls.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from '../membership/view.ts';
 import { Backoff } from '../pace/wakeup.ts';
 import type { Logger } from '../report/log.ts';
-import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
-import { Healing, type HealingSummary } from './healing.ts';
+import type { Healing, HealingSummary } from './healing.ts';
 import type { Kernel } from './kernel.ts';
 import { fdbOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import { findShadows, isShadowed, withoutTaken } from './shadows.ts';
 
-/** What is asked of the packet filter, beside masquerading. */
-export interface FilterOptions {
-  /** Take VXLAN packets from peers alone. */
-  readonly peerLock: boolean;
-  /** Accept what containers send and get where another program's chain would drop it. */
-  readonly forward: boolean;
-  /** Masquerade to ports at random. */
-  readonly randomPorts: boolean;
-}
-
 export interface DataPathOptions {
   readonly kernel: Kernel;
-  readonly rules: Rules;
+  readonly filter: FilterPort;
+  readonly healing: Healing;
   readonly files: NodeFiles;
   readonly logger: Logger;
   readonly problems: Problems;
-  readonly metrics: Pick<Metrics, 'programmed' | 'healed' | 'failed'>;
   readonly node: string;
   readonly choice: InterfaceChoice;
   readonly ipMasq: boolean;
-  readonly filter: FilterOptions;
-  /** For how long the peer lock holds without weftd. */
-  readonly lockLifeMs?: number;
+  /** Whether peers take packets from known addresses alone. */
+  readonly peerLock: boolean;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** From 0 to below 1. */
@@ -100,13 +84,6 @@ export interface ReconcileResult {
   readonly complete: boolean;
 }
 
-/** What a look at the packet filter came to. */
-export interface RuleResult {
-  readonly changes: number;
-  /** When to look again although nothing is heard of. */
-  readonly againMs: number;
-}
-
 export interface PeerState {
   readonly lease: Lease;
   readonly path: 'vxlan' | 'direct' | 'none';
@@ -123,7 +100,6 @@ export interface DataPathState {
 
 const firstRetryMs = 500;
 const lastRetryMs = 60_000;
-const rulesRetryMs = 1000;
 
 /** What a failed step has to do with a peer. */
 function concerns(operation: Operation, peer: Lease): boolean {
@@ -187,12 +163,6 @@ const followed = (changes: number, retryDelayMs: number, rulesAgainMs = Number.P
   complete: true,
 });
 
-/** Of those that tunnels lead to. */
-const publicAddressesOf = (leases: readonly Lease[]): Address[] =>
-  leases
-    .filter(({ backendType }) => backendType === 'vxlan')
-    .flatMap(({ publicAddresses }) => Object.values(publicAddresses));
-
 /** Whether two views are the same but for the peers. */
 const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
   a.config === b.config &&
@@ -203,6 +173,14 @@ const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
 
 const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
+
+/** The ways that the cluster's packets take on this host. */
+function interfacesOf({ backend, config }: ClusterView, external: ExternalInterface): FilterInterfaces {
+  const tunnels =
+    backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
+  const isDirect = backend.type === 'host-gw' || backend.directRouting;
+  return { peers: isDirect ? [...tunnels, external.name] : tunnels, external: external.name };
+}
 
 /** What several changes come to. */
 export function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
@@ -248,11 +226,10 @@ export class DataPath {
   private circumstances = '';
   /** Why the external interface is the one of before, or not the one that it should be. */
   interfaceProblem: string | undefined;
-  private currentRules: { readonly view: ClusterView; readonly settings: RuleSettings } | undefined;
 
   constructor(options: DataPathOptions) {
     this.options = options;
-    this.healing = new Healing(options);
+    this.healing = options.healing;
     this.remembered = options.files.readState();
   }
 
@@ -327,14 +304,14 @@ export class DataPath {
    * @throws InterfaceError
    */
   private choose(host: HostState, config: NetworkConfig): ExternalInterface {
-    const { kernel, choice, filter } = this.options;
+    const { kernel, choice, peerLock } = this.options;
     const inUse = familiesInUse(config);
     const view = kernel.hostView(host);
     this.interfaceProblem = undefined;
     try {
       const chosen = chooseInterface(choice, inUse, view);
       // Peers are taken to be run as this host is.
-      if (filter.peerLock && config.backend.type === 'vxlan') this.interfaceProblem = findSourceProblem(chosen, view);
+      if (peerLock && config.backend.type === 'vxlan') this.interfaceProblem = findSourceProblem(chosen, view);
       return chosen;
     } catch (error) {
       if (!(error instanceof InterfaceError) || !this.external) throw error;
@@ -427,7 +404,7 @@ export class DataPath {
    * @throws InterfaceError, SyscallError: nothing could be compared; try again later
    */
   reconcile(view: ClusterView): ReconcileResult {
-    const { kernel, logger, problems } = this.options;
+    const { kernel, filter, logger, problems } = this.options;
     const startedMs = this.options.now();
     // Where this ends halfway, nothing is known to be in order.
     this.baseline = undefined;
@@ -471,7 +448,8 @@ export class DataPath {
     this.rememberGateways([...this.usedGateways(host), ...direct]);
 
     // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
-    const rules = this.reconcileRules(view, { keepPeers: true, trust: true });
+    filter.useInterfaces(interfacesOf(view, external));
+    const rules = filter.ensure(view, { keepPeers: true, trust: true });
     const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
     const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
     // What a device that cannot be had now would carry waits with it.
@@ -492,7 +470,7 @@ export class DataPath {
     problems.report('MTU', desired.mtuProblem);
     problems.reportAll('peer', problemsOf(desired.peers));
 
-    const { againMs } = this.reconcileRules(view, { trust: true });
+    const { againMs } = filter.ensure(view, { trust: true });
     const network: NodeNetwork = {
       node: this.options.node,
       networks: inUse.map((family) => networks[family]!),
@@ -536,7 +514,7 @@ export class DataPath {
    * @throws SyscallError
    */
   follow(view: ClusterView): ReconcileResult | undefined {
-    const { kernel, logger, problems } = this.options;
+    const { kernel, filter, logger, problems } = this.options;
     const { baseline } = this;
     if (!baseline || !this.hears || !differInPeersOnly(baseline.view, view)) return undefined;
     this.baseline = undefined;
@@ -556,9 +534,8 @@ export class DataPath {
     const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
     if (direct.length > 0)
       this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
-    const come = publicAddressesOf(added);
-    const admitted = this.changeLock(view, come, []);
-    if (!admitted) this.reconcileRules(view, { keepPeers: true, trust: true });
+    const admitted = filter.change(view, added, []);
+    if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
     const narrowed = narrowToPeers(desired.state, changed);
     const { operations } = plan(narrowed.desired, narrowed.actual);
     // The first plain route needs other settings.
@@ -569,8 +546,8 @@ export class DataPath {
     if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
       problems.reportAll('peer', problemsOf(desired.peers));
     }
-    const isLocked = admitted && this.changeLock(view, [], this.unusedAddresses(removed, come, view));
-    const rules = isLocked ? undefined : this.reconcileRules(view, { trust: true });
+    const isLocked = admitted && (removed.length === 0 || filter.change(view, added, removed));
+    const rules = isLocked ? undefined : filter.ensure(view, { trust: true });
     this.noteState(desired, external);
     const changes = outcomes.filter(({ error }) => !error).length;
     if (changes > 0) {
@@ -589,128 +566,6 @@ export class DataPath {
       this.options.logger.info('node files written', { subnets, mtuBytes: network.mtuBytes });
     }
     return changed !== undefined;
-  }
-
-  /**
-   * The packet filter alone.
-   * @param options what need not be looked at or changed now
-   */
-  reconcileRules(view: ClusterView, options: EnsureOptions = {}): RuleResult {
-    const { rules, problems } = this.options;
-    try {
-      const settings = this.ruleSettings(view);
-      const { changes, forward, againMs } = rules.ensure(settings, options);
-      const made = (): string => formatStructure(settings);
-      const done = changes > 0 ? ['set packet filter table'] : [];
-      this.healing.noteSettings('rules', 'packet filter table', made, done);
-      let total = changes;
-      for (const { place, mended, problem } of forward) {
-        const here = mended === undefined ? [] : [`set packet filter rules in "${place}"`];
-        total += here.length;
-        this.healing.noteSettings('rules', place, made, here);
-        if (problem !== undefined && !options.trust) this.healing.noteFailure('rules');
-      }
-      problems.reportAll(
-        'forwarding',
-        new Map(forward.flatMap(({ place, problem }) => (problem === undefined ? [] : [[place, problem]]))),
-      );
-      problems.report('packet filter', undefined);
-      return { changes: total, againMs };
-    } catch (error) {
-      // Containers of one another's hosts reach each other all the same.
-      problems.report('packet filter', (error as Error).message);
-      this.healing.noteFailure('rules');
-      return { changes: 0, againMs: rulesRetryMs };
-    }
-  }
-
-  /** Public addresses of leases that are gone, but for those that others have, too. */
-  private unusedAddresses(removed: readonly Lease[], added: readonly Address[], { peers }: ClusterView): Address[] {
-    const isUsed = (address: Address): boolean => {
-      const { family } = address;
-      for (const { publicAddresses } of peers) {
-        const other = publicAddresses[family];
-        if (other && sameAddress(other, address)) return true;
-      }
-      return false;
-    };
-    return publicAddressesOf(removed).filter(
-      // As a rule it is the same host's new lease that has it.
-      (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
-    );
-  }
-
-  /** @returns false where the packet filter has to be looked at as a whole */
-  private changeLock({ backend }: ClusterView, added: readonly Address[], removed: readonly Address[]): boolean {
-    if (!this.options.filter.peerLock || backend.type !== 'vxlan') return true;
-    if (added.length + removed.length === 0) return true;
-    try {
-      return this.options.rules.changePeers(added, removed);
-    } catch {
-      // Looking at everything meets it again, and tells.
-      return false;
-    }
-  }
-
-  /** The ways that the cluster's packets take on this host. */
-  roads(): Roads {
-    const view = this.currentRules?.view;
-    const external = this.external?.name ?? '';
-    if (!view) return { peers: [], external, containers: [] };
-    const { backend, config, own, formerSubnets } = view;
-    const tunnels =
-      backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
-    const isDirect = backend.type === 'host-gw' || backend.directRouting;
-    const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
-    const containers = this.options.kernel
-      .readInterfaces()
-      .filter(
-        ({ name, addresses }) =>
-          !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),
-      );
-    return {
-      peers: isDirect ? [...tunnels, external] : tunnels,
-      external,
-      containers: containers.map(({ name }) => name),
-    };
-  }
-
-  /** Whether only peers' VXLAN packets are taken, and how many of others' were not. */
-  peerLock(): NodeStatus['peerLock'] {
-    const count = this.options.rules.counters();
-    return { enabled: count !== undefined, droppedPackets: count?.packets ?? 0, droppedBytes: count?.bytes ?? 0 };
-  }
-
-  /** The same object for the same view. */
-  private ruleSettings(view: ClusterView): RuleSettings {
-    if (this.currentRules?.view === view) return this.currentRules.settings;
-    const { config, backend, own, peers } = view;
-    const { ipMasq, filter } = this.options;
-    const inUse = familiesInUse(config);
-    const networks: { [family in Family]?: Prefix } = {};
-    for (const family of inUse) networks[family] = config.networks[family]!.network;
-    const settings: RuleSettings = {
-      networks,
-      subnets: [own.subnets, ...view.formerSubnets],
-      ipMasq,
-      randomPorts: filter.randomPorts,
-      forward: filter.forward,
-      lock:
-        filter.peerLock && backend.type === 'vxlan'
-          ? {
-              vni: backend.vni,
-              port: backend.port,
-              lifeMs: this.options.lockLifeMs ?? lockLifeMs,
-              families: inUse,
-              containers: inUse.map((family) => networks[family]!),
-              peers: peers
-                .filter(({ backendType }) => backendType === 'vxlan')
-                .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
-            }
-          : undefined,
-    };
-    this.currentRules = { view, settings };
-    return settings;
   }
 
   /** @returns whether the host had other addresses there before */
@@ -870,7 +725,7 @@ export class DataPath {
    * @returns what could not be removed
    */
   remove(peerAddresses: readonly Address[]): Error[] {
-    const { kernel, files, logger, rules } = this.options;
+    const { kernel, files, logger, filter } = this.options;
     // A weftd that has just been stopped may have added to it.
     this.remembered = files.readState();
     const errors: Error[] = [];
@@ -895,7 +750,7 @@ export class DataPath {
         else logger.info(formatOperation(operation));
       }
     });
-    attempt(() => rules.remove());
+    attempt(() => filter.remove());
     // The files last, and only once nothing is left that they would be needed for.
     if (errors.length === 0) attempt(() => files.removeAll());
     return errors;

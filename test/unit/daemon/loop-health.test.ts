@@ -61,11 +61,6 @@ class Site {
       healedTotal: 0,
       state: undefined,
       follow: () => this.followed,
-      reconcileRules: () => {
-        this.ruleLooks++;
-        return { changes: 0, againMs: 60_000 };
-      },
-      peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       reconcile: () => {
         this.reconciled++;
         return { ...still, complete: this.complete };
@@ -87,6 +82,13 @@ class Site {
     this.loop = new Loop({
       store: store as ClusterStore,
       dataPath: dataPath as DataPath,
+      filter: {
+        ensure: () => {
+          this.ruleLooks++;
+          return { changes: 0, againMs: 60_000 };
+        },
+        peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
+      },
       membership: membership as Membership,
       logger: openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
       problems: this.problems,

@@ -1,10 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
+import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { emptyState, type NodeFiles, type NodeState } from '../../../../daemon/host/files.ts';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
 import type { ClusterView } from '../../../../daemon/membership/view.ts';
 import { DataPath } from '../../../../daemon/overlay/data-path.ts';
+import { Healing } from '../../../../daemon/overlay/healing.ts';
 import type { Kernel, Outcome } from '../../../../daemon/overlay/kernel.ts';
 import type { Operation } from '../../../../daemon/overlay/plan.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
@@ -53,21 +55,31 @@ class FakeHost {
       this.written++;
       return true;
     };
-    this.dataPath = new DataPath({
-      kernel: this.kernel(),
+    const healing = new Healing({
+      logger,
+      metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
+      now: () => this.nowMs,
+    });
+    const filter = new FilterUpkeep({
       rules: {
         changePeers: () => !this.noFilter,
-        renewLock: () => undefined,
-        port: undefined,
         ensure: () => {
           if (this.noFilter) throw new SyscallError('change the packet filter', errno.EBUSY);
           return { changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY };
         },
-        concerns: () => true,
         counters: () => undefined,
         remove() {},
-        close() {},
       },
+      healing,
+      problems: this.problems,
+      readInterfaces: () => [],
+      ipMasq: false,
+      filter: { peerLock: true, forward: true, randomPorts: true },
+    });
+    this.dataPath = new DataPath({
+      kernel: this.kernel(),
+      filter,
+      healing,
       files: {
         readState: () => this.state,
         writeState: (state: NodeState) => {
@@ -79,11 +91,10 @@ class FakeHost {
       } as Partial<NodeFiles> as NodeFiles,
       logger,
       problems: this.problems,
-      metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
       node: 'h1',
       choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
       ipMasq: false,
-      filter: { peerLock: true, forward: true, randomPorts: true },
+      peerLock: true,
       now: () => this.nowMs,
       random: () => 0,
       randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 0xee]),
