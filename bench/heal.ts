@@ -14,10 +14,10 @@ import { sys } from '../linux/sys-bun.ts';
 import { formatAddress, isLinkLocal } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
 import { formatPrefix } from '../net/prefix.ts';
-import { type Cluster, type Host, startCluster } from '../test/support/cluster.ts';
-import { run } from '../test/support/commands.ts';
-import { type Damage, findTarget, inflict, ruleDamages, tunnelDamages } from '../test/support/damage.ts';
-import { waitFor } from '../test/support/wait.ts';
+import { type Cluster, type Host, startCluster } from '../test/lab/cluster.ts';
+import { run } from '../test/lab/commands.ts';
+import { type Damage, findTarget, inflict, ruleDamages, tunnelDamages } from '../test/lab/damage.ts';
+import { waitFor } from '../test/lab/wait.ts';
 import { median } from './sample.ts';
 
 const config = {

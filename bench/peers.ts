@@ -19,8 +19,8 @@ import { sys } from '../linux/sys-bun.ts';
 import { parseAddress } from '../net/address.ts';
 import { parseMac } from '../net/mac.ts';
 import { parsePrefix } from '../net/prefix.ts';
-import { freePort, TestEtcd } from '../test/support/etcd.ts';
-import { waitFor } from '../test/support/wait.ts';
+import { freePort, TestEtcd } from '../test/lab/etcd.ts';
+import { waitFor } from '../test/lab/wait.ts';
 import type { BenchHost } from './host.ts';
 import { quantile } from './sample.ts';
 
@@ -133,7 +133,7 @@ class Witness {
   #rest = '';
 
   constructor(...args: string[]) {
-    const path = new URL('../test/support/kernel-witness.ts', import.meta.url).pathname;
+    const path = new URL('../test/lab/kernel-witness.main.ts', import.meta.url).pathname;
     this.#child = spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
       const lines = (this.#rest + chunk).split('\n');

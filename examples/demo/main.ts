@@ -10,11 +10,11 @@ import {
   type Host,
   type Pod,
   root,
-} from '../../test/support/cluster.ts';
-import { runAsync } from '../../test/support/commands.ts';
-import { readLink } from '../../test/support/kernel-state.ts';
-import { ping, pingAsync } from '../../test/support/packets.ts';
-import { timed, waitFor } from '../../test/support/wait.ts';
+} from '../../test/lab/cluster.ts';
+import { runAsync } from '../../test/lab/commands.ts';
+import { readLink } from '../../test/lab/kernel-state.ts';
+import { ping, pingAsync } from '../../test/lab/packets.ts';
+import { timed, waitFor } from '../../test/lab/wait.ts';
 import { drawMap } from './map.ts';
 import { bold, chapter, dim, fact, green, note, padEnd, padStart, print, red } from './screen.ts';
 import { clean, forgetState, isRunning, prefix, readState, writeState } from './state.ts';

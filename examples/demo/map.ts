@@ -1,7 +1,7 @@
 /** The cluster as a picture of at most 100 columns: etcd, the switch, the hosts, what each holds. */
 
-import type { Host } from '../../test/support/cluster.ts';
-import { readLink } from '../../test/support/kernel-state.ts';
+import type { Host } from '../../test/lab/cluster.ts';
+import { readLink } from '../../test/lab/kernel-state.ts';
 import { blue, bold, cyan, dim, green, padEnd, yellow } from './screen.ts';
 
 /** Between its borders. */

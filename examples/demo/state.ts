@@ -1,7 +1,7 @@
 /** Where the demo is, for those who come after it: another demo, or `--clean`. */
 
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { run } from '../../test/support/commands.ts';
+import { run } from '../../test/lab/commands.ts';
 
 export const prefix = 'weft-demo';
 const stateFile = '/run/weft-demo.json';

@@ -3,11 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig } from '../support/cluster.ts';
-import type { Finished } from '../support/commands.ts';
+import { Cluster, exampleConfig } from '../lab/cluster.ts';
+import type { Finished } from '../lab/commands.ts';
+import { difference } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference } from '../support/kernel-state.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('errors');
 const cluster = fixture(

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type ClusterStore, EtcdError } from '../../cluster/store.ts';
-import { freePort, startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { freePort, startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { waitFor } from '../lab/wait.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('etcd in trouble');
 const subnets = '/coreos.com/network/subnets/';

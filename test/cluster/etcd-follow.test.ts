@@ -10,10 +10,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EtcdObserver } from '../../cluster/etcd-observer.ts';
 import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
-import { startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { waitFor } from '../lab/wait.ts';
+import { Wire } from '../lab/wire.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
-import { waitFor } from '../support/wait.ts';
-import { Wire } from '../support/wire.ts';
 
 const test = suite('following etcd');
 const subnets = '/coreos.com/network/subnets/';

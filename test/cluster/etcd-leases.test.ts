@@ -5,9 +5,9 @@ import { parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
-import { startEtcd, type TestEtcd } from '../support/etcd.ts';
+import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { waitFor } from '../lab/wait.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('leases in etcd');
 const subnets = '/coreos.com/network/subnets/';

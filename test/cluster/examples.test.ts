@@ -4,13 +4,13 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host, root } from '../support/cluster.ts';
+import { Cluster, exampleConfig, type Host, root } from '../lab/cluster.ts';
+import { execute, findProgram, lookForProgram, run } from '../lab/commands.ts';
+import { type Conflist, Network, readConflist } from '../lab/conflist.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { askEcho, startEcho } from '../lab/packets.ts';
 import { pluginFolder } from '../support/cni.ts';
-import { execute, findProgram, lookForProgram, run } from '../support/commands.ts';
-import { type Conflist, Network, readConflist } from '../support/conflist.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
-import { askEcho, startEcho } from '../support/packets.ts';
 
 const test = suite('examples');
 const folder = join(root, 'examples');

@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Family } from '../../net/address.ts';
-import { type Cluster, type Host, startCluster } from '../support/cluster.ts';
-import { executeAsync } from '../support/commands.ts';
+import { type Cluster, type Host, startCluster } from '../lab/cluster.ts';
+import { executeAsync } from '../lab/commands.ts';
+import { readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { askEcho, ping, startEcho } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { askEcho, ping, startEcho } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 /** Headers before the payload of a ping: IP's and ICMP's. */
 const pingOverhead = { 4: 28, 6: 48 } as const;

@@ -7,12 +7,12 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { etcdPrefix, type Host, type Pod, startCluster } from '../support/cluster.ts';
-import { execute, run } from '../support/commands.ts';
+import { etcdPrefix, type Host, type Pod, startCluster } from '../lab/cluster.ts';
+import { execute, run } from '../lab/commands.ts';
+import { difference, readFdb, readLink, readLinks, readNeighbours } from '../lab/kernel-state.ts';
+import { ping, startPing } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference, readFdb, readLink, readLinks, readNeighbours } from '../support/kernel-state.ts';
-import { ping, startPing } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('flannel’s defects');
 const cluster = fixture(

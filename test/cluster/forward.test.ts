@@ -2,11 +2,11 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import { type Host, startCluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { ping, startPing } from '../lab/packets.ts';
+import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { ping, startPing } from '../support/packets.ts';
-import { timed, waitFor } from '../support/wait.ts';
 
 const test = suite('forward');
 const cluster = fixture(

@@ -7,10 +7,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host } from '../support/cluster.ts';
-import { run, type Service } from '../support/commands.ts';
+import { Cluster, exampleConfig, type Host } from '../lab/cluster.ts';
+import { run, type Service } from '../lab/commands.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('members of etcd');
 

@@ -2,11 +2,11 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { startCluster } from '../support/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
+import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { ping } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { ping } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('membership');
 const cluster = fixture(

@@ -7,13 +7,13 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Family } from '../../net/address.ts';
-import { Cluster, etcdPrefix, type Host, type Pod } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import { Cluster, etcdPrefix, type Host, type Pod } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { type Flannel, FlannelHost, type Flavour, flavours } from '../lab/flannel.ts';
+import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { askEcho, ping, reaches, startEcho, startPing } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { type Flannel, FlannelHost, type Flavour, flavours } from '../support/flannel-host.ts';
-import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { askEcho, ping, reaches, startEcho, startPing } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 interface Site {
   readonly cluster: Cluster;

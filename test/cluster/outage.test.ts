@@ -2,11 +2,11 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../support/cluster.ts';
+import { type Host, startCluster } from '../lab/cluster.ts';
+import { difference } from '../lab/kernel-state.ts';
+import { ping, startPing } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference } from '../support/kernel-state.ts';
-import { ping, startPing } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('outage');
 const cluster = fixture(

@@ -2,12 +2,12 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../support/cluster.ts';
-import { execute, run } from '../support/commands.ts';
+import { type Host, startCluster } from '../lab/cluster.ts';
+import { execute, run } from '../lab/commands.ts';
+import { readLink } from '../lab/kernel-state.ts';
+import { ping, reaches, startPing } from '../lab/packets.ts';
+import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLink } from '../support/kernel-state.ts';
-import { ping, reaches, startPing } from '../support/packets.ts';
-import { timed, waitFor } from '../support/wait.ts';
 
 const test = suite('peer lock');
 const cluster = fixture(

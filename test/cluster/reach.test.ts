@@ -4,12 +4,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, type Pod, startCluster } from '../support/cluster.ts';
+import { type Host, type Pod, startCluster } from '../lab/cluster.ts';
+import { executeAsync, type Finished } from '../lab/commands.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { askEcho, ping, startEcho } from '../lab/packets.ts';
 import { type CniDocument, pluginFolder } from '../support/cni.ts';
-import { executeAsync, type Finished } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
-import { askEcho, ping, startEcho } from '../support/packets.ts';
 
 const test = suite('reach');
 const cluster = fixture(

@@ -2,10 +2,10 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../support/cluster.ts';
+import { type Host, startCluster } from '../lab/cluster.ts';
+import { difference } from '../lab/kernel-state.ts';
+import { ping, pingAsync, startPing } from '../lab/packets.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference } from '../support/kernel-state.ts';
-import { ping, pingAsync, startPing } from '../support/packets.ts';
 
 const test = suite('restart');
 const cluster = fixture(

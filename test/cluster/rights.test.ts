@@ -6,11 +6,11 @@
 import { copyFileSync, readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Cluster, etcdAddress, exampleConfig, type Host } from '../lab/cluster.ts';
+import { execute } from '../lab/commands.ts';
+import { waitFor } from '../lab/wait.ts';
 import { CertificateAuthority } from '../support/certificates.ts';
-import { Cluster, etcdAddress, exampleConfig, type Host } from '../support/cluster.ts';
-import { execute } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('rights');
 

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Cluster, etcdPrefix, type Host, startCluster } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import { type Cluster, etcdPrefix, type Host, startCluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { readFdb, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { fixture } from '../support/fixture.ts';
-import { readFdb, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('scale');
 const peerCount = 1000;
@@ -82,7 +82,7 @@ function comparisons(host: Host): number {
   return family.samples.find(({ name }) => name.endsWith('_count'))!.value;
 }
 
-const witnessScript = fileURLToPath(new URL('../support/kernel-witness.ts', import.meta.url));
+const witnessScript = fileURLToPath(new URL('../lab/kernel-witness.main.ts', import.meta.url));
 
 test('a thousand peers are programmed', async () => {
   const made = cluster();

@@ -6,13 +6,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ServiceManager } from '../../daemon/answers/service-manager.ts';
 import { sys } from '../../linux/sys-bun.ts';
-import { Cluster, exampleConfig, type Host } from '../support/cluster.ts';
-import { execute, run } from '../support/commands.ts';
+import { Cluster, exampleConfig, type Host } from '../lab/cluster.ts';
+import { execute, run } from '../lab/commands.ts';
+import { readFdb, readLink, readRoutes } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import { type MetricFamily, parseExposition } from '../support/exposition.ts';
 import { fixture } from '../support/fixture.ts';
-import { readFdb, readLink, readRoutes } from '../support/kernel-state.ts';
 import { NotifySocket } from '../support/notify-socket.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('seeing');
 const port = '10256';

@@ -1,9 +1,9 @@
-/** A short soak, always the same one, with a fault of each kind: see test/support/soak.ts. `npm test -- soak` runs a long one. */
+/** A short soak, always the same one, with a fault of each kind: see test/soak/soak.ts. `npm test -- soak` runs a long one. */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { planFaults } from '../support/soak.ts';
-import { checkSoak } from '../support/soak-check.ts';
+import { checkSoak } from '../soak/check.ts';
+import { planFaults } from '../soak/soak.ts';
 
 const test = suite('soak');
 

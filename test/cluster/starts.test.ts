@@ -7,11 +7,11 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host, startCluster } from '../support/cluster.ts';
+import { Cluster, exampleConfig, type Host, startCluster } from '../lab/cluster.ts';
+import { difference, readRoutes } from '../lab/kernel-state.ts';
+import { ping, startPing } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference, readRoutes } from '../support/kernel-state.ts';
-import { ping, startPing } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('starts');
 const cluster = fixture(

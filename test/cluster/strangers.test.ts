@@ -5,9 +5,9 @@ import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Scratch } from '../lab/scratch.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('strangers');
 const weftd = new URL('../../dist/bin/weftd', import.meta.url).pathname;

@@ -6,13 +6,13 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, type Host } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import { Cluster, type Host } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { type Flannel, FlannelHost, type Flavour, flavours } from '../lab/flannel.ts';
+import { reaches } from '../lab/packets.ts';
+import { type Outside, Traffic } from '../lab/traffic-watch.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { type Flannel, FlannelHost, type Flavour, flavours } from '../support/flannel-host.ts';
-import { reaches } from '../support/packets.ts';
-import { type Outside, Traffic } from '../support/traffic-watch.ts';
-import { waitFor } from '../support/wait.ts';
 
 interface Site {
   readonly cluster: Cluster;

@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Cluster, etcdPrefix, type Host, root, startCluster } from '../support/cluster.ts';
-import { run } from '../support/commands.ts';
+import { type Cluster, etcdPrefix, type Host, root, startCluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { difference, readFdb, readLink, readRoutes } from '../lab/kernel-state.ts';
+import { ping } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { difference, readFdb, readLink, readRoutes } from '../support/kernel-state.ts';
-import { ping } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('underlay');
 const cluster = fixture(

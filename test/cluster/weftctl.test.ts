@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterNodes } from '../../cluster/status.ts';
-import { etcdEndpoint, exampleConfig, type Host, startCluster } from '../support/cluster.ts';
+import { etcdEndpoint, exampleConfig, type Host, startCluster } from '../lab/cluster.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('weftctl');
 const cluster = fixture(

@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { execute } from '../lab/commands.ts';
 import { type CallOptions, type CniDocument, fails, own, succeeds } from '../support/cni.ts';
-import { execute } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
 import { hasCheck, readResult, version, writeResult } from '../support/versions.ts';
 import { conformance } from './rows.ts';

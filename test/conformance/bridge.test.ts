@@ -1,12 +1,12 @@
 import { chmodSync, copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { run as runProgram } from '../lab/commands.ts';
+import { readLinks, readRoutes } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fails, own, pluginFolder, succeeds } from '../support/cni.ts';
-import { run as runProgram } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks, readRoutes } from '../support/kernel-state.ts';
 import { hasCheck, version } from '../support/versions.ts';
-import { waitFor } from '../support/wait.ts';
 import { conformance } from './rows.ts';
 import { type Pod, referenceFolder, Sites } from './site.ts';
 

@@ -1,10 +1,10 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { readLinks } from '../lab/kernel-state.ts';
+import { timed } from '../lab/wait.ts';
 import { type Outcome, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
-import { timed } from '../support/wait.ts';
 import { conformance } from './rows.ts';
 import { type Pod, Sites } from './site.ts';
 

@@ -6,12 +6,12 @@
 import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { execute, findProgram, run as runProgram } from '../lab/commands.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { MountNamespace } from '../lab/mount-namespace.ts';
+import { timed, waitFor } from '../lab/wait.ts';
 import { type CallOptions, fails, type Outcome, own, pluginHost, succeeds } from '../support/cni.ts';
-import { execute, findProgram, run as runProgram } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
-import { MountNamespace } from '../support/mount-namespace.ts';
-import { timed, waitFor } from '../support/wait.ts';
 import { conformance } from './rows.ts';
 import { bothFolders, type Pod, referenceFolder, type Site, Sites } from './site.ts';
 

@@ -6,9 +6,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { describeNamespace, readLinks } from '../lab/kernel-state.ts';
 import { pluginHost, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { describeNamespace, readLinks } from '../support/kernel-state.ts';
 import { conformance } from './rows.ts';
 import { type Pod, type Site, Sites } from './site.ts';
 

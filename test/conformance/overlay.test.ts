@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { readRoutes } from '../lab/kernel-state.ts';
 import { fails, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { readRoutes } from '../support/kernel-state.ts';
 import { conformance } from './rows.ts';
 import { Sites } from './site.ts';
 

@@ -4,8 +4,8 @@
  */
 
 import { suite } from 'uvu';
+import { inGuest as runsInGuest } from '../lab/guest.ts';
 import { forgetVersions, pluginHost, recordAs, versionsAsked } from '../support/cni.ts';
-import { inGuest as runsInGuest } from '../support/guest.ts';
 import { useVersion, usualVersion, type Version, versions } from '../support/versions.ts';
 
 export const rows: Readonly<Record<number, string>> = {

@@ -3,6 +3,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { execute, run } from '../lab/commands.ts';
+import { describeNamespace, readLink, readLinks } from '../lab/kernel-state.ts';
+import { Scratch } from '../lab/scratch.ts';
 import {
   type CallOptions,
   type CniDocument,
@@ -15,9 +18,6 @@ import {
   pluginFolder,
   succeeds,
 } from '../support/cni.ts';
-import { execute, run } from '../support/commands.ts';
-import { describeNamespace, readLink, readLinks } from '../support/kernel-state.ts';
-import { Scratch } from '../support/scratch.ts';
 import { readResult, version, writeResult } from '../support/versions.ts';
 import { afterEachVersion } from './rows.ts';
 

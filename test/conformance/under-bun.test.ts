@@ -6,8 +6,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as assert from 'uvu/assert';
+import { Scratch } from '../lab/scratch.ts';
 import { pluginHost, type RecordedCall, recordedCalls } from '../support/cni.ts';
-import { Scratch } from '../support/scratch.ts';
 import { versions } from '../support/versions.ts';
 import { conformance, coveredRows, inGuest, rows, shapes } from './rows.ts';
 

@@ -1,6 +1,6 @@
 /** Runs cases on both sides at once, several lanes of them, and tells what differs. */
 
-import type { Scratch } from '../support/scratch.ts';
+import type { Scratch } from '../lab/scratch.ts';
 import type { Case, Step } from './corpus.ts';
 import { type Outcome, Side } from './sides.ts';
 

@@ -2,8 +2,8 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
 import { type Comparison, compareAll, type Difference, describeDifference } from './comparison.ts';
 import { corpus } from './corpus.ts';
 import { exceptions } from './exceptions.ts';

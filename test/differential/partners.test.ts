@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { bothFolders, type Pod, referenceFolder, type Site, Sites } from '../conformance/site.ts';
+import { readLinks, readRoutes } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import {
   type CallOptions,
   type CniDocument,
@@ -14,8 +16,6 @@ import {
   succeeds,
 } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks, readRoutes } from '../support/kernel-state.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('partners');
 const sites = fixture(

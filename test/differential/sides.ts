@@ -5,9 +5,9 @@
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { executeAsync, runAsync } from '../lab/commands.ts';
+import type { Scratch } from '../lab/scratch.ts';
 import { type CniDocument, pluginFolder } from '../support/cni.ts';
-import { executeAsync, runAsync } from '../support/commands.ts';
-import type { Scratch } from '../support/scratch.ts';
 import type { Case, Step } from './corpus.ts';
 
 export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';

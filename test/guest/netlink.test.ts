@@ -7,9 +7,9 @@ import { createBridge } from '../../linux/netlink/link.ts';
 import { openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parseMac } from '../../net/mac.ts';
+import { readLink } from '../lab/kernel-state.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLink } from '../support/kernel-state.ts';
-import { Scratch } from '../support/scratch.ts';
 import { readPortVlans } from './vlans.ts';
 
 const test = suite('guest/netlink');

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { conformance } from '../conformance/rows.ts';
 import { Sites } from '../conformance/site.ts';
+import { describeNamespace, readLinks } from '../lab/kernel-state.ts';
 import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { describeNamespace, readLinks } from '../support/kernel-state.ts';
 
 const { before, after, test, run } = conformance('guest/plugins');
 const sites = fixture(

@@ -3,9 +3,9 @@
 import * as assert from 'uvu/assert';
 import { conformance, coveredRows, inGuest } from '../conformance/rows.ts';
 import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { type LinkState, readLinks } from '../lab/kernel-state.ts';
 import { type CniDocument, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { type LinkState, readLinks } from '../support/kernel-state.ts';
 import { type PortVlan, portVlanNumbers, readPortVlans } from './vlans.ts';
 
 const { before, after, row, test, run } = conformance('guest/vlan');

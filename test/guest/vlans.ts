@@ -1,6 +1,6 @@
 /** The VLANs of bridges' ports, as `bridge vlan show` knows them. */
 
-import { run } from '../support/commands.ts';
+import { run } from '../lab/commands.ts';
 
 export interface PortVlan {
   readonly vlan: number;

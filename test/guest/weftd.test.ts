@@ -2,12 +2,12 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, type Host } from '../support/cluster.ts';
+import { Cluster, type Host } from '../lab/cluster.ts';
+import { patience } from '../lab/guest.ts';
+import { describeHost, difference, readFdb, readRoutes } from '../lab/kernel-state.ts';
+import { ping } from '../lab/packets.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { patience } from '../support/guest.ts';
-import { describeHost, difference, readFdb, readRoutes } from '../support/kernel-state.ts';
-import { ping } from '../support/packets.ts';
-import { waitFor } from '../support/wait.ts';
 
 /** etcd and two of weftd share one emulated processor. */
 process.env['WEFTD_TEST_ETCD_TIMEOUT_MS'] = String(5000 * patience);

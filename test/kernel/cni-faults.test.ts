@@ -25,9 +25,9 @@ import { openNft } from '../../linux/nft/connection.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { formatPrefix } from '../../net/prefix.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { failAt, Killed, killAt, type SysCall, wrapSys } from '../support/faulty-sys.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
 
 const test = suite('cni-faults');
 

@@ -18,11 +18,11 @@ import { formatOperation, plan } from '../../daemon/overlay/plan.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
-import { run } from '../support/commands.ts';
+import { run } from '../lab/commands.ts';
+import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { Scratch } from '../support/scratch.ts';
-import { waitFor } from '../support/wait.ts';
 import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/overlay/cluster-of.ts';
 
 const test = suite('daemon/kernel');

@@ -4,11 +4,11 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { executeAsync, type Finished, run, type Service } from '../support/commands.ts';
+import { executeAsync, type Finished, run, type Service } from '../lab/commands.ts';
+import { describeHost, difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { describeHost, difference, readFdb, readLink, readNeighbours, readRoutes } from '../support/kernel-state.ts';
-import { Scratch } from '../support/scratch.ts';
-import { timed, waitFor } from '../support/wait.ts';
 
 const entry = join(import.meta.dirname, '..', '..', 'main-weftd.ts');
 const etcdAddress = '192.0.2.254';

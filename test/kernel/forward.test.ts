@@ -12,11 +12,11 @@ import { tableName } from '../../daemon/filter/rule-table.ts';
 import { openRules, type Rules } from '../../daemon/filter/rules.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parsePrefix } from '../../net/prefix.ts';
-import { run } from '../support/commands.ts';
-import { FilterHost, insideNamespace, filterSettings as settings } from '../support/filter-host.ts';
+import { run } from '../lab/commands.ts';
+import { FilterHost, insideNamespace, filterSettings as settings } from '../lab/filter-host.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('forward');
 const roads: Roads = { peers: ['flannel.1'], external: 'eth0', containers: ['cni0'] };

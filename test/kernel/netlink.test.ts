@@ -35,9 +35,9 @@ import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
 import { type Address, formatAddress, parseAddress } from '../../net/address.ts';
 import { formatMac, type Mac, parseMac } from '../../net/mac.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../../net/prefix.ts';
-import { run } from '../support/commands.ts';
+import { run } from '../lab/commands.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
 
 const address = (text: string): Address => parseAddress(text)!;
 const prefix = (text: string): Prefix => parsePrefix(text)!;

@@ -47,9 +47,9 @@ import { sys } from '../../linux/sys-bun.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parseMac } from '../../net/mac.ts';
 import { type Prefix, parsePrefix } from '../../net/prefix.ts';
-import { run } from '../support/commands.ts';
+import { run } from '../lab/commands.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
 
 const prefix = (text: string): Prefix => parsePrefix(text)!;
 const key = (text: string): Uint8Array => parseAddress(text)!.bytes;

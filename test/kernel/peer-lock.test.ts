@@ -8,11 +8,11 @@ import { openRules, type Rules, type RulesOptions } from '../../daemon/filter/ru
 import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
-import { execute, run } from '../support/commands.ts';
-import { insideNamespace as inside } from '../support/filter-host.ts';
+import { execute, run } from '../lab/commands.ts';
+import { insideNamespace as inside } from '../lab/filter-host.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
-import { timed, waitFor } from '../support/wait.ts';
 
 const test = suite('peer lock');
 

@@ -9,11 +9,11 @@ import { forgetUnmasqueraded, isUnmasqueraded } from '../../daemon/filter/unmasq
 import { sys } from '../../linux/sys-bun.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
-import { run } from '../support/commands.ts';
-import { FilterHost, insideNamespace, filterSettings as settings } from '../support/filter-host.ts';
+import { run } from '../lab/commands.ts';
+import { FilterHost, insideNamespace, filterSettings as settings } from '../lab/filter-host.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
-import { Scratch } from '../support/scratch.ts';
-import { waitFor } from '../support/wait.ts';
 
 const test = suite('unmasqueraded');
 

@@ -4,7 +4,7 @@
  */
 
 import { suite } from 'uvu';
-import { checkSoak } from '../support/soak-check.ts';
+import { checkSoak } from './check.ts';
 
 const seed = Number(process.env['WEFT_SOAK_SEED'] ?? Date.now() % 1_000_000);
 const seconds = Number(process.env['WEFT_SOAK_SECONDS'] ?? 600);

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { referenceFolder } from '../conformance/site.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { pluginFolder } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { randomStream } from '../support/random.ts';
-import { Scratch } from '../support/scratch.ts';
 import { Caller } from './caller.ts';
 
 const operations = Number(process.env['WEFT_TEST_OPERATIONS'] ?? 10_000);

@@ -3,9 +3,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { readLinks, readRoutes } from '../lab/kernel-state.ts';
 import { type CniDocument, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks, readRoutes } from '../support/kernel-state.ts';
 
 const test = suite('attachments');
 const sites = fixture(

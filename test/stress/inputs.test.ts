@@ -5,11 +5,11 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { run } from '../lab/commands.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { Scratch } from '../lab/scratch.ts';
 import { pluginFolder } from '../support/cni.ts';
-import { run } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
-import { Scratch } from '../support/scratch.ts';
 import { Jail } from './jail.ts';
 import { type Input, Mutator } from './mutations.ts';
 import { callRaw, type RawOutcome } from './raw-call.ts';

@@ -5,9 +5,9 @@
 
 import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { execute, findProgram } from '../support/commands.ts';
-import { MountNamespace } from '../support/mount-namespace.ts';
-import type { Scratch } from '../support/scratch.ts';
+import { execute, findProgram } from '../lab/commands.ts';
+import { MountNamespace } from '../lab/mount-namespace.ts';
+import type { Scratch } from '../lab/scratch.ts';
 
 /** File systems that belong to the kernel, and those that namespaces are mounted by. */
 const kernelTypes =

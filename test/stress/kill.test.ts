@@ -8,12 +8,12 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { findProgram } from '../lab/commands.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { timed } from '../lab/wait.ts';
 import { pluginFolder, succeeds } from '../support/cni.ts';
-import { findProgram } from '../support/commands.ts';
 import { fixture } from '../support/fixture.ts';
-import { readLinks } from '../support/kernel-state.ts';
 import { randomStream } from '../support/random.ts';
-import { timed } from '../support/wait.ts';
 import { callRaw, type RawOutcome } from './raw-call.ts';
 
 const kills = Number(process.env['WEFT_TEST_KILLS'] ?? 200);

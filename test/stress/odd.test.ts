@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Site, Sites } from '../conformance/site.ts';
+import { timed } from '../lab/wait.ts';
 import { fails, type Outcome, own, pluginFolder, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
-import { timed } from '../support/wait.ts';
 
 const test = suite('odd');
 const sites = fixture(

@@ -1,7 +1,7 @@
 /** A certificate authority of a test's own: openssl's work, in a folder that the test removes. */
 
 import { join } from 'node:path';
-import { run } from './commands.ts';
+import { run } from '../lab/commands.ts';
 
 /** A certificate with its key, as PEM files. */
 export interface Certificate {

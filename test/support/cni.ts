@@ -3,7 +3,7 @@
 import { appendFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as assert from 'uvu/assert';
-import { execute, executeAsync, type Finished } from './commands.ts';
+import { execute, executeAsync, type Finished } from '../lab/commands.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 

@@ -8,7 +8,7 @@ import type { DataPath, ReconcileResult } from '../../../daemon/overlay/data-pat
 import { openLogger } from '../../../daemon/report/log.ts';
 import { Metrics } from '../../../daemon/report/metrics.ts';
 import { Problems } from '../../../daemon/report/problems.ts';
-import { waitFor } from '../../support/wait.ts';
+import { waitFor } from '../../lab/wait.ts';
 import { peer, vxlan } from './overlay/cluster-of.ts';
 
 const test = suite('daemon/loop');

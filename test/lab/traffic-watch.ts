@@ -7,10 +7,10 @@ import type { Pod } from './cluster.ts';
 import type { Service } from './commands.ts';
 import { type PingCount, type PingStream, startPing } from './packets.ts';
 import type { Scratch } from './scratch.ts';
-import type { CollectReport, DatagramReport, StreamReport } from './traffic.ts';
+import type { CollectReport, DatagramReport, StreamReport } from './traffic.main.ts';
 import { waitFor } from './wait.ts';
 
-const script = fileURLToPath(new URL('traffic.ts', import.meta.url));
+const script = fileURLToPath(new URL('traffic.main.ts', import.meta.url));
 const [streamPort, datagramPort] = [7008, 7009];
 
 let programs = 0;

@@ -5,7 +5,7 @@
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CniDocument, callPlugin, type Outcome, pluginFolder } from './cni.ts';
+import { type CniDocument, callPlugin, type Outcome, pluginFolder } from '../support/cni.ts';
 import { findProgram } from './commands.ts';
 
 export interface Conflist {

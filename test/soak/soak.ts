@@ -7,17 +7,17 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Cluster, etcdPrefix, type Host, startCluster } from './cluster.ts';
-import { runAsync, type Service } from './commands.ts';
-import type { MeshLine, MeshReport } from './mesh.ts';
-import { randomStream } from './random.ts';
-import { waitFor } from './wait.ts';
+import { type Cluster, etcdPrefix, type Host, startCluster } from '../lab/cluster.ts';
+import { runAsync, type Service } from '../lab/commands.ts';
+import type { MeshLine, MeshReport } from '../lab/mesh.main.ts';
+import { waitFor } from '../lab/wait.ts';
+import { randomStream } from '../support/random.ts';
 
 const hostCount = 4;
 const podsPerHost = 3;
 const meshPort = 7010;
 const askEveryMs = 100;
-const meshScript = fileURLToPath(new URL('mesh.ts', import.meta.url));
+const meshScript = fileURLToPath(new URL('../lab/mesh.main.ts', import.meta.url));
 
 /** How long a fault of each kind lasts, in milliseconds: at least and at most. */
 const kinds = {

@@ -78,7 +78,7 @@ export function startPing(scratch: Scratch, namespace: string, address: string, 
   return new PingStream(scratch.start(pingArguments(address, { intervalMs }), { namespace, logFile }));
 }
 
-const echoScript = fileURLToPath(new URL('echo.ts', import.meta.url));
+const echoScript = fileURLToPath(new URL('echo.main.ts', import.meta.url));
 const echoPort = 7007;
 
 /** An echo by TCP and UDP in the namespace, until `scratch` is removed. */
