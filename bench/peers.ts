@@ -9,7 +9,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EtcdConnection } from '../cluster/etcd-connection.ts';
+import { EtcdConnection } from '../cluster/etcd/connection.ts';
 import { type NetlinkRequest, openNetlink } from '../linux/netlink/connection.ts';
 import { getLink } from '../linux/netlink/link.ts';
 import { newFdbEntry, newNeighbour } from '../linux/netlink/neighbour.ts';

@@ -1,5 +1,5 @@
 import type { Plugin } from 'esbuild';
-import type { ProtocolSchema } from '../cluster/protobuf.ts';
+import type { ProtocolSchema } from '../cluster/etcd/protobuf.ts';
 
 export function etcdSchema(): ProtocolSchema;
 export const etcd3Plugin: Plugin;

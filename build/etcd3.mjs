@@ -16,7 +16,7 @@ function replaceOnce(path, source, from, to) {
   return source.replace(from, () => to);
 }
 
-/** The messages and services of etcd3's .proto files, as `cluster/protobuf.ts` takes them. */
+/** The messages and services of etcd3's .proto files, as `cluster/etcd/protobuf.ts` takes them. */
 export function etcdSchema() {
   const require = createRequire(createRequire(import.meta.url).resolve('etcd3'));
   const loaderRequire = createRequire(require.resolve('@grpc/proto-loader'));
@@ -59,7 +59,7 @@ export function etcdSchema() {
  * programs of them then. Here they are read now, and a small codec of our own does the rest.
  */
 function inlineProtos(path, source) {
-  const codec = JSON.stringify(at('cluster', 'protobuf.ts'));
+  const codec = JSON.stringify(at('cluster', 'etcd', 'protobuf.ts'));
   const replaced = replaceOnce(
     path,
     source,

@@ -1,7 +1,7 @@
 /** weftctl: finds the verb and runs it; every failure ends in one clear line. */
 
 import { existsSync } from 'node:fs';
-import { etcdOptions, parseEtcdOptions } from '../cluster/options.ts';
+import { etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
 import {
   formatOptions,
   type OptionSpec,

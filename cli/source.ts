@@ -3,7 +3,7 @@
  */
 
 import { request } from 'node:http';
-import type { EtcdEndpoints } from '../cluster/options.ts';
+import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
 import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
 import { CliError, type CliHost } from './host.ts';
 
@@ -111,7 +111,7 @@ export class SocketSource implements ClusterSource {
 /** Opens etcd itself. The library is loaded here. */
 export async function openEtcdSource(etcd: EtcdEndpoints, host: CliHost): Promise<ClusterSource> {
   const [{ openEtcdStore }, administration] = await Promise.all([
-    import('../cluster/etcd-store.ts'),
+    import('../cluster/etcd/store.ts'),
     import('../cluster/administration.ts'),
   ]);
   const store = openEtcdStore({

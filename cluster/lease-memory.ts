@@ -3,7 +3,7 @@
  * and until when etcd had promised them to their holders. Needed only where etcd has lost them meanwhile.
  */
 
-import type { Keys } from './keys.ts';
+import type { Keys } from './etcd/keys.ts';
 import { formatLeaseValue, type Lease, LeaseFormatError, parseLeaseKey, parseLeaseValue } from './lease.ts';
 
 export interface RememberedLease {

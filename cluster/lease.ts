@@ -14,7 +14,7 @@ import {
 } from '../net/address.ts';
 import { formatMac, type Mac, parseMac, sameMac } from '../net/mac.ts';
 import { formatPrefix, hasHostBits, type Prefix, parsePrefix, samePrefix } from '../net/prefix.ts';
-import type { Keys } from './keys.ts';
+import type { Keys } from './etcd/keys.ts';
 import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
 
 /** What a vxlan node tells its peers, a family. */

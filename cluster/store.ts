@@ -1,5 +1,5 @@
 /**
- * The port to the cluster's shared state. `etcd-store.ts` implements it; tests of the daemon may fake it.
+ * The port to the cluster's shared state. `etcd/store.ts` implements it; tests of the daemon may fake it.
  *
  * Every call ends within the store's deadline: with a result, or with an EtcdError that says whether trying again can
  * help. No call retries by itself for longer than that; whoever calls decides on pace and persistence. Several calls

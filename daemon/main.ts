@@ -2,7 +2,7 @@
 
 import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
-import { keysBelow } from '../cluster/keys.ts';
+import { keysBelow } from '../cluster/etcd/keys.ts';
 import { formatLeaseMemory, parseLeaseMemory } from '../cluster/lease-memory.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore } from '../cluster/store.ts';
@@ -181,7 +181,7 @@ async function openParts(host: DaemonHost, options: DaemonOptions, logger: Logge
       return { cancel: () => clearTimeout(timer) };
     },
   };
-  const { openEtcdStore } = await import('../cluster/etcd-store.ts');
+  const { openEtcdStore } = await import('../cluster/etcd/store.ts');
   const store = openEtcdStore({
     etcd: options.etcd,
     clock,

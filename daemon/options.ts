@@ -1,6 +1,6 @@
 /** weftd's command line: flanneld's names, and a few of its own. */
 
-import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/options.ts';
+import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
 import type { FilterOptions } from './filter/upkeep.ts';

@@ -3,7 +3,7 @@
  * rules, and the peer lock.
  */
 
-import { defaultPrefix } from '../../cluster/keys.ts';
+import { defaultPrefix } from '../../cluster/etcd/keys.ts';
 import { families, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import {
   accept,

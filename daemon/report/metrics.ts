@@ -1,6 +1,6 @@
 /** What weftd counts and measures, by the names that it has in Prometheus. Others call the narrow methods. */
 
-import type { EtcdObserver } from '../../cluster/etcd-observer.ts';
+import type { EtcdObserver } from '../../cluster/etcd/observer.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
 import { type Counter, type Gauge, type Histogram, Registry } from './exposition.ts';
 

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { EtcdObserver } from '../../cluster/etcd-observer.ts';
+import type { EtcdObserver } from '../../cluster/etcd/observer.ts';
 import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
 import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';

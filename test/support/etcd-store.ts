@@ -1,7 +1,7 @@
 /** A store on a test's etcd, with times short enough for a test. */
 
 import type { Clock } from '../../cluster/clock.ts';
-import { type EtcdStoreOptions, openEtcdStore } from '../../cluster/etcd-store.ts';
+import { type EtcdStoreOptions, openEtcdStore } from '../../cluster/etcd/store.ts';
 import type { LeaseValue } from '../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ClusterStore, SubnetClaim } from '../../cluster/store.ts';

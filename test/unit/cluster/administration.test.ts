@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../../cluster/administration.ts';
-import { keysBelow } from '../../../cluster/keys.ts';
+import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { type Lease, parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
 import type { ClusterStore, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
 import { parseAddress } from '../../../net/address.ts';

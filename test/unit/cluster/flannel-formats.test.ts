@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { defaultPrefix, keysBelow } from '../../../cluster/keys.ts';
+import { defaultPrefix, keysBelow } from '../../../cluster/etcd/keys.ts';
 import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
 import { backendName, families, isCompatible, parseNetworkConfig, valuesOf } from '../../../cluster/network-config.ts';
 import { chooseSubnet } from '../../../cluster/subnet-choice.ts';

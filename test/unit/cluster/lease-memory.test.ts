@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { keysBelow } from '../../../cluster/keys.ts';
+import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
 import { formatLeaseMemory, type LeaseMemory, parseLeaseMemory } from '../../../cluster/lease-memory.ts';
 

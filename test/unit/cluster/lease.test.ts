@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { keysBelow, nodeKey } from '../../../cluster/keys.ts';
+import { keysBelow, nodeKey } from '../../../cluster/etcd/keys.ts';
 import {
   formatLeaseKey,
   formatLeaseValue,

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addressToInteger, integerToAddress } from '../../../cluster/arithmetic.ts';
-import { keysBelow } from '../../../cluster/keys.ts';
+import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { formatLeaseKey, formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import { NoFreeSubnetError, type SubnetClaim } from '../../../cluster/store.ts';

@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { etcdOptions } from '../../../cluster/options.ts';
+import { etcdOptions } from '../../../cluster/etcd/options.ts';
 import { formatOptions, type OptionSpec, parseOptions, suggestion, UsageError } from '../../../command/options.ts';
 
 const test = suite('command/options');

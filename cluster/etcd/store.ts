@@ -1,14 +1,9 @@
 /** The cluster's shared state in etcd, v3 API. Tested against a real etcd 3.4. */
 
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from 'etcd3';
-import type { Prefix } from '../net/prefix.ts';
-import { prefixesOverlap } from '../net/prefix.ts';
-import type { Clock, Random } from './clock.ts';
-import { EtcdConnection } from './etcd-connection.ts';
-import { toEtcdError } from './etcd-errors.ts';
-import type { EtcdObserver } from './etcd-observer.ts';
-import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './etcd-watch.ts';
-import { type Keys, keysBelow, nodeKey, type Right, rightsBelow } from './keys.ts';
+import type { Prefix } from '../../net/prefix.ts';
+import { prefixesOverlap } from '../../net/prefix.ts';
+import type { Clock, Random } from '../clock.ts';
 import {
   formatLeaseKey,
   formatLeaseValue,
@@ -20,10 +15,8 @@ import {
   parseLeaseValue,
   sameLeaseValue,
   samePublicAddress,
-} from './lease.ts';
-import { families, isCompatible, type PerFamily } from './network-config.ts';
-import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
-import type { EtcdEndpoints } from './options.ts';
+} from '../lease.ts';
+import { families, isCompatible, type PerFamily } from '../network-config.ts';
 import {
   type ClaimResult,
   type Closable,
@@ -39,8 +32,15 @@ import {
   type StoredConfig,
   type StoreHealth,
   type SubnetClaim,
-} from './store.ts';
-import { chooseSubnet, ownLeases } from './subnet-choice.ts';
+} from '../store.ts';
+import { chooseSubnet, ownLeases } from '../subnet-choice.ts';
+import { EtcdConnection } from './connection.ts';
+import { toEtcdError } from './errors.ts';
+import { type Keys, keysBelow, nodeKey, type Right, rightsBelow } from './keys.ts';
+import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
+import type { EtcdObserver } from './observer.ts';
+import type { EtcdEndpoints } from './options.ts';
+import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './watch.ts';
 
 export interface EtcdStoreOptions {
   readonly etcd: EtcdEndpoints;

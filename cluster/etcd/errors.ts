@@ -1,8 +1,8 @@
 /** What etcd's, gRPC's and TLS's errors mean, in one place. */
 
-import type { Identity } from './etcd-credentials.ts';
+import { EtcdError } from '../store.ts';
+import type { Identity } from './credentials.ts';
 import { grantCommand, type Right } from './keys.ts';
-import { EtcdError } from './store.ts';
 
 export interface FailedCall {
   /** The failed action and what it was about: `read the network config`. */

@@ -1,6 +1,6 @@
 /** The options that say how etcd is reached, under flannel's names, and etcd's defaults. Pure. */
 
-import { type OptionSpec, type ParsedOptions, UsageError } from '../command/options.ts';
+import { type OptionSpec, type ParsedOptions, UsageError } from '../../command/options.ts';
 import { defaultPrefix } from './keys.ts';
 
 /** How to reach etcd. */

@@ -1,9 +1,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { etcdOptions, parseEtcdOptions } from '../../../cluster/options.ts';
-import { parseOptions, UsageError } from '../../../command/options.ts';
+import { etcdOptions, parseEtcdOptions } from '../../../../cluster/etcd/options.ts';
+import { parseOptions, UsageError } from '../../../../command/options.ts';
 
-const test = suite('cluster/options');
+const test = suite('cluster/etcd/options');
 const parse = (args: string[]) => parseOptions(etcdOptions, args, {});
 const refused = (work: () => unknown): string => {
   try {

@@ -1,9 +1,9 @@
 /** The text of a node's liveness record, `<prefix>/nodes/<node>`. */
 
-import { formatAddress, parseAddress } from '../net/address.ts';
-import { LeaseFormatError } from './lease.ts';
-import { perFamily } from './network-config.ts';
-import type { NodeRecord } from './store.ts';
+import { formatAddress, parseAddress } from '../../net/address.ts';
+import { LeaseFormatError } from '../lease.ts';
+import { perFamily } from '../network-config.ts';
+import type { NodeRecord } from '../store.ts';
 
 const addressKeys = { 4: 'publicIP', 6: 'publicIPv6' } as const;
 

@@ -11,13 +11,13 @@
  */
 
 import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
-import type { Clock, Random, Timer } from './clock.ts';
-import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './etcd-connection.ts';
-import { isCompacted, isDenied, toEtcdError } from './etcd-errors.ts';
-import type { EtcdObserver } from './etcd-observer.ts';
+import type { Clock, Random, Timer } from '../clock.ts';
+import type { Lease } from '../lease.ts';
+import { type Closable, EtcdError, type MalformedEntry } from '../store.ts';
+import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './connection.ts';
+import { isCompacted, isDenied, toEtcdError } from './errors.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
-import type { Lease } from './lease.ts';
-import { type Closable, EtcdError, type MalformedEntry } from './store.ts';
+import type { EtcdObserver } from './observer.ts';
 
 /** A key with its value, as text. */
 export interface Entry {

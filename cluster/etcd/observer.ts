@@ -1,6 +1,6 @@
 /** Who wants to know how etcd does: every request, connection and watch is told. */
 
-import type { EtcdError } from './store.ts';
+import type { EtcdError } from '../store.ts';
 
 /** denied: rights, credentials, TLS. refused: etcd answered that it will not, for another reason. */
 export type EtcdOutcome = 'ok' | 'timeout' | 'unavailable' | 'denied' | 'refused';

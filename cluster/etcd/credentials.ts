@@ -5,8 +5,8 @@
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { EtcdError } from '../store.ts';
 import type { EtcdEndpoints } from './options.ts';
-import { EtcdError } from './store.ts';
 
 /** Who etcd takes us for. For messages. */
 export interface Identity {

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { formatNodeRecord, parseNodeRecord } from '../../../cluster/node-record.ts';
-import { parseAddress } from '../../../net/address.ts';
+import { formatNodeRecord, parseNodeRecord } from '../../../../cluster/etcd/node-record.ts';
+import { parseAddress } from '../../../../net/address.ts';
 
 const test = suite('node record');
 

@@ -2,10 +2,10 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { etcdSchema } from '../../../build/etcd3.mjs';
-import { messageTypes, packageDefinition } from '../../../cluster/protobuf.ts';
+import { etcdSchema } from '../../../../build/etcd3.mjs';
+import { messageTypes, packageDefinition } from '../../../../cluster/etcd/protobuf.ts';
 
-const test = suite('cluster/protobuf');
+const test = suite('cluster/etcd/protobuf');
 
 const require = createRequire(import.meta.url);
 const loader = createRequire(require.resolve('etcd3'))('@grpc/proto-loader') as typeof import('@grpc/proto-loader');

@@ -10,8 +10,9 @@
  */
 
 import type { Etcd3, IOptions } from 'etcd3';
-import type { Clock, Random } from './clock.ts';
-import { type Credentials, type Identity, readCredentials } from './etcd-credentials.ts';
+import type { Clock, Random } from '../clock.ts';
+import { EtcdError, type StoreHealth } from '../store.ts';
+import { type Credentials, type Identity, readCredentials } from './credentials.ts';
 import {
   callError,
   explain,
@@ -21,11 +22,10 @@ import {
   isStaleToken,
   isWorthAnotherEndpoint,
   toEtcdError,
-} from './etcd-errors.ts';
-import { type EtcdObserver, operationOf, outcomeOf } from './etcd-observer.ts';
+} from './errors.ts';
 import type { Right } from './keys.ts';
+import { type EtcdObserver, operationOf, outcomeOf } from './observer.ts';
 import type { EtcdEndpoints } from './options.ts';
-import { EtcdError, type StoreHealth } from './store.ts';
 
 export interface ConnectionOptions {
   readonly etcd: EtcdEndpoints;

@@ -1,9 +1,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { toEtcdError } from '../../../cluster/etcd-errors.ts';
-import { operationOf, outcomeOf } from '../../../cluster/etcd-observer.ts';
+import { toEtcdError } from '../../../../cluster/etcd/errors.ts';
+import { operationOf, outcomeOf } from '../../../../cluster/etcd/observer.ts';
 
-const test = suite('cluster/etcd-observer');
+const test = suite('cluster/etcd/observer');
 
 const outcome = (message: string): string =>
   outcomeOf(toEtcdError({ op: 'list the leases', key: '/p/subnets/', endpoint: 'http://e:2379' }, new Error(message)));

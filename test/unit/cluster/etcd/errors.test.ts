@@ -6,9 +6,9 @@ import {
   explainDenial,
   isWorthAnotherEndpoint,
   toEtcdError,
-} from '../../../cluster/etcd-errors.ts';
-import { keysBelow, rightsBelow } from '../../../cluster/keys.ts';
-import { EtcdError } from '../../../cluster/store.ts';
+} from '../../../../cluster/etcd/errors.ts';
+import { keysBelow, rightsBelow } from '../../../../cluster/etcd/keys.ts';
+import { EtcdError } from '../../../../cluster/store.ts';
 
 const test = suite('etcd errors');
 const call = { op: 'read the network config', key: '/p/config', endpoint: 'http://10.0.0.1:2379' };
