@@ -23,7 +23,7 @@ import { overlapIndex } from '../../cluster/subnet-index.ts';
 import type { Family } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import { formatPrefix, type Prefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/backend.ts';
+import type { OwnBackend } from '../backends/map.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';

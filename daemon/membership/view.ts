@@ -6,7 +6,7 @@ import type { LeaseChange } from '../../cluster/store.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import type { Prefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/backend.ts';
+import type { OwnBackend } from '../backends/map.ts';
 
 /** What the cluster agreed on, as far as this node is concerned. */
 export interface ClusterView {

@@ -19,7 +19,6 @@ import {
   prefixContains,
   prefixesOverlap,
 } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/backend.ts';
 import {
   type ActualDevice,
   type ActualState,
@@ -32,6 +31,7 @@ import {
   routeProtocol,
   type VxlanDevice,
 } from '../backends/entries.ts';
+import type { OwnBackend } from '../backends/map.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 
 export interface Overlay {

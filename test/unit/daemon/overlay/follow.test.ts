@@ -4,7 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { type LeaseChange, patchList } from '../../../../cluster/store.ts';
-import type { OwnBackend } from '../../../../daemon/backends/backend.ts';
+import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { type EventInterest, subjectOf } from '../../../../daemon/host/events.ts';
 import { listDifference, sumOf } from '../../../../daemon/overlay/data-path.ts';
 import { deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/overlay/desired.ts';

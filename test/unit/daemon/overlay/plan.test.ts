@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
-import type { OwnBackend } from '../../../../daemon/backends/backend.ts';
 import { type ActualRoute, type DesiredState, routeProtocol } from '../../../../daemon/backends/entries.ts';
+import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { deriveDesired, nothingDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { Family } from '../../../../net/address.ts';
