@@ -8,7 +8,7 @@ import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cl
 import type { NodeStatus } from '../../cluster/status.ts';
 import { type Address, type Family, sameAddress } from '../../net/address.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/backend.ts';
+import type { OwnBackend } from '../backends/map.ts';
 import { type HostInterface, isTunnelName } from '../host/external-interface.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Roads } from './packet-walk.ts';
