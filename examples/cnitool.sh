@@ -1,6 +1,6 @@
 #!/bin/sh
-# A session with cnitool on a host where weftd runs and 10-weft.conflist is in place: a namespace gets an interface,
-# shows it, and gives it back. Other folders and another name by the environment.
+# A session with cnitool on a host where weftd runs and 10-weft.conflist is installed. It makes a namespace, attaches it,
+# shows its interface, and detaches it. Environment variables set other folders and another name.
 set -eux
 : "${CNI_PATH:=/opt/cni/bin}" "${NETCONFPATH:=/etc/cni/net.d}" "${NAME:=weft-session}"
 export CNI_PATH NETCONFPATH
