@@ -1,6 +1,9 @@
 /**
  * The CNI programs: `weft`, and `weft-ipam` by that name. VERSION is answered from what is loaded here; everything
  * else is loaded by the command that needs it.
+ *
+ * Each command is a program of its own, bundled with everything it needs. The executable is some hundred kilobytes larger
+ * that way, but reading and linking shared modules made every start a tenth slower.
  */
 
 import { formatVersions, supportedVersions } from './cni/spec/versions.ts';

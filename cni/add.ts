@@ -1,4 +1,11 @@
-/** ADD: addresses, then links, then the container's end. */
+/**
+ * ADD: addresses, then links, then the container's end.
+ *
+ * ADD reads weftd's files and never asks etcd: a subnet lease makes this host the only one that assigns its addresses.
+ * With another IPAM plugin the order differs: that plugin runs when the container's interface exists, as with the
+ * reference plugins, because dhcp sends through the interface. Weft's own IPAM runs first: if no address is free, ADD
+ * fails before it has made anything.
+ */
 
 import { addAddresses, releaseAddresses } from '../ipam/attachments.ts';
 import { checkIpamConfiguration } from '../ipam/configuration.ts';
@@ -72,8 +79,6 @@ function attachContainer(place: Workplace, request: CniRequest, settings: Settin
       hostMac: hostMac!,
       containerMac: mac ?? randomMac!,
     });
-  // Another's plugin finds the interface there, as the reference has it. Weft's own has no need of it, and an address
-  // that cannot be had is known before anything is made.
   const isConnected = settings.ipamType !== '' && settings.ipamType !== ownIpamType;
   if (isConnected) {
     checkPlugin(sys, request, settings.ipamType);

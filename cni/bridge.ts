@@ -1,6 +1,7 @@
 /**
  * The bridge: made, addressed and kept by whoever comes first. It is the host's, not an attachment's: no failure and no
- * DEL removes it, because the next attachment may already be using it.
+ * DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so that its MAC stays
+ * the same when containers come and go.
  */
 
 import { check, hasCode } from '../linux/errors.ts';
@@ -51,7 +52,6 @@ function findOrCreate(
 ): { link: Link; made: boolean } {
   const found = connection.get(getLink({ name }));
   if (found) return { link: found, made: false };
-  // A MAC that is given stays when ports come and go.
   const mac = randomMacs(sys, 1)[0]!;
   executeUnless(
     connection,

@@ -2,6 +2,9 @@
  * Source NAT for what containers send beyond their network (`ipMasq`), in the reference plugins' own places: whatever
  * either of the two has set up, the other takes down.
  *
+ * Weft uses nf_tables unless the configuration asks for iptables by name. The reference plugins prefer iptables where it
+ * is installed, and wait for its lock.
+ *
  * nf_tables: table `inet cni_plugins_masquerade`, chain `masq_checks`, a rule for each address whose comment names the
  * attachment by hashes. For iptables see `iptables.ts`.
  */

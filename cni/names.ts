@@ -1,4 +1,8 @@
-/** How Weft's interfaces on the host are named, so that DEL and GC find them without the container's namespace. */
+/**
+ * Names of Weft's interfaces on the host. The host's end of a veth pair has a name derived from network, container and
+ * interface, and an alias that spells them out. DEL finds the interface by its name when the container's namespace is
+ * gone, GC knows its owner by the alias, and `ip link` shows it to people.
+ */
 
 import type { AttachmentName } from './spec/request.ts';
 

@@ -198,9 +198,9 @@ function exitStatus(child: { exitCode: number | null; signalCode?: string }): nu
 const MADV_DONTNEED = 4;
 
 /**
- * Gives memory back that starting took: the heap's, and the pages of this executable's code, most of which is for
- * starting only. Those stay in the page cache, and come back by themselves where they are needed again. Only what can
- * be executed and not written is let go of: it is as it is in the file.
+ * Returns memory that only the start needed: unused heap, and the pages of this executable's code, most of which only the
+ * start runs. Those pages stay in the page cache, and the kernel maps them again when they are needed. This releases only
+ * pages that are executable and not writable, because they are identical to the file.
  */
 export function releaseMemory(): void {
   Bun.gc(true);

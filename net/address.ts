@@ -1,8 +1,8 @@
 /**
  * IP addresses as bytes: one code path for IPv4 and IPv6, the family is a value.
  *
- * This is on the ADD path, where loading a library costs more than the work itself, so the parser is our own;
- * `test/unit/net/address.test.ts` holds it against the `ip-address` library. Text follows RFC 4291 and RFC 5952.
+ * ADD uses this parser. It is our own, because loading a library would cost an ADD more than all its parsing.
+ * `test/unit/net/address.test.ts` compares it with the `ip-address` library. Text follows RFC 4291 and RFC 5952.
  */
 
 export type Family = 4 | 6;

@@ -1,4 +1,7 @@
-/** Which configurations ask for more than links and addresses: the code for that is loaded for them alone. */
+/**
+ * Which configurations ask for more than links and addresses: rules, VLANs, the wait for duplicate address detection. Few
+ * do. The code for that is a program of its own, and other configurations never load it.
+ */
 
 import { lookUp } from '../spec/keys.ts';
 import type { CniRequest } from '../spec/request.ts';
