@@ -37,13 +37,13 @@ test('a piece of work that waits for ever is seen', async () => {
     stuckActivity([{ name: 'x', runningSinceMs: work.runningSinceMs, dueMs: work.nextMs }], nowMs, limits);
   assert.is(stuck(), undefined);
   work.wake();
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  while (work.runningSinceMs === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
   nowMs = 900;
   assert.is(stuck(), undefined);
   nowMs = 1100;
   assert.match(stuck() ?? '', /"x" has not come to its end/);
   end();
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  while (work.runningSinceMs !== undefined) await new Promise((resolve) => setTimeout(resolve, 1));
   assert.is(stuck(), undefined);
   work.close();
 });
