@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
+import { StoreError } from '../cluster/store-errors.ts';
 import {
   formatOptions,
   type OptionSpec,
@@ -231,8 +232,7 @@ export async function run(host: CliHost): Promise<number> {
       host.stderr(`weftctl: ${error.message}\n`);
       return 2;
     }
-    // EtcdError is known by its name: its file need not be loaded for that.
-    if (error instanceof CliError || (error instanceof Error && error.name === 'EtcdError')) {
+    if (error instanceof CliError || error instanceof StoreError) {
       host.stderr(`weftctl: ${printable(error.message)}\n`);
       for (const detail of error instanceof CliError ? error.details : []) host.stderr(`  ${printable(detail)}\n`);
       return 1;

@@ -91,7 +91,7 @@ export async function readConfigDocument(store: ClusterStore): Promise<ConfigDoc
 export const strandedLeases = (config: NetworkConfig, leases: readonly Lease[]): Lease[] =>
   leases.filter((lease) => !isCompatible(config, lease.subnets)).sort(compareLeases);
 
-/** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, EtcdError */
+/** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, StoreError */
 export async function updateConfig(store: ClusterStore, update: ConfigUpdate): Promise<ConfigDocument> {
   const config = validConfig(update.text);
   if (!update.force) {

@@ -1,7 +1,7 @@
 /**
  * The port to the cluster's shared state. `etcd/store.ts` implements it; tests of the daemon may fake it.
  *
- * Every call ends within the store's deadline: with a result, or with an EtcdError that says whether trying again can
+ * Every call ends within the store's deadline: with a result, or with a StoreError, whose type says whether trying again can
  * help. No call retries by itself for longer than that; whoever calls decides on pace and persistence. Several calls
  * may be under way at once.
  */
@@ -10,23 +10,7 @@ import type { Address } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Lease, LeaseValue, OwnLease } from './lease.ts';
 import type { NetworkConfig, PerFamily } from './network-config.ts';
-
-/** What etcd refused or did not answer. The message names endpoint and key and says what to do. */
-export class EtcdError extends Error {
-  override readonly name = 'EtcdError';
-  /** The failed action: `read`, `write`, `list`, `claim`, `renew`, `release`, `watch`, `connect`. */
-  readonly op: string;
-  readonly key: string;
-  /** True where it may well succeed later as it is: no answer, no leader, overload. False: credentials, TLS, rights. */
-  readonly retryable: boolean;
-
-  constructor(op: string, key: string, retryable: boolean, message: string, cause?: unknown) {
-    super(message, { cause });
-    this.op = op;
-    this.key = key;
-    this.retryable = retryable;
-  }
-}
+import type { StoreError } from './store-errors.ts';
 
 /** The network config as it stands; parsing is the reader's (`parseNetworkConfig`), so that one bad document can be reported and the last good one kept. */
 export interface StoredConfig {
@@ -155,7 +139,7 @@ export interface ClusterStore {
   /**
    * Leases a subnet: the one this public address already has, else the previous one, else a random pick of the first
    * 100 free; by a transaction, picking again after a lost race. A reservation of ours is filled in and stays one.
-   * @throws EtcdError; NoFreeSubnetError
+   * @throws StoreError; NoFreeSubnetError
    */
   claimSubnet(claim: SubnetClaim): Promise<ClaimResult>;
 
@@ -186,7 +170,7 @@ export interface ClusterStore {
    * may give one call), and after every loss of contact. It carries nothing: list again. Loss is mended inside, for
    * ever, with backoff; `onProblem` hears of it once per outage.
    */
-  watch(onWake: () => void, onProblem?: (error: EtcdError) => void): Closable;
+  watch(onWake: () => void, onProblem?: (error: StoreError) => void): Closable;
 
   /**
    * Gives the connection up at once, for one whose local address is gone: it would be waited for until the deadline.
@@ -199,9 +183,4 @@ export interface ClusterStore {
 
   /** Ends watches and connections. Leases stay. */
   close(): void;
-}
-
-/** Every subnet of the config is leased, or none of them fits. */
-export class NoFreeSubnetError extends Error {
-  override readonly name = 'NoFreeSubnetError';
 }

@@ -15,7 +15,8 @@ import {
   type PerFamily,
   perFamily,
 } from './network-config.ts';
-import { NoFreeSubnetError, type SubnetClaim } from './store.ts';
+import type { SubnetClaim } from './store.ts';
+import { NoFreeSubnetError } from './store-errors.ts';
 
 /** What is leased, one entry a lease, unreadable ones included as far as their keys tell. */
 export type TakenSubnets = readonly PerFamily<Prefix>[];

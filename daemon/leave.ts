@@ -1,7 +1,7 @@
 /** `weftd --leave`: gives the subnet back to the cluster and takes from the host what weftd made on it. */
 
 import { formatSubnets, type Lease } from '../cluster/lease.ts';
-import { EtcdError } from '../cluster/store.ts';
+import { StoreError } from '../cluster/store-errors.ts';
 import type { Sys } from '../linux/sys.ts';
 import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
@@ -79,7 +79,7 @@ export async function leave(
       lock.release();
     }
   } catch (error) {
-    if (!(error instanceof EtcdError)) throw error;
+    if (!(error instanceof StoreError)) throw error;
     // Peers would go on sending to a host that no longer takes it.
     logger.error(`${error.message}; nothing was removed, try again when etcd answers`);
     return 1;
@@ -88,7 +88,7 @@ export async function leave(
   }
 }
 
-/** @throws EtcdError: nothing was removed from the host */
+/** @throws StoreError: nothing was removed from the host */
 async function leaveWith(parts: DaemonParts): Promise<number> {
   const { store, dataPath, logger, node } = parts;
   const containers = parts.countContainers();

@@ -9,12 +9,14 @@
 import { compareLeases, type Lease } from '../cluster/lease.ts';
 import { families, valuesOf } from '../cluster/network-config.ts';
 import type { NodeStatus } from '../cluster/status.ts';
-import { type ClusterStore, EtcdError } from '../cluster/store.ts';
+import type { ClusterStore } from '../cluster/store.ts';
+import { NoFreeSubnetError, StoreError, StoreRefusedError } from '../cluster/store-errors.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix, type Prefix } from '../net/prefix.ts';
 import type { AddressUse } from './answers/addresses.ts';
 import { type HealthLimits, healthLimits, stuckActivity } from './answers/health.ts';
 import type { FilterUpkeep } from './filter/upkeep.ts';
+import { InterfaceError } from './host/external-interface.ts';
 import type { Membership } from './membership/membership.ts';
 import { type ClusterView, formatAddresses } from './membership/view.ts';
 import type { DataPath } from './overlay/data-path.ts';
@@ -252,14 +254,19 @@ export class Loop {
 
   private noteSyncFailure(error: Error): void {
     const { problems, logger } = this.options;
-    const subject = { EtcdError: 'etcd', InterfaceError: 'external interface', NoFreeSubnetError: 'subnet lease' }[
-      error.name
-    ];
+    const subject =
+      error instanceof StoreError
+        ? 'etcd'
+        : error instanceof InterfaceError
+          ? 'external interface'
+          : error instanceof NoFreeSubnetError
+            ? 'subnet lease'
+            : undefined;
     if (subject === undefined && !problems.has('cluster'))
       logger.debug('Cannot follow the cluster', { stack: error.stack });
     const stays = this.options.isSetUp() ? '; what is set up stays as it is' : '';
     // What a person has to put right is told when it changes; etcd's own troubles change their words too often.
-    const changes = error instanceof EtcdError && !error.retryable ? 'warn' : 'debug';
+    const changes = error instanceof StoreRefusedError ? 'warn' : 'debug';
     problems.report(subject ?? 'cluster', `${error.message}; trying again${stays}`, changes);
   }
 
@@ -387,7 +394,7 @@ export class Loop {
       this.isPublished = false;
       // The listing says what is wrong where etcd is away. Where it is not, this has to be said.
       this.syncWakeup.wake();
-      if (++this.publishFailures > 1 || (error instanceof EtcdError && !error.retryable)) {
+      if (++this.publishFailures > 1 || error instanceof StoreRefusedError) {
         problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');
       }
     }

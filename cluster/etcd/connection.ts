@@ -11,7 +11,9 @@
 
 import type { Etcd3, IOptions } from 'etcd3';
 import type { Clock, Random } from '../clock.ts';
-import { EtcdError, type StoreHealth } from '../store.ts';
+import type { StoreHealth } from '../store.ts';
+import { StoreError, StoreRefusedError, StoreUnavailableError } from '../store-errors.ts';
+import type { StoreObserver } from '../store-observer.ts';
 import { type Credentials, type Identity, readCredentials } from './credentials.ts';
 import {
   callError,
@@ -21,10 +23,10 @@ import {
   isDenied,
   isStaleToken,
   isWorthAnotherEndpoint,
-  toEtcdError,
+  toStoreError,
 } from './errors.ts';
 import type { Right } from './keys.ts';
-import { type EtcdObserver, operationOf, outcomeOf } from './observer.ts';
+import { operationOf } from './operations.ts';
 import type { EtcdEndpoints } from './options.ts';
 
 export interface ConnectionOptions {
@@ -33,7 +35,7 @@ export interface ConnectionOptions {
   readonly random: Random;
   /** By when a call has ended, with an answer or without. */
   readonly timeoutMs: number;
-  readonly observer?: EtcdObserver | undefined;
+  readonly observer?: StoreObserver | undefined;
 }
 
 /** What a call gets: the client, and options to pass on to each request. */
@@ -48,9 +50,9 @@ export interface Session {
   readonly client: Etcd3;
   readonly identity: Identity;
   /** Called once, when the client is thrown away, with the reason. */
-  readonly onDrop: Set<(reason: EtcdError) => void>;
+  readonly onDrop: Set<(reason: StoreError) => void>;
   /** Why it was thrown away; undefined while it is in use. */
-  dropped: EtcdError | undefined;
+  dropped: StoreError | undefined;
 }
 
 /** Calls straight through: no retry, no circuit breaker. etcd3 wants a promise even where the work throws at once. */
@@ -95,11 +97,25 @@ class TokenHolder {
 /** Leases of ten thousand nodes fit; gRPC's default of 4 MB is met by fewer. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
-const closedError = (): EtcdError =>
-  new EtcdError('connect', '', false, 'Cannot use the connection to etcd: it is closed');
+const closedError = (): StoreError =>
+  new StoreRefusedError({
+    code: 'refused',
+    op: 'connect',
+    subject: '',
+    message: 'Cannot use the connection to etcd: it is closed',
+  });
 
-/** The `op` of the error that ends what a connection is used for when it is given up on purpose. */
-export const reconnectOp = 'reconnect';
+/** Ends what a connection is used for when it is given up on purpose. */
+export class ReconnectError extends StoreUnavailableError {
+  constructor(endpoint: string) {
+    super({
+      code: 'unavailable',
+      op: 'reconnect',
+      subject: '',
+      message: `Cannot use the connection to etcd at ${endpoint} any more: it is given up`,
+    });
+  }
+}
 
 const expiredToken = 'the auth token has expired';
 
@@ -111,7 +127,7 @@ let sessionsMade = 0;
  * may stay silent until its deadline.
  */
 export async function untilDropped<T>(session: Session, work: () => Promise<T>): Promise<T> {
-  let dropped: (reason: EtcdError) => void = () => {};
+  let dropped: (reason: StoreError) => void = () => {};
   const drop = new Promise<never>((_resolve, reject) => {
     dropped = reject;
     if (session.dropped) reject(session.dropped);
@@ -181,7 +197,7 @@ export class EtcdConnection {
         (made) => {
           if (this.#session === session) {
             this.#current = made;
-            this.#options.observer?.etcdConnection();
+            this.#options.observer?.storeConnection();
           } else made.client.close();
         },
         () => {
@@ -255,7 +271,7 @@ export class EtcdConnection {
   }
 
   /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
-  drop(session: Session, reason: EtcdError): void {
+  drop(session: Session, reason: StoreError): void {
     if (this.#current !== session) return;
     this.#current = undefined;
     this.#session = undefined;
@@ -268,14 +284,10 @@ export class EtcdConnection {
   /** Gives the connection in use up, on purpose: the next call makes a new one. */
   reconnect(): void {
     if (!this.#current) return;
-    const { endpoint } = this.#current;
-    this.drop(
-      this.#current,
-      new EtcdError(reconnectOp, '', true, `Cannot use the connection to etcd at ${endpoint} any more: it is given up`),
-    );
+    this.drop(this.#current, new ReconnectError(this.#current.endpoint));
   }
 
-  #end(session: Session, reason: EtcdError): void {
+  #end(session: Session, reason: StoreError): void {
     session.dropped = reason;
     for (const callback of session.onDrop) callback(reason);
     session.onDrop.clear();
@@ -288,7 +300,7 @@ export class EtcdConnection {
     this.#error = undefined;
   }
 
-  failed(error: EtcdError): void {
+  failed(error: StoreError): void {
     this.#connected = false;
     this.#error = error.message;
   }
@@ -298,14 +310,14 @@ export class EtcdConnection {
    * there is but one: a restarted etcd refuses the old connection and takes the new), within the same deadline. So
    * `run` may happen twice although the first took effect: writes must be guarded by a comparison.
    * @param right what etcd must allow, to be named where it does not
-   * @throws EtcdError
+   * @throws StoreError
    */
   async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>, right?: Right): Promise<T> {
     const { clock, timeoutMs, observer } = this.#options;
     const startMs = clock.nowMs();
     const end = startMs + timeoutMs;
     const attempts = Math.max(2, this.#endpoints.length);
-    let failure: EtcdError | undefined;
+    let failure: StoreError | undefined;
     const failures = new Map<string, Failure>();
     for (let attempt = 0, tries = 0; attempt < attempts && tries < 2 * attempts; tries++) {
       // The clock may be set meanwhile; gRPC's deadlines are times of day.
@@ -322,7 +334,7 @@ export class EtcdConnection {
           run({ client, deadline: { deadline: clock.nowMs() + shareMs } }),
         );
         this.succeeded();
-        observer?.etcdRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, 'ok');
+        observer?.storeRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, 'ok');
         return result;
       } catch (error) {
         // A call beside this one may have thrown the client away: that one's reason is the reason, and this call has
@@ -334,7 +346,7 @@ export class EtcdConnection {
         // What etcd itself refuses is the answer, whatever the others did.
         if (!goesOn) failures.clear();
         failures.set(session?.endpoint ?? endpoint, explain(cause, session?.identity ?? this.#identity));
-        failure = cause instanceof EtcdError ? cause : callError({ op, key }, failures, cause);
+        failure = cause instanceof StoreError ? cause : callError({ op, key }, failures, cause);
         if (!goesOn) {
           if (right && session && isDenied(failure)) failure = await this.#denial({ op, key }, session, right, failure);
           break;
@@ -343,9 +355,9 @@ export class EtcdConnection {
         else if (isStaleToken(cause)) this.#token = undefined;
       }
     }
-    failure ??= toEtcdError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
+    failure ??= toStoreError({ op, key, endpoint: this.#endpoint() }, new Error('Deadline exceeded'));
     this.failed(failure);
-    observer?.etcdRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, outcomeOf(failure));
+    observer?.storeRequest(operationOf(op), Math.max(0, clock.nowMs() - startMs) / 1000, failure.code);
     throw failure;
   }
 
@@ -354,8 +366,8 @@ export class EtcdConnection {
     call: { readonly op: string; readonly key: string },
     { client, identity, endpoint }: Session,
     right: Right,
-    { cause }: EtcdError,
-  ): Promise<EtcdError> {
+    { cause }: StoreError,
+  ): Promise<StoreError> {
     const name = identity.username ?? identity.commonName;
     let roles: readonly string[] | null | undefined;
     if (name !== undefined) {

@@ -5,7 +5,7 @@
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { EtcdError } from '../store.ts';
+import { type StoreErrorCode, StoreRefusedError } from '../store-errors.ts';
 import type { EtcdEndpoints } from './options.ts';
 
 /** Who etcd takes us for. For messages. */
@@ -30,8 +30,20 @@ export interface Credentials {
 
 type PemOption = 'cafile' | 'certfile' | 'keyfile';
 
-const fileError = (path: string, option: PemOption, cause: string, error: unknown): EtcdError =>
-  new EtcdError('connect', path, false, `Cannot read "${path}" (--etcd-${option}): ${cause}`, error);
+const fileError = (
+  code: StoreErrorCode,
+  path: string,
+  option: PemOption,
+  because: string,
+  cause?: unknown,
+): StoreRefusedError =>
+  new StoreRefusedError({
+    code,
+    op: 'connect',
+    subject: path,
+    message: `Cannot read "${path}" (--etcd-${option}): ${because}`,
+    cause,
+  });
 
 /** Reads a file and sees to it that it is what it is taken for, since TLS's own words name neither file nor reason. */
 async function readPem<T>(
@@ -45,6 +57,7 @@ async function readPem<T>(
     pem = await readFile(path);
   } catch (error) {
     throw fileError(
+      'refused',
       path,
       option,
       error instanceof Error && 'code' in error ? String(error.code) : String(error),
@@ -54,7 +67,7 @@ async function readPem<T>(
   try {
     return { pem, parsed: parse(pem) };
   } catch (error) {
-    throw fileError(path, option, `it holds no ${what} in PEM`, error);
+    throw fileError('denied', path, option, `it holds no ${what} in PEM`, error);
   }
 }
 
@@ -62,7 +75,7 @@ const parseCertificate = (pem: Buffer): X509Certificate => new X509Certificate(p
 
 const commonNameOf = (name: string): string | undefined => /^CN ?= ?(.+)$/m.exec(name)?.[1];
 
-/** @throws EtcdError that names file and option */
+/** @throws StoreRefusedError that names file and option */
 export async function readCredentials(etcd: EtcdEndpoints, nowMs: number): Promise<Credentials> {
   const { caFile, certFile, keyFile, username } = etcd;
   const [ca, certificate, key] = await Promise.all([
@@ -73,10 +86,10 @@ export async function readCredentials(etcd: EtcdEndpoints, nowMs: number): Promi
   if (certificate && key && !certificate.parsed.checkPrivateKey(key.parsed)) {
     // As between the two steps of a renewal: the next attempt finds both.
     throw fileError(
+      'denied',
       keyFile!,
       'keyfile',
       `it is not the key of the certificate in "${certFile}" (--etcd-certfile)`,
-      undefined,
     );
   }
   const commonName = certificate && commonNameOf(certificate.parsed.subject);

@@ -1,6 +1,6 @@
 /** What etcd's, gRPC's and TLS's errors mean, in one place. */
 
-import { EtcdError } from '../store.ts';
+import { StoreError, type StoreErrorCode, StoreRefusedError, StoreUnavailableError } from '../store-errors.ts';
 import type { Identity } from './credentials.ts';
 import { grantCommand, type Right } from './keys.ts';
 
@@ -16,7 +16,9 @@ export interface Failure {
   readonly cause: string;
   /** What to do. */
   readonly advice: string | undefined;
+  /** Whether the same call may succeed later as it is. */
   readonly retryable: boolean;
+  readonly code: StoreErrorCode;
 }
 
 interface Meaning {
@@ -169,21 +171,29 @@ const isRefusal = (error: unknown): boolean => error instanceof Error && /permis
 
 /** Whether what was asked for is of a past that etcd has forgotten. */
 export const isCompacted = (error: unknown): boolean =>
-  error instanceof EtcdError && /required revision has been compacted/.test(error.message);
+  error instanceof StoreError && /required revision has been compacted/.test(error.message);
 
 /** Whether etcd refused a right. */
-export const isDenied = (error: unknown): boolean => error instanceof EtcdError && isRefusal(error.cause);
+export const isDenied = (error: unknown): boolean => error instanceof StoreError && isRefusal(error.cause);
+
+const timeoutPattern = /DEADLINE_EXCEEDED|Deadline exceeded|request timed out/i;
+const deniedPattern = /permission denied|user name|authentication|auth token|certificate|CERT_|ERR_TLS|ERR_SSL/i;
+
+function codeOf(words: string, retryable: boolean): StoreErrorCode {
+  if (timeoutPattern.test(words)) return 'timeout';
+  if (deniedPattern.test(words)) return 'denied';
+  return retryable ? 'unavailable' : 'refused';
+}
 
 /** What a call ended with, in plain words. */
 export function explain(error: unknown, identity: Identity = {}): Failure {
   const meaning = meaningOf(error);
   const text = (part: string | ((identity: Identity) => string) | undefined): string | undefined =>
     typeof part === 'function' ? part(identity) : part;
-  return {
-    cause: text(meaning?.cause) ?? plainMessage(error),
-    advice: text(meaning?.advice),
-    retryable: meaning?.retryable ?? true,
-  };
+  const cause = text(meaning?.cause) ?? plainMessage(error);
+  const retryable = meaning?.retryable ?? true;
+  const words = `${cause} ${error instanceof Error ? error.message : ''}`;
+  return { cause, advice: text(meaning?.advice), retryable, code: codeOf(words, retryable) };
 }
 
 /** What of a user is known when etcd has refused a right. */
@@ -197,7 +207,12 @@ export interface RefusedUser {
 export function explainDenial({ identity, roles }: RefusedUser, right: Right): Failure {
   const { username, commonName, certFile } = identity;
   const user = username ?? commonName;
-  const failure = (cause: string, advice: string): Failure => ({ cause, advice, retryable: false });
+  const failure = (cause: string, advice: string): Failure => ({
+    cause,
+    advice,
+    retryable: false,
+    code: 'denied',
+  });
   if (user === undefined) {
     return certFile === undefined
       ? failure('permission denied', 'give --etcd-username and --etcd-password, or a client certificate')
@@ -228,15 +243,23 @@ export function explainDenial({ identity, roles }: RefusedUser, right: Right): F
   );
 }
 
+/** The code of what several endpoints answered: a timeout outweighs a denial, and that whatever else there was. */
+function commonCode(failures: readonly Failure[]): StoreErrorCode {
+  const codes = new Set(failures.map(({ code }) => code));
+  if (codes.has('timeout')) return 'timeout';
+  if (codes.has('denied')) return 'denied';
+  return codes.has('unavailable') ? 'unavailable' : 'refused';
+}
+
 /**
- * The EtcdError for what a call ended with.
+ * The StoreError for what a call ended with.
  * @param failures by endpoint, in the order of the attempts; the last is whose error it is
  */
 export function callError(
   { op, key }: Pick<FailedCall, 'op' | 'key'>,
   failures: ReadonlyMap<string, Failure>,
   cause: unknown,
-): EtcdError {
+): StoreError {
   const all = [...failures];
   const [, last] = all.at(-1)!;
   const what = `Cannot ${op} "${key}" in etcd`;
@@ -244,19 +267,21 @@ export function callError(
     ? ` at ${all.map(([endpoint]) => endpoint).join(', ')}: ${last.cause}`
     : all.map(([endpoint, failure], i) => `${i === 0 ? '' : ','} at ${endpoint}: ${failure.cause}`).join('');
   const advice = [...new Set(all.flatMap(([, failure]) => failure.advice ?? []))].map((part) => `; ${part}`).join('');
-  const retryable = all.some(([, failure]) => failure.retryable);
-  return new EtcdError(op, key, retryable, `${what}${told}${advice}`, cause);
+  const Type = all.some(([, failure]) => failure.retryable) ? StoreUnavailableError : StoreRefusedError;
+  const code = commonCode(all.map(([, failure]) => failure));
+  return new Type({ code, op, subject: key, message: `${what}${told}${advice}`, cause });
 }
 
-/** @returns the EtcdError for what a call ended with; an EtcdError stays what it is */
-export function toEtcdError({ endpoint, ...call }: FailedCall, error: unknown, identity?: Identity): EtcdError {
-  if (error instanceof EtcdError) return error;
+/** @returns the StoreError for what a call ended with; a StoreError stays what it is */
+export function toStoreError({ endpoint, ...call }: FailedCall, error: unknown, identity?: Identity): StoreError {
+  if (error instanceof StoreError) return error;
   return callError(call, new Map([[endpoint, explain(error, identity)]]), error);
 }
 
 /** Whether the same call is worth making at another endpoint, or over a new connection, at once. */
 export function isWorthAnotherEndpoint(error: unknown): boolean {
-  if (error instanceof EtcdError) return error.retryable || meaningOf(error.cause)?.endpointOnly === true;
+  if (error instanceof StoreError)
+    return error instanceof StoreUnavailableError || meaningOf(error.cause)?.endpointOnly === true;
   const meaning = meaningOf(error);
   return meaning === undefined || meaning.retryable || meaning.endpointOnly === true;
 }

@@ -21,7 +21,6 @@ import {
   type ClaimResult,
   type Closable,
   type ClusterStore,
-  EtcdError,
   type LeaseChange,
   type LeaseList,
   type MalformedEntry,
@@ -33,12 +32,13 @@ import {
   type StoreHealth,
   type SubnetClaim,
 } from '../store.ts';
+import { StoreError } from '../store-errors.ts';
+import type { StoreObserver } from '../store-observer.ts';
 import { chooseSubnet, ownLeases } from '../subnet-choice.ts';
 import { EtcdConnection } from './connection.ts';
-import { toEtcdError } from './errors.ts';
+import { toStoreError } from './errors.ts';
 import { type Keys, keysBelow, nodeKey, type Right, rightsBelow } from './keys.ts';
 import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
-import type { EtcdObserver } from './observer.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './watch.ts';
 
@@ -57,7 +57,7 @@ export interface EtcdStoreOptions {
   /** How often a watch compares what it knows with etcd. */
   readonly verifyMs?: number;
   readonly maxBackoffMs?: number;
-  readonly observer?: EtcdObserver | undefined;
+  readonly observer?: StoreObserver | undefined;
 }
 
 const defaults = {
@@ -168,7 +168,7 @@ class EtcdStore implements ClusterStore {
   /**
    * What a watch knows; it is given a moment to hear of what we have written. Without one, or where it does not hear of
    * it, etcd is asked.
-   * @throws EtcdError
+   * @throws StoreError
    */
   async #snapshot(): Promise<Snapshot> {
     const [watch] = this.#watches;
@@ -329,7 +329,7 @@ class EtcdStore implements ClusterStore {
         client.leaseClient.leaseRevoke({ ID: etcdLease }, deadline),
       );
     } catch (error) {
-      if (!(error instanceof EtcdError)) throw error;
+      if (!(error instanceof StoreError)) throw error;
     }
   }
 
@@ -416,7 +416,7 @@ class EtcdStore implements ClusterStore {
         const pauseMs = random() * Math.min(racePauseMs * 2 ** lostRaces, longestRacePauseMs);
         await new Promise<void>((resolve) => clock.setTimer(resolve, pauseMs));
       }
-      throw toEtcdError(
+      throw toStoreError(
         { op, key: this.#keys.subnets, endpoint: this.#options.etcd.endpoints.join(', ') },
         new Error(`other nodes were faster ${lostRaces} times`),
       );
@@ -525,7 +525,7 @@ class EtcdStore implements ClusterStore {
       overwrites = holder === undefined;
       lease = holder ?? { ...own, modRevision: found.modRevision };
     }
-    throw toEtcdError(
+    throw toStoreError(
       { op: 'renew the lease', key: own.key, endpoint: this.#options.etcd.endpoints.join(', ') },
       new Error('somebody else keeps writing it'),
     );
@@ -644,7 +644,7 @@ class EtcdStore implements ClusterStore {
     return { nodes, malformed };
   }
 
-  watch(onWake: () => void, onProblem: (error: EtcdError) => void = () => undefined): Closable {
+  watch(onWake: () => void, onProblem: (error: StoreError) => void = () => undefined): Closable {
     const { clock, random, heartbeatMs, verifyMs, timeoutMs, maxBackoffMs, observer } = this.#options;
     const watch = new EtcdWatch({
       connection: this.#connection,

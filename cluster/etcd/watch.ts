@@ -13,11 +13,12 @@
 import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
 import type { Clock, Random, Timer } from '../clock.ts';
 import type { Lease } from '../lease.ts';
-import { type Closable, EtcdError, type MalformedEntry } from '../store.ts';
-import { type EtcdConnection, reconnectOp, type Session, untilDropped } from './connection.ts';
-import { isCompacted, isDenied, toEtcdError } from './errors.ts';
+import type { Closable, MalformedEntry } from '../store.ts';
+import { StoreError, StoreRefusedError } from '../store-errors.ts';
+import type { StoreObserver } from '../store-observer.ts';
+import { type EtcdConnection, ReconnectError, type Session, untilDropped } from './connection.ts';
+import { isCompacted, isDenied, toStoreError } from './errors.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
-import type { EtcdObserver } from './observer.ts';
 
 /** A key with its value, as text. */
 export interface Entry {
@@ -78,8 +79,8 @@ export interface WatchOptions {
   /** Longest pause between two attempts. */
   readonly maxBackoffMs: number;
   readonly onWake: () => void;
-  readonly onProblem: (error: EtcdError) => void;
-  readonly observer?: EtcdObserver | undefined;
+  readonly onProblem: (error: StoreError) => void;
+  readonly observer?: StoreObserver | undefined;
 }
 
 const firstBackoffMs = 100;
@@ -232,7 +233,7 @@ export class EtcdWatch implements Closable {
 
   /**
    * The same, but where there is no contact it is sought at once, and waited for; unless all nodes would list all leases.
-   * @throws EtcdError: the attempt failed, or the last one did
+   * @throws StoreError: the attempt failed, or the last one did
    */
   fresh(): Promise<Snapshot> {
     if (this.#isLive && this.#memory) return Promise.resolve(this.#memory);
@@ -265,7 +266,14 @@ export class EtcdWatch implements Closable {
     this.#closed = true;
     this.#endCurrent?.();
     this.#pause?.end();
-    this.#attempt.reject(new EtcdError('watch', '', false, 'Cannot follow etcd: the watch is closed'));
+    this.#attempt.reject(
+      new StoreRefusedError({
+        code: 'refused',
+        op: 'watch',
+        subject: '',
+        message: 'Cannot follow etcd: the watch is closed',
+      }),
+    );
   }
 
   #notify(): void {
@@ -295,8 +303,8 @@ export class EtcdWatch implements Closable {
         if (this.#closed) return;
         // With several endpoints the loss of one is no trouble yet: the next attempt tells whether others answer.
         const isFirst = startedMs !== Number.POSITIVE_INFINITY && connection.endpointCount > 1;
-        const isWanted = isFirst || (error instanceof EtcdError && error.op === reconnectOp);
-        if (!reported && !isWanted && error instanceof EtcdError) onProblem(error);
+        const isWanted = isFirst || error instanceof ReconnectError;
+        if (!reported && !isWanted && error instanceof StoreError) onProblem(error);
         reported ||= !isWanted;
       }
       this.#isLive = false;
@@ -378,7 +386,7 @@ export class EtcdWatch implements Closable {
           stream.cancel();
           reject(error);
         };
-        const dropped = (error: EtcdError): void => end(error);
+        const dropped = (error: StoreError): void => end(error);
         /** Does it again and again, each time after a pause. */
         const repeat = (work: () => Promise<void>, firstMs: number, pauseMs: () => number): void => {
           const schedule = (delayMs: number): void => {
@@ -433,7 +441,7 @@ export class EtcdWatch implements Closable {
         stream.write({ create_request: { ...rangeOf(keys.subnets), start_revision: from(revision) } });
       });
     } catch (error) {
-      const failure = toEtcdError(about, error);
+      const failure = toStoreError(about, error);
       this.#dropIfBroken(session, failure);
       throw failure;
     }
@@ -455,7 +463,7 @@ export class EtcdWatch implements Closable {
 
   /**
    * Asks for the config's revision: whether somebody answers, and whether it is the etcd that is known.
-   * @throws EtcdError; HistoryError where another etcd answers
+   * @throws StoreError; HistoryError where another etcd answers
    */
   async #beat(memory: Snapshot, op: string): Promise<{ readonly revision: string; readonly configAt: string }> {
     const { connection, keys } = this.#options;
@@ -491,7 +499,7 @@ export class EtcdWatch implements Closable {
     };
   }
 
-  /** Compares memory and etcd. @throws HistoryError where they have come apart, EtcdError */
+  /** Compares memory and etcd. @throws HistoryError where they have come apart, StoreError */
   async #verify(memory: FollowedSnapshot): Promise<void> {
     const before = this.#unproved;
     if (before) {
@@ -517,7 +525,7 @@ export class EtcdWatch implements Closable {
   }
 
   /** A new watch gets a new client: a token that has expired, or a restarted etcd, needs one. */
-  #dropIfBroken(session: Session, failure: EtcdError): void {
+  #dropIfBroken(session: Session, failure: StoreError): void {
     if (!this.#closed) this.#options.connection.drop(session, failure);
   }
 

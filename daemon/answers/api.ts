@@ -6,7 +6,8 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../cluster/administration.ts';
 import type { ApiError, ConfigUpdate, NodeStatus } from '../../cluster/status.ts';
-import { type ClusterStore, EtcdError } from '../../cluster/store.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
+import { StoreError } from '../../cluster/store-errors.ts';
 import { answerProbe, type ProbeSources } from './probes.ts';
 
 /** A request that is not understood, with the HTTP status that says so. */
@@ -78,7 +79,7 @@ function toApiError(error: unknown, onError: (error: Error) => void): { status: 
   if (error instanceof RefusedError) {
     return { status: refusalStatus[error.reason], body: { error: error.message, details: error.details } };
   }
-  if (error instanceof EtcdError) return { status: 503, body: { error: error.message } };
+  if (error instanceof StoreError) return { status: 503, body: { error: error.message } };
   onError(error as Error);
   return { status: 500, body: { error: (error as Error).message } };
 }

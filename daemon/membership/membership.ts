@@ -139,7 +139,7 @@ export class Membership {
   /**
    * Brings this node's view of the cluster up to date, and the cluster's of this node: lists, claims or renews.
    * @returns the view, the one before where nothing better can be had, or undefined where there never was one
-   * @throws EtcdError, NoFreeSubnetError, InterfaceError: try again later
+   * @throws StoreError, NoFreeSubnetError, InterfaceError: try again later
    */
   async sync(): Promise<ClusterView | undefined> {
     const { store } = this.options;

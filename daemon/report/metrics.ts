@@ -1,7 +1,7 @@
 /** What weftd counts and measures, by the names that it has in Prometheus. Others call the narrow methods. */
 
-import type { EtcdObserver } from '../../cluster/etcd/observer.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
+import type { StoreObserver } from '../../cluster/store-observer.ts';
 import { type Counter, type Gauge, type Histogram, Registry } from './exposition.ts';
 
 /** Parts of the data path that are changed, and mended. */
@@ -62,7 +62,7 @@ export interface MetricsOptions {
   readonly monotonic: () => number;
 }
 
-export class Metrics implements EtcdObserver {
+export class Metrics implements StoreObserver {
   private readonly registry = new Registry();
   private readonly monotonic: () => number;
   private readonly gauges: ReturnType<typeof gaugesOf>;
@@ -209,7 +209,7 @@ export class Metrics implements EtcdObserver {
     this.reconcileSeconds.observe(seconds);
   }
 
-  etcdRequest(operation: string, seconds: number, outcome: string): void {
+  storeRequest(operation: string, seconds: number, outcome: string): void {
     if (outcome !== 'ok') {
       this.etcdErrors.add(1, operation, outcome);
       this.etcdFailures++;
@@ -220,7 +220,7 @@ export class Metrics implements EtcdObserver {
     if (this.latencies.length > latenciesKept) this.latencies.shift();
   }
 
-  etcdConnection(): void {
+  storeConnection(): void {
     this.etcdConnections.add(1);
   }
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type ClusterStore, EtcdError } from '../../cluster/store.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
+import { StoreError, StoreRefusedError, StoreUnavailableError } from '../../cluster/store-errors.ts';
 import { freePort, startEtcd, type TestEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
@@ -45,7 +46,7 @@ test.after(async () => {
 /** A store that watches, with what it was woken for and told. */
 function watching(server: TestEtcd, options: Parameters<typeof testStore>[1] = {}) {
   const store = open(server.endpoint, options);
-  const seen = { wakes: 0, problems: [] as EtcdError[], lastProblemMs: 0 };
+  const seen = { wakes: 0, problems: [] as StoreError[], lastProblemMs: 0 };
   const watch = store.watch(
     () => {
       seen.wakes++;
@@ -89,11 +90,11 @@ async function hangingProxy(target: number) {
   return { server, port, hang, count: () => made };
 }
 
-async function failure(work: () => Promise<unknown>): Promise<EtcdError> {
+async function failure(work: () => Promise<unknown>): Promise<StoreError> {
   try {
     await work();
   } catch (error) {
-    if (error instanceof EtcdError) return error;
+    if (error instanceof StoreError) return error;
     throw error;
   }
   throw new Error('it should have thrown');
@@ -136,7 +137,7 @@ test('etcd restarted: one problem told, then woken, and nothing missed', async (
   await waitFor('the first wake', () => seen.wakes === 1);
   await etcd.stop('SIGTERM');
   await waitFor('the problem', () => seen.problems.length === 1);
-  assert.is(seen.problems[0]?.retryable, true);
+  assert.instance(seen.problems[0], StoreUnavailableError);
   const error = await failure(() => store.listLeases());
   assert.match(
     error.message,
@@ -179,7 +180,7 @@ test('etcd frozen: calls end by their deadline, the watch notices, and all retur
     const error = await failure(() => store.claimSubnet(claimOf(1)));
     assert.ok(Date.now() - startMs < 1500, 'by its deadline');
     assert.match(error.message, /no answer in time; is etcd running there/);
-    assert.is(error.retryable, true);
+    assert.instance(error, StoreUnavailableError);
     await waitFor('the problem', () => seen.problems.length === 1);
   } finally {
     etcd.thaw();
@@ -251,7 +252,7 @@ test('a password: a wrong one is told plainly, a restart of etcd ends the token 
     open(server.endpoint, { etcdOptions: { username: 'root', password: 'x' } }).readConfig(),
   );
   assert.match(wrong.message, /wrong user name or password; check --etcd-username and --etcd-password$/);
-  assert.is(wrong.retryable, false);
+  assert.instance(wrong, StoreRefusedError);
   const none = await failure(() => open(server.endpoint).readConfig());
   assert.match(none.message, /wants a user name and password; give --etcd-username and --etcd-password$/);
   const guest = { username: 'guest', password: 'secret' };
@@ -320,7 +321,7 @@ test('TLS: with the right authority it works, without or with none spoken it is 
 
     const untrusted = await failure(() => open(server.endpoint).readConfig());
     assert.match(untrusted.message, /certificate is signed by nobody whom this host knows; give .* by --etcd-cafile$/);
-    assert.is(untrusted.retryable, false);
+    assert.instance(untrusted, StoreRefusedError);
     const missing = await failure(() =>
       open(server.endpoint, { etcdOptions: { caFile: '/nowhere/ca.pem' } }).readConfig(),
     );

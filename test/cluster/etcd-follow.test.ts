@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { EtcdObserver } from '../../cluster/etcd/observer.ts';
 import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
+import type { StoreObserver } from '../../cluster/store-observer.ts';
 import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { Wire } from '../lab/wire.ts';
@@ -41,9 +41,9 @@ const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtc
 /** A store that watches, with what it has asked for. */
 function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & { endpoint?: string } = {}) {
   const asked = new Map<string, number>();
-  const observer: EtcdObserver = {
-    etcdRequest: (operation) => void asked.set(operation, (asked.get(operation) ?? 0) + 1),
-    etcdConnection: () => undefined,
+  const observer: StoreObserver = {
+    storeRequest: (operation) => void asked.set(operation, (asked.get(operation) ?? 0) + 1),
+    storeConnection: () => undefined,
     watchStarted: () => undefined,
     watchLost: () => undefined,
     watchResync: () => undefined,

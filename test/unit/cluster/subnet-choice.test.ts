@@ -4,7 +4,8 @@ import { addressToInteger, integerToAddress } from '../../../cluster/arithmetic.
 import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { formatLeaseKey, formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
-import { NoFreeSubnetError, type SubnetClaim } from '../../../cluster/store.ts';
+import type { SubnetClaim } from '../../../cluster/store.ts';
+import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
 import { chooseSubnet, ownLeases } from '../../../cluster/subnet-choice.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';

@@ -5,10 +5,10 @@ import {
   explain,
   explainDenial,
   isWorthAnotherEndpoint,
-  toEtcdError,
+  toStoreError,
 } from '../../../../cluster/etcd/errors.ts';
 import { keysBelow, rightsBelow } from '../../../../cluster/etcd/keys.ts';
-import { EtcdError } from '../../../../cluster/store.ts';
+import { StoreRefusedError, StoreUnavailableError } from '../../../../cluster/store-errors.ts';
 
 const test = suite('etcd errors');
 const call = { op: 'read the network config', key: '/p/config', endpoint: 'http://10.0.0.1:2379' };
@@ -70,12 +70,13 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
     ['3 INVALID_ARGUMENT: etcdserver: key is not provided', false, false, 'key is not provided'],
     ['14 UNAVAILABLE: something new', true, true, 'something new'],
   ] as const) {
-    const error = toEtcdError(call, new Error(words));
+    const error = toStoreError(call, new Error(words));
     assert.is(error.message, start + message);
-    assert.is(error.retryable, retryable, words);
+    assert.is(error instanceof StoreUnavailableError, retryable, words);
+    assert.is(error instanceof StoreRefusedError, !retryable, words);
     assert.is(isWorthAnotherEndpoint(error), other, words);
     assert.is(error.op, call.op);
-    assert.is(error.key, call.key);
+    assert.is(error.subject, call.key);
   }
 });
 
@@ -83,11 +84,11 @@ test('what etcd says of a certificate is told by the file', () => {
   const words = new Error('error:10000412:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE');
   const identity = { certFile: '/c.pem', commonName: 'weft', issuer: 'other' };
   assert.is(
-    toEtcdError(call, words, identity).message,
+    toStoreError(call, words, identity).message,
     `${start}it refuses the client certificate "/c.pem", issued by "other"; its issuer must be one of those in etcd's --trusted-ca-file`,
   );
   assert.is(
-    toEtcdError(call, words, { ...identity, expiredOn: '2026-01-02' }).message,
+    toStoreError(call, words, { ...identity, expiredOn: '2026-01-02' }).message,
     `${start}the client certificate "/c.pem" has expired on 2026-01-02; replace it and its key; they are read at every attempt`,
   );
 });
@@ -148,12 +149,12 @@ test('endpoints that fail alike share their reason; each has its own otherwise',
       "etcd's certificate is signed by nobody whom this host knows; is etcd running there? (--etcd-endpoints); " +
       "give the certificate of etcd's authority by --etcd-cafile",
   );
-  assert.is(mixed.retryable, true);
+  assert.instance(mixed, StoreUnavailableError);
 });
 
-test('an EtcdError stays what it is', () => {
-  const error = new EtcdError('connect', '', false, 'closed');
-  assert.is(toEtcdError(call, error), error);
+test('a StoreError stays what it is', () => {
+  const error = new StoreRefusedError({ code: 'refused', op: 'connect', subject: '', message: 'closed' });
+  assert.is(toStoreError(call, error), error);
 });
 
 test.run();

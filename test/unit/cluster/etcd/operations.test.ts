@@ -1,12 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { toEtcdError } from '../../../../cluster/etcd/errors.ts';
-import { operationOf, outcomeOf } from '../../../../cluster/etcd/observer.ts';
+import { toStoreError } from '../../../../cluster/etcd/errors.ts';
+import { operationOf } from '../../../../cluster/etcd/operations.ts';
 
-const test = suite('cluster/etcd/observer');
+const test = suite('cluster/etcd/operations');
 
 const outcome = (message: string): string =>
-  outcomeOf(toEtcdError({ op: 'list the leases', key: '/p/subnets/', endpoint: 'http://e:2379' }, new Error(message)));
+  toStoreError({ op: 'list the leases', key: '/p/subnets/', endpoint: 'http://e:2379' }, new Error(message)).code;
 
 test('how a request ended, in one of five words', () => {
   assert.is(outcome('4 DEADLINE_EXCEEDED: Deadline exceeded'), 'timeout');
