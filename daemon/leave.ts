@@ -5,8 +5,8 @@ import { StoreError } from '../cluster/store-errors.ts';
 import type { Sys } from '../linux/sys.ts';
 import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
+import type { NodeParts } from './compose.ts';
 import { FolderBusyError, type FolderLock, lockFolders } from './host/files.ts';
-import type { DaemonParts } from './main.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Logger } from './report/log.ts';
 
@@ -50,7 +50,7 @@ async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Pr
  * The leases of this node: those with its name that are of this host, too, by address or by the subnet that its files
  * name. A name alone could be another host's as well.
  */
-function ownLeases(leases: readonly Lease[], { node, files, dataPath }: DaemonParts): Lease[] {
+function ownLeases(leases: readonly Lease[], { node, files, dataPath }: NodeParts): Lease[] {
   const subnets = files.readNetwork(() => {})?.subnets ?? [];
   const addresses = dataPath.hostAddresses();
   return leases.filter(
@@ -63,7 +63,7 @@ function ownLeases(leases: readonly Lease[], { node, files, dataPath }: DaemonPa
 
 /** @returns the exit status */
 export async function leave(
-  open: () => Promise<DaemonParts>,
+  open: () => Promise<NodeParts>,
   sys: Sys,
   options: DaemonOptions,
   logger: Logger,
@@ -89,7 +89,7 @@ export async function leave(
 }
 
 /** @throws StoreError: nothing was removed from the host */
-async function leaveWith(parts: DaemonParts): Promise<number> {
+async function leaveWith(parts: NodeParts): Promise<number> {
   const { store, dataPath, logger, node } = parts;
   const containers = parts.countContainers();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });

@@ -40,6 +40,17 @@ export function keepFor(ageMs: number, now: () => number, make: () => Promise<st
   };
 }
 
+/** A request that comes while an answer is being made gets the same answer. */
+export function shareRunning(make: () => Promise<string>): () => Promise<string> {
+  let running: Promise<string> | undefined;
+  return () => {
+    running ??= make().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+}
+
 export interface ProbeAnswer {
   readonly status: number;
   readonly type: string;

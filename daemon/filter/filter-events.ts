@@ -12,37 +12,38 @@ function matters({ type, body }: NetlinkMessage, concerns: (family: string, tabl
 }
 
 export class FilterEvents {
-  private readonly concerns: (family: string, table: string) => boolean;
+  readonly #poll: () => void;
   /** Whether a change that matters was told of, and not yet whose it was. */
-  private isOpen = false;
-  private last: string | undefined;
-  /** Reads what there is to be read. */
-  poll: (() => void) | undefined;
+  #isOpen = false;
+  #last: string | undefined;
 
-  /** @param concerns family by nft(8)'s name, and the table's */
-  constructor(concerns: (family: string, table: string) => boolean) {
-    this.concerns = concerns;
+  /** @param poll has every message that is there now pass through `isRelevant` */
+  constructor(poll: () => void) {
+    this.#poll = poll;
   }
 
-  /** To be asked for every message that is about others' doings, in their order. */
-  isRelevant(message: NetlinkMessage): boolean {
+  /**
+   * To be asked for every message about others' doings, in their order.
+   * @param concerns family by nft(8)'s name, and the table's
+   */
+  isRelevant(message: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
     if (message.type === nftMessage.NFT_MSG_NEWGEN) {
       // It comes behind the changes of a transaction.
-      if (this.isOpen) this.last = decodeGeneration(message.body).program ?? this.last;
-      this.isOpen = false;
+      if (this.#isOpen) this.#last = decodeGeneration(message.body).program ?? this.#last;
+      this.#isOpen = false;
       return false;
     }
-    const relevant = matters(message, this.concerns);
-    this.isOpen ||= relevant;
+    const relevant = matters(message, concerns);
+    this.#isOpen ||= relevant;
     return relevant;
   }
 
-  /** Who has made the last change that matters, since this was last asked: a program's name. */
+  /** The program that made the last change that matters, since this was last asked. */
   takeChanger(): string | undefined {
-    // Whose a change is may be told only when it is mended already.
-    this.poll?.();
-    const { last } = this;
-    this.last = undefined;
+    // The kernel may name the author only after the repair.
+    this.#poll();
+    const last = this.#last;
+    this.#last = undefined;
     return last;
   }
 }

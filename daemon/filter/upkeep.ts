@@ -7,14 +7,13 @@ import type { Lease } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
 import { type Address, type Family, sameAddress } from '../../net/address.ts';
-import { type Prefix, prefixContains } from '../../net/prefix.ts';
+import type { Prefix } from '../../net/prefix.ts';
 import type { OwnBackend } from '../backends/map.ts';
-import { type HostInterface, isTunnelName } from '../host/external-interface.ts';
 import type { Problems } from '../report/problems.ts';
-import type { Roads } from './packet-walk.ts';
 import { lockLifeMs } from './peer-lock.ts';
 import { formatStructure, type RuleSettings } from './rule-table.ts';
 import type { EnsureOptions, Rules } from './rules.ts';
+import type { FilterInterfaces, Ways } from './ways.ts';
 
 /** The command line's choices for the packet filter, beside masquerading. */
 export interface FilterOptions {
@@ -61,9 +60,6 @@ export interface FilterPort {
   remove(): void;
 }
 
-/** The host's interfaces that the cluster's packets take, but for the containers' own. */
-export type FilterInterfaces = Pick<Roads, 'peers' | 'external'>;
-
 /** How the packet filter's repairs are counted. */
 export interface FilterHealing {
   noteSettings(kind: 'rules', key: string, wanted: () => string, done: readonly string[]): void;
@@ -74,8 +70,7 @@ export interface UpkeepOptions {
   readonly rules: Pick<Rules, 'ensure' | 'changePeers' | 'counters' | 'remove'>;
   readonly healing: FilterHealing;
   readonly problems: Pick<Problems, 'report' | 'reportAll'>;
-  /** The host's interfaces as they are now. */
-  readonly readInterfaces: () => readonly HostInterface[];
+  readonly ways: Ways;
   readonly ipMasq: boolean;
   readonly filter: FilterOptions;
   /** How long the peer lock holds without weftd. */
@@ -112,7 +107,6 @@ function unusedAddresses(
 
 export class FilterUpkeep implements FilterPort {
   readonly #options: UpkeepOptions;
-  #interfaces: FilterInterfaces = { peers: [], external: '' };
   #current: { readonly view: FilterView; readonly settings: RuleSettings } | undefined;
 
   constructor(options: UpkeepOptions) {
@@ -120,7 +114,7 @@ export class FilterUpkeep implements FilterPort {
   }
 
   useInterfaces(interfaces: FilterInterfaces): void {
-    this.#interfaces = interfaces;
+    this.#options.ways.useInterfaces(interfaces);
   }
 
   ensure(view: FilterView, options: EnsureOptions = {}): RuleResult {
@@ -170,20 +164,6 @@ export class FilterUpkeep implements FilterPort {
     this.#options.rules.remove();
   }
 
-  /** The ways that the cluster's packets take on this host. */
-  roads(): Roads {
-    const view = this.#current?.view;
-    if (!view) return { ...this.#interfaces, containers: [] };
-    const subnets = [view.own.subnets, ...view.formerSubnets].flatMap((each) => valuesOf(each));
-    const containers = this.#options
-      .readInterfaces()
-      .filter(
-        ({ name, addresses }) =>
-          !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),
-      );
-    return { ...this.#interfaces, containers: containers.map(({ name }) => name) };
-  }
-
   /** Whether the peer lock is on, and how much it has dropped. */
   peerLock(): NodeStatus['peerLock'] {
     const count = this.#options.rules.counters();
@@ -218,6 +198,7 @@ export class FilterUpkeep implements FilterPort {
             }
           : undefined,
     };
+    this.#options.ways.useSubnets(settings.subnets);
     this.#current = { view, settings };
     return settings;
   }

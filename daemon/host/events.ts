@@ -99,12 +99,6 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
   return isLink && interest.names.has(decodeLink(body).name) ? 'host' : undefined;
 }
 
-export interface KernelEvents {
-  /** Reads what there is now, without waiting for its turn. */
-  poll(): void;
-  close(): void;
-}
-
 /** A netlink protocol and its multicast groups. */
 export interface EventSource {
   readonly protocol: number;
@@ -120,124 +114,138 @@ export const networkEvents: EventSource = {
 /** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
 export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
 
-export interface KernelEventsOptions {
-  readonly source: EventSource;
+/** Who is told of the kernel's changes, and of which. */
+export interface KernelEventsListener {
   /** Asked for every message where `interest` is not given. */
   readonly isRelevant?: (message: NetlinkMessage) => boolean;
   /** Asked at every event of the network's. */
   readonly interest?: () => EventInterest | undefined;
   /** By what number events name us as their cause, where there is no `interest` to tell it. */
   readonly ownPort?: () => number | undefined;
-  /** What is not known to be about less is about the host. */
+  /** A change whose subject is not known for certain counts as one of the host. */
   readonly onEvent: (subject: EventSubject) => void;
   /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
   readonly onProblem: (error: Error | undefined) => void;
-  /** Calls back later; cancelled by `close`. */
-  readonly retryDelayMs: number;
 }
 
-/** Follows the kernel's changes until closed; an overrun or a broken socket makes a new one. */
-export function openKernelEvents(sys: Sys, options: KernelEventsOptions): KernelEvents {
-  let closed = false;
-  let release = (): void => {};
-  let poll = (): void => {};
-  let retry: ReturnType<typeof setTimeout> | undefined;
+/** Follows the kernel's changes from `start` to `close`; an overrun or a broken socket makes a new one. */
+export class KernelEvents {
+  readonly #sys: Sys;
+  readonly #source: EventSource;
+  readonly #retryDelayMs: number;
+  readonly #buffer = new ArrayBuffer(receiveBytes);
+  readonly #view = new DataView(this.#buffer);
+  #closed = false;
+  /** Of the socket that is open now. */
+  #poll = (): void => {};
+  #release = (): void => {};
+  #retry: ReturnType<typeof setTimeout> | undefined;
 
-  const buffer = new ArrayBuffer(receiveBytes);
-  const bufferView = new DataView(buffer);
+  /** @param retryDelayMs after a socket broke */
+  constructor(sys: Sys, source: EventSource, retryDelayMs: number) {
+    this.#sys = sys;
+    this.#source = source;
+    this.#retryDelayMs = retryDelayMs;
+  }
 
-  const isOthers = (message: NetlinkMessage, ownPort: number | undefined): boolean =>
-    !isOwn(message, ownPort) && (options.isRelevant?.(message) ?? true);
-  /** What the datagram in view[0, length) is about. */
-  const subjectIn = (view: DataView, length: number): EventSubject | undefined => {
-    const interest = options.interest?.();
-    const ownPort = options.ownPort?.();
-    let subject: EventSubject | undefined;
-    try {
-      eachMessage(view, 0, length, (message) => {
-        // Whoever is asked which messages matter sees them all.
-        if (!interest) subject = isOthers(message, ownPort) ? 'host' : subject;
-        else if (subject !== 'host') subject = subjectOf(message, interest) ?? subject;
-      });
-    } catch (error) {
-      if (!(error instanceof DecodeError)) throw error;
-      // A datagram that was cut short: what it said is not known.
-      return 'host';
-    }
-    return subject;
-  };
+  start(listener: KernelEventsListener): void {
+    this.#follow(listener).catch((error: unknown) => {
+      if (this.#closed) return;
+      listener.onProblem(error as Error);
+      this.#retry = setTimeout(() => this.start(listener), this.#retryDelayMs);
+    });
+  }
 
-  /** Reads what else is there, at once: thousands of events, one at a time by way of a stream, would take long. */
-  const drain = (fd: number): EventSubject | undefined => {
-    let subject: EventSubject | undefined;
-    for (let i = 0; i < drainedAtMost; i++) {
-      const got = sys.recv(fd, buffer, 0, receiveBytes, socket.MSG_DONTWAIT | socket.MSG_TRUNC);
-      if (got === -errno.EAGAIN) break;
-      check(got, 'receive events');
-      const found = got > receiveBytes ? 'host' : subjectIn(bufferView, got);
-      if (subject !== 'host') subject = found ?? subject;
-    }
-    return subject;
-  };
+  /** Reads the events that are there now, without waiting for its turn; before `start` there are none. */
+  poll(): void {
+    this.#poll();
+  }
 
-  const visit = (bytes: Uint8Array, fd: number): void => {
-    const first = subjectIn(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), bytes.byteLength);
-    const rest = drain(fd);
-    const subject = first === 'host' ? first : (rest ?? first);
-    if (subject) options.onEvent(subject);
-  };
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#release();
+  }
 
-  const follow = async (): Promise<void> => {
-    const connection = openNetlink(sys, { protocol: options.source.protocol });
+  async #follow(listener: KernelEventsListener): Promise<void> {
+    const connection = openNetlink(this.#sys, { protocol: this.#source.protocol });
     let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-    poll = () => {
-      const subject = drain(connection.fd);
-      if (subject) options.onEvent(subject);
+    this.#poll = () => {
+      const subject = this.#drain(connection.fd, listener);
+      if (subject) listener.onEvent(subject);
     };
-    release = () => {
-      poll = () => {};
+    this.#release = () => {
+      this.#poll = () => {};
       reader?.cancel().catch(() => {});
       connection.close();
     };
     try {
-      sys.setsockopt(
+      this.#sys.setsockopt(
         connection.fd,
         socket.SOL_SOCKET,
         socket.SO_RCVBUFFORCE,
         new Int32Array([receiveBufferBytes]).buffer,
       );
-      for (const group of options.source.groups) connection.join(group);
+      for (const group of this.#source.groups) connection.join(group);
       reader = Bun.file(connection.fd).stream().getReader();
-      // What happened before the groups were joined was not told.
-      options.onProblem(undefined);
-      options.onEvent('host');
+      // Changes from before the groups were joined were not told.
+      listener.onProblem(undefined);
+      listener.onEvent('host');
       for (;;) {
         const { done, value } = await reader.read();
-        if (closed) return;
+        if (this.#closed) return;
         if (done) throw new Error('the kernel closed the event socket');
-        visit(value, connection.fd);
+        this.#visit(value, connection.fd, listener);
       }
     } catch (error) {
-      release();
+      this.#release();
       throw error;
     }
-  };
+  }
 
-  const start = (): void => {
-    follow().catch((error: unknown) => {
-      if (closed) return;
-      options.onProblem(error as Error);
-      retry = setTimeout(start, options.retryDelayMs);
+  #visit(bytes: Uint8Array, fd: number, listener: KernelEventsListener): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const first = subjectIn(view, bytes.byteLength, listener);
+    const rest = this.#drain(fd, listener);
+    const subject = first === 'host' ? first : (rest ?? first);
+    if (subject) listener.onEvent(subject);
+  }
+
+  /** Reads what else is there, at once: thousands of events, one at a time by way of a stream, would take long. */
+  #drain(fd: number, listener: KernelEventsListener): EventSubject | undefined {
+    let subject: EventSubject | undefined;
+    for (let i = 0; i < drainedAtMost; i++) {
+      const got = this.#sys.recv(fd, this.#buffer, 0, receiveBytes, socket.MSG_DONTWAIT | socket.MSG_TRUNC);
+      if (got === -errno.EAGAIN) break;
+      check(got, 'receive events');
+      const found = got > receiveBytes ? 'host' : subjectIn(this.#view, got, listener);
+      if (subject !== 'host') subject = found ?? subject;
+    }
+    return subject;
+  }
+}
+
+const isOthers = (
+  message: NetlinkMessage,
+  ownPort: number | undefined,
+  { isRelevant }: KernelEventsListener,
+): boolean => !isOwn(message, ownPort) && (isRelevant?.(message) ?? true);
+
+/** The subject of the datagram in view[0, length). */
+function subjectIn(view: DataView, length: number, listener: KernelEventsListener): EventSubject | undefined {
+  const interest = listener.interest?.();
+  const ownPort = listener.ownPort?.();
+  let subject: EventSubject | undefined;
+  try {
+    eachMessage(view, 0, length, (message) => {
+      // A listener that is asked which messages matter sees all of them.
+      if (!interest) subject = isOthers(message, ownPort, listener) ? 'host' : subject;
+      else if (subject !== 'host') subject = subjectOf(message, interest) ?? subject;
     });
-  };
-  start();
-
-  return {
-    poll: () => poll(),
-    close() {
-      closed = true;
-      clearTimeout(retry);
-      release();
-    },
-  };
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    // The datagram was cut short, so its content is not known.
+    return 'host';
+  }
+  return subject;
 }

@@ -14,7 +14,8 @@ import { type Address, addressKey, type Family, sameAddress } from '../../net/ad
 import { isUnicastMac, localMac, type Mac, sameMac } from '../../net/mac.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
-import type { FilterInterfaces, FilterPort } from '../filter/upkeep.ts';
+import type { FilterPort } from '../filter/upkeep.ts';
+import type { FilterInterfaces } from '../filter/ways.ts';
 import type { EventInterest } from '../host/events.ts';
 import {
   chooseInterface,
@@ -214,7 +215,7 @@ export class DataPath {
   /** What `identify` said last, and from what. */
   private identified: { config: NetworkConfig; host: HostState; own: Lease; identity: Identity } | undefined;
   /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
-  hears = false;
+  #hears = false;
   private remembered: NodeState;
   /** By device. */
   private readonly toldMacs = new Map<string, Mac>();
@@ -258,7 +259,7 @@ export class DataPath {
    * @throws InterfaceError
    */
   identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
-    const known = this.hears ? this.baseline?.host : undefined;
+    const known = this.#hears ? this.baseline?.host : undefined;
     const before = this.identified;
     // Nothing has changed that it depends on.
     if (known && before?.host === known && before.config === config && leases.includes(before.own)) {
@@ -484,7 +485,7 @@ export class DataPath {
     const complete = !devicesFailed && this.writeNetwork(network);
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
     this.note(desired, external, hostNow);
-    const inOrder = complete && this.hears && this.failures.size === 0 && shadows.taken.length === 0;
+    const inOrder = complete && this.#hears && this.failures.size === 0 && shadows.taken.length === 0;
     this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const total = changes + rules.changes;
     if (total > 0) {
@@ -503,6 +504,11 @@ export class DataPath {
     };
   }
 
+  /** @param hears whether the kernel's changes are heard of from now on */
+  noteHearing(hears: boolean): void {
+    this.#hears = hears;
+  }
+
   /** The host itself is not what it was: the next look is at everything. */
   disturb(): void {
     this.baseline = undefined;
@@ -516,7 +522,7 @@ export class DataPath {
   follow(view: ClusterView): ReconcileResult | undefined {
     const { kernel, filter, logger, problems } = this.options;
     const { baseline } = this;
-    if (!baseline || !this.hears || !differInPeersOnly(baseline.view, view)) return undefined;
+    if (!baseline || !this.#hears || !differInPeersOnly(baseline.view, view)) return undefined;
     this.baseline = undefined;
     const startedMs = this.options.now();
     const { host, external, desired } = baseline;

@@ -89,9 +89,6 @@ export class Metrics implements StoreObserver {
   private leaseSinceMs: number | undefined;
   /** etcd's last answers, the newest last. */
   private readonly latencies: number[] = [];
-  private figures: () => Promise<Figures | undefined> = async () => undefined;
-  /** What is being asked for just now: whoever comes meanwhile gets the same. */
-  private asked: Promise<Figures | undefined> | undefined;
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
     this.monotonic = monotonic;
@@ -283,21 +280,12 @@ export class Metrics implements StoreObserver {
     };
   }
 
-  /** @param figures asked for at every look */
-  show(figures: () => Promise<Figures | undefined>): void {
-    this.figures = figures;
-  }
-
   get descriptions() {
     return this.registry.descriptions;
   }
 
-  /** As Prometheus reads it. */
-  async format(): Promise<string> {
-    this.asked ??= this.figures().finally(() => {
-      this.asked = undefined;
-    });
-    const figures = await this.asked;
+  /** As Prometheus reads it. @param figures as they are now; without them the gauges are left out */
+  format(figures?: Figures): string {
     if (figures) this.setGauges(figures);
     return this.registry.format();
   }

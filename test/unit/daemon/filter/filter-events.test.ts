@@ -38,8 +38,8 @@ const base = (hook: 'forward' | 'input'): NftChain => ({
 const concerns = (family: string, table: string): boolean => family === 'inet' && table === 'weft';
 
 test('changes of the tables in question matter, and chains that see forwarded packets', () => {
-  const events = new FilterEvents(concerns);
-  const matters = (request: NetlinkRequest): boolean => events.isRelevant(messageOf(request));
+  const events = new FilterEvents(() => {});
+  const matters = (request: NetlinkRequest): boolean => events.isRelevant(messageOf(request), concerns);
   assert.ok(matters(newRule(own, 'chain', rule([accept()]))));
   assert.not(matters(newRule(other, 'chain', rule([accept()]))));
   assert.not(matters(newTable(other)));
@@ -48,11 +48,11 @@ test('changes of the tables in question matter, and chains that see forwarded pa
 });
 
 test('the program is that of the last change that matters, and told once', () => {
-  const events = new FilterEvents(concerns);
-  events.isRelevant(messageOf(newRule(own, 'chain', rule([accept()]))));
-  assert.not(events.isRelevant(generation('nft')));
-  events.isRelevant(messageOf(newRule(other, 'chain', rule([accept()]))));
-  events.isRelevant(generation('kube-proxy'));
+  const events = new FilterEvents(() => {});
+  events.isRelevant(messageOf(newRule(own, 'chain', rule([accept()]))), concerns);
+  assert.not(events.isRelevant(generation('nft'), concerns));
+  events.isRelevant(messageOf(newRule(other, 'chain', rule([accept()]))), concerns);
+  events.isRelevant(generation('kube-proxy'), concerns);
   assert.is(events.takeChanger(), 'nft');
   assert.is(events.takeChanger(), undefined);
 });

@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
+import { Ways } from '../../../../daemon/filter/ways.ts';
 import { emptyState, type NodeFiles, type NodeState } from '../../../../daemon/host/files.ts';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
 import type { ClusterView } from '../../../../daemon/membership/view.ts';
@@ -72,7 +73,7 @@ class FakeHost {
       },
       healing,
       problems: this.problems,
-      readInterfaces: () => [],
+      ways: new Ways(() => []),
       ipMasq: false,
       filter: { peerLock: true, forward: true, randomPorts: true },
     });
@@ -256,7 +257,7 @@ test('a new peer is followed without a look at the rest, unless the host has cha
   assert.is(dataPath.follow(before), undefined, 'nothing is known yet');
   dataPath.reconcile(before);
   assert.is(dataPath.follow(before), undefined, "the kernel's changes are not heard of");
-  dataPath.hears = true;
+  dataPath.noteHearing(true);
   dataPath.reconcile(before);
   const looks = host.looks;
   host.applied = [];
@@ -282,7 +283,7 @@ test('a new peer is followed without a look at the rest, unless the host has cha
 test('a step that fails while a change is followed is tried again by a look at everything', () => {
   const host = new FakeHost();
   const { dataPath } = host;
-  dataPath.hears = true;
+  dataPath.noteHearing(true);
   dataPath.reconcile(host.view());
   host.fail = ({ kind }) => (kind === 'set-route' ? 'no' : undefined);
   const after = host.view({ peers: [peer(2), peer(3), peer(4)] });
@@ -296,7 +297,7 @@ test('a step that fails while a change is followed is tried again by a look at e
 test('a new peer whose subnet is the network of another interface is left to a look at everything', () => {
   const host = new FakeHost();
   const { dataPath } = host;
-  dataPath.hears = true;
+  dataPath.noteHearing(true);
   host.connected = '10.1.4.0/24';
   dataPath.reconcile(host.view());
   host.applied = [];
@@ -317,7 +318,7 @@ test('a new peer whose subnet is the network of another interface is left to a l
 test('a packet filter that cannot be changed is looked at again soon, whoever has met it', () => {
   const host = new FakeHost();
   const { dataPath } = host;
-  dataPath.hears = true;
+  dataPath.noteHearing(true);
   assert.is(dataPath.reconcile(host.view()).rulesAgainMs, Number.POSITIVE_INFINITY);
   host.noFilter = true;
   assert.is(dataPath.follow(host.view({ peers: [peer(2), peer(3), peer(4)] }))?.rulesAgainMs, 1000);
@@ -327,7 +328,7 @@ test('a packet filter that cannot be changed is looked at again soon, whoever ha
 test('after a comparison that ended halfway, nothing is followed', () => {
   const host = new FakeHost();
   const { dataPath } = host;
-  dataPath.hears = true;
+  dataPath.noteHearing(true);
   dataPath.reconcile(host.view());
   host.broken = true;
   assert.throws(() => dataPath.reconcile(host.view()));

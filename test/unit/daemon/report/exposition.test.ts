@@ -59,7 +59,7 @@ test('a family does not grow for ever', () => {
   assert.is(samples.find(({ labels }) => labels['l'] === 'other')?.value, 936);
 });
 
-test("weftd's metrics keep Prometheus' rules for names, and have a value before anything happened", async () => {
+test("weftd's metrics keep Prometheus' rules for names, and have a value before anything happened", () => {
   const metrics = new Metrics({ version: '1.2.3', runtime: 'bun 1', monotonic: () => 0 });
   for (const { name, type, help } of metrics.descriptions) {
     assert.match(name, /^(weftd|process)_[a-z0-9]+(_[a-z0-9]+)*$/);
@@ -67,7 +67,7 @@ test("weftd's metrics keep Prometheus' rules for names, and have a value before 
     assert.is(type === 'counter', name.endsWith('_total'), `${name}: a counter, and no other, ends in _total`);
     assert.not.match(name, /_(ms|milliseconds|minutes|kilobytes|mb|count|sum|bucket)(_|$)/, `${name}: base units`);
   }
-  const families = parseExposition(await metrics.format());
+  const families = parseExposition(metrics.format());
   const build = families.find(({ name }) => name === 'weftd_build_info');
   assert.equal(build?.samples, [
     { name: 'weftd_build_info', labels: { version: '1.2.3', runtime: 'bun 1' }, value: 1 },

@@ -1,0 +1,321 @@
+/**
+ * Builds weftd's parts from the bottom up: each is given the parts below it when it is made, and none is changed from
+ * outside afterwards. Streams of events are opened last, because they call into all of it.
+ */
+
+import { hostname } from 'node:os';
+import type { Clock } from '../cluster/clock.ts';
+import type { PerFamily } from '../cluster/network-config.ts';
+import type { ClusterStore } from '../cluster/store.ts';
+import { clock as clocks, type Sys } from '../linux/sys.ts';
+import type { Family } from '../net/address.ts';
+import type { Prefix } from '../net/prefix.ts';
+import { countAddresses } from './answers/addresses.ts';
+import { openApi } from './answers/api.ts';
+import { countContainers } from './answers/containers.ts';
+import { healthLimits } from './answers/health.ts';
+import { answerAgeMs, keepFor, openProbeServer, type ProbeSources, shareRunning } from './answers/probes.ts';
+import { readProcess } from './answers/process-figures.ts';
+import { ServiceManager } from './answers/service-manager.ts';
+import { FilterEvents } from './filter/filter-events.ts';
+import { lockLifeMs } from './filter/peer-lock.ts';
+import { tableName } from './filter/rule-table.ts';
+import { openRules, type Rules } from './filter/rules.ts';
+import { FilterUpkeep } from './filter/upkeep.ts';
+import { Ways } from './filter/ways.ts';
+import { DeviceLocks } from './host/device-lock.ts';
+import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
+import { NodeFiles, socketPath } from './host/files.ts';
+import { Loop } from './loop.ts';
+import { Membership } from './membership/membership.ts';
+import { openMemory } from './membership/memory-file.ts';
+import type { DaemonOptions } from './options.ts';
+import { DataPath } from './overlay/data-path.ts';
+import { Healing } from './overlay/healing.ts';
+import { Kernel } from './overlay/kernel.ts';
+import { Bell } from './pace/bell.ts';
+import type { Logger } from './report/log.ts';
+import { Metrics } from './report/metrics.ts';
+import { Problems } from './report/problems.ts';
+import { readTestSettings } from './test-settings.ts';
+
+/** The part of the process that the parts use, handed in by the entry point. */
+export interface ProcessHost {
+  readonly sys: Sys;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** Name and version of the JavaScript runtime. */
+  readonly runtime: string;
+  /** Gives back memory that is no longer in use, such as most of what the start took. Takes some tens of milliseconds. */
+  readonly releaseMemory: () => void;
+}
+
+/** The parts that running and leaving have in common. */
+export interface NodeParts {
+  readonly options: DaemonOptions;
+  readonly node: string;
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly metrics: Metrics;
+  readonly store: ClusterStore;
+  readonly files: NodeFiles;
+  readonly dataPath: DataPath;
+  readonly filter: FilterUpkeep;
+  readonly filterStream: KernelEvents;
+  readonly filterEvents: FilterEvents;
+  readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
+  readonly membership: Membership;
+  readonly countContainers: () => number | undefined;
+  readonly close: () => void;
+}
+
+/** weftd at work. */
+export interface Service {
+  /** Looks at everything again, and tells the service manager when that is done. */
+  reload(): void;
+  /** The data path and the lease stay. */
+  stop(): Promise<void>;
+}
+
+/** How long after the start its memory is given back: most of it soon, the rest when all is at rest. */
+const releasesMs = [2000, 15_000];
+
+/** When the peer lock is renewed first. */
+const firstRenewalMs = 1000;
+
+/** After which a broken stream of events is opened again. */
+const filterRetryMs = 1000;
+const networkRetryMs = 100;
+
+function randomBytes(sys: Sys, count: number): ArrayBuffer {
+  const buffer = new ArrayBuffer(count);
+  sys.getrandom(buffer, 0, count);
+  return buffer;
+}
+
+const randomNumber = (sys: Sys): number => new Uint32Array(randomBytes(sys, 4))[0]! / 2 ** 32;
+
+function byFamily(subnets: readonly Prefix[]): PerFamily<Prefix> {
+  const result: { [family in Family]?: Prefix } = {};
+  for (const subnet of subnets) result[subnet.address.family] ??= subnet;
+  return result;
+}
+
+const clockOf = (sys: Sys): Clock => ({
+  nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
+  setTimer(callback, delayMs) {
+    const timer = setTimeout(callback, delayMs);
+    timer.unref();
+    return { cancel: () => clearTimeout(timer) };
+  },
+});
+
+export async function composeNode(host: ProcessHost, options: DaemonOptions, logger: Logger): Promise<NodeParts> {
+  const { sys, version } = host;
+  const settings = readTestSettings(host.environment);
+  const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
+  const random = (): number => randomNumber(sys);
+  const node = options.node ?? hostname();
+  const problems = new Problems(logger, monotonic);
+  const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
+  const clock = clockOf(sys);
+  const { openEtcdStore } = await import('../cluster/etcd/store.ts');
+  const store = openEtcdStore({
+    etcd: options.etcd,
+    clock,
+    random,
+    observer: metrics,
+    ...(settings.leaseTtlSeconds === undefined ? {} : { leaseTtlSeconds: settings.leaseTtlSeconds }),
+    ...(settings.etcdTimeoutMs === undefined ? {} : { timeoutMs: settings.etcdTimeoutMs }),
+    ...(settings.heartbeatMs === undefined ? {} : { heartbeatMs: settings.heartbeatMs }),
+  });
+  const files = new NodeFiles(sys, options);
+  const kernel = new Kernel(sys);
+  const filterStream = new KernelEvents(sys, packetFilterEvents, filterRetryMs);
+  const filterEvents = new FilterEvents(() => filterStream.poll());
+  const ways = new Ways(() => kernel.readInterfaces());
+  const rules = openRules(sys, logger, {
+    name: tableName(store.prefix),
+    now: monotonic,
+    roads: () => ways.read(),
+    changedBy: () => filterEvents.takeChanger(),
+    addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
+    keepLock: options.filter.peerLock,
+  });
+  const healing = new Healing({ logger, metrics, now: monotonic });
+  const filter = new FilterUpkeep({
+    rules,
+    healing,
+    problems,
+    ways,
+    ipMasq: options.ipMasq,
+    filter: options.filter,
+    ...(settings.lockLifeMs === undefined ? {} : { lockLifeMs: settings.lockLifeMs }),
+  });
+  const locks = new DeviceLocks(sys);
+  const dataPath = new DataPath({
+    kernel,
+    filter,
+    healing,
+    files,
+    logger,
+    problems,
+    node,
+    choice: options.choice,
+    ipMasq: options.ipMasq,
+    peerLock: options.filter.peerLock,
+    now: monotonic,
+    random,
+    randomMacBytes: () => new Uint8Array(randomBytes(sys, 6)),
+    lockDevice: (name) => locks.take(name),
+  });
+  const before = files.readNetwork((error) => problems.report('node files', error.message));
+  const membership = new Membership({
+    store,
+    logger,
+    problems,
+    metrics,
+    node,
+    version,
+    renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
+    previous: before && byFamily(before.subnets),
+    now: clock.nowMs,
+    monotonic,
+    random,
+    memory: openMemory(files, store.prefix, problems),
+    isInUse: (subnet) => dataPath.isInUse(subnet),
+    identify: (config, leases) => dataPath.identify(config, leases),
+  });
+  return {
+    options,
+    node,
+    logger,
+    problems,
+    metrics,
+    store,
+    files,
+    dataPath,
+    filter,
+    filterStream,
+    filterEvents,
+    rules,
+    membership,
+    countContainers: () => countContainers(sys),
+    close() {
+      store.close();
+      kernel.close();
+      rules.close();
+      locks.close();
+    },
+  };
+}
+
+/** @throws Error: an address or a path cannot be listened on */
+export async function startService(host: ProcessHost, parts: NodeParts): Promise<Service> {
+  const { sys } = host;
+  const { logger, store, options, problems, dataPath, rules, filterEvents, filterStream } = parts;
+  const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
+  const { resyncMs, stuckMs, lockLifeMs: lifeMs = lockLifeMs } = readTestSettings(host.environment);
+  const changed = new Bell();
+  const loop = new Loop({
+    ...parts,
+    version: host.version,
+    pid: sys.getpid(),
+    isSetUp: () => parts.files.readNetwork(() => {}) !== undefined,
+    ipMasq: options.ipMasq,
+    now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
+    monotonic,
+    threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
+    random: () => randomNumber(sys),
+    countAddresses: (subnets) => countAddresses(sys, options.cniDataDir, subnets),
+    readProcess: () => readProcess(sys),
+    onChange: () => changed.ring(),
+    ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),
+    ...(stuckMs === undefined ? {} : { healthLimits: { ...healthLimits, runMs: stuckMs } }),
+  });
+  const manager = new ServiceManager({
+    sys,
+    environment: host.environment,
+    monotonic,
+    status: () => loop.summary(),
+    isAlive: () => loop.health() === undefined,
+    onError: (error) => logger.warn(error.message),
+  });
+  changed.listen(() => manager.statusMayHaveChanged());
+  const probes: ProbeSources = {
+    health: () => loop.health(),
+    readiness: () => loop.readiness(),
+    metrics: shareRunning(async () => parts.metrics.format(await loop.figures())),
+  };
+  // Root, by the socket, gets the figures of this moment.
+  const openProbes = { ...probes, metrics: keepFor(answerAgeMs, monotonic, probes.metrics) };
+  const probeServer =
+    options.healthz && (await openProbeServer(options.healthz.address, options.healthz.port, openProbes));
+  if (probeServer) logger.info('answers /healthz, /readyz and /metrics', { at: probeServer.endpoint });
+  const api = await openApi({
+    path: socketPath(options.runDir),
+    store,
+    status: () => loop.freshStatus(),
+    probes,
+    onError: (error) => logger.error('Cannot answer a request', { error }),
+  });
+  const reportEvents = (subject: string, error: Error | undefined): void =>
+    problems.report(subject, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
+  filterStream.start({
+    ownPort: () => rules.port,
+    isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => rules.concerns(family, table)),
+    onEvent: () => loop.wakeRules(),
+    onProblem: (error) => reportEvents('packet filter events', error),
+  });
+  const networkStream = new KernelEvents(sys, networkEvents, networkRetryMs);
+  networkStream.start({
+    interest: () => dataPath.interest,
+    onEvent: (subject) => {
+      if (subject === 'host') dataPath.disturb();
+      loop.wakeKernel();
+    },
+    onProblem: (error) => {
+      dataPath.noteHearing(error === undefined);
+      reportEvents('network events', error);
+    },
+  });
+  loop.start();
+  manager.start();
+  void loop.whenReady().then(() => manager.ready());
+  const renewLock = (): void => {
+    try {
+      rules.renewLock();
+    } catch {
+      // If somebody removed it, the look at the rules finds that.
+      loop.wakeRules();
+    }
+  };
+  // Soon, too: the lock of an earlier weftd may not hold for much longer, and etcd may be away.
+  const firstRenewal = setTimeout(renewLock, Math.min(firstRenewalMs, lifeMs / 3));
+  const renewal = setInterval(renewLock, lifeMs / 3);
+  const releases = releasesMs.map((ms) => {
+    const timer = setTimeout(() => host.releaseMemory(), ms);
+    timer.unref();
+    return timer;
+  });
+  return {
+    reload() {
+      manager.reloading();
+      loop.wakeAll();
+      // Report READY now. The status shows the outcome.
+      void loop.whenReady().then(() => manager.ready());
+    },
+    async stop() {
+      clearTimeout(firstRenewal);
+      clearInterval(renewal);
+      for (const timer of releases) clearTimeout(timer);
+      manager.stopping();
+      await loop.stop();
+      filterStream.close();
+      networkStream.close();
+      api.close();
+      probeServer?.close();
+      parts.close();
+    },
+  };
+}

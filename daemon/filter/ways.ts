@@ -1,0 +1,41 @@
+/** The ways that the cluster's packets take on this host: the tunnels, the external interface, the containers' own. */
+
+import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
+import { type Prefix, prefixContains } from '../../net/prefix.ts';
+import { type HostInterface, isTunnelName } from '../host/external-interface.ts';
+import type { Roads } from './packet-walk.ts';
+
+/** The host's interfaces that the cluster's packets take, but for the containers' own. */
+export type FilterInterfaces = Pick<Roads, 'peers' | 'external'>;
+
+/** Known in part only before the first view: then there are no ways. */
+export class Ways {
+  readonly #readInterfaces: () => readonly HostInterface[];
+  #interfaces: FilterInterfaces = { peers: [], external: '' };
+  #subnets: readonly Prefix[] | undefined;
+
+  /** @param readInterfaces the host's interfaces as they are now */
+  constructor(readInterfaces: () => readonly HostInterface[]) {
+    this.#readInterfaces = readInterfaces;
+  }
+
+  useInterfaces(interfaces: FilterInterfaces): void {
+    this.#interfaces = interfaces;
+  }
+
+  /** @param subnets those that containers of this host have addresses of */
+  useSubnets(subnets: readonly PerFamily<Prefix>[]): void {
+    this.#subnets = subnets.flatMap((each) => valuesOf(each));
+  }
+
+  /** Asks the kernel for the interfaces. */
+  read(): Roads {
+    const subnets = this.#subnets;
+    if (!subnets) return { ...this.#interfaces, containers: [] };
+    const containers = this.#readInterfaces().filter(
+      ({ name, addresses }) =>
+        !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),
+    );
+    return { ...this.#interfaces, containers: containers.map(({ name }) => name) };
+  }
+}
