@@ -5,8 +5,8 @@ import { completeConfig } from './config-change.ts';
 import { CliError } from './host.ts';
 import type { VerbContext } from './verb.ts';
 
-export async function run({ host, options, openSource }: VerbContext): Promise<number> {
-  const document = await (await openSource()).config();
+export async function run({ host, options, source }: VerbContext): Promise<number> {
+  const document = await source.config();
   if (!document) {
     throw new CliError(
       `There is no network config yet: write one, such as weftctl config set '{"Network": "10.1.0.0/16", "Backend": {"Type": "vxlan"}}'`,

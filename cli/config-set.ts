@@ -30,7 +30,7 @@ function parsedOrUndefined(text: string): NetworkConfig | undefined {
 }
 
 export async function run(context: VerbContext): Promise<number> {
-  const { host, options, style, openSource } = context;
+  const { host, options, style, source } = context;
   const text = (await readDocument(context)).trim();
   let config: NetworkConfig;
   try {
@@ -42,7 +42,6 @@ export async function run(context: VerbContext): Promise<number> {
   for (const key of unknownConfigKeys(text)) {
     host.stderr(`weftctl: "${key}" means nothing in a network config: it is written, and ignored\n`);
   }
-  const source = await openSource();
   const before = await source.config();
   // One that cannot be read is replaced by all of the new one.
   const changes = compareConfigs(before && parsedOrUndefined(before.text), config);

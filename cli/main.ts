@@ -12,10 +12,11 @@ import {
   UsageError,
 } from '../command/options.ts';
 import { printable } from '../command/printable.ts';
+import { defaultPaths, socketPath } from '../net/paths.ts';
 import { CliError, type CliHost } from './host.ts';
-import { type ClusterSource, openEtcdSource, SocketSource } from './source.ts';
+import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
-import type { Verb, VerbContext } from './verb.ts';
+import type { Verb } from './verb.ts';
 
 const jsonOption: OptionSpec = {
   name: 'json',
@@ -37,7 +38,7 @@ const verbs: readonly Verb[] = [
         kind: 'text',
         placeholder: 'DIR',
         help: 'where addresses of containers are kept',
-        byDefault: '/var/lib/cni/networks',
+        byDefault: defaultPaths.cniDataDir,
       },
     ],
     most: 0,
@@ -83,7 +84,7 @@ const commonOptions: readonly OptionSpec[] = [
     kind: 'text',
     placeholder: 'DIR',
     help: "the folder of weftd's socket",
-    byDefault: '/run/weft',
+    byDefault: defaultPaths.runDir,
   },
   ...etcdOptions.map((spec) =>
     spec.name === 'etcd-endpoints'
@@ -152,41 +153,19 @@ function checkOptions(verb: Verb, given: ParsedOptions): void {
   if (foreign) throw new UsageError(`Option "--${foreign.name}" does not belong to "${verb.name}"`);
 }
 
-const socketPath = (runDir: string): string => `${runDir.replace(/\/+$/, '')}/weftd.sock`;
-
-async function runVerb(
-  verb: Verb,
-  host: CliHost,
-  options: ParsedOptions,
-  context: Partial<VerbContext>,
-): Promise<number> {
-  const { environment } = host;
-  const opened: ClusterSource[] = [];
-  const runDir = options.text('run-dir') ?? '/run/weft';
-  const openSocket = (): SocketSource => new SocketSource(socketPath(runDir));
-  try {
-    const module = await verb.load();
-    return await module.run({
-      host,
-      options,
-      words: [],
-      style: styleFor(host.stdoutIsTerminal && !environment['NO_COLOR']),
-      runDir,
-      openSocket,
-      openSource: async () => {
-        const source = openSocket();
-        opened.push(source);
-        return source;
-      },
-      ...context,
-    });
-  } finally {
-    for (const source of opened) source.close();
-  }
+/**
+ * etcd is asked where the command line names it, or where the environment names it and no weftd runs.
+ * @param given what the command line alone says
+ */
+function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions): Source {
+  const path = socketPath((options.text('run-dir') ?? defaultPaths.runDir).replace(/\/+$/, ''));
+  const socket = new SocketSource(path);
+  const asksEtcd = given.has('etcd-endpoints') || (options.has('etcd-endpoints') && !existsSync(path));
+  return asksEtcd ? new EtcdSource(parseEtcdOptions(options), host, socket) : socket;
 }
 
 async function dispatch(host: CliHost): Promise<number> {
-  // What the command line says, apart from what the environment adds: it decides whom to ask.
+  // Without the environment: only the command line decides whether etcd is asked although weftd runs.
   const given = parseOptions(allOptions, host.args, {});
   if (given.flag('version')) {
     host.stdout(`weftctl ${host.version}\n`);
@@ -206,20 +185,13 @@ async function dispatch(host: CliHost): Promise<number> {
   checkOptions(verb, given);
   if (rest.length > verb.most) throw new UsageError(`Unexpected argument "${rest[verb.most]}" for "${verb.name}"`);
   const options = parseOptions(allOptions, host.args, host.environment);
-  const runDir = options.text('run-dir') ?? '/run/weft';
-  // Named on the command line, etcd is asked; named by the environment, where no weftd runs.
-  const asksEtcd = given.has('etcd-endpoints') || (options.has('etcd-endpoints') && !existsSync(socketPath(runDir)));
-  if (!asksEtcd) return runVerb(verb, host, options, { words: rest });
-  const etcd = parseEtcdOptions(options);
-  let source: ClusterSource | undefined;
+  const source = openSource(host, given, options);
   try {
-    const openSource = async (): Promise<ClusterSource> => {
-      source ??= await openEtcdSource(etcd, host);
-      return source;
-    };
-    return await runVerb(verb, host, options, { words: rest, openSource });
+    const module = await verb.load();
+    const style = styleFor(host.stdoutIsTerminal && !host.environment['NO_COLOR']);
+    return await module.run({ host, options, words: rest, style, source });
   } finally {
-    source?.close();
+    source.close();
   }
 }
 

@@ -16,8 +16,8 @@ function stateOf(node: NodeSummary, style: Style): string {
 
 const orDash = (text: string | undefined): string => (text === undefined || text === '' ? '-' : text);
 
-export async function run({ host, options, openSource, style }: VerbContext): Promise<number> {
-  const answer = await (await openSource()).nodes();
+export async function run({ host, options, source, style }: VerbContext): Promise<number> {
+  const answer = await source.nodes();
   if (options.flag('json')) {
     const { nodes, malformed } = answer;
     host.stdout(`${JSON.stringify({ nodes, malformed }, null, 2)}\n`);

@@ -1,15 +1,15 @@
-/**
- * Where weftctl gets its answers: weftd's socket, or etcd itself. `status` is weftd's alone.
- */
+/** Where weftctl gets its answers: from weftd's socket, or from the cluster's store itself. */
 
 import { request } from 'node:http';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
 import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
 import { CliError, type CliHost } from './host.ts';
 
-export interface ClusterSource {
+export interface Source {
   /** For messages: the socket's path, or the endpoints. */
   readonly name: string;
+  /** Only weftd knows this node's status: every source asks the socket. */
+  status(): Promise<NodeStatus>;
   nodes(): Promise<ClusterNodes>;
   /** undefined: there is none. */
   config(): Promise<ConfigDocument | undefined>;
@@ -81,7 +81,7 @@ function bodyOf<T>(reply: Reply): T {
 }
 
 /** weftd's answers, by its socket. */
-export class SocketSource implements ClusterSource {
+export class SocketSource implements Source {
   readonly name: string;
 
   constructor(path: string) {
@@ -108,8 +108,10 @@ export class SocketSource implements ClusterSource {
   close(): void {}
 }
 
-/** Opens etcd itself. The library is loaded here. */
-export async function openEtcdSource(etcd: EtcdEndpoints, host: CliHost): Promise<ClusterSource> {
+type Opened = Awaited<ReturnType<typeof openStore>>;
+
+/** The library is loaded here: it takes long. */
+async function openStore(etcd: EtcdEndpoints, host: CliHost) {
   const [{ openEtcdStore }, administration] = await Promise.all([
     import('../cluster/etcd/store.ts'),
     import('../cluster/administration.ts'),
@@ -125,20 +127,53 @@ export async function openEtcdSource(etcd: EtcdEndpoints, host: CliHost): Promis
       },
     },
   });
-  /** What is refused becomes weftctl's own error. */
-  const asked = async <T>(work: () => Promise<T>): Promise<T> => {
+  return { store, administration };
+}
+
+/** etcd's answers, without weftd. It is opened by the first question. */
+export class EtcdSource implements Source {
+  readonly name: string;
+  readonly #etcd: EtcdEndpoints;
+  readonly #host: CliHost;
+  readonly #socket: SocketSource;
+  #opened: Promise<Opened> | undefined;
+
+  constructor(etcd: EtcdEndpoints, host: CliHost, socket: SocketSource) {
+    this.name = etcd.endpoints.join(',');
+    this.#etcd = etcd;
+    this.#host = host;
+    this.#socket = socket;
+  }
+
+  /** @throws CliError where it is refused, StoreError where the store does not answer */
+  async #ask<T>(work: (opened: Opened) => Promise<T>): Promise<T> {
+    this.#opened ??= openStore(this.#etcd, this.#host);
+    const opened = await this.#opened;
     try {
-      return await work();
+      return await work(opened);
     } catch (error) {
-      if (error instanceof administration.RefusedError) throw new CliError(error.message, error.details, error);
+      if (error instanceof opened.administration.RefusedError) throw new CliError(error.message, error.details, error);
       throw error;
     }
-  };
-  return {
-    name: etcd.endpoints.join(','),
-    nodes: () => asked(() => administration.listClusterNodes(store)),
-    config: () => store.readConfig(),
-    updateConfig: (update) => asked(() => administration.updateConfig(store, update)),
-    close: () => store.close(),
-  };
+  }
+
+  status(): Promise<NodeStatus> {
+    return this.#socket.status();
+  }
+
+  nodes(): Promise<ClusterNodes> {
+    return this.#ask(({ store, administration }) => administration.listClusterNodes(store));
+  }
+
+  config(): Promise<ConfigDocument | undefined> {
+    return this.#ask(({ store }) => store.readConfig());
+  }
+
+  updateConfig(update: ConfigUpdate): Promise<ConfigDocument> {
+    return this.#ask(({ store, administration }) => administration.updateConfig(store, update));
+  }
+
+  close(): void {
+    void this.#opened?.then(({ store }) => store.close());
+  }
 }

@@ -1,40 +1,31 @@
-/** `weftctl status`: this node, as weftd sees it, and its containers, as the plugins left them. */
+/** `weftctl status`: this node as weftd sees it, and its containers by their reservations and interfaces. */
 
 import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
-import { formatAddress } from '../net/address.ts';
-import { type ContainerAddress, readContainers } from './containers.ts';
-import { CliError, type CliHost } from './host.ts';
+import { type Address, compareAddresses, formatAddress } from '../net/address.ts';
+import { defaultPaths } from '../net/paths.ts';
+import { type Attachment, openAttachmentReader } from '../reservations/attachments.ts';
+import { hostVethName } from '../reservations/host-end.ts';
+import { CliError } from './host.ts';
 import { count, formatFacts, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
 /** So many problems fit a screen. */
 const shownProblems = 10;
 
-/** What the kernel says of a container's host end. */
-interface HostInterface {
-  readonly up: boolean;
-  readonly alias: string;
+/** One reserved address, and the attachment that holds it. */
+interface ContainerAddress {
+  readonly address: Address;
+  readonly attachment: Attachment;
 }
 
-/** The veth interfaces of this network namespace, by name; undefined where they cannot be listed. */
-async function readInterfaces(host: CliHost): Promise<Map<string, HostInterface> | undefined> {
-  try {
-    const [sys, { openNetlink }, { dumpLinks }] = await Promise.all([
-      host.loadSys(),
-      import('../linux/netlink/connection.ts'),
-      import('../linux/netlink/link.ts'),
-    ]);
-    const connection = openNetlink(sys);
-    try {
-      const links = connection.dump(dumpLinks({ kind: 'veth' }));
-      return new Map(links.map(({ name, up, alias }) => [name, { up, alias: alias ?? '' }]));
-    } finally {
-      connection.close();
-    }
-  } catch {
-    return undefined;
-  }
-}
+/** In the order of networks and addresses. An attachment without a reservation has no row. */
+const containerAddresses = (attachments: readonly Attachment[]): ContainerAddress[] =>
+  attachments
+    .flatMap((attachment) => attachment.addresses.map((address) => ({ address, attachment })))
+    .sort((a, b) => compareNetworks(a.attachment, b.attachment) || compareAddresses(a.address, b.address));
+
+const compareNetworks = (a: Attachment, b: Attachment): number =>
+  a.network === b.network ? 0 : a.network < b.network ? -1 : 1;
 
 function stateText(state: NodeStatus['state'], style: Style): string {
   if (state === 'running') return style.green(state);
@@ -136,58 +127,53 @@ function formatPeers({ peers, state }: NodeStatus, style: Style): string {
 /** Ids are hashes of 64 digits: as many as tell them apart, as the runtimes' own tools do. */
 const shortId = (id: string): string => (/^[0-9a-f]{32,}$/.test(id) ? id.slice(0, 12) : id);
 
-function formatContainers(
-  containers: readonly ContainerAddress[],
-  interfaces: ReadonlyMap<string, HostInterface> | undefined,
-  style: Style,
-): string {
+function hostEndState({ host }: Attachment, style: Style): string {
+  if (host === 'unknown') return style.dim('not known');
+  if (host === 'missing') return style.yellow('no interface');
+  return host.up ? style.green('up') : style.red('down');
+}
+
+function formatContainers(containers: readonly ContainerAddress[], style: Style): string {
   if (containers.length === 0) return 'No container has an address here.\n';
-  const state = (container: ContainerAddress): string => {
-    if (!interfaces) return style.dim('not known');
-    const found = interfaces.get(container.hostInterface);
-    if (!found) return style.yellow('no interface');
-    return found.up ? style.green('up') : style.red('down');
-  };
-  const rows = containers.map((container) => [
-    formatAddress(container.address),
-    shortId(container.containerId),
-    container.interface || '-',
-    interfaces?.has(container.hostInterface) ? container.hostInterface : '-',
-    container.network,
-    state(container),
+  const rows = containers.map(({ address, attachment }) => [
+    formatAddress(address),
+    shortId(attachment.containerId),
+    attachment.ifname || '-',
+    typeof attachment.host === 'object' ? attachment.host.name : '-',
+    attachment.network,
+    hostEndState(attachment, style),
   ]);
   return formatTable(['ADDRESS', 'CONTAINER', 'INTERFACE', 'ON THE HOST', 'NETWORK', 'STATE'], rows, style);
 }
 
-const containerDocument = (
-  container: ContainerAddress,
-  interfaces: ReadonlyMap<string, HostInterface> | undefined,
-): object => {
-  const found = interfaces?.get(container.hostInterface);
+function containerDocument({ address, attachment }: ContainerAddress): object {
+  const { network, containerId, ifname, host } = attachment;
+  const end = typeof host === 'object' ? host : undefined;
   return {
-    ...container,
-    address: formatAddress(container.address),
-    ...(interfaces ? { present: found !== undefined, up: found?.up ?? false } : {}),
-    ...(found && found.alias !== '' ? { alias: found.alias } : {}),
+    network,
+    address: formatAddress(address),
+    containerId,
+    interface: ifname,
+    hostInterface: hostVethName(attachment),
+    ...(host === 'unknown' ? {} : { present: end !== undefined, up: end?.up ?? false }),
+    ...(end && end.alias !== '' ? { alias: end.alias } : {}),
   };
-};
+}
 
-export async function run({ host, options, openSocket, style }: VerbContext): Promise<number> {
-  const dataDir = options.text('data-dir') ?? '/var/lib/cni/networks';
-  const [answer, containers, interfaces] = await Promise.all([
-    openSocket()
-      .status()
-      .catch((error: unknown) => {
-        // What the plugins left can be told without weftd, too.
-        if (error instanceof CliError) return error;
-        throw error;
-      }),
-    readContainers(dataDir),
-    readInterfaces(host),
+export async function run({ host, options, source, style }: VerbContext): Promise<number> {
+  const dataDir = options.text('data-dir') ?? defaultPaths.cniDataDir;
+  const [answer, sys] = await Promise.all([
+    source.status().catch((error: unknown) => {
+      // Containers are shown even if weftd does not answer.
+      if (error instanceof CliError) return error;
+      throw error;
+    }),
+    host.loadSys(),
   ]);
+  const containers = containerAddresses(openAttachmentReader(sys, dataDir).list());
   if (options.flag('json')) {
     if (answer instanceof CliError) throw answer;
-    const document = { ...answer, containers: containers.map((container) => containerDocument(container, interfaces)) };
+    const document = { ...answer, containers: containers.map(containerDocument) };
     host.stdout(`${JSON.stringify(document, null, 2)}\n`);
     return 0;
   }
@@ -197,7 +183,7 @@ export async function run({ host, options, openSocket, style }: VerbContext): Pr
     host.stdout(`${formatNode(shown, nowMs, style)}\n${formatPeers(shown, style)}\n`);
   }
   if (!(answer instanceof CliError) || containers.length > 0) {
-    host.stdout(formatContainers(containers, interfaces, style));
+    host.stdout(formatContainers(containers, style));
   }
   if (answer instanceof CliError) throw answer;
   return 0;

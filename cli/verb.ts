@@ -2,7 +2,7 @@
 
 import type { OptionSpec, ParsedOptions } from '../command/options.ts';
 import type { CliHost } from './host.ts';
-import type { ClusterSource, SocketSource } from './source.ts';
+import type { Source } from './source.ts';
 import type { Style } from './text.ts';
 
 export interface VerbContext {
@@ -11,10 +11,8 @@ export interface VerbContext {
   /** The words after the verb. */
   readonly words: readonly string[];
   readonly style: Style;
-  /** weftd's socket, or etcd where that was asked for. Closed by whoever runs the verb. */
-  readonly openSource: () => Promise<ClusterSource>;
-  readonly openSocket: () => SocketSource;
-  readonly runDir: string;
+  /** weftd's socket, or etcd where the command line or the environment says so. The caller closes it. */
+  readonly source: Source;
 }
 
 /** A verb's own file exports this. */

@@ -8,10 +8,10 @@ import { hasCode } from '../linux/errors.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { getLink } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
+import { hostVethAlias, hostVethName, isHostVethAlias } from '../reservations/host-end.ts';
 import { callPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { removeLink } from './links.ts';
-import { aliasMark, hostVethAlias, hostVethName } from './names.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { ipamTypeOf, ownIpamType } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
@@ -28,7 +28,7 @@ function removeForeignLink(request: CniRequest, host: NetlinkConnection, contain
   if (link?.kind !== 'veth') return;
   const peer = link.peerIndex === undefined ? undefined : host.get(getLink({ index: link.peerIndex }));
   const alias = peer?.alias;
-  if (alias?.startsWith(aliasMark) && alias !== hostVethAlias(request)) return;
+  if (alias !== undefined && isHostVethAlias(alias) && alias !== hostVethAlias(request)) return;
   removeLink(container, { index: link.index });
 }
 

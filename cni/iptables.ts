@@ -11,14 +11,14 @@ import { deleteChain, deleteRule, flushChain, type NftRule, type TableName } fro
 import type { Sys } from '../linux/sys.ts';
 import { type Family, formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
+import type { AttachmentId } from '../reservations/host-end.ts';
 import { hashText, type Masquerade, multicast } from './masquerade-entry.ts';
-import type { Attachment } from './names.ts';
 import { retryRemoval } from './removal.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import type { AttachmentName } from './spec/request.ts';
 
 /** What a chain is of. */
-type Owner = Pick<Attachment, 'network' | 'containerId'>;
+type Owner = Pick<AttachmentId, 'network' | 'containerId'>;
 
 const families = [4, 6] as const;
 const postrouting = 'POSTROUTING';
@@ -85,7 +85,7 @@ const ofFamily = (entries: readonly Masquerade[], family: Family): readonly Masq
 export function addByIptables(
   sys: Sys,
   environment: readonly string[],
-  attachment: Attachment,
+  attachment: AttachmentId,
   entries: readonly Masquerade[],
 ): void {
   const chain = chainOf(sys, attachment);
@@ -145,13 +145,13 @@ function removeChainByCommand(
 }
 
 /** Those that iptables has made by nf_tables. */
-export function removeIptablesByNft(sys: Sys, nft: NftConnection, attachment: Attachment): void {
+export function removeIptablesByNft(sys: Sys, nft: NftConnection, attachment: AttachmentId): void {
   const chain = chainOf(sys, attachment);
   for (const family of families) removeChainByNft(nft, family, chain);
 }
 
 /** Those of the older iptables, which it alone can remove. */
-export function removeIptablesByCommand(sys: Sys, environment: readonly string[], attachment: Attachment): void {
+export function removeIptablesByCommand(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
   const chain = chainOf(sys, attachment);
   for (const family of families) {
     removeChainByCommand(sys, environment, family, listByCommand(sys, environment, family), chain);

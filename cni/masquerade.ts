@@ -25,9 +25,9 @@ import {
 import type { Sys } from '../linux/sys.ts';
 import { addressBits } from '../net/address.ts';
 import { type Prefix, parsePrefix } from '../net/prefix.ts';
+import type { AttachmentId } from '../reservations/host-end.ts';
 import { addByIptables, collectIptablesByNft, removeIptablesByCommand, removeIptablesByNft } from './iptables.ts';
 import { hashText, type Masquerade, multicast } from './masquerade-entry.ts';
-import type { Attachment } from './names.ts';
 import { retryRemoval } from './removal.ts';
 import type { AttachmentName } from './spec/request.ts';
 
@@ -39,7 +39,7 @@ const shortHash = (sys: Sys, text: string): string => hashText(sys, text).slice(
 
 /** What the comment of a rule begins with: of a network's rules, and of an attachment's. */
 const networkMark = (sys: Sys, network: string): string => shortHash(sys, network);
-const attachmentMark = (sys: Sys, { network, ifname, containerId }: Attachment): string =>
+const attachmentMark = (sys: Sys, { network, ifname, containerId }: AttachmentId): string =>
   `${networkMark(sys, network)}-${shortHash(sys, `${ifname}:${containerId}`)}`;
 
 /** How a comment ends, where all of it fits. The reference leaves quotation marks out. */
@@ -47,7 +47,7 @@ const namesOf = ({ ifname, containerId }: AttachmentName): string =>
   `if: ${ifname}, id: ${containerId}`.replaceAll('"', '');
 
 /** The reference collects rules whose comment is not wholly this. */
-function commentOf(sys: Sys, attachment: Attachment): string {
+function commentOf(sys: Sys, attachment: AttachmentId): string {
   const mark = attachmentMark(sys, attachment);
   return `${mark}, net: ${attachment.network}, ${namesOf(attachment)}`.slice(0, commentLimitBytes);
 }
@@ -55,7 +55,7 @@ function commentOf(sys: Sys, attachment: Attachment): string {
 const hostPrefix = ({ address }: Prefix): Prefix => ({ address, length: addressBits(address.family) });
 
 /** Adds the rules, in one transaction with all that they hang on. */
-function addByNft(sys: Sys, attachment: Attachment, entries: readonly Masquerade[]): void {
+function addByNft(sys: Sys, attachment: AttachmentId, entries: readonly Masquerade[]): void {
   const comment = commentOf(sys, attachment);
   const base = { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' } as const;
   const requests = [
@@ -91,7 +91,7 @@ function removeRules(nft: NftConnection, isStale: (rule: NftRule) => boolean): v
 export function addMasquerade(
   sys: Sys,
   environment: readonly string[],
-  attachment: Attachment,
+  attachment: AttachmentId,
   entries: readonly Masquerade[],
   backend: 'nftables' | 'iptables',
 ): void {
@@ -101,7 +101,7 @@ export function addMasquerade(
 }
 
 /** Removes the attachment's rules, whichever back end made them; it is fine if there are none. */
-export function removeMasquerade(sys: Sys, environment: readonly string[], attachment: Attachment): void {
+export function removeMasquerade(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
   const mark = attachmentMark(sys, attachment);
   try {
     withNft(sys, (nft) => {
@@ -115,7 +115,7 @@ export function removeMasquerade(sys: Sys, environment: readonly string[], attac
 }
 
 /** How many addresses of the attachment rules of nf_tables are there for. */
-export const countMasquerade = (sys: Sys, attachment: Attachment): number =>
+export const countMasquerade = (sys: Sys, attachment: AttachmentId): number =>
   withNft(sys, (nft) => {
     const mark = attachmentMark(sys, attachment);
     return nft.listRules(table, checksChain).filter(({ comment }) => comment?.startsWith(mark)).length;

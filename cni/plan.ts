@@ -8,7 +8,7 @@ import type { NewRoute } from '../linux/netlink/route.ts';
 import { type Address, type Family, isUnspecified, offsetAddress } from '../net/address.ts';
 import { formatMac, type Mac } from '../net/mac.ts';
 import { defaultPrefix, lastAddressOf, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
-import { type Attachment, hostVethAlias, hostVethName } from './names.ts';
+import { type AttachmentId, hostVethAlias, hostVethName } from '../reservations/host-end.ts';
 import type { PortVlans, Settings } from './settings.ts';
 import type { Result, ResultInterface, ResultIp, ResultRoute } from './spec/results.ts';
 
@@ -22,7 +22,7 @@ export interface Sysctl {
 }
 
 export interface PlanInput {
-  readonly attachment: Attachment;
+  readonly attachment: AttachmentId;
   /** CNI_NETNS as it was given. */
   readonly netns: string;
   readonly settings: Settings;

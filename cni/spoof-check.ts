@@ -19,7 +19,7 @@ import {
 } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { Mac } from '../net/mac.ts';
-import { type Attachment, hostVethName } from './names.ts';
+import { type AttachmentId, hostVethName } from '../reservations/host-end.ts';
 import { retryRemoval } from './removal.ts';
 import type { AttachmentName } from './spec/request.ts';
 
@@ -94,7 +94,7 @@ function inputInterfaceOf({ expressions }: NftRule): string {
  * Whose rule it is, if it is this network's: comments name neither network nor where an id ends, but the host's end has
  * a name that follows from both.
  */
-function ownerOf(network: string, found: NftRule): Attachment | undefined {
+function ownerOf(network: string, found: NftRule): AttachmentId | undefined {
   const reference = found.comment?.startsWith(commentMark) ? found.comment.slice(commentMark.length) : '';
   const hostVeth = inputInterfaceOf(found);
   for (let dash = reference.indexOf('-'); dash >= 0; dash = reference.indexOf('-', dash + 1)) {

@@ -9,10 +9,11 @@ import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore } from '../cluster/store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
+import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
+import type { Attachments } from '../reservations/attachments.ts';
 import { countAddresses } from './answers/addresses.ts';
 import { openApi } from './answers/api.ts';
-import { countContainers } from './answers/containers.ts';
 import { healthLimits } from './answers/health.ts';
 import { answerAgeMs, keepFor, openProbeServer, type ProbeSources, shareRunning } from './answers/probes.ts';
 import { readProcess } from './answers/process-figures.ts';
@@ -23,9 +24,10 @@ import { tableName } from './filter/rule-table.ts';
 import { openRules, type Rules } from './filter/rules.ts';
 import { FilterUpkeep } from './filter/upkeep.ts';
 import { Ways } from './filter/ways.ts';
+import { openAttachments } from './host/attachments.ts';
 import { DeviceLocks } from './host/device-lock.ts';
 import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
-import { NodeFiles, socketPath } from './host/files.ts';
+import { NodeFiles } from './host/files.ts';
 import { Loop } from './loop.ts';
 import { Membership } from './membership/membership.ts';
 import { openMemory } from './membership/memory-file.ts';
@@ -65,7 +67,7 @@ export interface NodeParts {
   readonly filterEvents: FilterEvents;
   readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
   readonly membership: Membership;
-  readonly countContainers: () => number | undefined;
+  readonly attachments: Attachments;
   readonly close: () => void;
 }
 
@@ -200,7 +202,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     filterEvents,
     rules,
     membership,
-    countContainers: () => countContainers(sys),
+    attachments: openAttachments(sys, options.cniDataDir),
     close() {
       store.close();
       kernel.close();
@@ -227,7 +229,8 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     monotonic,
     threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
     random: () => randomNumber(sys),
-    countAddresses: (subnets) => countAddresses(sys, options.cniDataDir, subnets),
+    countContainers: () => parts.attachments.count(),
+    countAddresses: (subnets) => countAddresses(parts.attachments.addresses(), subnets),
     readProcess: () => readProcess(sys),
     onChange: () => changed.ring(),
     ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),

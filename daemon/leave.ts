@@ -91,7 +91,7 @@ export async function leave(
 /** @throws StoreError: nothing was removed from the host */
 async function leaveWith(parts: NodeParts): Promise<number> {
   const { store, dataPath, logger, node } = parts;
-  const containers = parts.countContainers();
+  const containers = parts.attachments.count();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
   const { leases } = await store.listLeases();
   for (const lease of ownLeases(leases, parts)) {

@@ -3,6 +3,7 @@
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
+import { defaultPaths } from '../net/paths.ts';
 import type { FilterOptions } from './filter/upkeep.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
@@ -33,11 +34,8 @@ export interface DaemonOptions {
 }
 
 const defaults = {
-  runDir: '/run/weft',
-  stateDir: '/var/lib/weft',
-  subnetFile: '/run/flannel/subnet.env',
+  ...defaultPaths,
   renewMarginMinutes: 60,
-  cniDataDir: '/var/lib/cni/networks',
   healthzIp: '127.0.0.1',
 } as const;
 

@@ -7,8 +7,8 @@ import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { AttachmentName } from '../cni/spec/request.ts';
 import { type Address, compareAddresses, formatAddress, offsetAddress, sameAddress } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
+import type { AddressStore } from './address-store.ts';
 import { type AddressRange, formatRangeSet, type RangeSet, rangeContains } from './ranges.ts';
-import type { AddressStore } from './store.ts';
 
 export interface Allocation {
   /** The address with its subnet's prefix length. */

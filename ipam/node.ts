@@ -4,15 +4,8 @@ import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { JsonObject } from '../cni/spec/request.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
-import { type NodeNetwork, parseNodeFile, parseSubnetEnv } from '../net/node-file.ts';
-
-const defaultRunDir = '/run/weft';
-const defaultSubnetFile = '/run/flannel/subnet.env';
-
-export interface NodeFilePaths {
-  readonly runDir: string;
-  readonly subnetFile: string;
-}
+import { type NodeFilePaths, type NodeNetwork, readNodeFiles } from '../net/node-file.ts';
+import { defaultPaths, nodeFilePath } from '../net/paths.ts';
 
 /** `runDir` and `subnetFile` stand in `ipam` or at the top level. */
 export function nodeFilePaths(configuration: JsonObject): NodeFilePaths {
@@ -21,31 +14,28 @@ export function nodeFilePaths(configuration: JsonObject): NodeFilePaths {
     const path = ipam[key] ?? configuration[key];
     return typeof path === 'string' && path !== '' ? path : otherwise;
   };
-  return { runDir: pathOf('runDir', defaultRunDir), subnetFile: pathOf('subnetFile', defaultSubnetFile) };
+  return { runDir: pathOf('runDir', defaultPaths.runDir), subnetFile: pathOf('subnetFile', defaultPaths.subnetFile) };
 }
 
 /**
  * node.json, or else subnet.env.
  * @throws CniError 11 where there is neither, or one that cannot be read
  */
-export function readNodeNetwork(sys: Sys, { runDir, subnetFile }: NodeFilePaths): NodeNetwork {
-  const nodeFile = `${runDir}/node.json`;
-  const sources = [
-    [nodeFile, parseNodeFile],
-    [subnetFile, parseSubnetEnv],
-  ] as const;
-  for (const [path, parse] of sources) {
-    try {
-      const text = readText(sys, path);
-      if (text !== undefined) return parse(text);
-    } catch (error) {
+export function readNodeNetwork(sys: Sys, paths: NodeFilePaths): NodeNetwork {
+  const network = readNodeFiles(
+    paths,
+    (path) => readText(sys, path),
+    (path, cause) => {
       throw new CniError(
         errorCodes.tryAgainLater,
         `Cannot use the node's network in "${path}": weftd writes it anew when it starts`,
-        { cause: error },
+        { cause },
       );
-    }
-  }
+    },
+  );
+  if (network) return network;
+  const nodeFile = nodeFilePath(paths.runDir);
+  const { subnetFile } = paths;
   throw new CniError(
     errorCodes.tryAgainLater,
     `This node has no subnet yet: there is neither "${nodeFile}" nor "${subnetFile}"; see that weftd runs and reaches etcd`,

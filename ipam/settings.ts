@@ -9,6 +9,7 @@ import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Address, parseAddress, sameAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
+import { defaultPaths } from '../net/paths.ts';
 import { parsePrefix } from '../net/prefix.ts';
 import {
   hasRanges,
@@ -20,8 +21,6 @@ import {
 } from './ranges.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 
-const defaultDataDir = '/var/lib/cni/networks';
-
 /** The `ipam` section, `{}` where there is none. */
 export const ipamOf = (configuration: JsonObject): JsonObject => {
   const { ipam } = configuration;
@@ -31,7 +30,7 @@ export const ipamOf = (configuration: JsonObject): JsonObject => {
 /** The network's folder. Depends on nothing that may have become invalid, so that DEL always finds it. */
 export function storeFolder(request: Pick<CniRequest, 'network' | 'configuration'>): string {
   const { dataDir } = ipamOf(request.configuration);
-  const base = typeof dataDir === 'string' && dataDir !== '' ? dataDir : defaultDataDir;
+  const base = typeof dataDir === 'string' && dataDir !== '' ? dataDir : defaultPaths.cniDataDir;
   return `${base.replace(/(.)\/+$/, '$1')}/${request.network}`;
 }
 

@@ -1,10 +1,10 @@
 /**
- * Who holds which address of a network. The port that the allocator works on, and its adapter on host-local's files:
- * `<dataDir>/<network>/<address>` (0600) holding `<container id>\r\n<interface>`, `last_reserved_ip.<set>`, and `lock`.
+ * The address store on host-local's files: `<dataDir>/<network>/<address>` (0600, `reservations/format.ts`),
+ * `last_reserved_ip.<set>`, and `lock`.
  *
- * A reservation is complete or absent, also where the process is killed: it is written beside and linked. It is not
- * synced to disk: it matters as long as its container lives, which no power cut leaves alive. An empty one, as
- * host-local leaves it after a failed write, belongs to nobody and is removed when it is met.
+ * A reservation is complete or absent, even if the process is killed: it is written under a temporary name and linked. It
+ * is not synced to disk, because no container survives a power cut. host-local leaves an empty file after a failed write;
+ * it belongs to nobody, and the next call that meets it removes it.
  */
 
 import { CniError, causeText, errorCodes } from '../cni/spec/errors.ts';
@@ -12,57 +12,18 @@ import type { AttachmentName } from '../cni/spec/request.ts';
 import { check, errno, hasCode, SyscallError } from '../linux/errors.ts';
 import { ensureDirectory, writeAll } from '../linux/files.ts';
 import { withLock } from '../linux/lock.ts';
-import { open, type Sys } from '../linux/sys.ts';
+import { open, type Sys, stat } from '../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../net/address.ts';
+import { formatHolder, parseHolder, parseReservationName, type Reservation } from '../reservations/format.ts';
+import { type AddressStore, reservationsOf, type StoreAccess } from './address-store.ts';
 import { findEarlierReservations } from './earlier-boot.ts';
 import { type IndexEntry, StoreIndex } from './store-index.ts';
 
-export interface Reservation {
-  readonly address: Address;
-  /** `ifname` is '' in a record of an old host-local, which holds the container's id only. */
-  readonly holder: AttachmentName;
-}
-
-/** Only to be used while the network's lock is held. */
-export interface AddressStore {
-  readonly isReserved: (address: Address) => boolean;
-  /** Every reservation. Its cost grows with their number; that of the others does not. */
-  readonly list: () => Reservation[];
-  /** The addresses that an attachment holds. */
-  readonly find: (holder: AttachmentName) => Address[];
-  /** False where it is taken. */
-  readonly reserve: (address: Address, holder: AttachmentName) => boolean;
-  /** Of what it is held by. It is fine if it is not reserved. */
-  readonly release: (address: Address, holder: AttachmentName) => void;
-  /** The address that the set gave out last. */
-  readonly lastReserved: (set: number) => Address | undefined;
-  readonly setLastReserved: (set: number, address: Address) => void;
-}
-
-const separator = '\r\n';
 /** Linked as an address's name once it is complete, and removed. One is enough: the lock is held. No host-local reads it as an address. */
 const temporaryName = '.weft-reservation';
-/** Names of reservations begin so, and no other name in the folder does. */
-const addressPattern = /^[0-9a-f:]/i;
 
 /** An id and an interface's name, with room. */
 const recordBytes = 4096;
-
-function parseHolder(content: string): AttachmentName {
-  const [containerId = '', ifname = ''] = content.trim().split(/\r?\n/);
-  return { containerId: containerId.trim(), ifname: ifname.trim() };
-}
-
-/**
- * What an attachment holds, of all reservations: those with its id and interface, or else those of an old host-local
- * with its id alone.
- */
-export function reservationsOf(all: readonly Reservation[], holder: AttachmentName): Address[] {
-  const ofContainer = all.filter((reservation) => reservation.holder.containerId === holder.containerId);
-  const exact = ofContainer.filter((reservation) => reservation.holder.ifname === holder.ifname);
-  const found = exact.length > 0 ? exact : ofContainer.filter((reservation) => reservation.holder.ifname === '');
-  return found.map((reservation) => reservation.address);
-}
 
 /**
  * Addresses in a row that are looked up one by one; after these the whole folder is read, which is cheaper for many and
@@ -145,7 +106,7 @@ class DiskStore implements AddressStore {
     for (const name of this.entries()) {
       // The lock is held: who was writing it is dead.
       if (name === temporaryName) this.unlink(name);
-      if (!addressPattern.test(name) || !parseAddress(name)) continue;
+      if (!parseReservationName(name)) continue;
       const holder = parseHolder(this.read(name) ?? '');
       if (holder.containerId === '') this.unlink(name);
       else all.set(name, holder);
@@ -194,7 +155,7 @@ class DiskStore implements AddressStore {
     let linked = -errno.ENOENT;
     this.isChanged = true;
     try {
-      this.writeRecord(temporary, `${containerId}${separator}${ifname}`);
+      this.writeRecord(temporary, formatHolder(entry.holder));
       this.index.announce(entry);
       // Refuses to replace what somebody put there, with or without the lock.
       linked = sys.link(temporary, path);
@@ -322,7 +283,7 @@ export function withDiskStore<T>(sys: Sys, folder: string, body: (store: Address
 }
 
 /**
- * As `withDiskStore`, for what only removes or looks: undefined where there is no store, which is not made then.
+ * As `withDiskStore`, for callers that only look or release: undefined where there is no store, and none is made.
  */
 export function withExistingDiskStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T | undefined {
   const status = sys.stat(folder);
@@ -333,3 +294,26 @@ export function withExistingDiskStore<T>(sys: Sys, folder: string, body: (store:
     throw storeError(error, folder);
   }
 }
+
+/** As much of the path as is there. */
+function existingPart(sys: Sys, path: string): string {
+  let part = path;
+  while (part.includes('/') && typeof sys.stat(part) === 'number') part = part.slice(0, part.lastIndexOf('/'));
+  return part || '/';
+}
+
+/** Whether the store can be made is only known once it is. That it cannot be made may be plain before. */
+function checkCreatable(sys: Sys, folder: string): void {
+  const path = existingPart(sys, folder);
+  const status = sys.stat(path);
+  if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFDIR) {
+    throw new CniError(errorCodes.storeFailed, `Cannot make the address store "${folder}": "${path}" is no folder`);
+  }
+}
+
+/** The store in this folder. Nothing is opened before one of its functions is called. */
+export const diskStore = (sys: Sys, folder: string): StoreAccess => ({
+  use: (body) => withDiskStore(sys, folder, body),
+  useExisting: (body) => withExistingDiskStore(sys, folder, body),
+  checkCreatable: () => checkCreatable(sys, folder),
+});

@@ -1,9 +1,10 @@
 /**
  * What weftd tells the CNI plugins and people about its node: `node.json` (ours: every subnet) and `subnet.env`
- * (flannel's: one subnet a family). Formats only; who reads and writes the files does that elsewhere.
+ * (flannel's: one subnet a family). Formats only: the callers hand in how a file is read, and write it themselves.
  */
 
 import { type Address, type Family, offsetAddress } from './address.ts';
+import { nodeFilePath } from './paths.ts';
 import { formatPrefix, networkOf, type Prefix, parsePrefix } from './prefix.ts';
 
 /** `/run/weft/node.json`. Prefixes are networks: no host bits. */
@@ -132,4 +133,34 @@ export function parseSubnetEnv(text: string): NodeNetwork {
     mtuBytes: mtuOf(mtu === undefined ? mtu : Number(mtu)),
     ipMasq: values.get('FLANNEL_IPMASQ') === 'true',
   };
+}
+
+export interface NodeFilePaths {
+  readonly runDir: string;
+  readonly subnetFile: string;
+}
+
+/**
+ * Reads node.json, or else subnet.env.
+ * @param readText undefined where there is no such file
+ * @param onUnreadable called for a file that cannot be read or understood; the next file is tried if it returns
+ */
+export function readNodeFiles(
+  { runDir, subnetFile }: NodeFilePaths,
+  readText: (path: string) => string | undefined,
+  onUnreadable: (path: string, error: unknown) => void,
+): NodeNetwork | undefined {
+  const sources = [
+    [nodeFilePath(runDir), parseNodeFile],
+    [subnetFile, parseSubnetEnv],
+  ] as const;
+  for (const [path, parse] of sources) {
+    try {
+      const text = readText(path);
+      if (text !== undefined) return parse(text);
+    } catch (error) {
+      onUnreadable(path, error);
+    }
+  }
+  return undefined;
 }

@@ -28,17 +28,20 @@ const rooms = {
   linux: ['net'],
   'cni/spec': ['net'],
   cluster: ['net', 'command'],
-  ipam: ['net', 'linux', 'cni/spec'],
-  cni: ['net', 'linux', 'cni/spec', 'ipam'],
-  ...Object.fromEntries(daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', ...below]])),
-  cli: ['net', 'linux', 'command', 'cni/spec', 'cluster', 'ipam', 'cni'],
+  reservations: ['net', 'linux', 'cni/spec'],
+  ipam: ['net', 'linux', 'cni/spec', 'reservations'],
+  cni: ['net', 'linux', 'cni/spec', 'reservations', 'ipam'],
+  ...Object.fromEntries(
+    daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', 'reservations', ...below]]),
+  ),
+  cli: ['net', 'linux', 'command', 'cluster', 'reservations'],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */
 const packages = { etcd3: ['cluster'], 'ip-address': ['net', 'cluster'] };
 
 /** These run in QuickJS: they have no API but `Sys`. */
-const nativeRooms = ['net', 'linux', 'cni/spec', 'ipam', 'cni'];
+const nativeRooms = ['net', 'linux', 'cni/spec', 'reservations', 'ipam', 'cni'];
 
 /** Adapters to the outside are what the rule about it is not for. */
 const adapters = ['linux/sys-bun.ts', 'linux/sys-native.ts'];

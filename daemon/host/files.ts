@@ -13,9 +13,9 @@ import {
   formatSubnetEnv,
   NodeFileError,
   type NodeNetwork,
-  parseNodeFile,
-  parseSubnetEnv,
+  readNodeFiles,
 } from '../../net/node-file.ts';
+import { nodeFilePath } from '../../net/paths.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../../net/prefix.ts';
 
 export interface FilePaths {
@@ -38,8 +38,6 @@ export const emptyState: NodeState = { devices: new Map(), networks: [], gateway
 
 const folderOf = (path: string): string => path.replace(/\/[^/]*$/, '') || '/';
 
-export const nodeFilePath = ({ runDir }: FilePaths): string => `${runDir}/node.json`;
-export const socketPath = (runDir: string): string => `${runDir}/weftd.sock`;
 const statePath = ({ stateDir }: FilePaths): string => `${stateDir}/state.json`;
 const memoryPath = ({ stateDir }: FilePaths): string => `${stateDir}/cluster.json`;
 const lockPath = (runDir: string): string => `${runDir}/weftd.pid`;
@@ -96,26 +94,20 @@ export class NodeFiles {
    * reported by `onProblem`, and counts as none.
    */
   readNetwork(onProblem: (error: Error) => void): NodeNetwork | undefined {
-    for (const [path, parse] of [
-      [nodeFilePath(this.paths), parseNodeFile],
-      [this.paths.subnetFile, parseSubnetEnv],
-    ] as const) {
-      const text = readText(this.sys, path);
-      if (text === undefined) continue;
-      try {
-        return parse(text);
-      } catch (error) {
+    return readNodeFiles(
+      this.paths,
+      (path) => readText(this.sys, path),
+      (path, error) => {
         if (!(error instanceof NodeFileError)) throw error;
         onProblem(new Error(`Cannot read "${path}": ${error.message}`, { cause: error }));
-      }
-    }
-    return undefined;
+      },
+    );
   }
 
   /** @returns whether a file changed */
   writeNetwork(network: NodeNetwork): boolean {
     const env = this.writeIfChanged(this.paths.subnetFile, formatSubnetEnv(network), 0o644);
-    return this.writeIfChanged(nodeFilePath(this.paths), formatNodeFile(network), 0o644) || env;
+    return this.writeIfChanged(nodeFilePath(this.paths.runDir), formatNodeFile(network), 0o644) || env;
   }
 
   readState(): NodeState {
@@ -140,7 +132,7 @@ export class NodeFiles {
   /** Removes all of them, the lock excepted. */
   removeAll(): void {
     for (const path of [
-      nodeFilePath(this.paths),
+      nodeFilePath(this.paths.runDir),
       this.paths.subnetFile,
       statePath(this.paths),
       memoryPath(this.paths),

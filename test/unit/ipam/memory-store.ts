@@ -1,8 +1,9 @@
 /** The store in memory: what the allocator needs, without a disk. */
 
 import type { AttachmentName } from '../../../cni/spec/request.ts';
-import { type AddressStore, type Reservation, reservationsOf } from '../../../ipam/store.ts';
+import { type AddressStore, reservationsOf, type StoreAccess } from '../../../ipam/address-store.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
+import type { Reservation } from '../../../reservations/format.ts';
 
 export interface MemoryStore extends AddressStore {
   /** Address → `id/ifname`. */
@@ -38,3 +39,10 @@ export function createMemoryStore(reserved: Record<string, string> = {}): Memory
     },
   };
 }
+
+/** A network's store that is there from the start. */
+export const accessTo = (store: AddressStore): StoreAccess => ({
+  use: (body) => body(store),
+  useExisting: (body) => body(store),
+  checkCreatable() {},
+});

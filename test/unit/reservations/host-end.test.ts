@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { hostVethName } from '../../../cni/names.ts';
+import { hostVethName } from '../../../reservations/host-end.ts';
 
-const test = suite('cni/names');
+const test = suite('reservations/host-end');
 
 /** FNV-1a of 64 bits with the numbers of its authors. */
 function fnv1a(text: string): bigint {

@@ -1,0 +1,18 @@
+/** Where Weft's files are unless an option or the network configuration names another place. */
+
+export const defaultPaths = {
+  /** What weftd tells the plugins and weftctl. Gone after a reboot. */
+  runDir: '/run/weft',
+  /** What weftd has to remember. Outlives a reboot. */
+  stateDir: '/var/lib/weft',
+  /** flannel's file and place, for plugins that read it. */
+  subnetFile: '/run/flannel/subnet.env',
+  /** host-local's reservations: `<network>/<address>`. */
+  cniDataDir: '/var/lib/cni/networks',
+} as const;
+
+/** The node's subnets, MTU and networks, for the plugins (`net/node-file.ts`). */
+export const nodeFilePath = (runDir: string): string => `${runDir}/node.json`;
+
+/** weftd's socket. */
+export const socketPath = (runDir: string): string => `${runDir}/weftd.sock`;
