@@ -1,6 +1,6 @@
 /**
  * Builds everything: `node build.mjs [PART…] [--target x64|arm64]`. Parts: `cni` (dist/bin/weft, weft-ipam), `weftd`
- * (dist/bin/weftd, weftctl), `weft-bun` (dist/bun/weft: the CNI programs under Bun); none means `cni weftd`.
+ * (dist/bin/weftd, weftctl), `weft-bun` (dist/bun/weft: the CNI programs under Bun). Without a part: `cni weftd`.
  */
 
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Installs what a machine lacks to build, test and show Weft, and says what and why, a line each. `node setup.mjs` installs
- * all of it; build, gate and demo call for what they need.
+ * Installs the packages that a machine lacks to build, test and demonstrate Weft. It prints a line with the purpose of
+ * each. `node setup.mjs` installs all of them; build, gate and demo install the ones that they need.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -14,21 +14,21 @@ const root = dirname(fileURLToPath(import.meta.url));
 /** Tools for this folder alone. */
 const cacheFolder = join(root, '.cache');
 
-/** Something is missing that could not be installed. The message says what to do. */
+/** A package is missing and could not be installed. The message says what to do. */
 export class SetupError extends Error {}
 
-/** Debian's packages by purpose: package → a command (or file) that shows it is there, and what it is for. */
+/** Debian's packages by purpose: package → a command (or file) that shows that it is installed, and its use. */
 const debianSets = {
   build: {
     gcc: ['gcc', 'compiles QuickJS'],
     'libc6-dev': ['/usr/include/stdlib.h', "libc's headers and its static library"],
   },
   demo: {
-    'etcd-server': ['etcd', 'what the hosts find each other by'],
-    'etcd-client': ['etcdctl', 'looks into etcd'],
-    nftables: ['nft', 'shows the rules that weftd makes'],
+    'etcd-server': ['etcd', 'the hosts find each other through it'],
+    'etcd-client': ['etcdctl', 'reads etcd from the command line'],
+    nftables: ['nft', 'shows the rules of weftd'],
     iproute2: ['ip', 'makes hosts out of network namespaces'],
-    'iputils-ping': ['ping', 'tries every path'],
+    'iputils-ping': ['ping', 'tests every path'],
     iperf3: ['iperf3', 'measures a stream'],
   },
   test: {
@@ -36,17 +36,17 @@ const debianSets = {
     'busybox-static': ['busybox', 'small programs for containers'],
     strace: ['strace', 'counts system calls'],
     jq: ['jq', 'reads results in the examples'],
-    iptables: ['iptables', 'rules of others that Weft must live with'],
+    iptables: ['iptables', 'makes rules of other programs, which Weft must tolerate'],
   },
   guest: {
-    'qemu-system-x86': ['qemu-system-x86_64', 'emulates a machine with a kernel that has what this one lacks'],
+    'qemu-system-x86': ['qemu-system-x86_64', 'emulates a machine with another kernel'],
     'busybox-static': ['busybox', "the emulated machine's first programs"],
-    kmod: ['depmod', "orders that kernel's modules"],
+    kmod: ['depmod', "indexes that kernel's modules"],
     'xz-utils': ['xz', 'unpacks that kernel'],
   },
 };
 
-/** The services that Debian's packages start: nobody asked for them here. */
+/** Services that Debian's packages start unasked. */
 const services = { etcd: 2379, iperf3: 5201 };
 
 export const say = (line) => console.log(`setup: ${line}`);
@@ -54,7 +54,7 @@ export const say = (line) => console.log(`setup: ${line}`);
 const isRoot = () => process.geteuid?.() === 0;
 
 /**
- * Runs a program and gives its stdout; its output is shown only where it fails.
+ * Runs a program and returns its stdout. Its output is shown only if it fails.
  * @param {import('node:child_process').SpawnSyncOptions & { mayFail?: boolean }} [options] mayFail: any exit status will do
  */
 export function run(program, args, { mayFail = false, ...options } = {}) {
@@ -66,13 +66,13 @@ export function run(program, args, { mayFail = false, ...options } = {}) {
   return child.stdout;
 }
 
-/** stdout of a program, undefined where it is missing or fails. */
+/** stdout of a program; undefined if it is missing or fails. */
 export function ask(program, args, options = {}) {
   const child = spawnSync(program, args, { encoding: 'utf8', ...options });
   return child.status === 0 ? child.stdout : undefined;
 }
 
-/** Where a command is: in PATH, in the folders of root's programs, which a user's PATH leaves out, or in `.cache/bin`. */
+/** Finds a command in PATH, in the folders of root's programs (a user's PATH lacks them), or in `.cache/bin`. */
 export function findCommand(name) {
   if (name.startsWith('/')) return existsSync(name) ? name : undefined;
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin', join(cacheFolder, 'bin')];
@@ -94,14 +94,14 @@ function isExecutable(path) {
 export function ensureNodeModules() {
   const wrong = wrongNodeModule();
   if (!wrong) return;
-  say(`npm packages (${wrong}): what is bundled, and the tools`);
+  say(`npm packages (${wrong}): libraries and tools`);
   run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
-/** Says of one package why `node_modules` is not what package-lock.json wants. */
+/** One reason why `node_modules` differs from package-lock.json. */
 function wrongNodeModule() {
   const read = (path) => JSON.parse(readFileSync(join(root, path), 'utf8')).packages;
-  if (!existsSync(join(root, 'node_modules', '.package-lock.json'))) return 'none there';
+  if (!existsSync(join(root, 'node_modules', '.package-lock.json'))) return 'none installed';
   const wanted = read('package-lock.json');
   const present = read('node_modules/.package-lock.json');
   for (const [path, { version, optional }] of Object.entries(wanted)) {
@@ -113,7 +113,7 @@ function wrongNodeModule() {
 
 const bunPackages = { x64: '@oven/bun-linux-x64-baseline', arm64: '@oven/bun-linux-aarch64' };
 
-/** The Bun executable for a kind of machine. npm installs this machine's; another's is fetched into `.cache`. */
+/** The Bun executable for a kind of machine. npm installs this machine's; others are downloaded into `.cache`. */
 export function bunBinary(target = process.arch) {
   const name = bunPackages[target];
   const installed = join(root, 'node_modules', name, 'bin', 'bun');
@@ -145,7 +145,7 @@ function missingPackages(sets) {
   return packages.filter(([, [command]]) => !findCommand(command)).map(([name, [, purpose]]) => [name, purpose]);
 }
 
-/** Installs what is missing of sets of Debian packages: `build`, `demo`, `test` (which includes `demo`), `guest`. */
+/** Installs the missing packages of these sets: `build`, `demo`, `test` (which includes `demo`), `guest`. */
 export function ensureDebian(...sets) {
   const wanted = sets.flatMap((set) => (set === 'test' ? ['demo', 'test'] : [set]));
   const missing = missingPackages([...new Set(wanted)]);
@@ -154,7 +154,7 @@ export function ensureDebian(...sets) {
   aptInstall(missing.map(([name]) => name));
 }
 
-/** Installs Debian packages, and stops the services that come up with them. */
+/** Installs Debian packages, and stops the services that they start. */
 function aptInstall(names) {
   if (!findCommand('apt-get'))
     throw new SetupError(`Install these by hand, there is no apt-get here: ${names.join(' ')}`);
@@ -166,7 +166,7 @@ function aptInstall(names) {
   try {
     install();
   } catch {
-    // Most often the lists are missing or older than what they name.
+    // Usually the package lists are missing or out of date.
     run('apt-get', ['update', '-qq'], { env });
     install();
   }
@@ -175,7 +175,7 @@ function aptInstall(names) {
   }
 }
 
-/** Whether somebody on this machine listens on the service's port. */
+/** Whether a process on this machine listens on the service's port. */
 function isListening(service) {
   const local = `:${services[service].toString(16).toUpperCase().padStart(4, '0')}`;
   // proc_net_tcp(5): sl local_address rem_address st; st 0A is TCP_LISTEN
@@ -188,7 +188,7 @@ function isListening(service) {
 }
 
 function stopService(service) {
-  say(`service ${service}, which its package has started: stopped`);
+  say(`service ${service}: stopped, its package had started it`);
   if (existsSync('/run/systemd/system')) run('systemctl', ['disable', '--now', service]);
   else run('service', [service, 'stop']);
   if (isListening(service)) throw new SetupError(`Port ${services[service]} is still held by ${service}: stop it`);
@@ -196,16 +196,16 @@ function stopService(service) {
 
 // Rust
 
-/** The oldest Rust that builds `runtime/`: that of its dependencies. */
+/** The oldest Rust that builds `runtime/`; its dependencies need it. */
 const oldestRust = [1, 87];
 
-/** What it takes to build for another kind of machine: Rust's name of it, its C compiler, and Debian's packages. */
+/** What a build for another kind of machine needs: Rust's name of it, its C compiler, and Debian's packages. */
 const crossTargets = {
   x64: { rust: 'x86_64-unknown-linux-gnu', gcc: 'x86_64-linux-gnu-gcc', debian: 'amd64' },
   arm64: { rust: 'aarch64-unknown-linux-gnu', gcc: 'aarch64-linux-gnu-gcc', debian: 'arm64' },
 };
 
-/** A cargo whose Rust is new enough, and can build for `target`. */
+/** A cargo whose Rust is new enough and can build for `target`. */
 export function findCargo(target = process.arch) {
   const cargoHome = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const toolchains = join(process.env.RUSTUP_HOME ?? join(homedir(), '.rustup'), 'toolchains');
@@ -219,7 +219,7 @@ export function findCargo(target = process.arch) {
   return candidates.find((path) => path && isExecutable(path) && isNewEnough(path) && buildsFor(path, target));
 }
 
-/** Whether the Rust of this cargo is new enough. The two come together. */
+/** Whether the Rust of this cargo is new enough. The two have the same version. */
 function isNewEnough(cargo) {
   const version = /^cargo (\d+)\.(\d+)/.exec(ask(cargo, ['--version']) ?? '');
   if (!version) return false;
@@ -235,7 +235,7 @@ function buildsFor(cargo, target) {
   return folder !== undefined && existsSync(folder) && findCommand(crossTargets[target].gcc) !== undefined;
 }
 
-/** Debian's Rust for its web browsers, which is kept new; for another kind of machine, its library and C compiler as well. */
+/** Debian's Rust for web browsers, which is kept recent. For another kind of machine, its library and C compiler, too. */
 function rustPackages(target) {
   if (target === process.arch) return ['rustc-web', 'cargo-web'];
   const { debian, gcc } = crossTargets[target];
@@ -243,7 +243,7 @@ function rustPackages(target) {
   return ['rustc-web', 'cargo-web', ...cross];
 }
 
-/** Installs a cargo. Undefined where that cannot be; it says why. */
+/** Installs a cargo. Undefined if that is impossible; it prints the reason. */
 function installCargo(target) {
   const needed = `cargo ${oldestRust.join('.')} or newer${target === process.arch ? '' : ` that builds for ${target}`}`;
   const instead = 'the CNI programs are built on Bun instead, larger and slower to start';
@@ -263,7 +263,7 @@ function installCargo(target) {
     }
     aptInstall(packages);
   } catch (error) {
-    say(`${needed} cannot be had (${error.message.split('\n')[0]}): ${instead}`);
+    say(`Cannot install ${needed} (${error.message.split('\n')[0]}): ${instead}`);
     return undefined;
   }
   const cargo = findCargo(target);
@@ -271,27 +271,27 @@ function installCargo(target) {
   return cargo;
 }
 
-/** All that builds `runtime/`: a cargo, a C compiler. Undefined where the build has to do without (it says why). */
+/** Everything that builds `runtime/`: a cargo, a C compiler. Undefined if it cannot be installed (the reason is printed). */
 export function ensureRust(target = process.arch) {
   const cargo = findCargo(target) ?? installCargo(target);
   if (cargo) ensureDebian('build');
   return cargo;
 }
 
-/** `cargo fmt` for Debian's cargo, which comes without it. Where it cannot be had, its check is skipped. */
+/** Installs `cargo fmt` for Debian's cargo, which lacks it. If that fails, the gate skips its check. */
 export function ensureRustfmt(cargo) {
   if (cargo !== '/usr/bin/cargo' || findCommand('cargo-fmt') || !isRoot()) return;
-  say('Debian package rustfmt-web: checks the form of the Rust sources');
+  say('Debian package rustfmt-web: checks the formatting of the Rust sources');
   try {
     aptInstall(['rustfmt-web']);
   } catch (error) {
-    say(`rustfmt-web cannot be had: ${error.message.split('\n')[0]}`);
+    say(`Cannot install rustfmt-web: ${error.message.split('\n')[0]}`);
   }
 }
 
 // cnitool
 
-/** cnitool: CNI's own program to call plugins by. Built by Go into `.cache/bin`. */
+/** cnitool: CNI's own program that calls plugins. Go builds it into `.cache/bin`. */
 export function ensureCnitool() {
   const found = findCommand('cnitool');
   if (found) return found;
@@ -299,7 +299,7 @@ export function ensureCnitool() {
     say('Debian package golang-go: builds cnitool');
     aptInstall(['golang-go']);
   }
-  // The newest that this Go can build: 1.3.0 asks for Go 1.21.
+  // The newest version that this Go can build: 1.3.0 needs Go 1.21.
   const version = goVersion() >= 1.21 ? 'v1.3.0' : 'v1.1.2';
   say(`cnitool ${version}: calls the plugins as a container runtime does`);
   const folder = join(cacheFolder, 'go');
@@ -332,7 +332,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     ensureRust();
     ensureDebian('test');
     ensureCnitool();
-    say('everything is there');
+    say('everything is installed');
   } catch (error) {
     console.error(error instanceof SetupError ? `setup: ${error.message}` : error);
     process.exitCode = 1;

@@ -1,4 +1,4 @@
-/** bunfig.toml has Bun load this first, so that sources run under it as they are, without a build. */
+/** bunfig.toml makes Bun load this first, so that Bun runs the sources without a build. */
 
 import { plugin } from 'bun';
 import { schemaPlugin } from './schema.mjs';

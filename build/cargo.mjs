@@ -1,12 +1,12 @@
-/** How cargo is called, by the build and by the gate alike. */
+/** How the build and the gate call cargo. */
 
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { at, targets } from './tools.mjs';
 
 /**
- * The environment `cargo` runs in, whoever calls it: the user's own flags would change what is built, and paths of this
- * machine would get into it.
+ * The environment for `cargo`. It drops the user's own flags, which would change the output, and keeps this machine's
+ * paths out of it.
  */
 export function cargoEnvironment(cargo, target = process.arch) {
   const { rust, linker } = targets[target];
@@ -14,7 +14,7 @@ export function cargoEnvironment(cargo, target = process.arch) {
   for (const name of ['RUSTFLAGS', 'CARGO_BUILD_TARGET', 'CARGO_BUILD_RUSTFLAGS', 'CFLAGS', 'CARGO_TARGET_DIR']) {
     delete env[name];
   }
-  // The rustc that belongs to it, not another one.
+  // Use the rustc that belongs to this cargo.
   env.PATH = [dirname(cargo), env.PATH].join(delimiter);
   const cargoHome = env.CARGO_HOME ?? join(homedir(), '.cargo');
   const flags = ['-Ctarget-feature=+crt-static', `--remap-path-prefix=${cargoHome}=cargo`];

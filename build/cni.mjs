@@ -20,19 +20,19 @@ import {
   writeFolder,
 } from './tools.mjs';
 
-/** Where esbuild's modules go: `main-cni.js` and the chunks that it loads when they are needed. */
+/** The folder of esbuild's modules: `main-cni.js` and the chunks that it loads on demand. */
 export const modulesFolder = at('dist', 'cni');
 
 const fail = (error) => {
   throw new BuildError(error.message);
 };
 
-/** What an entry needs, and in modules of their own what it imports when it is needed. */
+/** Bundles an entry with its static imports; dynamic imports become modules of their own. */
 const bundle = (name, entry, plugins) =>
   build({
     absWorkingDir: root,
     entryPoints: { [name]: entry },
-    // Wherever they go: the folder is part of the maps, and those of the names.
+    // Always this folder: its name is part of the maps, and their hash is part of the file names.
     outdir: modulesFolder,
     bundle: true,
     splitting: true,
@@ -43,7 +43,7 @@ const bundle = (name, entry, plugins) =>
     chunkNames: `${name}-[name]-[hash]`,
     charset: 'utf8',
     legalComments: 'none',
-    // Names of variables are part of the bytecode and are read at each start; the maps are for reading stack traces.
+    // The bytecode contains variable names, and every start reads them. The maps serve to read stack traces.
     minify: true,
     sourcemap: 'external',
     sourcesContent: false,
@@ -56,8 +56,8 @@ const bundle = (name, entry, plugins) =>
 /**
  * Bundles the CNI programs. The engine has no Node API: an import of one fails here.
  *
- * What the entry imports when it is needed is bundled each by itself: modules that several programs share would be many
- * small ones, and linking them costs each start more than their bytes cost the file.
+ * Each dynamic import of the entry is bundled by itself. Shared modules would be small and many, and linking them costs
+ * every start more than their bytes cost the file.
  * @param {string} [entry] TypeScript file of the programs
  * @param {string} [folder] where the modules go
  */
@@ -77,7 +77,7 @@ export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolde
     },
   };
   const bundles = [await bundle('main-cni', entry, [setApart])];
-  // Those that they import when needed join the list.
+  // The programs' own dynamic imports join the list.
   for (const [name, path] of programs) bundles.push(await bundle(name, path, [setApart]));
   const outputFiles = bundles.flatMap((result) => result.outputFiles);
   writeFolder(folder, new Map(outputFiles.map((file) => [basename(file.path), file.contents])));
@@ -87,7 +87,7 @@ export async function bundleCni(entry = at('main-cni.ts'), folder = modulesFolde
   return `${inputs} sources → ${modules.length} modules, ${(bytes / 1024).toFixed(0)} kB`;
 }
 
-/** What the runtime is made of. A change of any of it makes cargo run. */
+/** The runtime's sources. A change of any of them makes cargo run. */
 const runtimeInputs = () => [
   at('runtime', 'src'),
   at('runtime', '.cargo'),
@@ -95,11 +95,11 @@ const runtimeInputs = () => [
   at('runtime', 'Cargo.lock'),
 ];
 
-/** Where `buildRuntime` leaves the runtime, and the compiler (which runs on this machine) beside it. */
+/** The output of `buildRuntime`: the runtime and, beside it, the compiler, which runs on this machine. */
 const runtimePath = (target) => at('dist', 'runtime', target, 'weft-runtime');
 const compilerPath = () => at('dist', 'runtime', process.arch, 'weft-compile');
 
-/** Builds the Rust part with `cargo`, unless nothing of it has changed. */
+/** Builds the Rust part with `cargo` if it has changed. */
 export async function buildRuntime(cargo, target) {
   const { rust } = targets[target];
   const version = run(cargo, ['--version', '--verbose']);

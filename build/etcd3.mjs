@@ -1,6 +1,6 @@
 /**
- * Changes to the etcd client's packages, made while they are bundled. Each names the text it replaces and fails when
- * that is no longer there, so that an update of the package is looked at.
+ * Patches of the etcd client's packages, made while they are bundled. Each contains the text that it replaces, and fails
+ * if the package no longer has that text. So somebody looks at every update of the package.
  */
 
 import { readFileSync } from 'node:fs';
@@ -8,15 +8,15 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { at, BuildError } from './tools.mjs';
 
-/** `source` with `from`, which must be there once, replaced. */
+/** Replaces `from` in `source`. @throws BuildError unless `source` contains it exactly once */
 function replaceOnce(path, source, from, to) {
   if (source.split(from).length !== 2) {
-    throw new BuildError(`Cannot patch "${path}": it does not have this text just once:\n${from}`);
+    throw new BuildError(`Cannot patch "${path}": it does not contain this text exactly once:\n${from}`);
   }
   return source.replace(from, () => to);
 }
 
-/** The messages and services of etcd3's .proto files, as `cluster/etcd/protobuf.ts` takes them. */
+/** The messages and services of etcd3's .proto files, in the form that `cluster/etcd/protobuf.ts` reads. */
 export function etcdSchema() {
   const require = createRequire(createRequire(import.meta.url).resolve('etcd3'));
   const loaderRequire = createRequire(require.resolve('@grpc/proto-loader'));
@@ -55,8 +55,8 @@ export function etcdSchema() {
 }
 
 /**
- * etcd3 reads its .proto files when it is loaded, from a folder that an executable does not have, and protobufjs makes
- * programs of them then. Here they are read now, and a small codec of our own does the rest.
+ * etcd3 reads its .proto files when it is loaded, from a folder that an executable lacks, and protobufjs then generates
+ * programs from them. The build reads them instead, and a small codec of our own encodes the messages.
  */
 function inlineProtos(path, source) {
   const codec = JSON.stringify(at('cluster', 'etcd', 'protobuf.ts'));
@@ -75,7 +75,7 @@ function inlineProtos(path, source) {
   return replaceOnce(path, replaced, 'const proto_loader_1 = require("@grpc/proto-loader");', '');
 }
 
-/** grpc-js names an IP address as TLS server name, which RFC 6066 forbids and newer runtimes refuse. */
+/** grpc-js sends an IP address as TLS server name. RFC 6066 forbids that, and newer runtimes refuse it. */
 function allowAddresses(path, source) {
   return replaceOnce(
     path,
@@ -93,7 +93,7 @@ const patches = [
 export const etcd3Plugin = {
   name: 'etcd3',
   setup(build) {
-    // gRPC has it for what nobody asks for here: its own debugging services.
+    // gRPC needs it only for its debugging services, which Weft does not use.
     build.onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ path }) => ({ path, namespace: 'left-out' }));
     build.onLoad({ filter: /./, namespace: 'left-out' }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(`${path} is left out`)});`,

@@ -12,7 +12,7 @@ import { BuildError, root } from './tools.mjs';
 const filter = /\.json\?validator$/;
 
 /**
- * The JavaScript module for the schema in `path`. It imports nothing but ajv's small helpers, and only if it needs them. Its
+ * The JavaScript module for the schema in `path`. It imports ajv's small helpers if it needs them, and nothing else. Its
  * errors have instancePath, keyword and params.
  */
 export function validatorCode(path) {
@@ -23,11 +23,11 @@ export function validatorCode(path) {
     allErrors: false,
     strict: true,
     allowUnionTypes: true,
-    // Lengths in UTF-16 units, as the language counts them: needs no helper. ajv logs that it would rather not.
+    // Lengths in UTF-16 units, as the language counts them, need no helper. ajv logs a warning about it.
     unicode: false,
     logger: false,
     messages: false,
-    // One function for what several places refer to.
+    // One function per shared definition.
     inlineRefs: false,
     code: { source: true, esm: true },
   });
@@ -37,16 +37,16 @@ export function validatorCode(path) {
     helpers += `import * as ${name}Module from ${JSON.stringify(module)};\n`;
     return `const ${name} = ${name}Module.default?.default ?? ${name}Module.default;`;
   });
-  // A literal is compiled at build time, too. Patterns are of letters.
+  // A literal is compiled at build time, too. The patterns contain letters only.
   code = code.replace(/\bnew RegExp\("([\w^$|()-]+)", "u?"\)/g, '/$1/');
-  // Where in the schema a rule stands: nobody asks, and it is a third of the code.
+  // The path of each rule in the schema: unused, and a third of the code.
   code = code.replace(/\bschemaPath:"[^"\\]*",/g, '');
   const forbidden = /\brequire\(|\beval\(|\bnew Function\b/.exec(code);
   if (forbidden) throw new BuildError(`The validator of "${path}" would need "${forbidden[0]}" at run time`);
   return helpers + code;
 }
 
-/** For esbuild, and for Bun's `plugin`, which has the same form. */
+/** For esbuild, and for Bun's `plugin`, which has the same interface. */
 export const schemaPlugin = {
   name: 'schema',
   setup(build) {

@@ -1,4 +1,4 @@
-/** What the parts of the build share: paths, running programs, hashes, files that are only written when they differ. */
+/** Shared by the parts of the build: paths, running programs, hashes, writing files only if they differ. */
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -23,11 +23,11 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** @param {string[]} parts */
 export const at = (...parts) => join(root, ...parts);
 
-/** An error whose message says all: shown without a stack. */
+/** An error whose message is complete: shown without a stack. */
 export class BuildError extends Error {}
 
 /**
- * The machines an executable can be made for, by the names of Node, Rust and npm.
+ * The target machines, with their names in Node, Rust and npm.
  * @type {Record<string, { rust: string; bun: string; linker: string; debian: string }>}
  */
 export const targets = {
@@ -45,7 +45,7 @@ export const targets = {
   },
 };
 
-/** Where a target's executables go: `dist/bin` for this machine's own kind, `dist/<target>/bin` for another. */
+/** The folder of a target's executables: `dist/bin` for this kind of machine, `dist/<target>/bin` for another. */
 export const binFolder = (target) => (target === process.arch ? at('dist', 'bin') : at('dist', target, 'bin'));
 
 /**
@@ -65,8 +65,8 @@ export function run(program, args, options = {}) {
 }
 
 /**
- * Runs one step on one line of output: its name before, for there are minutes with nothing else to see, then what it did
- * and how long it took. `work` returns words for that, or nothing.
+ * Runs one step and prints one line. The name appears first, because a step may take minutes; then the result and the
+ * time. `work` returns the words for the result, or nothing.
  */
 export async function step(name, work) {
   const start = performance.now();
@@ -80,14 +80,14 @@ export async function step(name, work) {
   }
 }
 
-/** SHA-256, in hex, of texts and bytes, each with its length, so that no two lists hash alike. */
+/** SHA-256, in hex, of texts and bytes. The length of each is hashed, too, so that no two lists give the same hash. */
 export function hashOf(...parts) {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(`${part.length}:`).update(part);
   return hash.digest('hex');
 }
 
-/** SHA-256 of files, by name and content; folders are taken whole. */
+/** SHA-256 of files, by name and content; a folder counts with all its files. */
 export function hashOfFiles(...paths) {
   const parts = paths.flatMap((path) => filesBelow(path)).sort();
   return hashOf(...parts.flatMap((path) => [relative(root, path), readFileSync(path)]));
@@ -101,7 +101,7 @@ export function filesBelow(path) {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name));
 }
 
-/** Makes `folder` hold exactly these files (name → content); what is right already is not touched. */
+/** Makes `folder` contain exactly these files (name → content). Files that are right already stay untouched. */
 export function writeFolder(folder, files) {
   mkdirSync(folder, { recursive: true });
   for (const name of readdirSync(folder)) {
@@ -113,7 +113,7 @@ export function writeFolder(folder, files) {
   }
 }
 
-/** Copies a file. Who runs or reads the old one meanwhile goes on with that. */
+/** Copies a file by rename, so that processes that run or read the old one keep it. */
 export function copy(path, to) {
   const temporary = `${to}.${process.pid}.tmp`;
   copyFileSync(path, temporary);
@@ -126,13 +126,13 @@ export function hardLink(path, name) {
   rmSync(temporary, { force: true });
   linkSync(path, temporary);
   renameSync(temporary, name);
-  // rename(2) leaves both names where they are one file already.
+  // rename(2) does nothing if both names are the same file already.
   rmSync(temporary, { force: true });
 }
 
 /**
- * Runs `work` unless its inputs (`key`) are the same as last time and `output` is there. Returns what to say about it. Outside
- * of `dist` nothing is remembered.
+ * Runs `work` unless its inputs (`key`) are the same as last time and `output` exists. Returns the words for the result.
+ * Outside `dist` it always runs.
  */
 export async function unlessDone(output, key, work) {
   if (relative(at('dist'), output).startsWith('..')) return work();

@@ -1,4 +1,4 @@
-/** What runs under Bun: TypeScript → one bundle → an executable that holds Bun, the bundle and its bytecode. */
+/** The executables for Bun: TypeScript → one bundle → an executable that contains Bun, the bundle and its bytecode. */
 
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -14,8 +14,8 @@ const weftdFolder = at('dist', 'weftd');
 const weftBunFolder = at('dist', 'weft-bun');
 
 /**
- * Bundles to one file; what is loaded by `await import()` stays a function in it that runs when it is called for.
- * @param {'cjs' | 'esm'} format CommonJS for packages that `require`; ES for a top-level `await`, which that cannot have
+ * Bundles to one file. A module loaded by `await import()` becomes a function in it that runs on demand.
+ * @param {'cjs' | 'esm'} format CommonJS for packages that `require`; ES for a top-level `await`, which CommonJS lacks
  */
 async function bundle(entry, folder, name, format, plugins) {
   if (!existsSync(entry)) throw new BuildError(`Cannot find "${basename(entry)}", the entry point of ${name}`);
@@ -32,7 +32,7 @@ async function bundle(entry, folder, name, format, plugins) {
     charset: 'utf8',
     legalComments: 'none',
     minifySyntax: true,
-    // Bun would put this machine's folder there. Nothing that is reached reads files beside itself.
+    // Bun would insert this machine's folder. No bundled code reads files beside itself.
     define: { __dirname: '"/"', __filename: '"/weft"' },
     plugins,
     write: false,
@@ -68,7 +68,10 @@ export const compileWeftd = (target) =>
 /** `weft`, and the name `weft-ipam` for it. */
 export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.mjs'), output, 'weft-ipam', target);
 
-/** Has Bun make the executable `output`, with a second name in its folder. It runs in the bundle's folder, where no file of the project or the user configures it. */
+/**
+ * Makes the executable `output`, with a second name in its folder. Bun runs in the bundle's folder, where no file of the
+ * project or the user configures it.
+ */
 export async function compile(source, output, link, target) {
   const bun = bunBinary(process.arch);
   const carrier = bunBinary(target);
@@ -78,10 +81,10 @@ export async function compile(source, output, link, target) {
     '--bytecode',
     '--minify',
     `--format=${source.endsWith('.cjs') ? 'cjs' : 'esm'}`,
-    // Without these two an executable runs code that a file in its current folder names.
+    // Without these two, an executable runs code named by a file in its current folder.
     '--no-compile-autoload-dotenv',
     '--no-compile-autoload-bunfig',
-    // Short runs: compiling to machine code does not pay before this.
+    // Most runs are short: compiling to machine code sooner does not pay.
     '--compile-jit-policy=100',
     `--compile-executable-path=${carrier}`,
   ];
