@@ -1,0 +1,42 @@
+/**
+ * The test files, and the marks in their head comments that say how the gate runs them:
+ * `@alone` nothing else runs meanwhile, because it asserts on times or looks at something of the whole machine;
+ * `@last` it judges what the other files of its part recorded, so it runs after them;
+ * `@guest` it also runs in the guest.
+ */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from '../import-graph.mjs';
+
+/** Paths from test/, sorted. @returns {string[]} */
+export function testFiles() {
+  return readdirSync(join(root, 'test'), { recursive: true })
+    .filter((name) => name.endsWith('.test.ts'))
+    .sort();
+}
+
+/** @param {string} name a path from test/ @param {'alone' | 'last' | 'guest'} mark */
+export const isMarked = (name, mark) =>
+  new RegExp(`^ \\* @${mark}\\b`, 'm').test(readFileSync(join(root, 'test', name), 'utf8'));
+
+/** The part that a test file belongs to: its first folder. */
+export const partOf = (name) => name.split('/')[0];
+
+/** Files that take longest, longest first. They start first, so that none of them runs on by itself at the end. */
+const longest = [];
+
+/** In the order in which they are to start. */
+export function inStartOrder(names) {
+  const rank = (name) => {
+    const at = longest.indexOf(name);
+    return at < 0 ? longest.length : at;
+  };
+  return [...names].sort((a, b) => rank(a) - rank(b));
+}
+
+/** Names in `longest` that no file has any more. */
+export const staleNames = () => {
+  const files = testFiles();
+  return longest.filter((name) => !files.includes(name));
+};
