@@ -6,6 +6,7 @@
 import { suite } from 'uvu';
 import { inGuest as runsInGuest } from '../lab/guest.ts';
 import { forgetVersions, pluginHost, recordAs, versionsAsked } from '../support/cni.ts';
+import { readRecords, record } from '../support/record.ts';
 import { useVersion, usualVersion, type Version, versions } from '../support/versions.ts';
 
 export const rows: Readonly<Record<number, string>> = {
@@ -173,15 +174,40 @@ export const limits: readonly Limit[] = [
 export const versionsOf = (row: number): readonly Version[] =>
   limits.find(({ rows: limited }) => limited.includes(row))?.at ?? versions;
 
-const covered = new Set<number>();
-export const coveredRows = (): ReadonlySet<number> => covered;
+/**
+ * Rows whose answer depends on the version, and why. They are run at every version; the others at one version of each
+ * shape of result, unless all are asked for: `npm test -- conformance --all`.
+ */
+export const dependent: readonly { readonly why: string; readonly rows: readonly number[] }[] = [
+  { why: 'the answer names the version', rows: [2, 25] },
+  { why: 'a command exists from a version on', rows: [7, 8, 9, 21, 24, 95] },
+  { why: 'the result differs by version', rows: [28, 48, 49, 64, 65, 72, 86, 96, 99] },
+  { why: 'prevResult differs by version', rows: [29, 30, 94, 114] },
+];
+const dependentRows = new Set(dependent.flatMap((group) => group.rows));
+
+/** A row that was tested, or that a row passed or failed at a version. */
+type Entry = { readonly covered: number } | { readonly cell: string; readonly passed: boolean };
+
+/** The rows that this run's processes have a test of. */
+export const coveredRows = (): ReadonlySet<number> =>
+  new Set((readRecords('native') as Entry[]).flatMap((entry) => ('covered' in entry ? [entry.covered] : [])));
+
+let cells: Map<string, boolean> | undefined;
 
 /**
  * Whether a row passed at a version, by calls that asked for that version; undefined where there was no such call.
  * A row that is about no version has one cell.
  */
-const cells = new Map<string, boolean>();
-export const cell = (row: number, at: Version | 'none'): boolean | undefined => cells.get(`${row} ${at}`);
+export function cell(row: number, at: Version | 'none'): boolean | undefined {
+  if (!cells) {
+    cells = new Map();
+    for (const entry of readRecords('native') as Entry[]) {
+      if ('cell' in entry) cells.set(entry.cell, entry.passed && (cells.get(entry.cell) ?? true));
+    }
+  }
+  return cells.get(`${row} ${at}`);
+}
 
 const cleaners: (() => void)[] = [];
 /** Has this called whenever a row was run at one version. */
@@ -198,9 +224,9 @@ async function runAt(row: number, version: Version, body: Body): Promise<void> {
   useVersion(version);
   try {
     await body();
-    if (ofNone || versionsAsked().has(version)) cells.set(key, cells.get(key) ?? true);
+    if (ofNone || versionsAsked().has(version)) record({ cell: key, passed: true });
   } catch (error) {
-    cells.set(key, false);
+    record({ cell: key, passed: false });
     if (error instanceof Error) error.message = `at ${version}: ${error.message}`;
     throw error;
   } finally {
@@ -209,16 +235,21 @@ async function runAt(row: number, version: Version, body: Body): Promise<void> {
   }
 }
 
-/** One version of each shape that results have: what the second host of the same bundle is compared at. */
+/** One version of each shape that results have. */
 export const shapes: readonly Version[] = ['0.2.0', '0.4.0', '1.1.0'];
 
-/** The versions at which a row is run here: all that it is about; one in the guest, which is slow; by shape under Bun. */
-function versionsHere(row: number): readonly Version[] {
+const allVersions = process.env['WEFT_TEST_VERSIONS'] === 'all';
+
+/**
+ * The versions at which a row is run here: all that it is about, where it depends on them or all are asked for; else by
+ * shape. Under Bun by shape; one in the guest, which is slow.
+ */
+export function versionsHere(row: number): readonly Version[] {
   const at = versionsOf(row);
   const last = at.at(-1) ?? usualVersion;
   if (at.length === 0) return [last];
   if (runsInGuest) return [at.includes(usualVersion) ? usualVersion : last];
-  if (pluginHost === 'native') return at;
+  if (pluginHost === 'native' && (allVersions || dependentRows.has(row))) return at;
   const some = at.filter((version) => shapes.includes(version));
   return some.length > 0 ? some : [last];
 }
@@ -249,7 +280,7 @@ export function conformance(name: string): Conformance {
     after: tests.after,
     row(number, body, aspect) {
       if (!rows[number]) throw new Error(`There is no row ${number}`);
-      covered.add(number);
+      record({ covered: number });
       const title = `row ${number}: ${rows[number]}${aspect ? `: ${aspect}` : ''}`;
       tests(title, async () => {
         for (const version of versionsHere(number)) {

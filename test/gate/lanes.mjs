@@ -44,7 +44,12 @@ export async function runInLanes(jobs, { lanes, started, ended }) {
       done.add(job.name);
       ended(result);
     });
-    running.set(job, promise.catch((error) => { failed = { error }; }));
+    running.set(
+      job,
+      promise.catch((error) => {
+        failed = { error };
+      }),
+    );
   };
   const next = () => {
     if ([...running.keys()].some(({ alone }) => alone) || running.size >= lanes) return undefined;

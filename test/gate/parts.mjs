@@ -2,7 +2,7 @@
 
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { cargoEnvironment } from '../../build/cargo.mjs';
 import { targets } from '../../build/tools.mjs';
 import { ensureDebian, ensureRust, ensureRustfmt, SetupError } from '../../setup.mjs';

@@ -1,9 +1,9 @@
 /** Calls a built CNI program as a container runtime does: environment and stdin in; status, stdout and stderr out. */
 
-import { appendFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as assert from 'uvu/assert';
 import { execute, executeAsync, type Finished } from '../lab/commands.ts';
+import { record } from './record.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -163,8 +163,6 @@ export interface RecordedCall {
 }
 
 let currentTest = '';
-const calls: RecordedCall[] = [];
-const recordFile = process.env['WEFT_TEST_RECORD'];
 
 /** Names the test that the calls from now on belong to. */
 export function recordAs(test: string): void {
@@ -188,8 +186,6 @@ function versionAsked(options: CallOptions): string | undefined {
     return undefined;
   }
 }
-
-export const recordedCalls = (): readonly RecordedCall[] => calls;
 
 /** MACs by order of appearance; this run's folders, namespaces and process ids by a word. */
 function withoutChance(text: string): string {
@@ -216,8 +212,7 @@ function recordCall(program: Program, options: CallOptions, { status, stdout }: 
     status,
     stdout: withoutChance(stdout),
   };
-  calls.push(entry);
   const version = versionAsked(options);
   if (version !== undefined) asked.add(version);
-  if (recordFile) appendFileSync(recordFile, `${JSON.stringify(entry)}\n`);
+  record(entry);
 }

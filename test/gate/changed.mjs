@@ -1,0 +1,63 @@
+/** `npm test -- changed`: the parts and test files that a change can reach, by the import graph. */
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run as runSync } from '../../setup.mjs';
+import { filesReachedFrom, root } from '../import-graph.mjs';
+import { partOf, testFiles } from './files.mjs';
+
+/** These see the whole tree, and take seconds. */
+const always = ['lint', 'types', 'layers'];
+
+/** The parts whose tests run the executables. */
+const programParts = ['conformance', 'differential', 'stress', 'cluster'];
+
+/** The executables are made from these, and from what the entry points import. */
+const entries = ['main-weftd.ts', 'main-cni.ts', 'main-cni-bun.ts'];
+const buildInputs = /^(build\.mjs|build\/|setup\.mjs|package(-lock)?\.json|runtime\/(?!target\/)|tsconfig)/;
+
+/** Every test depends on these. */
+const everywhere = /^(package(-lock)?\.json|bunfig\.toml|setup\.mjs|build\/bun-preload\.mjs|build\/schema\.mjs)$/;
+
+const git = (...args) =>
+  runSync('git', ['-c', 'core.quotePath=false', ...args])
+    .split('\n')
+    .filter(Boolean);
+
+/** Paths that differ from the merge base with main (or from HEAD on main itself), and those that git does not know yet. */
+function changedPaths() {
+  const [base] = git('merge-base', 'main', 'HEAD');
+  const differing = git('diff', '--name-only', '--no-renames', base);
+  return [...new Set([...differing, ...git('ls-files', '--others', '--exclude-standard')])];
+}
+
+/** Files that a file's text names, such as a document or an example that it reads. */
+const namesOf = (path, changed) => {
+  const text = readFileSync(join(root, path), 'utf8');
+  return changed.some((name) => text.includes(name));
+};
+
+/** The parts that a change of these paths can reach, each with its test files where not all are. @param {string[]} changed */
+export function partsReachedBy(changed) {
+  const chosen = new Map(always.map((part) => [part, undefined]));
+  if (changed.length === 0) return chosen;
+  const reachedByPrograms = new Set(entries.flatMap((path) => [...filesReachedFrom(path)]));
+  const ofPrograms = changed.some((path) => buildInputs.test(path) || reachedByPrograms.has(path));
+  const ofAll = changed.some((path) => everywhere.test(path));
+  if (ofPrograms) chosen.set('build', undefined);
+  if (changed.some((path) => path.startsWith('runtime/'))) chosen.set('runtime', undefined);
+  const texts = changed.filter((path) => !/\.(ts|mjs|js)$/.test(path));
+  for (const name of testFiles()) {
+    const part = partOf(name);
+    if (part === 'guest' || part === 'soak') continue;
+    const reached = [...filesReachedFrom(`test/${name}`)];
+    const isReached =
+      ofAll ||
+      (ofPrograms && programParts.includes(part)) ||
+      reached.some((path) => changed.includes(path) || (path.startsWith('test/') && namesOf(path, texts)));
+    if (isReached) chosen.set(part, [...(chosen.get(part) ?? []), name]);
+  }
+  return chosen;
+}
+
+export const changedParts = () => partsReachedBy(changedPaths());
