@@ -35,6 +35,7 @@ const debianSets = {
     'containernetworking-plugins': ['/usr/lib/cni/bridge', 'the plugins to compare with'],
     'busybox-static': ['busybox', 'small programs for containers'],
     strace: ['strace', 'counts system calls'],
+    tcpdump: ['tcpdump', 'shows packets between the hosts'],
     jq: ['jq', 'reads results in the examples'],
     iptables: ['iptables', 'makes rules of other programs, which Weft must tolerate'],
   },

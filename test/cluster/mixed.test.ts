@@ -45,6 +45,8 @@ async function openSite(flavour: Flavour, families: Families): Promise<Site> {
     const third = cluster.addHost(FlannelHost);
     const flannel = flavour.open(third, { ipMasq: true });
     one.startWeftd('--ip-masq');
+    // The imitation chooses its subnets without a transaction: it must not choose while another host does.
+    await waitFor('the lease of Weft’s first host', () => one.subnets.length > 0);
     await flannel.start();
     two.startWeftd('--ip-masq');
     const site = { cluster, one, two, third, flannel };
