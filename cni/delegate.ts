@@ -97,7 +97,7 @@ export function callPlugin(sys: Sys, request: CniRequest, type: string, command:
     throw new CniError(errorCodes.delegateFailed, `The plugin "${path}" cannot be started: its interpreter is missing`);
   }
   try {
-    const { status, stdout, stderr } = check(spawned, `run the plugin "${path}"`);
+    const { status, stdout, stderr } = check(spawned, ['run the plugin', path]);
     const text = sys.decodeUtf8(stdout, 0, stdout.byteLength);
     if (status === 0) return text;
     throw pluginError(type, status, text, sys.decodeUtf8(stderr, 0, stderr.byteLength));

@@ -1,20 +1,9 @@
-/** Removing what others remove at the same time. */
+/** Removing rules that other programs remove at the same time. */
 
-import { hasCode } from '../linux/errors.ts';
-
-const attempts = 8;
+import { retryRace } from '../linux/nft/retry.ts';
 
 /**
- * Looks for what is to go and removes it, in one transaction of nf_tables: what is gone meanwhile (ENOENT) or has come
- * (EBUSY) makes a whole one fail, and then `remove` looks again.
+ * Looks for the rules and removes them, in one transaction of nf_tables. It fails as a whole if a rule is gone by then
+ * (ENOENT) or a chain is in use (EBUSY); then `remove` looks again.
  */
-export function retryRemoval(remove: () => void): void {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      remove();
-      return;
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT', 'EBUSY') || attempt === attempts) throw error;
-    }
-  }
-}
+export const retryRemoval = (remove: () => void): void => retryRace(remove, 'ENOENT', 'EBUSY');

@@ -1,8 +1,8 @@
 /** weftd: its command line, its rights, its log, its locks and its signals. */
 
 import { UsageError } from '../command/options.ts';
-import { readText } from '../linux/files.ts';
-import { clock as clocks, type Sys } from '../linux/sys.ts';
+import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
+import { clock as clocks } from '../linux/sys.ts';
 import { composeNode, type ProcessHost, startService } from './compose.ts';
 import { FolderBusyError, lockFolders } from './host/files.ts';
 import { leave } from './leave.ts';
@@ -21,15 +21,6 @@ export interface DaemonHost extends ProcessHost {
   readonly stderrIsTerminal: boolean;
   /** Calls back at each of the signals. */
   readonly onSignal: (signal: Signal, callback: () => void) => void;
-}
-
-/** include/uapi/linux/capability.h */
-const CAP_NET_ADMIN = 12;
-
-/** Whether this process may change the network, by `CapEff` of proc(5). */
-function mayAdministerNetwork(sys: Sys): boolean {
-  const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(readText(sys, '/proc/self/status') ?? '');
-  return match !== null && ((BigInt(`0x${match[1]}`) >> BigInt(CAP_NET_ADMIN)) & 1n) === 1n;
 }
 
 /** Runs until a signal ends it. */
@@ -60,7 +51,7 @@ async function serve(host: DaemonHost, options: DaemonOptions, logger: Logger): 
 
 async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger): Promise<number> {
   const { sys } = host;
-  if (!mayAdministerNetwork(sys)) {
+  if (!hasCapability(sys, CAP_NET_ADMIN)) {
     logger.error('weftd needs the right to change the network (CAP_NET_ADMIN): run it as root');
     return 1;
   }

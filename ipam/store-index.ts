@@ -212,7 +212,7 @@ export class StoreIndex {
     if (fd < 0) return false;
     try {
       const bytes = new Uint8Array(sys.encodeUtf8(text));
-      writeAll(sys, fd, bytes, `"${path}"`);
+      writeAll(sys, fd, bytes, ['write', path]);
       // What a longer content leaves is cut off after writing: an emptied file makes ext4 wait for the disk.
       return append !== 0 || sys.ftruncate(fd, bytes.length) >= 0;
     } catch (error) {

@@ -84,7 +84,7 @@ class DiskStore implements AddressStore {
 
   /** The names in the folder, read once: nobody else changes them while the lock is held. */
   private entries(): Set<string> {
-    this.names ??= new Set(check(this.sys.getdents(this.folder), `list "${this.folder}"`));
+    this.names ??= new Set(check(this.sys.getdents(this.folder), ['list', this.folder]));
     return this.names;
   }
 
@@ -94,10 +94,10 @@ class DiskStore implements AddressStore {
     const path = `${this.folder}/${name}`;
     const fd = sys.open(path, open.O_RDONLY, 0);
     if (fd === -errno.ENOENT) return undefined;
-    check(fd, `open "${path}"`);
+    check(fd, ['open', path]);
     const got = sys.read(fd, record, 0, recordBytes);
     sys.close(fd);
-    return sys.decodeUtf8(record, 0, check(got, `read "${path}"`));
+    return sys.decodeUtf8(record, 0, check(got, ['read', path]));
   }
 
   private readAll(): Map<string, AttachmentName> {
@@ -121,7 +121,7 @@ class DiskStore implements AddressStore {
     const path = `${this.folder}/${name}`;
     const status = this.sys.stat(path);
     if (status === -errno.ENOENT) return false;
-    check(status, `look for "${path}"`);
+    check(status, ['look for', path]);
     return true;
   };
 
@@ -159,8 +159,8 @@ class DiskStore implements AddressStore {
       this.index.announce(entry);
       // Refuses to replace what somebody put there, with or without the lock.
       linked = sys.link(temporary, path);
-      if (linked !== -errno.EEXIST) check(linked, `link "${temporary}" as "${path}"`);
-      check(sys.unlink(temporary), `remove "${temporary}"`);
+      if (linked !== -errno.EEXIST) check(linked, ['link', temporary, `as "${path}"`]);
+      check(sys.unlink(temporary), ['remove', temporary]);
     } catch (error) {
       this.isUncertain = true;
       if (linked >= 0) sys.unlink(path);
@@ -179,17 +179,17 @@ class DiskStore implements AddressStore {
     const flags = open.O_WRONLY | open.O_CREAT | open.O_EXCL;
     let fd = sys.open(path, flags, 0o600);
     if (fd === -errno.EEXIST) {
-      check(sys.unlink(path), `remove "${path}"`);
+      check(sys.unlink(path), ['remove', path]);
       fd = sys.open(path, flags, 0o600);
     }
-    check(fd, `create "${path}"`);
+    check(fd, ['create', path]);
     try {
-      writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), `"${path}"`);
+      writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), ['write', path]);
     } catch (error) {
       sys.close(fd);
       throw error;
     }
-    check(sys.close(fd), `close "${path}"`);
+    check(sys.close(fd), ['close', path]);
   }
 
   /**
@@ -199,23 +199,23 @@ class DiskStore implements AddressStore {
   private write(path: string, text: string): void {
     const { sys } = this;
     const flags = open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW;
-    const fd = check(sys.open(path, flags, 0o600), `create "${path}"`);
+    const fd = check(sys.open(path, flags, 0o600), ['create', path]);
     try {
       const bytes = new Uint8Array(sys.encodeUtf8(text));
-      writeAll(sys, fd, bytes, `"${path}"`);
-      check(sys.ftruncate(fd, bytes.length), `shorten "${path}"`);
+      writeAll(sys, fd, bytes, ['write', path]);
+      check(sys.ftruncate(fd, bytes.length), ['shorten', path]);
     } catch (error) {
       sys.close(fd);
       throw error;
     }
-    check(sys.close(fd), `close "${path}"`);
+    check(sys.close(fd), ['close', path]);
   }
 
   private unlink(name: string): void {
     const path = `${this.folder}/${name}`;
     this.isChanged = true;
     const removed = this.sys.unlink(path);
-    if (removed !== -errno.ENOENT) check(removed, `remove "${path}"`);
+    if (removed !== -errno.ENOENT) check(removed, ['remove', path]);
     this.names?.delete(name);
     this.all?.delete(name);
   }

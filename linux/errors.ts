@@ -59,49 +59,88 @@ const names = new Map<number, string>(Object.entries(errno).map(([name, number])
 /** `ENOENT` for 2 (or −2); `errno 200` for a number without a name here. */
 export const errnoName = (number: number): string => names.get(Math.abs(number)) ?? `errno ${Math.abs(number)}`;
 
-/** A system call failed. `message` reads: Cannot open "/run/x": ENOENT */
-export class SyscallError extends Error {
-  override readonly name = 'SyscallError';
+/**
+ * What was tried, and on what: `['open', '/run/x']` reads `open "/run/x"`. A number stands without quotes. A third part
+ * follows the subject as it is: `['rename', '/run/x', 'to "/run/y"']`. An action without a subject is a text.
+ */
+export type Action = string | readonly [op: string, subject: string | number, rest?: string | undefined];
+
+export const formatAction = (action: Action): string => {
+  if (typeof action === 'string') return action;
+  const [op, subject, rest] = action;
+  const words = `${op} ${typeof subject === 'number' ? subject : `"${subject}"`}`;
+  return rest === undefined ? words : `${words} ${rest}`;
+};
+
+/** A call of the kernel that failed. `layer` tells its kinds apart where the class cannot: each bundle has its own copy. */
+abstract class KernelError extends Error {
+  abstract readonly layer: 'syscall' | 'netlink';
+  readonly op: string;
+  /** What it was tried on; undefined where the action names nothing. */
+  readonly subject: string | number | undefined;
   /** Positive errno. */
   readonly errno: number;
   /** Its name, `ENOENT`. */
   readonly code: string;
 
-  /** @param action what failed, on what: `open "/run/x"`. @param number errno, of either sign. */
-  constructor(action: string, number: number) {
-    super(`Cannot ${action}: ${errnoName(number)}`);
+  constructor(action: Action, number: number, explanation: string) {
+    super(`Cannot ${formatAction(action)}: ${errnoName(number)}${explanation}`);
+    [this.op, this.subject] = typeof action === 'string' ? [action, undefined] : action;
     this.errno = Math.abs(number);
     this.code = errnoName(number);
   }
 }
 
-/** The kernel refused a netlink request. `message` reads: Cannot add route "10.1.0.0/24": EEXIST (kernel text) */
-export class NetlinkError extends Error {
-  override readonly name = 'NetlinkError';
-  readonly errno: number;
-  readonly code: string;
-  /** The kernel's own words (extended ACK), where it has any. */
-  readonly extack: string | undefined;
+/** A system call failed. `message` reads: Cannot open "/run/x": ENOENT */
+export class SyscallError extends KernelError {
+  override readonly name = 'SyscallError';
+  readonly layer = 'syscall';
 
-  /** @param action what was asked, of what: `add route "10.1.0.0/24"`. */
-  constructor(action: string, number: number, extack?: string) {
-    super(`Cannot ${action}: ${errnoName(number)}${extack ? ` (${extack})` : ''}`);
-    this.errno = Math.abs(number);
-    this.code = errnoName(number);
-    this.extack = extack;
+  /** @param number errno, of either sign */
+  constructor(action: Action, number: number) {
+    super(action, number, '');
+  }
+}
+
+/** The kernel's extended acknowledgement of a netlink request. */
+export interface ExtendedAck {
+  /** The kernel's own words. */
+  readonly text?: string | undefined;
+  /** Offset in the message of the attribute that is wrong. */
+  readonly offset?: number | undefined;
+}
+
+/** The offset helps where the kernel has no words. */
+function explain({ text, offset }: ExtendedAck): string {
+  if (text) return ` (${text})`;
+  return offset === undefined ? '' : ` (attribute at byte ${offset} of the message)`;
+}
+
+/** The kernel refused a netlink request. `message` reads: Cannot add route "10.1.0.0/24": EEXIST (kernel text) */
+export class NetlinkError extends KernelError {
+  override readonly name = 'NetlinkError';
+  readonly layer = 'netlink';
+  readonly text: string | undefined;
+  readonly offset: number | undefined;
+
+  constructor(action: Action, number: number, extendedAck: ExtendedAck = {}) {
+    super(action, number, explain(extendedAck));
+    this.text = extendedAck.text;
+    this.offset = extendedAck.offset;
   }
 }
 
 /** Bytes from the kernel do not have the shape they should. */
 export class DecodeError extends Error {
   override readonly name = 'DecodeError';
+  readonly layer = 'decode';
   constructor(what: string, offset: number, need: number, have: number) {
     super(`Cannot decode ${what} at byte ${offset}: needs ${need} bytes, has ${have}`);
   }
 }
 
 /** `result` if it is no error; else throws the SyscallError of `action`. */
-export function check<T>(result: T | number, action: string): T {
+export function check<T>(result: T | number, action: Action): T {
   if (typeof result === 'number' && result < 0) throw new SyscallError(action, result);
   return result as T;
 }

@@ -1,6 +1,6 @@
 /** Whole files by the `Sys` port: read, write atomically, make folders. Errors are SyscallErrors that name the path. */
 
-import { check, errno, SyscallError } from './errors.ts';
+import { type Action, check, errno, formatAction, SyscallError } from './errors.ts';
 import { open, type Sys } from './sys.ts';
 
 /** More than any configuration, state file or plugin result should ever be. */
@@ -9,20 +9,27 @@ const defaultLimitBytes = 16 * 1024 * 1024;
 /**
  * Reads until the end of file. Waits where the descriptor does not block and has nothing yet (a pipe from a runtime
  * may be such a one).
+ * @param action for errors
  * @throws SyscallError EFBIG where there are more than `limitBytes`
  */
-export function readAll(sys: Sys, fd: number, limitBytes: number, what = `descriptor ${fd}`): Uint8Array {
+export function readAll(
+  sys: Sys,
+  fd: number,
+  limitBytes: number,
+  action: Action = ['read descriptor', fd],
+): Uint8Array {
   let buffer = new ArrayBuffer(Math.min(4096, limitBytes + 1));
   let length = 0;
   for (;;) {
     const got = sys.read(fd, buffer, length, buffer.byteLength - length);
     if (got === 0) return new Uint8Array(buffer, 0, length);
     if (got === -errno.EAGAIN) {
-      check(sys.poll(fd, -1), `wait for ${what}`);
+      check(sys.poll(fd, -1), `wait to ${formatAction(action)}`);
       continue;
     }
-    length += check(got, `read ${what}`);
-    if (length > limitBytes) throw new SyscallError(`read ${what} of more than ${limitBytes} bytes`, errno.EFBIG);
+    length += check(got, action);
+    if (length > limitBytes)
+      throw new SyscallError(`${formatAction(action)} of more than ${limitBytes} bytes`, errno.EFBIG);
     if (length === buffer.byteLength) {
       const larger = new ArrayBuffer(Math.min(buffer.byteLength * 4, limitBytes + 1));
       new Uint8Array(larger).set(new Uint8Array(buffer));
@@ -31,15 +38,15 @@ export function readAll(sys: Sys, fd: number, limitBytes: number, what = `descri
   }
 }
 
-/** Writes all of `bytes`. */
-export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, what = `descriptor ${fd}`): void {
+/** Writes all of `bytes`. @param action for errors */
+export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, action: Action = ['write descriptor', fd]): void {
   const buffer = bytes.buffer as ArrayBuffer;
   const end = bytes.byteOffset + bytes.byteLength;
   for (let at = bytes.byteOffset; at < end; ) {
     const written = sys.write(fd, buffer, at, end - at);
     // A pipe that is full and does not block: `poll` waits for readability only, so try again after a moment of it.
     if (written === -errno.EAGAIN) sys.poll(fd, 1);
-    else at += check(written, `write ${what}`);
+    else at += check(written, action);
   }
 }
 
@@ -47,9 +54,9 @@ export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, what = `descri
 export function readFile(sys: Sys, path: string): Uint8Array | undefined {
   const fd = sys.open(path, open.O_RDONLY, 0);
   if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
-  check(fd, `open "${path}"`);
+  check(fd, ['open', path]);
   try {
-    return readAll(sys, fd, defaultLimitBytes, `"${path}"`);
+    return readAll(sys, fd, defaultLimitBytes, ['read', path]);
   } finally {
     sys.close(fd);
   }
@@ -69,14 +76,14 @@ export function writeFileAtomic(sys: Sys, path: string, text: string, mode: numb
   // Two writers of one process cannot overlap (the calls are synchronous); two processes differ in their number.
   const temporary = `${path}.${sys.getpid()}.tmp`;
   const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW;
-  const fd = check(sys.open(temporary, flags, mode), `create "${temporary}"`);
+  const fd = check(sys.open(temporary, flags, mode), ['create', temporary]);
   let closed = false;
   try {
-    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), `"${temporary}"`);
-    check(sys.fsync(fd), `write "${temporary}" to disk`);
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), ['write', temporary]);
+    check(sys.fsync(fd), ['write', temporary, 'to disk']);
     closed = true;
-    check(sys.close(fd), `close "${temporary}"`);
-    check(sys.rename(temporary, path), `rename "${temporary}" to "${path}"`);
+    check(sys.close(fd), ['close', temporary]);
+    check(sys.rename(temporary, path), ['rename', temporary, `to "${path}"`]);
   } catch (error) {
     if (!closed) sys.close(fd);
     sys.unlink(temporary);
@@ -93,7 +100,7 @@ export function ensureDirectory(sys: Sys, path: string, mode: number): void {
     if (parent !== '' && parent !== path) {
       ensureDirectory(sys, parent, mode);
       const again = sys.mkdir(path, mode);
-      if (again !== -errno.EEXIST) check(again, `make folder "${path}"`);
+      if (again !== -errno.EEXIST) check(again, ['make folder', path]);
       return;
     }
   }
@@ -102,8 +109,8 @@ export function ensureDirectory(sys: Sys, path: string, mode: number): void {
     const status = sys.stat(path);
     if (typeof status !== 'number') {
       if ((status.mode & 0o170000) === 0o040000) return;
-      throw new SyscallError(`make folder "${path}"`, errno.ENOTDIR);
+      throw new SyscallError(['make folder', path], errno.ENOTDIR);
     }
   }
-  check(made, `make folder "${path}"`);
+  check(made, ['make folder', path]);
 }

@@ -8,9 +8,9 @@ import { flock, open, type Sys } from './sys.ts';
  * Waits for other holders for as long as it takes. Not recursive: a second call inside `body` waits for ever.
  */
 export function withLock<T>(sys: Sys, path: string, body: () => T): T {
-  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), `open lock "${path}"`);
+  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), ['open lock', path]);
   try {
-    check(sys.flock(fd, flock.LOCK_EX), `lock "${path}"`);
+    check(sys.flock(fd, flock.LOCK_EX), ['lock', path]);
     return body();
   } finally {
     // The last descriptor of the open file description: closing it unlocks.

@@ -10,7 +10,7 @@ import { CLONE_NEWNET, open, type Sys } from './sys.ts';
 
 /** Opens the namespace that `path` names (`/run/netns/x`, `/proc/1/ns/net`). The caller closes it. */
 export const openNamespace = (sys: Sys, path: string): number =>
-  check(sys.open(path, open.O_RDONLY, 0), `open network namespace "${path}"`);
+  check(sys.open(path, open.O_RDONLY, 0), ['open network namespace', path]);
 
 /** Opens the namespace that the calling thread is in. The caller closes it. */
 export const openCurrentNamespace = (sys: Sys): number => openNamespace(sys, '/proc/thread-self/ns/net');
@@ -20,7 +20,7 @@ function enter(sys: Sys, fd: number): void {
   const entered = sys.setns(fd, CLONE_NEWNET);
   if (entered >= 0) return;
   const path = sys.readlink(`/proc/thread-self/fd/${fd}`);
-  throw new SyscallError(`enter network namespace ${typeof path === 'string' ? `"${path}"` : fd}`, entered);
+  throw new SyscallError(['enter network namespace', typeof path === 'string' ? path : fd], entered);
 }
 
 /** Says on stderr why the process ends. */
@@ -56,7 +56,7 @@ export function inNamespace<T>(
 
 /** Whether two descriptors are the same namespace (or file): same device and inode. */
 export function sameNamespace(sys: Sys, a: number, b: number): boolean {
-  const statusA = check(sys.fstat(a), `stat network namespace ${a}`);
-  const statusB = check(sys.fstat(b), `stat network namespace ${b}`);
+  const statusA = check(sys.fstat(a), ['stat network namespace', a]);
+  const statusB = check(sys.fstat(b), ['stat network namespace', b]);
   return statusA.dev === statusB.dev && statusA.ino === statusB.ino;
 }

@@ -1,6 +1,6 @@
 /** Kernel settings below /proc/sys. Those below `net` are of the calling thread's network namespace. */
 
-import { check, errno } from './errors.ts';
+import { type Action, check, errno } from './errors.ts';
 import { readAll, writeAll } from './files.ts';
 import { open, type Sys } from './sys.ts';
 
@@ -19,9 +19,9 @@ export function readSysctl(sys: Sys, segments: readonly string[]): string | unde
   const path = pathOf(segments);
   const fd = sys.open(path, open.O_RDONLY, 0);
   if (fd === -errno.ENOENT) return undefined;
-  check(fd, `open "${path}"`);
+  check(fd, ['open', path]);
   try {
-    const bytes = readAll(sys, fd, 65536, `"${path}"`);
+    const bytes = readAll(sys, fd, 65536, ['read', path]);
     return sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength).trimEnd();
   } finally {
     sys.close(fd);
@@ -37,9 +37,10 @@ export function ensureSysctl(sys: Sys, segments: readonly string[], value: strin
   const current = readSysctl(sys, segments);
   if (current === value) return false;
   const path = pathOf(segments);
-  const fd = check(sys.open(path, open.O_WRONLY, 0), `set "${path}" to "${value}"`);
+  const action: Action = ['set', path, `to "${value}"`];
+  const fd = check(sys.open(path, open.O_WRONLY, 0), action);
   try {
-    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(value)), `"${value}" to "${path}"`);
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(value)), action);
   } finally {
     sys.close(fd);
   }

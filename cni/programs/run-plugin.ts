@@ -12,9 +12,9 @@ export const runPlugin = (sys: Sys, loadVerb: LoadVerb): Promise<number> =>
   dispatch(
     sys.environ(),
     {
-      readStdin: () => readAll(sys, 0, stdinLimitBytes, 'stdin'),
+      readStdin: () => readAll(sys, 0, stdinLimitBytes, 'read stdin'),
       decodeUtf8: (bytes) => sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength),
-      writeStdout: (text) => writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(text)), 'stdout'),
+      writeStdout: (text) => writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(text)), 'write stdout'),
     },
     loadVerb,
   );

@@ -44,6 +44,8 @@ export type ErrorCode = (typeof errorCodes)[keyof typeof errorCodes];
 
 export class CniError extends Error {
   override readonly name = 'CniError';
+  /** Tells it apart where the class cannot: each program is bundled by itself, with a class of its own. */
+  readonly layer = 'cni';
   readonly code: number;
   readonly details: string;
   /** Another plugin's error document, passed on as it came. */
@@ -85,33 +87,37 @@ export function causeText(error: unknown): string {
   return texts.join(': ');
 }
 
-/** Fields of the errors of lower layers, which this layer may not import: told apart by name. */
+/** The errors of `linux/errors.ts`, which this layer does not import. */
 interface LowerError extends Error {
+  readonly layer: 'syscall' | 'netlink' | 'decode';
   readonly code?: string;
 }
 
-function isLower(error: unknown, ...names: string[]): error is LowerError {
-  return error instanceof Error && names.includes(error.name);
-}
+const layerOf = (error: unknown): unknown =>
+  error instanceof Error ? (error as { layer?: unknown }).layer : undefined;
+
+const isCniError = (error: unknown): error is CniError => layerOf(error) === 'cni';
+const isLower = (error: unknown): error is LowerError =>
+  ['syscall', 'netlink', 'decode'].includes(layerOf(error) as LowerError['layer']);
 
 /**
  * The CniError that any error becomes. Code that knows more wraps errors itself (`CniError` with `cause`); this is for
  * what nobody wrapped.
  */
 export function toCniError(error: unknown): CniError {
-  // By name: a part of the program that is bundled by itself has a class of its own.
-  if (error instanceof Error && error.name === 'CniError') return error as CniError;
-  if (isLower(error, 'SyscallError', 'NetlinkError', 'DecodeError') && /^(EPERM|EACCES)$/.test(error.code ?? '')) {
-    return new CniError(
-      errorCodes.notPermitted,
-      `${error.message}; the plugin has to run as root with CAP_NET_ADMIN and CAP_SYS_ADMIN`,
-      { cause: error },
-    );
+  if (isCniError(error)) return error;
+  if (isLower(error)) {
+    const { message, layer, code } = error;
+    if (code === 'EPERM' || code === 'EACCES') {
+      return new CniError(
+        errorCodes.notPermitted,
+        `${message}; the plugin has to run as root with CAP_NET_ADMIN and CAP_SYS_ADMIN`,
+        { cause: error },
+      );
+    }
+    const own = layer === 'syscall' ? errorCodes.systemCallFailed : errorCodes.kernelRefused;
+    return new CniError(own, message, { cause: error });
   }
-  if (isLower(error, 'NetlinkError', 'DecodeError')) {
-    return new CniError(errorCodes.kernelRefused, error.message, { cause: error });
-  }
-  if (isLower(error, 'SyscallError')) return new CniError(errorCodes.systemCallFailed, error.message, { cause: error });
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   return new CniError(errorCodes.fault, `Weft has a fault, please report it: ${message}`, {

@@ -5,6 +5,7 @@
 
 import { hasCode, NetlinkError } from '../../linux/errors.ts';
 import type { NftConnection } from '../../linux/nft/connection.ts';
+import { retryRace } from '../../linux/nft/retry.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Logger } from '../report/log.ts';
 import {
@@ -45,9 +46,6 @@ interface Dispute {
   /** Not touched before. */
   readonly untilMs: number;
 }
-
-/** How often a change by others in between is met by looking again, at once. */
-const attempts = 8;
 
 export interface ForwardLook {
   /** Of the chains that were looked at. */
@@ -159,13 +157,7 @@ export class ForwardKeeper {
 
   /** Somebody else may be changing the chain just now: then what was planned from no longer is so. */
   private retried<T>(work: () => T): T {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return work();
-      } catch (error) {
-        if (attempt === attempts || !hasCode(error, 'ENOENT', 'EEXIST', 'EBUSY')) throw error;
-      }
-    }
+    return retryRace(work, 'ENOENT', 'EEXIST', 'EBUSY');
   }
 
   private tell({ place, mended }: ForwardOutcome, by = this.changedBy()): void {

@@ -53,14 +53,14 @@ export class DeviceLocks {
     if (this.held.has(device)) return;
     const { sys } = this;
     const name = `weftd/${device}`;
-    const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), `open a socket to lock "${device}"`);
+    const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), ['open a socket to lock', device]);
     const result = sys.bind(fd, encodeUnixAddress(sys, `@${name}`));
     if (result >= 0) {
       this.held.set(device, fd);
       return;
     }
     sys.close(fd);
-    if (result !== -errno.EADDRINUSE) check(result, `lock "${device}"`);
+    if (result !== -errno.EADDRINUSE) check(result, ['lock', device]);
     const inode = inodeOf(sys, name);
     // The names are anybody's to take: a program without rights must not be able to keep weftd from its work.
     const user = inode === undefined ? undefined : unixSocketUser(sys, inode);

@@ -6,9 +6,10 @@
 
 import { check, DecodeError, errno } from '../../linux/errors.ts';
 import { openNetlink, socket } from '../../linux/netlink/connection.ts';
-import { rtnlgrp } from '../../linux/netlink/events.ts';
+import { NFNLGRP_NFTABLES, rtnlgrp } from '../../linux/netlink/events.ts';
 import { decodeLink, rtmLink } from '../../linux/netlink/link.ts';
 import { decodeNeighbour, type Neighbour, rtmNeighbour } from '../../linux/netlink/neighbour.ts';
+import { decodeNetconfIndex, NETCONFA_IFINDEX_ALL, RTM_NEWNETCONF } from '../../linux/netlink/netconf.ts';
 import { decodeRoute, rtmRoute } from '../../linux/netlink/route.ts';
 import { eachMessage, type NetlinkMessage } from '../../linux/netlink/wire.ts';
 import type { Sys } from '../../linux/sys.ts';
@@ -47,22 +48,6 @@ export interface EventInterest {
 /** What a change may be about: the host that everything builds on, an entry of ours, or neither. */
 export type EventSubject = 'host' | 'entry';
 
-/** `struct netconfmsg` and NETCONFA_* of include/uapi/linux/netconf.h: settings such as forwarding, told when written. */
-const netconf = {
-  RTM_NEWNETCONF: 80,
-  NETCONFA_IFINDEX: 1,
-  NETCONFA_IFINDEX_ALL: -1,
-  headerBytes: 4,
-  RTNLGRP_IPV4_NETCONF: 24,
-  RTNLGRP_IPV6_NETCONF: 25,
-} as const;
-
-function netconfIndex(body: NetlinkMessage['body']): number | undefined {
-  const r = body.attributes(netconf.headerBytes, 'netconf');
-  while (r.next()) if (r.type === netconf.NETCONFA_IFINDEX) return r.i32();
-  return undefined;
-}
-
 /** Whether we have caused the change ourselves. The kernel's own doing has no number. */
 const isOwn = ({ port }: Pick<NetlinkMessage, 'port'>, ownPort: number | undefined): boolean =>
   port !== 0 && port === ownPort;
@@ -87,11 +72,9 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
     if (entry?.family !== 'bridge') return 'entry';
     return interest.expects(entry, type === rtmNeighbour.RTM_NEWNEIGH) ? undefined : 'entry';
   }
-  if (type === netconf.RTM_NEWNETCONF) {
-    const index = netconfIndex(body);
-    return index === netconf.NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index))
-      ? 'host'
-      : undefined;
+  if (type === RTM_NEWNETCONF) {
+    const index = decodeNetconfIndex(body);
+    return index === NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index)) ? 'host' : undefined;
   }
   // struct ifinfomsg and ifaddrmsg have the interface's number at the same place.
   if (interest.indexes.has(body.i32(4))) return 'host';
@@ -105,14 +88,17 @@ export interface EventSource {
   readonly groups: readonly number[];
 }
 
-/** Links, addresses, routes, neighbours; FDB entries are told of in RTNLGRP_NEIGH. */
+/** Links, addresses, routes, neighbours and settings; RTNLGRP_NEIGH tells of FDB entries, too. */
 export const networkEvents: EventSource = {
   protocol: socket.NETLINK_ROUTE,
-  groups: [...Object.values(rtnlgrp), netconf.RTNLGRP_IPV4_NETCONF, netconf.RTNLGRP_IPV6_NETCONF],
+  groups: Object.values(rtnlgrp),
 };
 
-/** NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h: any change of any table. */
-export const packetFilterEvents: EventSource = { protocol: socket.NETLINK_NETFILTER, groups: [7] };
+/** Any change of any table. */
+export const packetFilterEvents: EventSource = {
+  protocol: socket.NETLINK_NETFILTER,
+  groups: [NFNLGRP_NFTABLES],
+};
 
 /** Who is told of the kernel's changes, and of which. */
 export interface KernelEventsListener {

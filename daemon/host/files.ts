@@ -138,7 +138,7 @@ export class NodeFiles {
       memoryPath(this.paths),
     ]) {
       const result = this.sys.unlink(path);
-      if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, `remove "${path}"`);
+      if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, ['remove', path]);
     }
   }
 }
@@ -178,13 +178,13 @@ function lockHolder(sys: Sys, path: string): number | undefined {
 function lockFolder(sys: Sys, folder: string, path: string, option: string): FolderLock {
   ensureDirectory(sys, folder, 0o755);
   // Whoever may read a file may lock it: nobody else may.
-  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), `open "${path}"`);
+  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), ['open', path]);
   try {
     const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
     if (locked === -errno.EAGAIN) throw new FolderBusyError(folder, option, lockHolder(sys, path));
-    check(locked, `lock "${path}"`);
-    check(sys.ftruncate(fd, 0), `write "${path}"`);
-    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(`${sys.getpid()}\n`)), `"${path}"`);
+    check(locked, ['lock', path]);
+    check(sys.ftruncate(fd, 0), ['write', path]);
+    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(`${sys.getpid()}\n`)), ['write', path]);
   } catch (error) {
     sys.close(fd);
     throw error;

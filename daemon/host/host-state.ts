@@ -2,7 +2,7 @@
 
 import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
 import { iff, type Link } from '../../linux/netlink/link.ts';
-import { type Route, rta } from '../../linux/netlink/route.ts';
+import { outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
 import { type Address, type Family, isUnspecified } from '../../net/address.ts';
 import { prefixContains } from '../../net/prefix.ts';
 import { routeProtocol } from '../backends/entries.ts';
@@ -42,16 +42,6 @@ export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
 
 const metricOf = ({ metric = 0 }: Route): number => metric;
 
-/** include/uapi/linux/rtnetlink.h: `struct rtnexthop` has its interface behind length, flags and weight. */
-const multipath = { RTA_MULTIPATH: 9, ifindexOffset: 4 } as const;
-
-/** The interface of the route, or of the first of its several next hops. */
-function outgoingOf({ oif, unknown = [] }: Route): number | undefined {
-  if (oif !== undefined) return oif;
-  const hops = unknown.find(({ type }) => type === multipath.RTA_MULTIPATH)?.value;
-  return hops && new DataView(hops.buffer, hops.byteOffset).getInt32(multipath.ifindexOffset, true);
-}
-
 /** The default route with the lowest metric; of several next hops the first. */
 export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnswer | undefined {
   const candidates = routes.filter(
@@ -62,7 +52,7 @@ export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnsw
       route.type === rta.RTN_UNICAST,
   );
   candidates.sort((a, b) => metricOf(a) - metricOf(b));
-  const answers = candidates.map((route) => ({ index: outgoingOf(route), source: route.preferredSource }));
+  const answers = candidates.map((route) => ({ index: outgoingInterface(route), source: route.preferredSource }));
   return answers.find((answer): answer is RouteAnswer => answer.index !== undefined);
 }
 

@@ -12,9 +12,6 @@ import { defaultMetric, type RouteEntry, routeProtocol } from '../backends/entri
 import type { HostState } from '../host/host-state.ts';
 import type { Desired } from './desired.ts';
 
-/** RTPROT_KERNEL: the way to the network of an interface's own address. */
-const RTPROT_KERNEL = 2;
-
 export interface Shadows {
   /** By route, what it keeps from its way, and what to do. */
   readonly problems: ReadonlyMap<string, string>;
@@ -57,7 +54,7 @@ export function findShadows({ state }: Desired, host: HostState, ownDevices: Rea
     const ours = state.routes.find((candidate) => inside(candidate.destination, destination));
     if (!ours) continue;
     const rank = destination.length > ours.destination.length ? 'before' : rankOf(route, ours, host);
-    const isConnected = protocol === RTPROT_KERNEL && type === rta.RTN_UNICAST;
+    const isConnected = protocol === rta.RTPROT_KERNEL && type === rta.RTN_UNICAST;
     if (rank === 'in its place' && isConnected) taken.push(ours.destination);
     if (rank !== 'before' && !(rank === 'after' && isConnected)) continue;
     const text = formatPrefix(networkOf(destination));

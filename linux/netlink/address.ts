@@ -67,7 +67,7 @@ export const newAddress = (address: NewAddress): NetlinkRequest =>
   makeRequest(
     rtmAddress.RTM_NEWADDR,
     nlmsg.NLM_F_CREATE | nlmsg.NLM_F_EXCL,
-    () => `add address "${formatPrefix(address.prefix)}" to interface ${address.index}`,
+    () => ['add address', formatPrefix(address.prefix), `to interface ${address.index}`],
     (writer) => {
       const flags = (address.noDad ? ifa.IFA_F_NODAD : 0) | (address.noPrefixRoute ? ifa.IFA_F_NOPREFIXROUTE : 0);
       const { index, prefix, broadcast, scope = 0 } = address;
@@ -88,7 +88,7 @@ export const deleteAddress = ({
   makeRequest(
     rtmAddress.RTM_DELADDR,
     0,
-    () => `delete address "${formatPrefix(prefix)}" from interface ${index}`,
+    () => ['delete address', formatPrefix(prefix), `from interface ${index}`],
     (writer) => encodeAddress(writer, { index, prefix, scope: 0, flags: 0, ...(local ? { local } : {}) }),
   );
 

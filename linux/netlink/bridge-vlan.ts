@@ -3,6 +3,7 @@
  * a bridge that filters by VLAN (`createBridge`'s vlanFiltering). EOPNOTSUPP: the kernel was built without.
  */
 
+import type { Action } from '../errors.ts';
 import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from './connection.ts';
 import { rtmLink } from './link.ts';
 import type { NetlinkReader, NetlinkWriter } from './wire.ts';
@@ -38,7 +39,7 @@ function encodeVlan(writer: NetlinkWriter, vlan: number, flags: number): void {
   writer.end(start);
 }
 
-function changeVlans(type: number, action: () => string, index: number, encode: (writer: NetlinkWriter) => void) {
+function changeVlans(type: number, action: () => Action, index: number, encode: (writer: NetlinkWriter) => void) {
   return makeRequest(type, 0, action, (writer) => {
     encodePort(writer, index);
     const start = writer.beginValue(attribute.IFLA_AF_SPEC);
@@ -51,7 +52,7 @@ function changeVlans(type: number, action: () => string, index: number, encode: 
 export const addPortVlans = (index: number, vlans: readonly PortVlan[]): NetlinkRequest =>
   changeVlans(
     RTM_SETLINK,
-    () => `put port ${index} into the VLANs ${vlans.map(({ vlan }) => vlan).join(', ')}`,
+    () => ['put port', index, `into the VLANs ${vlans.map(({ vlan }) => vlan).join(', ')}`],
     index,
     (writer) => {
       const tagged = vlans.filter(({ native }) => !native).map(({ vlan }) => vlan);
@@ -74,7 +75,7 @@ export const addPortVlans = (index: number, vlans: readonly PortVlan[]): Netlink
 export const removePortVlan = (index: number, vlan: number): NetlinkRequest =>
   changeVlans(
     rtmLink.RTM_DELLINK,
-    () => `take port ${index} out of VLAN ${vlan}`,
+    () => ['take port', index, `out of VLAN ${vlan}`],
     index,
     (writer) => encodeVlan(writer, vlan, 0),
   );

@@ -13,7 +13,7 @@
  * they are recognised by their numbers and dropped, but a dump that was cut short can leave the socket busy. Close it.
  */
 
-import { check, errno, NetlinkError, SyscallError } from '../errors.ts';
+import { type Action, check, errno, formatAction, NetlinkError, SyscallError } from '../errors.ts';
 import { inNamespace, openCurrentNamespace } from '../netns.ts';
 import type { Sys } from '../sys.ts';
 import { eachMessage, type NetlinkMessage, type NetlinkReader, NetlinkWriter, nlmsg } from './wire.ts';
@@ -44,8 +44,8 @@ const NLMSGERR_ATTR_OFFS = 2;
 
 /** One message that changes something. */
 export interface NetlinkRequest {
-  /** What is asked, of what, for errors: `add route "10.1.0.0/24"`. Best a getter: it is seldom read. */
-  readonly action: string;
+  /** For errors: `['add route', '10.1.0.0/24']`. Best a getter: it is seldom read. */
+  readonly action: Action;
   readonly type: number;
   /** Without NLM_F_REQUEST and NLM_F_ACK, which are added. */
   readonly flags: number;
@@ -67,7 +67,7 @@ const notFound: readonly number[] = [errno.ENOENT, errno.ESRCH, errno.ENODEV];
 export const makeRequest = (
   type: number,
   flags: number,
-  action: () => string,
+  action: () => Action,
   encodeBody: (writer: NetlinkWriter) => void,
 ): NetlinkRequest => ({
   type,
@@ -81,7 +81,7 @@ export const makeRequest = (
 /** As `makeRequest`, for what is answered by data. */
 export const makeQuery = <T>(
   type: number,
-  action: () => string,
+  action: () => Action,
   encodeBody: (writer: NetlinkWriter) => void,
   decode: (type: number, body: NetlinkReader) => T | undefined,
   absent = notFound,
@@ -149,8 +149,8 @@ export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConn
 /** How the kernel answered one message: its errno, 0 for success, with its own words. */
 interface Answer {
   readonly errno: number;
-  readonly extack: string | undefined;
-  /** Offset in the message of the attribute that is to blame. */
+  readonly text: string | undefined;
+  /** Offset in the message of the attribute that is wrong. */
   readonly offset: number | undefined;
 }
 
@@ -158,25 +158,21 @@ interface Answer {
 export function decodeAnswer(message: Pick<NetlinkMessage, 'flags' | 'body'>): Answer {
   const { body, flags } = message;
   const error = -body.i32(0);
-  let extack: string | undefined;
+  let text: string | undefined;
   let offset: number | undefined;
   if (flags & nlmsg.NLM_F_ACK_TLVS) {
     // The request's body is there too unless NLM_F_CAPPED says it is left out.
     const echoBytes = flags & nlmsg.NLM_F_CAPPED ? 16 : (body.u32(4) + 3) & ~3;
     const r = body.attributes(4 + echoBytes, 'extended ACK');
     while (r.next()) {
-      if (r.type === NLMSGERR_ATTR_MSG) extack = r.text();
+      if (r.type === NLMSGERR_ATTR_MSG) text = r.text();
       else if (r.type === NLMSGERR_ATTR_OFFS) offset = r.u32();
     }
   }
-  return { errno: error, extack, offset };
+  return { errno: error, text, offset };
 }
 
-/** The error of an answer; the offset helps where the kernel has no words. */
-function toError(action: string, answer: Answer): NetlinkError {
-  const place = answer.offset === undefined ? undefined : `attribute at byte ${answer.offset} of the message`;
-  return new NetlinkError(action, answer.errno, answer.extack ?? place);
-}
+const toError = (action: Action, answer: Answer): NetlinkError => new NetlinkError(action, answer.errno, answer);
 
 export class NetlinkConnection {
   readonly fd: number;
@@ -213,7 +209,7 @@ export class NetlinkConnection {
     this.closed = true;
   }
 
-  private setOption(level: number, option: number, value: ArrayBuffer, action: string): void {
+  private setOption(level: number, option: number, value: ArrayBuffer, action: Action): void {
     check(this.sys.setsockopt(this.fd, level, option, value), action);
   }
 
@@ -326,7 +322,8 @@ export class NetlinkConnection {
       }
       if (failed) throw failed;
       if (!again) return found;
-      if (attempt === dumpAttempts) throw new SyscallError(`${query.action}: the answer does not fit`, errno.EMSGSIZE);
+      if (attempt === dumpAttempts)
+        throw new SyscallError(`${formatAction(query.action)}: the answer does not fit`, errno.EMSGSIZE);
     }
   }
 
@@ -346,7 +343,7 @@ export class NetlinkConnection {
       const found: T[] = [];
       if (this.dumpOnce(query, found)) return found;
     }
-    throw new SyscallError(`${query.action}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
+    throw new SyscallError(`${formatAction(query.action)}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
   }
 
   /** Returns false where the picture is not whole. Reads to the end all the same, or the socket stays busy. */
@@ -368,7 +365,7 @@ export class NetlinkConnection {
           const error = message.body.length >= 4 ? -message.body.i32(0) : 0;
           if (error !== 0 && !query.absent.includes(error)) {
             const answer = message.type === nlmsg.NLMSG_ERROR ? decodeAnswer(message) : undefined;
-            failed = toError(query.action, answer ?? { errno: error, extack: undefined, offset: undefined });
+            failed = toError(query.action, answer ?? { errno: error, text: undefined, offset: undefined });
           }
           return;
         }
@@ -419,10 +416,11 @@ export class NetlinkConnection {
   }
 
   private send(subject: NetlinkRequest): void {
-    if (this.listening) throw new Error(`Cannot ${subject.action}: this netlink connection is for events`);
+    if (this.listening)
+      throw new Error(`Cannot ${formatAction(subject.action)}: this netlink connection is for events`);
     const { buffer, length } = this.writer;
     const sent = this.sys.sendto(this.fd, buffer, 0, length, 0, null);
-    if (sent < 0) throw new SyscallError(`send the request to ${subject.action}`, sent);
+    if (sent < 0) throw new SyscallError(`send the request to ${formatAction(subject.action)}`, sent);
   }
 
   /** Receives until `visit` (with the index of the message answered) says that this was the last answer. */
@@ -447,9 +445,12 @@ export class NetlinkConnection {
     const capacity = this.receiveBuffer.byteLength;
     const got = this.sys.recv(this.fd, this.receiveBuffer, 0, capacity, socket.MSG_TRUNC);
     if (got === -errno.EAGAIN) {
-      throw new SyscallError(`${subject.action}: no answer within ${this.receiveTimeoutMs} ms`, errno.ETIMEDOUT);
+      throw new SyscallError(
+        `${formatAction(subject.action)}: no answer within ${this.receiveTimeoutMs} ms`,
+        errno.ETIMEDOUT,
+      );
     }
-    if (got < 0) throw new SyscallError(`receive the answer to the request to ${subject.action}`, got);
+    if (got < 0) throw new SyscallError(`receive the answer to the request to ${formatAction(subject.action)}`, got);
     if (got > capacity) {
       this.receiveBuffer = new ArrayBuffer(2 ** Math.ceil(Math.log2(got)));
       this.receiveView = new DataView(this.receiveBuffer);

@@ -19,7 +19,12 @@ export const rtnlgrp = {
   RTNLGRP_IPV4_ROUTE: 7,
   RTNLGRP_IPV6_IFADDR: 9,
   RTNLGRP_IPV6_ROUTE: 11,
+  RTNLGRP_IPV4_NETCONF: 24,
+  RTNLGRP_IPV6_NETCONF: 25,
 } as const;
+
+/** include/uapi/linux/netfilter/nfnetlink.h: enum nfnetlink_groups; any change of any table. */
+export const NFNLGRP_NFTABLES = 7;
 
 export interface NetlinkEvent {
   /** 'overrun': events were lost; look at everything. 'other': a message of a kind that is not told apart. */

@@ -144,7 +144,7 @@ export interface LinkChange {
   readonly name?: string;
 }
 
-const describe = (target: LinkTarget): string => ('name' in target ? `"${target.name}"` : `${target.index}`);
+const subjectOf = (target: LinkTarget): string | number => ('name' in target ? target.name : target.index);
 
 /** `struct ifinfomsg`: all interface families, any type. */
 function encodeHeader(writer: NetlinkWriter, index: number, flags: number, change: number): void {
@@ -177,7 +177,7 @@ export const createLink = (kind: string, link: NewLink, encodeData?: (writer: Ne
   makeRequest(
     rtmLink.RTM_NEWLINK,
     nlmsg.NLM_F_CREATE | nlmsg.NLM_F_EXCL,
-    () => `create ${kind} "${link.name}"`,
+    () => [`create ${kind}`, link.name],
     (writer) => {
       const up = link.up ? iff.IFF_UP : 0;
       encodeHeader(writer, 0, up, up);
@@ -229,7 +229,7 @@ export function changeLink(target: LinkTarget, change: LinkChange): NetlinkReque
   return makeRequest(
     rtmLink.RTM_NEWLINK,
     0,
-    () => `change link ${describe(target)}`,
+    () => ['change link', subjectOf(target)],
     (writer) => {
       let flags = 0;
       let mask = 0;
@@ -271,7 +271,7 @@ export const deleteLink = (target: LinkTarget): NetlinkRequest =>
   makeRequest(
     rtmLink.RTM_DELLINK,
     0,
-    () => `delete link ${describe(target)}`,
+    () => ['delete link', subjectOf(target)],
     (writer) => encodeTarget(writer, target),
   );
 
@@ -279,7 +279,7 @@ export const deleteLink = (target: LinkTarget): NetlinkRequest =>
 export const getLink = (target: LinkTarget): NetlinkQuery<Link> =>
   makeQuery(
     rtmLink.RTM_GETLINK,
-    () => `get link ${describe(target)}`,
+    () => ['get link', subjectOf(target)],
     (writer) => {
       encodeTarget(writer, target);
       writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
@@ -291,7 +291,7 @@ export const getLink = (target: LinkTarget): NetlinkQuery<Link> =>
 export const getLinkIndex = (name: string): NetlinkQuery<number> =>
   makeQuery(
     rtmLink.RTM_GETLINK,
-    () => `get link "${name}"`,
+    () => ['get link', name],
     (writer) => {
       encodeTarget(writer, { name });
       writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);

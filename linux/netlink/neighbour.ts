@@ -70,7 +70,7 @@ export const newNeighbour = ({ index, address, mac }: NewNeighbour): NetlinkRequ
   makeRequest(
     rtmNeighbour.RTM_NEWNEIGH,
     nlmsg.NLM_F_CREATE | nlmsg.NLM_F_REPLACE,
-    () => `set neighbour ${formatAddress(address)} to "${formatMac(mac)}" on interface ${index}`,
+    () => ['set neighbour', formatAddress(address), `to "${formatMac(mac)}" on interface ${index}`],
     (writer) => encodeNeighbour(writer, { family: address.family, index, address, mac, ...permanent }),
   );
 
@@ -79,7 +79,7 @@ export const deleteNeighbour = ({ index, address }: { index: number; address: Ad
   makeRequest(
     rtmNeighbour.RTM_DELNEIGH,
     0,
-    () => `delete neighbour ${formatAddress(address)} on interface ${index}`,
+    () => ['delete neighbour', formatAddress(address), `on interface ${index}`],
     (writer) => encodeNeighbour(writer, { family: address.family, index, address, state: 0, flags: 0, type: 0 }),
   );
 
@@ -95,7 +95,7 @@ export const newFdbEntry = ({ index, mac, destination }: NewFdbEntry): NetlinkRe
   makeRequest(
     rtmNeighbour.RTM_NEWNEIGH,
     nlmsg.NLM_F_CREATE | nlmsg.NLM_F_REPLACE,
-    () => `set FDB entry "${formatMac(mac)}" to ${formatAddress(destination)} on interface ${index}`,
+    () => ['set FDB entry', formatMac(mac), `to ${formatAddress(destination)} on interface ${index}`],
     (writer) =>
       encodeNeighbour(writer, {
         family: 'bridge',
@@ -119,7 +119,7 @@ export const deleteFdbEntry = (
   makeRequest(
     rtmNeighbour.RTM_DELNEIGH,
     0,
-    () => `delete FDB entry "${formatMac(entry.mac)}" on interface ${entry.index}`,
+    () => ['delete FDB entry', formatMac(entry.mac), `on interface ${entry.index}`],
     (writer) => {
       const { index, mac, destination, port, vni, lower } = entry;
       const base = { family: 'bridge', index, mac, state: 0, flags: nda.NTF_SELF, type: 0 } as const;

@@ -2,7 +2,7 @@
 
 import { type Address, type Family, formatAddress } from '../../net/address.ts';
 import { defaultPrefix, formatPrefix, type Prefix } from '../../net/prefix.ts';
-import { errno } from '../errors.ts';
+import { type Action, errno } from '../errors.ts';
 import { familyNumber, familyOf } from './address.ts';
 import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from './connection.ts';
 import { encodeRawAttributes, type NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from './wire.ts';
@@ -18,6 +18,7 @@ export const rta = {
   RTA_PRIORITY: 6,
   RTA_PREFSRC: 7,
   RTA_METRICS: 8,
+  RTA_MULTIPATH: 9,
   RTA_TABLE: 15,
   RTAX_MTU: 2,
   RTAX_ADVMSS: 8,
@@ -87,10 +88,11 @@ export interface NewRoute {
   readonly protocol?: number;
 }
 
-const describe = (route: { destination: Prefix; gateway?: Address; oif?: number }): string =>
-  `route "${formatPrefix(route.destination)}"` +
-  (route.gateway ? ` via ${formatAddress(route.gateway)}` : '') +
-  (route.oif === undefined ? '' : ` on interface ${route.oif}`);
+function actionOn(op: string, route: { destination: Prefix; gateway?: Address; oif?: number }): Action {
+  const via = route.gateway ? `via ${formatAddress(route.gateway)}` : '';
+  const on = route.oif === undefined ? '' : `on interface ${route.oif}`;
+  return [op, formatPrefix(route.destination), `${via} ${on}`.trim() || undefined];
+}
 
 function encodeRequest(writer: NetlinkWriter, route: NewRoute, defaults: Pick<Route, 'scope' | 'type' | 'protocol'>) {
   encodeRoute(writer, {
@@ -114,7 +116,7 @@ export const newRoute = (route: NewRoute, mode: 'create' | 'replace' | 'beside' 
   makeRequest(
     rtmRoute.RTM_NEWROUTE,
     nlmsg.NLM_F_CREATE | { create: nlmsg.NLM_F_EXCL, replace: nlmsg.NLM_F_REPLACE, beside: 0 }[mode],
-    () => `${mode === 'replace' ? 'set' : 'add'} ${describe(route)}`,
+    () => actionOn(mode === 'replace' ? 'set route' : 'add route', route),
     (writer) => {
       const onLink = route.gateway === undefined && route.destination.address.family === 4;
       encodeRequest(writer, route, {
@@ -133,7 +135,7 @@ export const deleteRoute = (route: NewRoute): NetlinkRequest =>
   makeRequest(
     rtmRoute.RTM_DELROUTE,
     0,
-    () => `delete ${describe(route)}`,
+    () => actionOn('delete route', route),
     (writer) =>
       encodeRequest(writer, route, {
         // These say "any" to the kernel.
@@ -161,7 +163,7 @@ export const dumpRoutes = (filter: { family: Family; oif?: number; table?: numbe
 export const lookupRoute = (destination: Address): NetlinkQuery<Route> =>
   makeQuery(
     rtmRoute.RTM_GETROUTE,
-    () => `find the route to ${formatAddress(destination)}`,
+    () => ['find the route to', formatAddress(destination)],
     (writer) => {
       writer.u8(familyNumber(destination.family));
       writer.u8(destination.bytes.length * 8);
@@ -262,4 +264,14 @@ export function decodeRoute(body: NetlinkReader): Route | undefined {
   }
   if (unknown.length > 0) route.unknown = unknown;
   return route;
+}
+
+/** `struct rtnexthop`: the interface stands behind length, flags and weight. */
+const nextHopIndexOffset = 4;
+
+/** The interface that the route leaves by; of several next hops that of the first. */
+export function outgoingInterface({ oif, unknown = [] }: Pick<Route, 'oif' | 'unknown'>): number | undefined {
+  if (oif !== undefined) return oif;
+  const hops = unknown.find(({ type }) => type === rta.RTA_MULTIPATH)?.value;
+  return hops && new DataView(hops.buffer, hops.byteOffset).getInt32(nextHopIndexOffset, true);
 }

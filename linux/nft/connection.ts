@@ -48,6 +48,11 @@ import {
   newSet,
   newTable,
   nfproto,
+  nftaChain,
+  nftaRule,
+  nftaSet,
+  nftaSetElementList,
+  nftaTable,
   nftMessage,
   rawElements,
   type TableName,
@@ -140,10 +145,10 @@ export class NftConnection {
     const found = this.netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETTABLE,
-        () => `read table "${name.family} ${name.name}"`,
+        () => ['read table', `${name.family} ${name.name}`],
         (writer) => {
           encodeNfgenmsg(writer, nfproto[name.family]);
-          writer.attributeText(1, name.name);
+          writer.attributeText(nftaTable.NAME, name.name);
         },
         (_type, body) => decodeTable(body),
       ),
@@ -174,11 +179,11 @@ export class NftConnection {
       .dump(
         makeQuery(
           nftMessage.NFT_MSG_GETRULE,
-          () => `list the rules of chain "${chain}" of table "${table.family} ${table.name}"`,
+          () => ['list the rules of chain', chain, `of table "${table.family} ${table.name}"`],
           (writer) => {
             encodeNfgenmsg(writer, nfproto[table.family]);
-            writer.attributeText(1, table.name);
-            writer.attributeText(2, chain);
+            writer.attributeText(nftaRule.TABLE, table.name);
+            writer.attributeText(nftaRule.CHAIN, chain);
           },
           (_type, body) => decodeRule(body),
         ),
@@ -192,11 +197,11 @@ export class NftConnection {
     const found = this.netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETCHAIN,
-        () => `look for chain "${chain}" of table "${table.family} ${table.name}"`,
+        () => ['look for chain', chain, `of table "${table.family} ${table.name}"`],
         (writer) => {
           encodeNfgenmsg(writer, nfproto[table.family]);
-          writer.attributeText(1, table.name);
-          writer.attributeText(3, chain);
+          writer.attributeText(nftaChain.TABLE, table.name);
+          writer.attributeText(nftaChain.NAME, chain);
         },
         () => true,
       ),
@@ -212,10 +217,10 @@ export class NftConnection {
     const sets = this.netlink.dump(
       makeQuery(
         nftMessage.NFT_MSG_GETSET,
-        () => `list the sets of table "${table.family} ${table.name}"`,
+        () => ['list the sets of table', `${table.family} ${table.name}`],
         (writer) => {
           encodeNfgenmsg(writer, nfproto[table.family]);
-          writer.attributeText(1, table.name);
+          writer.attributeText(nftaSet.TABLE, table.name);
         },
         (_type, body) => decodeSet(body),
       ),
@@ -225,11 +230,11 @@ export class NftConnection {
         .dump(
           makeQuery(
             nftMessage.NFT_MSG_GETSETELEM,
-            () => `list the elements of set "${set.name}" of table "${table.family} ${table.name}"`,
+            () => ['list the elements of set', set.name, `of table "${table.family} ${table.name}"`],
             (writer) => {
               encodeNfgenmsg(writer, nfproto[table.family]);
-              writer.attributeText(1, table.name);
-              writer.attributeText(2, set.name);
+              writer.attributeText(nftaSetElementList.TABLE, table.name);
+              writer.attributeText(nftaSetElementList.SET, set.name);
             },
             (_type, body) => decodeElements(body),
           ),

@@ -149,61 +149,74 @@ export function encodeExpression(writer: NetlinkWriter, expression: Expression):
   writer.end(data);
 }
 
+/** enum nft_*_attributes: NFTA_META_DREG and so on, by the expression they are of. */
+const nftaMeta = { DREG: 1, KEY: 2, SREG: 3 } as const;
+const nftaCt = { DREG: 1, KEY: 2, DIRECTION: 3, SREG: 4 } as const;
+const nftaPayload = { DREG: 1, BASE: 2, OFFSET: 3, LEN: 4 } as const;
+const nftaBitwise = { SREG: 1, DREG: 2, LEN: 3, MASK: 4, XOR: 5, OP: 6 } as const;
+const nftaCmp = { SREG: 1, OP: 2, DATA: 3 } as const;
+const nftaRange = { SREG: 1, OP: 2, FROM_DATA: 3, TO_DATA: 4 } as const;
+const nftaLookup = { SET: 1, SREG: 2, DREG: 3, SET_ID: 4, FLAGS: 5 } as const;
+const nftaImmediate = { DREG: 1, DATA: 2 } as const;
+const nftaCounter = { BYTES: 1, PACKETS: 2, PAD: 3 } as const;
+const nftaMasq = { FLAGS: 1 } as const;
+const nftaFib = { DREG: 1, RESULT: 2, FLAGS: 3 } as const;
+
 function encodeExpressionData(writer: NetlinkWriter, e: Expression): void {
   switch (e.type) {
-    case 'meta': // NFTA_META_DREG 1, KEY 2, SREG 3
-      writer.attributeU32be(2, e.key);
-      writer.attributeU32be(1, e.register);
+    case 'meta':
+      writer.attributeU32be(nftaMeta.KEY, e.key);
+      writer.attributeU32be(nftaMeta.DREG, e.register);
       break;
     case 'meta set':
-      writer.attributeU32be(2, e.key);
-      writer.attributeU32be(3, e.source);
+      writer.attributeU32be(nftaMeta.KEY, e.key);
+      writer.attributeU32be(nftaMeta.SREG, e.source);
       break;
-    case 'ct': // NFTA_CT_DREG 1, KEY 2, DIRECTION 3, SREG 4
-      writer.attributeU32be(1, e.register);
-      writer.attributeU32be(2, e.key);
-      if (e.direction !== undefined) writer.attributeU8(3, e.direction);
+    case 'ct':
+      writer.attributeU32be(nftaCt.DREG, e.register);
+      writer.attributeU32be(nftaCt.KEY, e.key);
+      if (e.direction !== undefined) writer.attributeU8(nftaCt.DIRECTION, e.direction);
       break;
     case 'ct set':
-      writer.attributeU32be(2, e.key);
-      writer.attributeU32be(4, e.source);
+      writer.attributeU32be(nftaCt.KEY, e.key);
+      writer.attributeU32be(nftaCt.SREG, e.source);
       break;
-    case 'payload': // NFTA_PAYLOAD_DREG 1, BASE 2, OFFSET 3, LEN 4
-      writer.attributeU32be(1, e.register);
-      writer.attributeU32be(2, e.base);
-      writer.attributeU32be(3, e.offset);
-      writer.attributeU32be(4, e.lengthBytes);
+    case 'payload':
+      writer.attributeU32be(nftaPayload.DREG, e.register);
+      writer.attributeU32be(nftaPayload.BASE, e.base);
+      writer.attributeU32be(nftaPayload.OFFSET, e.offset);
+      writer.attributeU32be(nftaPayload.LEN, e.lengthBytes);
       break;
-    case 'bitwise': // NFTA_BITWISE_SREG 1, DREG 2, LEN 3, MASK 4, XOR 5
-      writer.attributeU32be(1, e.source);
-      writer.attributeU32be(2, e.register);
-      writer.attributeU32be(3, e.mask.length);
-      encodeData(writer, 4, e.mask);
-      encodeData(writer, 5, e.xor);
+    case 'bitwise':
+      writer.attributeU32be(nftaBitwise.SREG, e.source);
+      writer.attributeU32be(nftaBitwise.DREG, e.register);
+      writer.attributeU32be(nftaBitwise.LEN, e.mask.length);
+      encodeData(writer, nftaBitwise.MASK, e.mask);
+      encodeData(writer, nftaBitwise.XOR, e.xor);
       break;
-    case 'cmp': // NFTA_CMP_SREG 1, OP 2, DATA 3
-      writer.attributeU32be(1, e.source);
-      writer.attributeU32be(2, comparisons.indexOf(e.op));
-      encodeData(writer, 3, e.value);
+    case 'cmp':
+      writer.attributeU32be(nftaCmp.SREG, e.source);
+      writer.attributeU32be(nftaCmp.OP, comparisons.indexOf(e.op));
+      encodeData(writer, nftaCmp.DATA, e.value);
       break;
-    case 'range': // NFTA_RANGE_SREG 1, OP 2, FROM_DATA 3, TO_DATA 4
-      writer.attributeU32be(1, e.source);
-      writer.attributeU32be(2, e.inverted ? 1 : 0);
-      encodeData(writer, 3, e.from);
-      encodeData(writer, 4, e.to);
+    case 'range':
+      writer.attributeU32be(nftaRange.SREG, e.source);
+      writer.attributeU32be(nftaRange.OP, e.inverted ? 1 : 0);
+      encodeData(writer, nftaRange.FROM_DATA, e.from);
+      encodeData(writer, nftaRange.TO_DATA, e.to);
       break;
-    case 'lookup': // NFTA_LOOKUP_SET 1, SREG 2, DREG 3, SET_ID 4, FLAGS 5
-      writer.attributeText(1, e.set);
-      writer.attributeU32be(2, e.source);
-      writer.attributeU32be(5, e.inverted ? 1 : 0);
+    case 'lookup':
+      writer.attributeText(nftaLookup.SET, e.set);
+      writer.attributeU32be(nftaLookup.SREG, e.source);
+      writer.attributeU32be(nftaLookup.FLAGS, e.inverted ? 1 : 0);
       break;
-    case 'immediate': // NFTA_IMMEDIATE_DREG 1, DATA 2
-      writer.attributeU32be(1, e.register);
-      encodeData(writer, 2, e.value);
+    case 'immediate':
+      writer.attributeU32be(nftaImmediate.DREG, e.register);
+      encodeData(writer, nftaImmediate.DATA, e.value);
       break;
     case 'verdict': {
-      writer.attributeU32be(1, nftRegister.NFT_REG_VERDICT);
-      const data = writer.begin(2);
+      writer.attributeU32be(nftaImmediate.DREG, nftRegister.NFT_REG_VERDICT);
+      const data = writer.begin(nftaImmediate.DATA);
       const verdict = writer.begin(NFTA_DATA_VERDICT);
       writer.attributeU32be(NFTA_VERDICT_CODE, verdictCodes[e.verdict] >>> 0);
       if (e.chain !== undefined) writer.attributeText(NFTA_VERDICT_CHAIN, e.chain);
@@ -211,17 +224,17 @@ function encodeExpressionData(writer: NetlinkWriter, e: Expression): void {
       writer.end(data);
       break;
     }
-    case 'counter': // NFTA_COUNTER_BYTES 1, PACKETS 2
-      writer.attributeU64be(1, e.bytes);
-      writer.attributeU64be(2, e.packets);
+    case 'counter':
+      writer.attributeU64be(nftaCounter.BYTES, e.bytes);
+      writer.attributeU64be(nftaCounter.PACKETS, e.packets);
       break;
-    case 'masq': // NFTA_MASQ_FLAGS 1
-      if (e.flags !== 0) writer.attributeU32be(1, e.flags);
+    case 'masq':
+      if (e.flags !== 0) writer.attributeU32be(nftaMasq.FLAGS, e.flags);
       break;
-    case 'fib': // NFTA_FIB_DREG 1, RESULT 2, FLAGS 3
-      writer.attributeU32be(1, e.register);
-      writer.attributeU32be(2, e.result);
-      writer.attributeU32be(3, e.flags);
+    case 'fib':
+      writer.attributeU32be(nftaFib.DREG, e.register);
+      writer.attributeU32be(nftaFib.RESULT, e.result);
+      writer.attributeU32be(nftaFib.FLAGS, e.flags);
       break;
     case 'other':
       writer.bytes(e.data);
@@ -288,63 +301,125 @@ class Fields {
 function decodeExpressionData(name: string, r: NetlinkReader): Expression | undefined {
   switch (name) {
     case 'meta': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'number' });
+      const f = Fields.read(r, { [nftaMeta.DREG]: 'number', [nftaMeta.KEY]: 'number', [nftaMeta.SREG]: 'number' });
       if (!f) return undefined;
-      return f.has(3)
-        ? { type: 'meta set', key: f.number(2), source: f.number(3) }
-        : { type: 'meta', key: f.number(2), register: f.number(1) };
+      return f.has(nftaMeta.SREG)
+        ? { type: 'meta set', key: f.number(nftaMeta.KEY), source: f.number(nftaMeta.SREG) }
+        : { type: 'meta', key: f.number(nftaMeta.KEY), register: f.number(nftaMeta.DREG) };
     }
     case 'ct': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'small', 4: 'number' });
+      const f = Fields.read(r, {
+        [nftaCt.DREG]: 'number',
+        [nftaCt.KEY]: 'number',
+        [nftaCt.DIRECTION]: 'small',
+        [nftaCt.SREG]: 'number',
+      });
       if (!f) return undefined;
-      if (f.has(4)) return f.has(3) ? undefined : { type: 'ct set', key: f.number(2), source: f.number(4) };
-      const load = { type: 'ct', key: f.number(2), register: f.number(1) } as const;
-      return f.has(3) ? { ...load, direction: f.number(3) } : load;
+      if (f.has(nftaCt.SREG))
+        return f.has(nftaCt.DIRECTION)
+          ? undefined
+          : { type: 'ct set', key: f.number(nftaCt.KEY), source: f.number(nftaCt.SREG) };
+      const load = { type: 'ct', key: f.number(nftaCt.KEY), register: f.number(nftaCt.DREG) } as const;
+      return f.has(nftaCt.DIRECTION) ? { ...load, direction: f.number(nftaCt.DIRECTION) } : load;
     }
     case 'payload': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'number', 4: 'number' });
-      if (!f?.has(1)) return undefined;
+      const f = Fields.read(r, {
+        [nftaPayload.DREG]: 'number',
+        [nftaPayload.BASE]: 'number',
+        [nftaPayload.OFFSET]: 'number',
+        [nftaPayload.LEN]: 'number',
+      });
+      if (!f?.has(nftaPayload.DREG)) return undefined;
       return {
         type: 'payload',
-        base: f.number(2),
-        offset: f.number(3),
-        lengthBytes: f.number(4),
-        register: f.number(1),
+        base: f.number(nftaPayload.BASE),
+        offset: f.number(nftaPayload.OFFSET),
+        lengthBytes: f.number(nftaPayload.LEN),
+        register: f.number(nftaPayload.DREG),
       };
     }
     case 'bitwise': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'number', 4: 'data', 5: 'data', 6: 'number' });
-      // NFTA_BITWISE_OP 6: 0 is mask and xor.
-      if (f?.number(6) !== 0) return undefined;
-      return { type: 'bitwise', source: f.number(1), register: f.number(2), mask: f.data(4), xor: f.data(5) };
+      const f = Fields.read(r, {
+        [nftaBitwise.SREG]: 'number',
+        [nftaBitwise.DREG]: 'number',
+        [nftaBitwise.LEN]: 'number',
+        [nftaBitwise.MASK]: 'data',
+        [nftaBitwise.XOR]: 'data',
+        [nftaBitwise.OP]: 'number',
+      });
+      // Operation 0 is mask and xor.
+      if (f?.number(nftaBitwise.OP) !== 0) return undefined;
+      return {
+        type: 'bitwise',
+        source: f.number(nftaBitwise.SREG),
+        register: f.number(nftaBitwise.DREG),
+        mask: f.data(nftaBitwise.MASK),
+        xor: f.data(nftaBitwise.XOR),
+      };
     }
     case 'cmp': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'data' });
-      const op = f && comparisons[f.number(2)];
-      return op && { type: 'cmp', source: f.number(1), op, value: f.data(3) };
+      const f = Fields.read(r, { [nftaCmp.SREG]: 'number', [nftaCmp.OP]: 'number', [nftaCmp.DATA]: 'data' });
+      const op = f && comparisons[f.number(nftaCmp.OP)];
+      return op && { type: 'cmp', source: f.number(nftaCmp.SREG), op, value: f.data(nftaCmp.DATA) };
     }
     case 'range': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'data', 4: 'data' });
-      return f && { type: 'range', source: f.number(1), inverted: f.number(2) === 1, from: f.data(3), to: f.data(4) };
+      const f = Fields.read(r, {
+        [nftaRange.SREG]: 'number',
+        [nftaRange.OP]: 'number',
+        [nftaRange.FROM_DATA]: 'data',
+        [nftaRange.TO_DATA]: 'data',
+      });
+      return (
+        f && {
+          type: 'range',
+          source: f.number(nftaRange.SREG),
+          inverted: f.number(nftaRange.OP) === 1,
+          from: f.data(nftaRange.FROM_DATA),
+          to: f.data(nftaRange.TO_DATA),
+        }
+      );
     }
     case 'lookup': {
-      // With a destination register (3) it is a map's. The set's number (4) is for those that send a batch.
-      const f = Fields.read(r, { 1: 'text', 2: 'number', 4: 'pad', 5: 'number' });
-      return f && { type: 'lookup', source: f.number(2), set: f.text(1), inverted: f.number(5) === 1 };
+      // A lookup in a map has a destination register. The set's number is for senders of a batch.
+      const f = Fields.read(r, {
+        [nftaLookup.SET]: 'text',
+        [nftaLookup.SREG]: 'number',
+        [nftaLookup.SET_ID]: 'pad',
+        [nftaLookup.FLAGS]: 'number',
+      });
+      return (
+        f && {
+          type: 'lookup',
+          source: f.number(nftaLookup.SREG),
+          set: f.text(nftaLookup.SET),
+          inverted: f.number(nftaLookup.FLAGS) === 1,
+        }
+      );
     }
     case 'immediate':
       return decodeImmediate(r);
     case 'counter': {
-      const f = Fields.read(r, { 1: 'long', 2: 'long', 3: 'pad' });
-      return f && { type: 'counter', packets: f.number(2), bytes: f.number(1) };
+      const f = Fields.read(r, {
+        [nftaCounter.BYTES]: 'long',
+        [nftaCounter.PACKETS]: 'long',
+        [nftaCounter.PAD]: 'pad',
+      });
+      return f && { type: 'counter', packets: f.number(nftaCounter.PACKETS), bytes: f.number(nftaCounter.BYTES) };
     }
     case 'masq': {
-      const f = Fields.read(r, { 1: 'number' });
-      return f && { type: 'masq', flags: f.number(1) };
+      const f = Fields.read(r, { [nftaMasq.FLAGS]: 'number' });
+      return f && { type: 'masq', flags: f.number(nftaMasq.FLAGS) };
     }
     case 'fib': {
-      const f = Fields.read(r, { 1: 'number', 2: 'number', 3: 'number' });
-      return f && { type: 'fib', result: f.number(2), flags: f.number(3), register: f.number(1) };
+      const f = Fields.read(r, { [nftaFib.DREG]: 'number', [nftaFib.RESULT]: 'number', [nftaFib.FLAGS]: 'number' });
+      return (
+        f && {
+          type: 'fib',
+          result: f.number(nftaFib.RESULT),
+          flags: f.number(nftaFib.FLAGS),
+          register: f.number(nftaFib.DREG),
+        }
+      );
     }
     default:
       return undefined;
@@ -357,8 +432,8 @@ function decodeImmediate(r: NetlinkReader): Expression | undefined {
   let code: number | undefined;
   let chain: string | undefined;
   while (r.next()) {
-    if (r.type === 1) register = r.u32be();
-    else if (r.type === 2) {
+    if (r.type === nftaImmediate.DREG) register = r.u32be();
+    else if (r.type === nftaImmediate.DATA) {
       const data = r.nested();
       while (data.next()) {
         if (data.type === NFTA_DATA_VALUE) value = data.bytes();

@@ -5,6 +5,7 @@
 
 import { type Address, offsetAddress } from '../../net/address.ts';
 import { lastAddressOf, networkOf, type Prefix } from '../../net/prefix.ts';
+import type { Action } from '../errors.ts';
 import { makeRequest, type NetlinkRequest } from '../netlink/connection.ts';
 import { type NetlinkReader, type NetlinkWriter, nlmsg } from '../netlink/wire.ts';
 import { decodeData, decodeExpression, type Expression, encodeData, encodeExpression } from './expression.ts';
@@ -94,13 +95,13 @@ export type NftElement = Uint8Array | Prefix;
 
 // Attributes of each object, and NFTA_LIST_ELEM.
 const NFTA_LIST_ELEM = 1;
-const nftaTable = { NAME: 1 } as const;
+export const nftaTable = { NAME: 1 } as const;
 const nftaGeneration = { ID: 1, PROC_NAME: 3 } as const;
-const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
+export const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
-const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
-const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10, TIMEOUT: 11 } as const;
-const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
+export const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
+export const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10, TIMEOUT: 11 } as const;
+export const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const nftaSetElement = { KEY: 1, FLAGS: 3 } as const;
 const NFT_SET_ANONYMOUS = 1;
 const NFT_SET_INTERVAL = 4;
@@ -139,12 +140,12 @@ export interface TableName {
   readonly family: NftFamily;
   readonly name: string;
 }
-const describe = (table: TableName): string => `table "${table.family} ${table.name}"`;
+const nameOf = ({ family, name }: TableName): string => `${family} ${name}`;
 
 const change = (
   type: number,
   flags: number,
-  action: () => string,
+  action: () => Action,
   table: TableName,
   encode: (writer: NetlinkWriter) => void,
 ): NetlinkRequest =>
@@ -158,7 +159,7 @@ export const newTable = (table: TableName): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_NEWTABLE,
     nlmsg.NLM_F_CREATE,
-    () => `create ${describe(table)}`,
+    () => ['create table', nameOf(table)],
     table,
     (writer) => writer.attributeText(nftaTable.NAME, table.name),
   );
@@ -168,7 +169,7 @@ export const deleteTable = (table: TableName): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_DELTABLE,
     0,
-    () => `delete ${describe(table)}`,
+    () => ['delete table', nameOf(table)],
     table,
     (writer) => writer.attributeText(nftaTable.NAME, table.name),
   );
@@ -178,7 +179,7 @@ export const newChain = (table: TableName, chain: NftChain): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_NEWCHAIN,
     nlmsg.NLM_F_CREATE,
-    () => `create chain "${chain.name}" in ${describe(table)}`,
+    () => ['create chain', chain.name, `in table "${nameOf(table)}"`],
     table,
     (writer) => {
       writer.attributeText(nftaChain.TABLE, table.name);
@@ -197,7 +198,7 @@ const changeChain = (type: number, verb: string, table: TableName, chain: string
   change(
     type,
     0,
-    () => `${verb} chain "${chain}" of ${describe(table)}`,
+    () => [`${verb} chain`, chain, `of table "${nameOf(table)}"`],
     table,
     (writer) => {
       writer.attributeText(nftaChain.TABLE, table.name);
@@ -223,7 +224,10 @@ export const newRule = (
   change(
     nftMessage.NFT_MSG_NEWRULE,
     nlmsg.NLM_F_CREATE | (place === 'last' ? nlmsg.NLM_F_APPEND : 0),
-    () => `add rule ${rule.comment === undefined ? '' : `"${rule.comment}" `}to chain "${chain}" of ${describe(table)}`,
+    () =>
+      rule.comment === undefined
+        ? ['add rule to chain', chain, `of table "${nameOf(table)}"`]
+        : ['add rule', rule.comment, `to chain "${chain}" of table "${nameOf(table)}"`],
     table,
     (writer) => {
       writer.attributeText(nftaRule.TABLE, table.name);
@@ -245,7 +249,7 @@ export const deleteRule = (table: TableName, chain: string, handle: number): Net
   change(
     nftMessage.NFT_MSG_DELRULE,
     0,
-    () => `delete rule ${handle} of chain "${chain}" of ${describe(table)}`,
+    () => [`delete rule ${handle} of chain`, chain, `of table "${nameOf(table)}"`],
     table,
     (writer) => {
       writer.attributeText(nftaRule.TABLE, table.name);
@@ -280,7 +284,7 @@ export const newSet = (table: TableName, set: NftSet, id: number): NetlinkReques
   change(
     nftMessage.NFT_MSG_NEWSET,
     nlmsg.NLM_F_CREATE,
-    () => `create set "${set.name}" in ${describe(table)}`,
+    () => ['create set', set.name, `in table "${nameOf(table)}"`],
     table,
     (writer) => {
       writer.attributeText(nftaSet.TABLE, table.name);
@@ -322,7 +326,7 @@ function elementRequests(
   const requests: NetlinkRequest[] = [];
   for (let at = 0; at < elements.length; at += elementsPerMessage) {
     const some = elements.slice(at, at + elementsPerMessage);
-    const action = () => `${verb} ${some.length} elements: set "${set}" of ${describe(table)}`;
+    const action = (): Action => [`${verb} ${some.length} elements: set`, set, `of table "${nameOf(table)}"`];
     requests.push(
       change(type, flags, action, table, (writer) => {
         writer.attributeText(nftaSetElementList.TABLE, table.name);

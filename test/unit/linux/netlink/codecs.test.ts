@@ -2,7 +2,7 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DecodeError } from '../../../../linux/errors.ts';
+import { DecodeError, formatAction } from '../../../../linux/errors.ts';
 import {
   decodeAddress,
   deleteAddress,
@@ -409,9 +409,9 @@ test('random values survive the way there and back', () => {
 test('answers: success, an error, an error in words', () => {
   const answer = (name: string) => decodeAnswer(decodeMessages(readDatagrams(name)[0]!)[0]!);
   assert.is(answer('success').errno, 0);
-  assert.equal(answer('error-plain'), { errno: 19, extack: undefined, offset: undefined });
+  assert.equal(answer('error-plain'), { errno: 19, text: undefined, offset: undefined });
   assert.is(answer('error-text').errno, 22);
-  assert.is(answer('error-text').extack, 'mtu less than device minimum');
+  assert.is(answer('error-text').text, 'mtu less than device minimum');
 });
 
 test('events tell what changed and where', () => {
@@ -430,7 +430,7 @@ test('an overrun, and a message that is not told apart', () => {
 });
 
 test('what a request is about, in words', () => {
-  const words = (request: NetlinkRequest): string => request.action;
+  const words = (request: NetlinkRequest): string => formatAction(request.action);
   assert.is(
     words(newRoute({ destination: prefix('10.1.0.0/24'), gateway: address('10.1.0.0'), oif: 5 }, 'replace')),
     'set route "10.1.0.0/24" via 10.1.0.0 on interface 5',
@@ -438,7 +438,7 @@ test('what a request is about, in words', () => {
   assert.is(words(newAddress({ index: 2, prefix: prefix('fd00::1/64') })), 'add address "fd00::1/64" to interface 2');
   assert.is(words(changeLink({ name: 'v0' }, { up: true })), 'change link "v0"');
   assert.is(words(deleteLink({ index: 7 })), 'delete link 7');
-  assert.is(words(deleteNeighbour({ index: 7, address: address('::1') })), 'delete neighbour ::1 on interface 7');
+  assert.is(words(deleteNeighbour({ index: 7, address: address('::1') })), 'delete neighbour "::1" on interface 7');
   assert.throws(() => changeLink({ name: 'v0' }, { name: 'v1' }), RangeError);
 });
 

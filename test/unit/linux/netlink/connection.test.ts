@@ -133,7 +133,7 @@ test("the kernel's words are in the error, or the place if it has none", () => {
     assert.unreachable();
   } catch (error) {
     assert.instance(error, NetlinkError);
-    assert.is((error as NetlinkError).extack, 'Unknown device type');
+    assert.is((error as NetlinkError).text, 'Unknown device type');
     assert.is((error as NetlinkError).message, 'Cannot do "1": EINVAL (Unknown device type)');
   }
   const place = open(([first]) => [
