@@ -75,7 +75,10 @@ export async function listClusterNodes(store: ClusterStore): Promise<ClusterNode
       ...recordFields(record),
     });
   }
-  return { nodes, malformed: [...malformed, ...records.malformed].map(({ key, reason }) => `${key}: ${reason}`) };
+  return {
+    nodes,
+    malformed: [...malformed, ...records.malformed].map(({ ownerId, reason }) => `${ownerId}: ${reason}`),
+  };
 }
 
 /** @throws RefusedError where there is none */

@@ -1,6 +1,6 @@
 /**
- * Subnet leases, `<prefix>/subnets/…`: flannel's keys and values byte for byte, with a `Weft` object in the value that
- * flannel ignores.
+ * Subnet leases: flannel's values byte for byte, with a `Weft` object in them that flannel ignores. How a store names
+ * its leases is the store's.
  */
 
 import {
@@ -13,8 +13,7 @@ import {
   sameAddress,
 } from '../net/address.ts';
 import { formatMac, type Mac, parseMac, sameMac } from '../net/mac.ts';
-import { formatPrefix, hasHostBits, type Prefix, parsePrefix, samePrefix } from '../net/prefix.ts';
-import type { Keys } from './etcd/keys.ts';
+import { formatPrefix, type Prefix, samePrefix } from '../net/prefix.ts';
 import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
 
 /** What a vxlan node tells its peers, a family. */
@@ -38,61 +37,34 @@ export interface LeaseValue {
   readonly version?: string;
 }
 
-/** A lease as etcd has it. */
+/** A lease as its store has it. */
 export interface Lease extends LeaseValue {
-  /** The whole etcd key, prefix included. */
-  readonly key: string;
+  /** The lease's owner as the store names it: no other lease has it, and it lasts as long as the lease. etcd: the key. */
+  readonly ownerId: string;
   /** The subnets leased: networks without host bits. */
   readonly subnets: PerFamily<Prefix>;
-  /** No etcd lease is attached: it never expires, and stays so. */
+  /** It never expires, and stays so. */
   readonly reservation: boolean;
-  /** Id of the etcd lease attached; '0' for a reservation. */
-  readonly etcdLease: string;
-  /** etcd's mod_revision of the key: changes with every write of it. */
-  readonly modRevision: string;
-  /** Keys of the value that are neither flannel's nor ours; kept when we write the value again. */
-  readonly extra: Readonly<Record<string, unknown>>;
+  /** flannel's, or made by hand: it says nothing of Weft. */
+  readonly ofFlannel: boolean;
+  /** Grows with the time at which leases were made; its store alone compares it. etcd: the create revision. */
+  readonly seniority: string;
+  /** What the store needs to know of the lease. Nobody else reads it. */
+  readonly handle: unknown;
 }
 
 /** A lease that is ours, with the time it is good for. */
 export interface OwnLease extends Lease {
-  /** When etcd removes it unless it is renewed, in milliseconds since the epoch; undefined for a reservation. */
+  /** When the store removes it unless it is renewed, in milliseconds since the epoch; undefined where it does not. */
   readonly expiresAtMs: number | undefined;
 }
 
-/** An entry below `subnets/` that cannot be read: what is wrong with it. */
+/** What a lease's value held besides: keys that are neither flannel's nor ours, kept when the value is written again. */
+export type ExtraKeys = Readonly<Record<string, unknown>>;
+
+/** What is wrong with a store's entry that cannot be read. */
 export class LeaseFormatError extends Error {
   override readonly name = 'LeaseFormatError';
-}
-
-const formatKeyPart = (subnet: Prefix): string => `${formatAddress(subnet.address)}-${subnet.length}`;
-
-/**
- * The key of a lease: `…/10.5.52.0-24`, dual stack `…/10.5.52.0-24&fd00:5:0:34::-64`. IPv6 alone has `0.0.0.0-0` in
- * IPv4's place, since flannel's pattern wants one there.
- */
-export function formatLeaseKey(keys: Keys, subnets: PerFamily<Prefix>): string {
-  const v4 = subnets[4] ? formatKeyPart(subnets[4]) : '0.0.0.0-0';
-  return keys.subnets + (subnets[6] ? `${v4}&${formatKeyPart(subnets[6])}` : v4);
-}
-
-/** @throws LeaseFormatError */
-export function parseLeaseKey(keys: Keys, key: string): PerFamily<Prefix> {
-  const name = key.slice(keys.subnets.length);
-  const match = key.startsWith(keys.subnets)
-    ? /^(\d+\.\d+\.\d+\.\d+-\d+)(?:&([A-Fa-f\d:.]+-\d+))?$/.exec(name)
-    : undefined;
-  if (!match) throw new LeaseFormatError(`"${name}" is not written as a subnet is, like "10.5.52.0-24"`);
-  const subnets = perFamily((family) => {
-    const part = match[family === 4 ? 1 : 2];
-    if (part === undefined || (family === 4 && part === '0.0.0.0-0')) return undefined;
-    const subnet = parsePrefix(part.replace('-', '/'));
-    if (!subnet || subnet.address.family !== family) throw new LeaseFormatError(`"${part}" is no IPv${family} subnet`);
-    if (hasHostBits(subnet)) throw new LeaseFormatError(`"${part}" has bits set beyond its length`);
-    return subnet;
-  });
-  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${name}" names no subnet`);
-  return subnets;
 }
 
 const valueKeys = { 4: ['PublicIP', 'BackendData'], 6: ['PublicIPv6', 'BackendV6Data'] } as const;
@@ -101,7 +73,7 @@ const valueKeys = { 4: ['PublicIP', 'BackendData'], 6: ['PublicIPv6', 'BackendV6
  * The value, byte for byte as flannel's Go writes it, then `Weft`, then what was found there and is not ours.
  * `extra` is what `parseLeaseValue` gave.
  */
-export function formatLeaseValue(value: LeaseValue, extra: Readonly<Record<string, unknown>> = {}): string {
+export function formatLeaseValue(value: LeaseValue, extra: ExtraKeys = {}): string {
   const backendData = perFamily((family) => {
     const data = value.backendData[family];
     return data && { VNI: data.vni, VtepMAC: formatMac(data.vtepMac) };
@@ -157,7 +129,7 @@ const ourKeys = new Set(['publicip', 'publicipv6', 'backendtype', 'backenddata',
  * Reads a lease's value. Addresses and backend may be missing: a reservation made by hand need not have them.
  * @throws LeaseFormatError
  */
-export function parseLeaseValue(text: string): LeaseValue & Pick<Lease, 'extra'> {
+export function parseLeaseValue(text: string): LeaseValue & { readonly extra: ExtraKeys } {
   let document: unknown;
   try {
     document = JSON.parse(text);

@@ -21,9 +21,9 @@ export interface StoredConfig {
 
 /** An entry that cannot be read, and why. It is left alone, and its subnet, if the key tells one, counts as taken. */
 export interface MalformedEntry {
-  readonly key: string;
+  readonly ownerId: string;
   readonly reason: string;
-  /** What the key tells of the subnets; absent where it tells nothing, or is not a lease's. */
+  /** The subnets, as far as the entry's name tells them; absent where it tells nothing, or is not a lease's. */
   readonly subnets?: PerFamily<Prefix>;
 }
 
@@ -51,10 +51,36 @@ export interface LeaseList {
   /** How `leases` came about from those that were listed before, where that is known. */
   readonly since?: { readonly leases: readonly Lease[]; readonly changes: readonly LeaseChange[] };
   readonly malformed: readonly MalformedEntry[];
-  /** etcd's revision of the snapshot. */
-  readonly revision: string;
-  /** Which etcd said so: another one than before has been restored from a backup, or begun anew. */
-  readonly clusterId: string;
+  /**
+   * lost: the store no longer knows what it knew (it was restored from a backup, or begun anew), so that a lease that is
+   * missing has not been given back, for all that can be told.
+   */
+  readonly continuity: 'same' | 'lost';
+  /** At which point of its history the store said so. Opaque to everybody but the store. */
+  readonly mark: unknown;
+}
+
+/** What whoever lists knew before: the list's continuity is told against it. */
+export interface Known {
+  /** That of an earlier list, perhaps an earlier process's. */
+  readonly mark?: unknown;
+  /** The owner of a lease that the store has promised us until later than now. */
+  readonly promised?: string;
+}
+
+export interface RememberedLease {
+  readonly lease: Lease;
+  /** Until when it was promised, in milliseconds since the epoch. */
+  readonly untilMs: number;
+}
+
+/** What a node remembers of the cluster across a restart. Needed only where the store has lost leases meanwhile. */
+export interface LeaseMemory {
+  readonly mark: unknown;
+  /** The owner of our own lease. */
+  readonly own: string;
+  readonly ownUntilMs: number;
+  readonly peers: readonly RememberedLease[];
 }
 
 export interface SubnetClaim {
@@ -133,8 +159,17 @@ export interface ClusterStore {
    */
   writeConfig(text: string, expected?: string): Promise<boolean>;
 
-  /** All leases in one request. One malformed entry does not hide the others. */
-  listLeases(): Promise<LeaseList>;
+  /** All leases at one time. One malformed entry does not hide the others. */
+  listLeases(known?: Known): Promise<LeaseList>;
+
+  /** Whether the lease as listed is still held as `own` says; if not, it has to be renewed. */
+  holds(own: OwnLease, listed: Lease): boolean;
+
+  /** How the memory is written down. `parse` gives undefined for what is none, or another network's. */
+  readonly memory: {
+    format(memory: LeaseMemory): string;
+    parse(text: string): LeaseMemory | undefined;
+  };
 
   /**
    * Leases a subnet: the one this public address already has, else the previous one, else a random pick of the first

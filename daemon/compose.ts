@@ -184,7 +184,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     now: clock.nowMs,
     monotonic,
     random,
-    memory: openMemory(files, store.prefix, problems),
+    memory: openMemory(files, store.memory, problems),
     isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });

@@ -530,7 +530,7 @@ export class Loop {
       ...(view
         ? {
             lease: {
-              key: view.own.key,
+              key: view.own.ownerId,
               reservation: view.own.reservation,
               ...(view.own.expiresAtMs === undefined ? {} : { expiresAt: iso(view.own.expiresAtMs) }),
               ...(leaseAgeSeconds === undefined ? {} : { ageSeconds: Math.round(leaseAgeSeconds) }),

@@ -5,13 +5,11 @@ import type { Prefix } from '../../net/prefix.ts';
 import { prefixesOverlap } from '../../net/prefix.ts';
 import type { Clock, Random } from '../clock.ts';
 import {
-  formatLeaseKey,
   formatLeaseValue,
   type Lease,
   LeaseFormatError,
   type LeaseValue,
   type OwnLease,
-  parseLeaseKey,
   parseLeaseValue,
   sameLeaseValue,
   samePublicAddress,
@@ -21,6 +19,7 @@ import {
   type ClaimResult,
   type Closable,
   type ClusterStore,
+  type Known,
   type LeaseChange,
   type LeaseList,
   type MalformedEntry,
@@ -37,7 +36,11 @@ import type { StoreObserver } from '../store-observer.ts';
 import { chooseSubnet, ownLeases } from '../subnet-choice.ts';
 import { EtcdConnection } from './connection.ts';
 import { toStoreError } from './errors.ts';
+import { EtcdHandle, handleOf } from './handle.ts';
 import { type Keys, keysBelow, nodeKey, type Right, rightsBelow } from './keys.ts';
+import { formatLeaseKey, parseLeaseKey } from './lease-key.ts';
+import { formatLeaseMemory, parseLeaseMemory } from './lease-memory.ts';
+import { EtcdMark } from './mark.ts';
 import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
 import type { EtcdEndpoints } from './options.ts';
 import { type Entry, EtcdWatch, rangeOf, readSnapshot, type Snapshot, toEntry } from './watch.ts';
@@ -118,6 +121,12 @@ const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
     return x !== undefined && y !== undefined && prefixesOverlap(x, y);
   });
 
+const markOf = ({ clusterId, history, revision }: Snapshot): EtcdMark => new EtcdMark(clusterId, history, revision);
+
+type Origin = Pick<EtcdMark, 'clusterId' | 'history'>;
+
+const sameOrigin = (a: Origin, b: Origin): boolean => a.clusterId === b.clusterId && a.history === b.history;
+
 class EtcdStore implements ClusterStore {
   readonly #keys: Keys;
   readonly #rights: ReturnType<typeof rightsBelow>;
@@ -128,7 +137,7 @@ class EtcdStore implements ClusterStore {
   #newest = { leases: 0n, config: 0n };
   /** The etcd that they are revisions of, and what the watch calls it. */
   #clusterId: string | undefined;
-  #history: string | undefined;
+  #followed: EtcdMark | undefined;
   /** What was made last of a watch's snapshot. */
   #listed: { readonly of: ReadonlyMap<string, Entry>; readonly list: LeaseList } | undefined;
   /** The etcd lease that holds this node's record. */
@@ -173,10 +182,10 @@ class EtcdStore implements ClusterStore {
   async #snapshot(): Promise<Snapshot> {
     const [watch] = this.#watches;
     if (watch) {
-      const { clusterId } = await watch.fresh();
+      const origin = await watch.fresh();
       // An etcd restored from a backup counts from where the backup was made.
-      if (clusterId !== this.#history) this.#newest = { leases: 0n, config: 0n };
-      this.#history = clusterId;
+      if (!this.#followed || !sameOrigin(origin, this.#followed)) this.#newest = { leases: 0n, config: 0n };
+      this.#followed = markOf(origin);
       const isThere = ({ revision, configRevision }: Snapshot): boolean =>
         BigInt(revision) >= this.#newest.leases && BigInt(configRevision) >= this.#newest.config;
       const known = await watch.until(isThere, heardOfMs);
@@ -195,9 +204,22 @@ class EtcdStore implements ClusterStore {
     return config && { text: config.value, modRevision: config.modRevision };
   }
 
-  async listLeases(): Promise<LeaseList> {
-    return this.#parseLeases(await this.#snapshot());
+  async listLeases({ mark, promised }: Known = {}): Promise<LeaseList> {
+    const snapshot = await this.#snapshot();
+    const list = this.#parseLeases(snapshot);
+    const isSame = !(mark instanceof EtcdMark) || mark.leadsTo(markOf(snapshot));
+    const isThere = promised === undefined || snapshot.leases.has(promised);
+    return isSame && isThere ? list : { ...list, continuity: 'lost' };
   }
+
+  holds(own: OwnLease, listed: Lease): boolean {
+    return own.ownerId === listed.ownerId && handleOf(own).etcdLease === handleOf(listed).etcdLease;
+  }
+
+  readonly memory: ClusterStore['memory'] = {
+    format: (memory) => formatLeaseMemory(memory, this.prefix),
+    parse: (text) => parseLeaseMemory(text, this.#keys),
+  };
 
   #noteRevision(of: 'leases' | 'config', revision: string, clusterId: string): void {
     if (clusterId !== this.#clusterId) this.#newest = { leases: 0n, config: 0n };
@@ -210,10 +232,13 @@ class EtcdStore implements ClusterStore {
    * looked at.
    */
   #parseLeases(snapshot: Snapshot): LeaseList {
-    const { revision, clusterId } = snapshot;
     const changes = snapshot.changes?.splice(0) ?? [];
     const followed = this.#listed?.of === snapshot.leases ? this.#followList(this.#listed.list, changes) : undefined;
-    const list = { ...(followed ?? this.#parseAll(snapshot)), revision, clusterId };
+    const list: LeaseList = {
+      ...(followed ?? this.#parseAll(snapshot)),
+      continuity: 'same',
+      mark: markOf(snapshot),
+    };
     if (snapshot.changes) this.#listed = { of: snapshot.leases, list };
     return list;
   }
@@ -257,19 +282,21 @@ class EtcdStore implements ClusterStore {
       return this.#lease(entry, subnets);
     } catch (error) {
       if (!(error instanceof LeaseFormatError)) throw error;
-      return { key: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) };
+      return { ownerId: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) };
     }
   }
 
   /** @throws LeaseFormatError */
   #lease(entry: Entry, subnets: PerFamily<Prefix>): Lease {
+    const { extra, ...value } = parseLeaseValue(entry.value);
     return {
-      ...parseLeaseValue(entry.value),
-      key: entry.key,
+      ...value,
+      ownerId: entry.key,
       subnets,
       reservation: entry.etcdLease === '0',
-      etcdLease: entry.etcdLease,
-      modRevision: entry.modRevision,
+      ofFlannel: value.node === undefined,
+      seniority: entry.createRevision,
+      handle: new EtcdHandle(entry.modRevision, entry.etcdLease, extra),
     };
   }
 
@@ -400,12 +427,12 @@ class EtcdStore implements ClusterStore {
         if (isOurs && !(await this.#mustYield(key, choice.subnets))) {
           const own: OwnLease = {
             ...claim.value,
-            key,
+            ownerId: key,
             subnets: choice.subnets,
             reservation: false,
-            etcdLease,
-            modRevision: response.succeeded ? response.header.revision : found!.modRevision,
-            extra: {},
+            ofFlannel: false,
+            seniority: response.succeeded ? response.header.revision : found!.createRevision,
+            handle: new EtcdHandle(response.succeeded ? response.header.revision : found!.modRevision, etcdLease, {}),
             expiresAtMs: beforeMs + leaseTtlSeconds * 1000,
           };
           etcdLease = undefined;
@@ -437,10 +464,10 @@ class EtcdStore implements ClusterStore {
     const { leases, malformed } = this.#parseLeases(snapshot);
     const rival = [...leases, ...malformed].find(
       (other) =>
-        other.key !== key &&
+        other.ownerId !== key &&
         other.subnets !== undefined &&
         overlap(other.subnets, subnets) &&
-        BigInt(snapshot.leases.get(other.key)!.createRevision) < BigInt(own.createRevision),
+        BigInt(snapshot.leases.get(other.ownerId)!.createRevision) < BigInt(own.createRevision),
     );
     if (!rival) return false;
     const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
@@ -460,9 +487,10 @@ class EtcdStore implements ClusterStore {
     overwrites = false,
   ): Promise<{ own: OwnLease } | { found: Entry | undefined }> {
     const { clock, leaseTtlSeconds } = this.#options;
-    const { key } = lease;
+    const { ownerId: key } = lease;
+    const { extra, ...before } = handleOf(lease);
     const beforeMs = clock.nowMs();
-    let { etcdLease } = lease;
+    let { etcdLease } = before;
     let ttlSeconds: number | undefined;
     let granted: string | undefined;
     if (!lease.reservation) {
@@ -475,12 +503,12 @@ class EtcdStore implements ClusterStore {
       }
     }
     const mustWrite = overwrites || granted !== undefined || !sameLeaseValue(lease, value);
-    const text = formatLeaseValue(value, lease.extra);
+    const text = formatLeaseValue(value, extra);
     // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
     const response = await this.#transact(
       op,
       key,
-      [isUnchanged(key, lease.modRevision)],
+      [isUnchanged(key, before.modRevision)],
       [mustWrite ? put(key, text, etcdLease) : get(key)],
       [get(key)],
     );
@@ -492,18 +520,18 @@ class EtcdStore implements ClusterStore {
       return { found };
     }
     const modRevision = !mustWrite
-      ? lease.modRevision
+      ? before.modRevision
       : response.succeeded
         ? response.header.revision
         : found!.modRevision;
     const own: OwnLease = {
       ...value,
-      key,
+      ownerId: key,
       subnets: lease.subnets,
       reservation: lease.reservation,
-      etcdLease,
-      modRevision,
-      extra: lease.extra,
+      ofFlannel: false,
+      seniority: lease.seniority,
+      handle: new EtcdHandle(modRevision, etcdLease, extra),
       expiresAtMs: ttlSeconds === undefined ? undefined : beforeMs + ttlSeconds * 1000,
     };
     return { own };
@@ -523,10 +551,11 @@ class EtcdStore implements ClusterStore {
         return { outcome: 'lost', reason: 'taken', holder };
       }
       overwrites = holder === undefined;
-      lease = holder ?? { ...own, modRevision: found.modRevision };
+      const { etcdLease, extra } = handleOf(own);
+      lease = holder ?? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) };
     }
     throw toStoreError(
-      { op: 'renew the lease', key: own.key, endpoint: this.#options.etcd.endpoints.join(', ') },
+      { op: 'renew the lease', key: own.ownerId, endpoint: this.#options.etcd.endpoints.join(', ') },
       new Error('somebody else keeps writing it'),
     );
   }
@@ -542,8 +571,8 @@ class EtcdStore implements ClusterStore {
 
   async releaseLease(lease: Lease): Promise<boolean> {
     const op = 'release the lease';
-    const { key } = lease;
-    let { modRevision, etcdLease } = lease;
+    const { ownerId: key } = lease;
+    let { modRevision, etcdLease } = handleOf(lease);
     for (let attempt = 0; attempt < 3; attempt++) {
       const remove: IRequestOp = { request_delete_range: { key: Buffer.from(key) } };
       const response = await this.#transact(op, key, [isUnchanged(key, modRevision)], [remove], [get(key)]);
@@ -554,7 +583,7 @@ class EtcdStore implements ClusterStore {
       const found = entryOf(response);
       const holder = found && this.#readable(found);
       if (!holder || !samePublicAddress(holder, lease)) return false;
-      ({ modRevision, etcdLease } = holder);
+      ({ modRevision, etcdLease } = handleOf(holder));
     }
     return false;
   }
@@ -638,7 +667,7 @@ class EtcdStore implements ClusterStore {
         nodes.push(parseNodeRecord(entry.value));
       } catch (error) {
         if (!(error instanceof LeaseFormatError)) throw error;
-        malformed.push({ key: entry.key, reason: error.message });
+        malformed.push({ ownerId: entry.key, reason: error.message });
       }
     }
     return { nodes, malformed };

@@ -41,11 +41,10 @@ export interface Snapshot {
   readonly revision: string;
   /** Up to which the config is known. */
   readonly configRevision: string;
-  /**
-   * etcd's number for itself; a new one has another. One restored from a backup may have the same: where it is found
-   * out, a number is added.
-   */
+  /** etcd's number for itself; a new one has another. One restored from a backup may have the same. */
   readonly clusterId: string;
+  /** How often etcd was found to be another one under the same number. */
+  readonly history: number;
   /** What has changed in `leases` since they were read, or since this was emptied: each before and after. */
   readonly changes?: (readonly [was: Entry | undefined, is: Entry | undefined])[];
 }
@@ -128,6 +127,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
     revision: response.header.revision,
     configRevision: response.header.revision,
     clusterId: response.header.cluster_id,
+    history: 0,
   };
 }
 
@@ -137,7 +137,6 @@ interface FollowedSnapshot extends Snapshot {
   readonly changes: (readonly [was: Entry | undefined, is: Entry | undefined])[];
   revision: string;
   configRevision: string;
-  clusterId: string;
 }
 
 /** What is compared of all leases: how many there are at a revision, and the newest of them. */
@@ -351,11 +350,8 @@ export class EtcdWatch implements Closable {
     }
     const read = await readSnapshot(connection, keys);
     if (before) this.#options.observer?.watchResync();
-    // As before it was known to be another one: a number that changes is what tells that to the world.
-    const ownId = (id: string): string => id.replace(/\..*/, '');
-    if (before && ownId(before.clusterId) === read.clusterId && !isContinued(before, read)) this.#histories++;
-    const clusterId = this.#histories === 0 ? read.clusterId : `${read.clusterId}.${this.#histories}`;
-    this.#memory = { ...read, clusterId, leases: new Map(read.leases), changes: [] };
+    if (before && before.clusterId === read.clusterId && !isContinued(before, read)) this.#histories++;
+    this.#memory = { ...read, history: this.#histories, leases: new Map(read.leases), changes: [] };
     this.#mustList = false;
     this.#unproved = undefined;
     return this.#memory;
@@ -449,11 +445,7 @@ export class EtcdWatch implements Closable {
 
   /** Whether an etcd of this number, at this revision, cannot be the one that the memory is of. */
   #isStrange({ clusterId, ...known }: Snapshot, answering: string, revision: string): boolean {
-    return (
-      answering !== clusterId.replace(/\..*/, '') ||
-      isBefore(revision, known.revision) ||
-      isBefore(revision, known.configRevision)
-    );
+    return answering !== clusterId || isBefore(revision, known.revision) || isBefore(revision, known.configRevision);
   }
 
   #strange(): HistoryError {

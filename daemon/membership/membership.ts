@@ -6,7 +6,6 @@
  */
 
 import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../../cluster/lease.ts';
-import type { LeaseMemory } from '../../cluster/lease-memory.ts';
 import {
   backendName,
   ConfigError,
@@ -17,7 +16,7 @@ import {
   parseNetworkConfig,
   valuesOf,
 } from '../../cluster/network-config.ts';
-import { type ClusterStore, type LeaseList, patchList } from '../../cluster/store.ts';
+import { type ClusterStore, type Known, type LeaseList, type LeaseMemory, patchList } from '../../cluster/store.ts';
 import { ownLeases } from '../../cluster/subnet-choice.ts';
 import { overlapIndex } from '../../cluster/subnet-index.ts';
 import type { Family } from '../../net/address.ts';
@@ -91,7 +90,8 @@ export class Membership {
   private readonly vanished = new Map<string, { readonly lease: Lease; readonly untilMs: number }>();
   /** The leases that the current view is made from; undefined where they are not all of it. */
   private listed: readonly Lease[] | undefined;
-  private lastList: Pick<LeaseList, 'clusterId' | 'revision'> | undefined;
+  /** That of the last list. */
+  private mark: unknown;
   /** What the last weftd knew; until the first view. */
   private remembered: LeaseMemory | undefined;
   /** When, and of what, the memory was written last. */
@@ -144,19 +144,23 @@ export class Membership {
   async sync(): Promise<ClusterView | undefined> {
     const { store } = this.options;
     // One after the other, so that of what ails both always the same is told.
-    const list = await store.listLeases();
+    const list = await store.listLeases(this.known());
     const stored = await store.readConfig();
     if (!this.mustAwait(stored?.text, list.leases.length)) this.readConfig(stored?.text);
     this.options.problems.reportAll(
       'lease',
       new Map(
-        list.malformed.map(({ key, reason }) => [key, `Cannot read lease "${key}", which is skipped: ${reason}`]),
+        list.malformed.map(({ ownerId, reason }) => [
+          ownerId,
+          `Cannot read lease "${ownerId}", which is skipped: ${reason}`,
+        ]),
       ),
     );
     if (!this.config) return this.current;
     const { value: config, backend, text } = this.config;
     const identity = this.options.identify(config, list.leases);
-    const hasLostEntries = this.hasLostEntries(list);
+    const hasLostEntries = list.continuity === 'lost';
+    this.mark = list.mark;
     const value = this.leaseValue(config, backend, identity);
     const before = this.current;
     const own = await this.holdLease(config, text, list, value);
@@ -169,8 +173,8 @@ export class Membership {
     }
     // Other leases of this host are of its own past.
     const isOwn = (lease: Lease): boolean =>
-      lease.key === own.key ||
-      this.superseded.has(lease.key) ||
+      lease.ownerId === own.ownerId ||
+      this.superseded.has(lease.ownerId) ||
       (lease.node === this.options.node && isOfHost(lease, own.publicAddresses));
     const known = this.keepWhatEtcdLost(list, hasLostEntries, own);
     const peers = known.filter((lease) => !isOwn(lease));
@@ -188,29 +192,27 @@ export class Membership {
    */
   remember(now = false): void {
     const { memory, monotonic } = this.options;
-    if (!memory || !this.current || !this.lastList) return;
+    if (!memory || !this.current) return;
     const { own, peers } = this.current;
     const atMs = monotonic();
     // The first time there is more urgent work: the kernel's.
     this.written ??= { atMs, of: [], key: '' };
-    const isSame = this.written.of === peers && this.written.key === own.key;
+    const isSame = this.written.of === peers && this.written.key === own.ownerId;
     const dueMs = this.written.atMs + (isSame ? memoryAgeMs : now ? 0 : peers.length * memoryPerPeerMs);
     this.memoryDueMs = Number.POSITIVE_INFINITY;
     if (atMs < dueMs) {
       if (!isSame) this.memoryDueMs = dueMs;
       return;
     }
-    this.written = { atMs, of: peers, key: own.key };
+    this.written = { atMs, of: peers, key: own.ownerId };
     const nowMs = this.options.now();
     const wholeMs = nowMs + leaseLifeMs;
     memory.write({
-      // As etcd says it: that it was found to be another one is this process's knowledge.
-      clusterId: this.lastList.clusterId.replace(/\..*/, ''),
-      revision: this.lastList.revision,
-      own: own.key,
+      mark: this.mark,
+      own: own.ownerId,
       ownUntilMs: own.expiresAtMs ?? wholeMs,
       peers: peers.map((lease) => {
-        const lost = this.lost.get(lease.key);
+        const lost = this.lost.get(lease.ownerId);
         return { lease, untilMs: lost ? nowMs + lost.untilMs - atMs : wholeMs };
       }),
     });
@@ -227,33 +229,23 @@ export class Membership {
       return undefined;
     if (this.lost.size + this.vanished.size + this.superseded.size > 0) return undefined;
     const isPlain = (lease: Lease | undefined): boolean =>
-      !lease || (lease.node !== this.options.node && lease.key !== own.key);
+      !lease || (lease.node !== this.options.node && lease.ownerId !== own.ownerId);
     // A node of Weft's whose lease has vanished may be about to claim it again.
     const isSimple = since.changes.every(
-      ([was, is]) => isPlain(was) && isPlain(is) && (is !== undefined || was?.node === undefined),
+      ([was, is]) => isPlain(was) && isPlain(is) && (is !== undefined || was === undefined || was.ofFlannel),
     );
     const peers = isSimple && leases.length > 0 ? patchList(before.peers, since.changes) : undefined;
     return peers && { peers, since: { peers: before.peers, changes: since.changes } };
   }
 
-  /**
-   * Whether etcd no longer knows what it knew: it has been restored from a backup or begun anew, or our own lease is
-   * not there before its time. Then a peer that is missing has not left, for all that can be told.
-   */
-  private hasLostEntries({ clusterId, revision, leases, malformed }: LeaseList): boolean {
+  /** What the store is asked to go on from. */
+  private known(): Known {
     const { remembered } = this;
-    const last = this.lastList ?? remembered;
-    this.lastList = { clusterId, revision };
     const own =
-      this.current?.own.key ?? (remembered && this.options.now() < remembered.ownUntilMs ? remembered.own : undefined);
+      this.current?.own.ownerId ??
+      (remembered && this.options.now() < remembered.ownUntilMs ? remembered.own : undefined);
     const isPromised = this.current ? this.options.monotonic() < this.promisedUntilMs : true;
-    return (
-      (last !== undefined && (clusterId !== last.clusterId || BigInt(revision) < BigInt(last.revision))) ||
-      (own !== undefined &&
-        isPromised &&
-        !leases.some(({ key }) => key === own) &&
-        !malformed.some(({ key }) => key === own))
-    );
+    return { mark: this.mark ?? remembered?.mark, ...(own !== undefined && isPromised ? { promised: own } : {}) };
   }
 
   /**
@@ -263,20 +255,20 @@ export class Membership {
    */
   private keepWhatEtcdLost(list: LeaseList, hasLostEntries: boolean, own: OwnLease): Lease[] {
     const { problems, monotonic } = this.options;
-    const listed = new Set(list.leases.map(({ key }) => key));
-    const unreadable = new Set(list.malformed.map(({ key }) => key));
+    const listed = new Set(list.leases.map(({ ownerId }) => ownerId));
+    const unreadable = new Set(list.malformed.map(({ ownerId }) => ownerId));
     const nowMs = monotonic();
     const before = this.current?.peers ?? this.remembered?.peers.map(({ lease }) => lease) ?? [];
     if (hasLostEntries) {
-      const promised = new Map(this.remembered?.peers.map(({ lease, untilMs }) => [lease.key, untilMs]));
+      const promised = new Map(this.remembered?.peers.map(({ lease, untilMs }) => [lease.ownerId, untilMs]));
       for (const lease of before) {
         // By a clock that may have been set meanwhile: no longer than a whole life.
-        const leftMs = (promised.get(lease.key) ?? Number.POSITIVE_INFINITY) - this.options.now();
-        if (this.lost.has(lease.key)) continue;
-        this.lost.set(lease.key, { lease, untilMs: nowMs + Math.min(leftMs, leaseLifeMs) });
+        const leftMs = (promised.get(lease.ownerId) ?? Number.POSITIVE_INFINITY) - this.options.now();
+        if (this.lost.has(lease.ownerId)) continue;
+        this.lost.set(lease.ownerId, { lease, untilMs: nowMs + Math.min(leftMs, leaseLifeMs) });
       }
     }
-    const notLost = this.current ? before.filter(({ key }) => !this.lost.has(key)) : [];
+    const notLost = this.current ? before.filter(({ ownerId }) => !this.lost.has(ownerId)) : [];
     if (this.lost.size > 0) {
       const isTaken = overlapIndex([own, ...list.leases].map(({ subnets }) => subnets));
       for (const [key, { lease, untilMs }] of this.lost) {
@@ -294,17 +286,17 @@ export class Membership {
       'debug',
     );
     const lost = [...this.lost.values()].map(({ lease }) => lease);
-    const known = [...list.leases, ...before.filter(({ key }) => unreadable.has(key)), ...lost];
+    const known = [...list.leases, ...before.filter(({ ownerId }) => unreadable.has(ownerId)), ...lost];
     return [...known, ...this.keepVanished(notLost, known, own)];
   }
 
   /** A lease that somebody has deleted is claimed again by its node at once: nothing is to be lost until then. */
   private keepVanished(before: readonly Lease[], known: readonly Lease[], own: OwnLease): Lease[] {
     const nowMs = this.options.monotonic();
-    const keys = new Set(known.map(({ key }) => key));
+    const keys = new Set(known.map(({ ownerId }) => ownerId));
     for (const lease of before) {
-      if (lease.node === undefined || keys.has(lease.key) || this.vanished.has(lease.key)) continue;
-      this.vanished.set(lease.key, { lease, untilMs: nowMs + claimGraceMs });
+      if (lease.ofFlannel || keys.has(lease.ownerId) || this.vanished.has(lease.ownerId)) continue;
+      this.vanished.set(lease.ownerId, { lease, untilMs: nowMs + claimGraceMs });
     }
     if (this.vanished.size === 0) return [];
     const nodes = new Set([own, ...known].map(({ node }) => node));
@@ -386,10 +378,10 @@ export class Membership {
     const { store, logger, metrics } = this.options;
     const own = this.current?.own;
     if (own && this.claimedConfig === configText) {
-      const listed = leases.find(({ key }) => key === own.key);
+      const listed = leases.find(({ ownerId }) => ownerId === own.ownerId);
       const due = this.options.monotonic() >= this.renewAtMs;
-      if (listed && !due && listed.etcdLease === own.etcdLease && sameLeaseValue(listed, value)) return own;
-      if (listed || malformed.some(({ key }) => key === own.key)) {
+      if (listed && !due && store.holds(own, listed) && sameLeaseValue(listed, value)) return own;
+      if (listed || malformed.some(({ ownerId }) => ownerId === own.ownerId)) {
         const result = await store.renewLease(own, value);
         if (result.outcome === 'renewed') {
           this.schedule(result.own, true);
@@ -401,15 +393,15 @@ export class Membership {
           result.reason === 'gone'
             ? 'its key is no longer in etcd'
             : `it is taken by "${result.holder.node ?? formatAddresses(result.holder.publicAddresses)}"`;
-        logger.warn(`lease lost: ${how}; claiming again`, { key: own.key });
+        logger.warn(`lease lost: ${how}; claiming again`, { key: own.ownerId });
       } else {
-        const there = new Set(leases.map(({ key }) => key));
-        const missing = (this.current?.peers ?? []).filter(({ key }) => !there.has(key)).length;
+        const there = new Set(leases.map(({ ownerId }) => ownerId));
+        const missing = (this.current?.peers ?? []).filter(({ ownerId }) => !there.has(ownerId)).length;
         const nowMs = this.options.monotonic();
         if (this.claimAtMs === Number.POSITIVE_INFINITY)
           this.claimAtMs = nowMs + spreadMs(missing, this.options.random);
         if (nowMs < this.claimAtMs) return own;
-        logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.key });
+        logger.warn('lease lost: its key is no longer in etcd; claiming again', { key: own.ownerId });
       }
       metrics.leaseLost();
     }
@@ -422,7 +414,7 @@ export class Membership {
     this.claimedConfig = configText;
     metrics.leaseClaimed(claim.how);
     this.schedule(claim.own, claim.how !== 'kept');
-    if (claim.how !== 'kept' || own?.key !== claim.own.key) {
+    if (claim.how !== 'kept' || own?.ownerId !== claim.own.ownerId) {
       logger.info(`lease ${claim.how === 'previous' ? 'claimed again' : claim.how}`, {
         ...leaseFields(claim.own),
         ...(claim.lostRaces > 0 ? { lostRaces: claim.lostRaces } : {}),
@@ -443,7 +435,7 @@ export class Membership {
     leases: readonly Lease[],
     value: LeaseValue & { node: string },
   ): boolean {
-    const isThere = leases.some(({ key, etcdLease }) => key === own.key && etcdLease === own.etcdLease);
+    const isThere = leases.some((listed) => this.options.store.holds(own, listed));
     if (!isThere || !isCompatible(config, own.subnets)) return false;
     this.claimedConfig = configText;
     this.supersede(
@@ -458,8 +450,8 @@ export class Membership {
     const before = new Map(this.superseded);
     this.superseded.clear();
     for (const lease of leases) {
-      const renewAtMs = before.get(lease.key)?.renewAtMs ?? Number.NEGATIVE_INFINITY;
-      this.superseded.set(lease.key, { lease, renewAtMs });
+      const renewAtMs = before.get(lease.ownerId)?.renewAtMs ?? Number.NEGATIVE_INFINITY;
+      this.superseded.set(lease.ownerId, { lease, renewAtMs });
     }
   }
 
@@ -470,7 +462,7 @@ export class Membership {
   private async keepSuperseded(leases: readonly Lease[], value: LeaseValue): Promise<void> {
     const { store, logger, isInUse, monotonic } = this.options;
     for (const [key, entry] of this.superseded) {
-      const lease = leases.find((listed) => listed.key === key) ?? entry.lease;
+      const lease = leases.find((listed) => listed.ownerId === key) ?? entry.lease;
       const subnet = formatSubnets(lease.subnets);
       if (!valuesOf(lease.subnets).some(isInUse)) {
         const released = await store.releaseLease(lease);

@@ -1,17 +1,16 @@
 /**
- * The file of the peers that this node knows. It is of use only where etcd is found empty, so its errors are reported and
+ * The file of the peers that this node knows. It is of use only where the store is found empty, so its errors are reported and
  * hold up nothing.
  */
 
-import { keysBelow } from '../../cluster/etcd/keys.ts';
-import { formatLeaseMemory, parseLeaseMemory } from '../../cluster/lease-memory.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
 import type { NodeFiles } from '../host/files.ts';
 import type { Problems } from '../report/problems.ts';
 import type { MembershipMemory } from './membership.ts';
 
 export function openMemory(
   files: Pick<NodeFiles, 'readMemory' | 'writeMemory'>,
-  prefix: string,
+  format: ClusterStore['memory'],
   problems: Pick<Problems, 'report'>,
 ): MembershipMemory {
   const reported = <T>(work: () => T): T | undefined => {
@@ -28,8 +27,8 @@ export function openMemory(
     read: () =>
       reported(() => {
         const text = files.readMemory();
-        return text === undefined ? undefined : parseLeaseMemory(text, keysBelow(prefix));
+        return text === undefined ? undefined : format.parse(text);
       }),
-    write: (memory) => reported(() => files.writeMemory(formatLeaseMemory(memory, prefix))),
+    write: (memory) => reported(() => files.writeMemory(format.format(memory))),
   };
 }

@@ -139,11 +139,11 @@ interface Baseline {
 /** How peers with something wrong are told of. */
 function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined {
   const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
-  return problem && `Peer with lease "${peer.key}" is ${how}: ${problem}`;
+  return problem && `Peer with lease "${peer.ownerId}" is ${how}: ${problem}`;
 }
 
 const problemsOf = (peers: readonly PeerOutcome[]): Map<string, string> =>
-  new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.key, peerProblem(outcome)!]] : [])));
+  new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.ownerId, peerProblem(outcome)!]] : [])));
 
 function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Failure[]): PeerState {
   const failed = failures.find(({ operation }) => concerns(operation, peer));
@@ -168,7 +168,7 @@ const followed = (changes: number, retryDelayMs: number, rulesAgainMs = Number.P
 const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
   a.config === b.config &&
   a.backend === b.backend &&
-  a.own.key === b.own.key &&
+  a.own.ownerId === b.own.ownerId &&
   sameLeaseValue(a.own, b.own) &&
   sameList(a.formerSubnets, b.formerSubnets);
 

@@ -194,7 +194,7 @@ export class PeerTable {
     const gone: PlacedPeer[] = [];
     for (const lease of removed) {
       const place = this.placed.get(lease);
-      if (!place || this.contested.has(lease.key)) return undefined;
+      if (!place || this.contested.has(lease.ownerId)) return undefined;
       gone.push(place);
       this.placed.delete(lease);
       for (const { destination } of place.routes) this.leaseOfSubnet.delete(networkKey(destination));
@@ -246,7 +246,7 @@ export class PeerTable {
     const subnetKey = networkKey(destination);
     const other = this.leaseOfSubnet.get(subnetKey);
     if (other !== undefined) {
-      this.contest(other, peer.key);
+      this.contest(other, peer.ownerId);
       return `lease "${other}" has the same subnet`;
     }
 
@@ -254,7 +254,7 @@ export class PeerTable {
       return `its address "${formatAddress(host)}" is on no network of this host, which host-gw needs`;
     }
     if (backend.type === 'host-gw' || (backend.directRouting && overlay.isNeighbour(host))) {
-      this.leaseOfSubnet.set(subnetKey, peer.key);
+      this.leaseOfSubnet.set(subnetKey, peer.ownerId);
       place.routes.push({ destination, gateway: host, device: external.name, onlink: false });
       place.paths[family] = 'direct';
       return undefined;
@@ -270,16 +270,16 @@ export class PeerTable {
     const key = macKey(mac);
     // Two leases of one host share its tunnel device; two hosts cannot.
     const holder = holders.get(key);
-    if (holder) this.contest(holder.lease, peer.key);
+    if (holder) this.contest(holder.lease, peer.ownerId);
     if (holder && !sameAddress(holder.host, host)) {
       return `lease "${holder.lease}" of another host has the same MAC "${formatMac(mac)}"`;
     }
-    this.leaseOfSubnet.set(subnetKey, peer.key);
+    this.leaseOfSubnet.set(subnetKey, peer.ownerId);
     const device = deviceName(family, backend.vni);
     const endpoint = destination.address;
     place.neighbours.push({ device, address: endpoint, mac });
     if (!holder) {
-      holders.set(key, { lease: peer.key, host });
+      holders.set(key, { lease: peer.ownerId, host });
       place.fdb.push({ device, mac, destination: host });
     }
     place.routes.push({ destination, gateway: endpoint, device, onlink: true });

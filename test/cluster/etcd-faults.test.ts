@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { handleOf } from '../../cluster/etcd/handle.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreError, StoreRefusedError, StoreUnavailableError } from '../../cluster/store-errors.ts';
 import { freePort, startEtcd, type TestEtcd } from '../lab/etcd.ts';
@@ -59,7 +60,7 @@ function watching(server: TestEtcd, options: Parameters<typeof testStore>[1] = {
   const knows = (name: string): Promise<true> =>
     waitFor(`the store to know ${name}`, async () => {
       const { leases } = await store.listLeases();
-      return leases.some((lease) => lease.key === subnets + name) || undefined;
+      return leases.some((lease) => lease.ownerId === subnets + name) || undefined;
     });
   return { store, seen, watch, knows };
 }
@@ -120,7 +121,9 @@ test('while it watches, lists come from memory, and include what this store wrot
     const { own } = await store.claimSubnet(claimOf(n));
     const { leases } = await store.listLeases();
     assert.ok(
-      leases.some((lease) => lease.key === own.key && lease.modRevision === own.modRevision),
+      leases.some(
+        (lease) => lease.ownerId === own.ownerId && handleOf(lease).modRevision === handleOf(own).modRevision,
+      ),
       `lease ${n}`,
     );
   }

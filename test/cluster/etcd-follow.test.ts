@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { EtcdMark } from '../../cluster/etcd/mark.ts';
 import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
 import type { StoreObserver } from '../../cluster/store-observer.ts';
 import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
@@ -38,6 +39,11 @@ const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtc
   return server;
 };
 
+function markOf({ mark }: LeaseList): EtcdMark {
+  if (!(mark instanceof EtcdMark)) throw new TypeError('not a mark of etcd');
+  return mark;
+}
+
 /** A store that watches, with what it has asked for. */
 function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & { endpoint?: string } = {}) {
   const asked = new Map<string, number>();
@@ -57,7 +63,7 @@ function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & 
     () => seen.wakes++,
     () => seen.problems++,
   );
-  const names = ({ leases }: LeaseList): string[] => leases.map(({ key }) => key.slice(subnets.length)).sort();
+  const names = ({ leases }: LeaseList): string[] => leases.map(({ ownerId }) => ownerId.slice(subnets.length)).sort();
   return {
     store,
     seen,
@@ -77,11 +83,11 @@ test('a start is one list of all leases; claiming, renewing and publishing are n
   const { store, lists, names } = following(server);
   assert.is((await names()).length, hostCount);
   const { own } = await store.claimSubnet(claimOf(99));
-  assert.ok((await names()).includes(own.key.slice(subnets.length)));
+  assert.ok((await names()).includes(own.ownerId.slice(subnets.length)));
   assert.is((await store.renewLease(own, { ...nodeValue(99), version: '0.9' })).outcome, 'renewed');
   const record = { node: 'n', version: '1', publicAddresses: {}, backendType: 'vxlan', startedAtMs: 0, health: 'ok' };
   for (let i = 0; i < 8; i++) await store.publishNode({ ...record, containers: i });
-  assert.is((await store.listLeases()).leases.find(({ key }) => key === own.key)?.version, '0.9');
+  assert.is((await store.listLeases()).leases.find(({ ownerId }) => ownerId === own.ownerId)?.version, '0.9');
   assert.is(await store.writeConfig('{"a":1}'), true);
   assert.is((await store.readConfig())?.text, '{"a":1}');
   assert.is(await store.releaseLease(own), true);
@@ -159,8 +165,10 @@ test('etcd restored from a backup, its revision gone back: listed anew, and told
   await server.start();
   await waitFor('the backup', async () => (await names()).join() === '10.5.1.0-24');
   const after = await store.listLeases();
-  assert.is.not(after.clusterId, before.clusterId, 'a number is added, since etcd keeps its own');
-  assert.ok(BigInt(after.revision) < BigInt(before.revision));
+  assert.is.not(markOf(after).history, markOf(before).history, 'a number is added, since etcd keeps its own');
+  assert.ok(BigInt(markOf(after).revision) < BigInt(markOf(before).revision));
+  assert.is((await store.listLeases({ mark: before.mark })).continuity, 'lost');
+  assert.is((await store.listLeases({ mark: after.mark })).continuity, 'same');
   put(server, 5);
   await waitFor('what comes then', async () => (await names()).join() === '10.5.1.0-24,10.5.5.0-24');
 });
@@ -183,17 +191,20 @@ test('restored, and written to until its revision is what it was: found out by c
     server.restore(join(folder, 'backup'));
     await server.start();
     for (const n of [7, 8, 9, 10, 11, 12]) put(server, n);
-    assert.ok(BigInt(revisionOf(server)) > BigInt(before.revision));
+    assert.ok(BigInt(revisionOf(server)) > BigInt(markOf(before).revision));
     wire.mend();
     await waitFor('what is there', async () => {
       const known = await names();
       return known.length === 7 && !known.includes('10.5.2.0-24');
     });
     const after = await store.listLeases();
-    assert.is.not(after.clusterId, before.clusterId);
+    assert.is.not(markOf(after).history, markOf(before).history);
+    assert.is((await store.listLeases({ mark: before.mark })).continuity, 'lost');
     put(server, 13);
     await waitFor('what comes then', async () => (await names()).includes('10.5.13.0-24'));
-    assert.is((await store.listLeases()).clusterId, after.clusterId);
+    const last = await store.listLeases({ mark: after.mark });
+    assert.is(markOf(last).history, markOf(after).history);
+    assert.is(last.continuity, 'same');
   } finally {
     wire.close();
   }

@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { handleOf } from '../../cluster/etcd/handle.ts';
 import { formatSubnets } from '../../cluster/lease.ts';
 import { parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
@@ -52,13 +53,16 @@ test('the network config is written, read, and guarded against a change in betwe
 test('a claim writes what flannel would, and Weft, with a lease of a day', async () => {
   const { own, how } = await open().claimSubnet(claimOf(7));
   assert.is(how, 'new');
-  assert.match(own.key, /^\/coreos\.com\/network\/subnets\/10\.5\.\d+\.0-24$/);
+  assert.match(own.ownerId, /^\/coreos\.com\/network\/subnets\/10\.5\.\d+\.0-24$/);
   assert.is(
-    valueAt(own.key),
+    valueAt(own.ownerId),
     '{"PublicIP":"192.0.2.7","PublicIPv6":null,"BackendType":"vxlan",' +
       '"BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:07"},"Weft":{"node":"node-7","version":"0.1.0"}}',
   );
-  assert.match(etcd.ctl('lease', 'timetolive', BigInt(own.etcdLease).toString(16)), /granted with TTL\(86400s\)/);
+  assert.match(
+    etcd.ctl('lease', 'timetolive', BigInt(handleOf(own).etcdLease).toString(16)),
+    /granted with TTL\(86400s\)/,
+  );
   assert.ok(Math.abs(own.expiresAtMs! - Date.now() - 86_400_000) < 5000);
 });
 
@@ -66,8 +70,8 @@ test('claimed again it is kept: same subnet, no event for the peers', async () =
   const first = await open().claimSubnet(claimOf(1));
   const again = await open().claimSubnet(claimOf(1));
   assert.is(again.how, 'kept');
-  assert.is(again.own.key, first.own.key);
-  assert.is(again.own.modRevision, first.own.modRevision);
+  assert.is(again.own.ownerId, first.own.ownerId);
+  assert.is(handleOf(again.own).modRevision, handleOf(first.own).modRevision);
 });
 
 test('twenty nodes at once, twenty subnets for them: each gets its own (flannel’s defect 1)', async () => {
@@ -78,7 +82,7 @@ test('twenty nodes at once, twenty subnets for them: each gets its own (flannel�
   const claims = await Promise.all(
     Array.from({ length: 20 }, (_, i) => open({ timeoutMs: 5000 }).claimSubnet(claimOf(i + 1, { config }))),
   );
-  assert.is(new Set(claims.map(({ own }) => own.key)).size, 20);
+  assert.is(new Set(claims.map(({ own }) => own.ownerId)).size, 20);
   assert.ok(
     claims.some(({ lostRaces }) => lostRaces > 0),
     'there were races',
@@ -118,7 +122,7 @@ test('the previous subnet is claimed again where it is free', async () => {
   const previous = { 4: parsePrefix('10.5.77.0/24')! };
   const { own, how } = await open().claimSubnet(claimOf(1, { previous }));
   assert.is(how, 'previous');
-  assert.is(own.key, `${subnets}10.5.77.0-24`);
+  assert.is(own.ownerId, `${subnets}10.5.77.0-24`);
   const other = await open().claimSubnet(claimOf(2, { previous }));
   assert.is(other.how, 'new');
 });
@@ -129,7 +133,7 @@ test('a reservation of ours is filled in, and stays one through renewals (defect
   const store = open();
   const { own, how } = await store.claimSubnet(claimOf(9));
   assert.is(how, 'kept');
-  assert.is(own.key, key);
+  assert.is(own.ownerId, key);
   assert.is(own.reservation, true);
   assert.is(own.expiresAtMs, undefined);
   assert.is(leaseAt(key), '0');
@@ -146,60 +150,60 @@ test('a reservation of ours is filled in, and stays one through renewals (defect
 test('a lease made a reservation by hand is a reservation from then on', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));
-  etcd.ctl('put', own.key, valueAt(own.key));
+  etcd.ctl('put', own.ownerId, valueAt(own.ownerId));
   const renewed = await store.renewLease(own, nodeValue(1));
   assert.is(renewed.outcome, 'renewed');
   assert.is(renewed.outcome === 'renewed' && renewed.own.reservation, true);
-  assert.is(leaseAt(own.key), '0');
+  assert.is(leaseAt(own.ownerId), '0');
 });
 
 test('renewal with the same value makes no event; with a changed one it is written', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));
   const same = await store.renewLease(own, nodeValue(1));
-  assert.is(same.outcome === 'renewed' && same.own.modRevision, own.modRevision);
+  assert.is(same.outcome === 'renewed' && handleOf(same.own).modRevision, handleOf(own).modRevision);
   const moved = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.201')! } };
   const changed = await store.renewLease(own, moved);
   assert.is(changed.outcome, 'renewed');
-  assert.is(JSON.parse(valueAt(own.key)).PublicIP, '192.0.2.201');
-  assert.is(leaseAt(own.key), own.etcdLease, 'still on the same etcd lease');
+  assert.is(JSON.parse(valueAt(own.ownerId)).PublicIP, '192.0.2.201');
+  assert.is(leaseAt(own.ownerId), handleOf(own).etcdLease, 'still on the same etcd lease');
 });
 
 test('renewal does not write over another owner (defect 3)', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));
   const theirs = '{"PublicIP":"192.0.2.250","PublicIPv6":null,"BackendType":"host-gw"}';
-  etcd.ctl('put', own.key, theirs);
+  etcd.ctl('put', own.ownerId, theirs);
   const result = await store.renewLease(own, { ...nodeValue(1), version: '9' });
   assert.is(result.outcome, 'lost');
   assert.is(result.outcome === 'lost' && result.reason, 'taken');
-  assert.is(valueAt(own.key), theirs);
+  assert.is(valueAt(own.ownerId), theirs);
   assert.is(await store.releaseLease(own), false, 'nor does a release remove it');
-  assert.is(valueAt(own.key), theirs);
+  assert.is(valueAt(own.ownerId), theirs);
 });
 
 test('what somebody has made unreadable is written over, with the lease that it had', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));
-  const [value, lease] = [valueAt(own.key), leaseAt(own.key)];
-  etcd.ctl('put', own.key, 'nonsense');
+  const [value, lease] = [valueAt(own.ownerId), leaseAt(own.ownerId)];
+  etcd.ctl('put', own.ownerId, 'nonsense');
   assert.equal(
-    (await store.listLeases()).malformed.map(({ key }) => key),
-    [own.key],
+    (await store.listLeases()).malformed.map(({ ownerId }) => ownerId),
+    [own.ownerId],
   );
   assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
-  assert.equal([valueAt(own.key), leaseAt(own.key)], [value, lease]);
+  assert.equal([valueAt(own.ownerId), leaseAt(own.ownerId)], [value, lease]);
 });
 
 test('a lease that has gone is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
   const { own } = await store.claimSubnet(claimOf(1));
-  etcd.ctl('lease', 'revoke', BigInt(own.etcdLease).toString(16));
+  etcd.ctl('lease', 'revoke', BigInt(handleOf(own).etcdLease).toString(16));
   const result = await store.renewLease(own, nodeValue(1));
   assert.equal(result, { outcome: 'lost', reason: 'gone' });
   const again = await store.claimSubnet(claimOf(1, { previous: own.subnets }));
   assert.is(again.how, 'previous');
-  assert.is(again.own.key, own.key);
+  assert.is(again.own.ownerId, own.ownerId);
 });
 
 test('a short lease lapses unless it is renewed', async () => {
@@ -211,8 +215,8 @@ test('a short lease lapses unless it is renewed', async () => {
     assert.is(renewed.outcome, 'renewed');
     if (renewed.outcome === 'renewed') own = renewed.own;
     const { leases } = await store.listLeases();
-    assert.ok(leases.some((lease) => lease.key === own.key));
-    return !leases.some((lease) => lease.key === left.own.key);
+    assert.ok(leases.some((lease) => lease.ownerId === own.ownerId));
+    return !leases.some((lease) => lease.ownerId === left.own.ownerId);
   });
 });
 
@@ -222,7 +226,7 @@ test('a lease with too short a life, made by somebody else, gets ours', async ()
   etcd.ctl('put', `--lease=${granted}`, key, '{"PublicIP":"192.0.2.3","PublicIPv6":null,"BackendType":"host-gw"}');
   const { own, how } = await open().claimSubnet(claimOf(3));
   assert.is(how, 'kept');
-  assert.match(etcd.ctl('lease', 'timetolive', BigInt(own.etcdLease).toString(16)), /TTL\(86400s\)/);
+  assert.match(etcd.ctl('lease', 'timetolive', BigInt(handleOf(own).etcdLease).toString(16)), /TTL\(86400s\)/);
 });
 
 test('malformed entries are reported and skipped, the rest stand, their subnets stay taken (defect 5)', async () => {
@@ -238,11 +242,11 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
   etcd.ctl('put', `${subnets}10.5.4.7-24`, '{}');
   const { leases, malformed } = await store.listLeases();
   assert.equal(
-    leases.map((lease) => lease.key),
-    [own.key],
+    leases.map((lease) => lease.ownerId),
+    [own.ownerId],
   );
   assert.equal(
-    malformed.map(({ key, reason }) => `${key.slice(subnets.length)}: ${reason}`),
+    malformed.map(({ ownerId, reason }) => `${ownerId.slice(subnets.length)}: ${reason}`),
     [
       '10.5.2.0-24: its value is not JSON',
       '10.5.3.0-24: "BackendData.VtepMAC" is "x", which is no MAC address',
@@ -263,11 +267,11 @@ test('after a change of the network a new subnet is claimed and the old lease is
   const moved = await store.claimSubnet(claimOf(1, { config, previous: own.subnets }));
   assert.match(formatSubnets(moved.own.subnets), /^10\.6\./);
   assert.equal(
-    moved.superseded.map((lease) => lease.key),
-    [own.key],
+    moved.superseded.map((lease) => lease.ownerId),
+    [own.ownerId],
   );
   assert.is(await store.releaseLease(moved.superseded[0]!), true);
-  assert.is(etcd.ctl('get', own.key), '');
+  assert.is(etcd.ctl('get', own.ownerId), '');
 });
 
 test('a changed public address keeps the subnet, by the node’s name and its memory', async () => {
@@ -275,8 +279,8 @@ test('a changed public address keeps the subnet, by the node’s name and its me
   const value = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.77')! } };
   const again = await open().claimSubnet(claimOf(1, { value, previous: own.subnets }));
   assert.is(again.how, 'kept');
-  assert.is(again.own.key, own.key);
-  assert.is(JSON.parse(valueAt(own.key)).PublicIP, '192.0.2.77');
+  assert.is(again.own.ownerId, own.ownerId);
+  assert.is(JSON.parse(valueAt(own.ownerId)).PublicIP, '192.0.2.77');
 });
 
 test('a further subnet is claimed next to the first', async () => {
@@ -284,12 +288,12 @@ test('a further subnet is claimed next to the first', async () => {
   const { own } = await store.claimSubnet(claimOf(1));
   const further = await store.claimSubnet(claimOf(1, { further: true }));
   assert.is(further.how, 'new');
-  assert.is.not(further.own.key, own.key);
+  assert.is.not(further.own.ownerId, own.ownerId);
   assert.is(await store.releaseLease(further.own), true);
   assert.is(await store.releaseLease(further.own), false, 'it is gone already');
   assert.equal(
-    (await store.listLeases()).leases.map((lease) => lease.key),
-    [own.key],
+    (await store.listLeases()).leases.map((lease) => lease.ownerId),
+    [own.ownerId],
   );
 });
 

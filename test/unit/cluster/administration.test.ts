@@ -2,28 +2,38 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../../cluster/administration.ts';
 import { keysBelow } from '../../../cluster/etcd/keys.ts';
-import { type Lease, parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
+import { parseLeaseKey } from '../../../cluster/etcd/lease-key.ts';
+import { type Lease, parseLeaseValue } from '../../../cluster/lease.ts';
 import type { ClusterStore, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
 import { parseAddress } from '../../../net/address.ts';
 
 const test = suite('administration');
 const keys = keysBelow('/p');
 
-const leaseOf = (name: string, value: object, reservation = false): Lease => ({
-  ...parseLeaseValue(JSON.stringify(value)),
-  key: keys.subnets + name,
-  subnets: parseLeaseKey(keys, keys.subnets + name),
-  reservation,
-  etcdLease: reservation ? '0' : '1',
-  modRevision: '1',
-});
+const leaseOf = (name: string, value: object, reservation = false): Lease => {
+  const { extra: _, ...said } = parseLeaseValue(JSON.stringify(value));
+  return {
+    ...said,
+    ownerId: keys.subnets + name,
+    subnets: parseLeaseKey(keys, keys.subnets + name),
+    reservation,
+    ofFlannel: said.node === undefined,
+    seniority: '1',
+    handle: undefined,
+  };
+};
 
 /** A store in memory, as far as these functions use one. */
 function memoryStore(leases: Lease[], records: NodeRecord[] = []) {
   let config: StoredConfig | undefined;
   const store: Partial<ClusterStore> = {
     prefix: '/p',
-    listLeases: async () => ({ leases, malformed: [{ key: 'k', reason: 'why' }], revision: '1', clusterId: '1' }),
+    listLeases: async () => ({
+      leases,
+      malformed: [{ ownerId: 'k', reason: 'why' }],
+      continuity: 'same',
+      mark: undefined,
+    }),
     listNodes: async () => ({ nodes: records, malformed: [] }),
     readConfig: async () => config,
     writeConfig: async (text, expected) => {

@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { defaultPrefix, keysBelow } from '../../../cluster/etcd/keys.ts';
-import { formatLeaseKey, formatLeaseValue, parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
+import { formatLeaseKey, parseLeaseKey } from '../../../cluster/etcd/lease-key.ts';
+import { formatLeaseValue, parseLeaseValue } from '../../../cluster/lease.ts';
 import { backendName, families, isCompatible, parseNetworkConfig, valuesOf } from '../../../cluster/network-config.ts';
 import { chooseSubnet } from '../../../cluster/subnet-choice.ts';
 import { formatAddress } from '../../../net/address.ts';
@@ -68,7 +69,8 @@ for (const record of records) {
       );
     }
     // A Weft of the same host keeps the lease.
-    const lease = { ...value, key: record.key, subnets, reservation: false, etcdLease: '1', modRevision: '1' };
+    const place = { ownerId: record.key, subnets, reservation: false, ofFlannel: true };
+    const lease = { ...value, ...place, seniority: '1', handle: undefined };
     const choice = chooseSubnet({ config, value: { ...value, node: 'h' } }, [lease], [subnets], () => 0);
     assert.is(choice.how, 'kept');
   });

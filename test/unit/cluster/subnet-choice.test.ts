@@ -2,7 +2,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addressToInteger, integerToAddress } from '../../../cluster/arithmetic.ts';
 import { keysBelow } from '../../../cluster/etcd/keys.ts';
-import { formatLeaseKey, formatSubnets, type Lease } from '../../../cluster/lease.ts';
+import { formatLeaseKey } from '../../../cluster/etcd/lease-key.ts';
+import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import type { SubnetClaim } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
@@ -27,12 +28,12 @@ const leaseOf = (subnet: string, n: number, node = `node-${n}`): Lease => {
   return {
     ...claimOf(n).value,
     node,
-    key: formatLeaseKey(keys, subnets),
+    ownerId: formatLeaseKey(keys, subnets),
     subnets,
     reservation: false,
-    etcdLease: '1',
-    modRevision: '1',
-    extra: {},
+    ofFlannel: false,
+    seniority: '1',
+    handle: undefined,
   };
 };
 const first = (): number => 0;

@@ -1,10 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease, OwnLease } from '../../../../cluster/lease.ts';
-import type { LeaseMemory } from '../../../../cluster/lease-memory.ts';
 import type {
   ClaimResult,
   ClusterStore,
+  LeaseMemory,
   MalformedEntry,
   RenewResult,
   StoredConfig,
@@ -29,7 +29,7 @@ class FakeCluster {
   leases: Lease[] = [peer(2)];
   malformed: MalformedEntry[] = [];
   calls: string[] = [];
-  clusterId = '1';
+  mark = '1';
   nowMs = 0;
   clockStepMs = 0;
   chance = 0;
@@ -75,7 +75,7 @@ class FakeCluster {
   }
 
   private put(own: OwnLease): void {
-    this.leases = [...this.leases.filter(({ key }) => key !== own.key), own];
+    this.leases = [...this.leases.filter(({ ownerId }) => ownerId !== own.ownerId), own];
   }
 
   private store(): ClusterStore {
@@ -86,12 +86,18 @@ class FakeCluster {
       prefix: '/p',
       readConfig: async (): Promise<StoredConfig | undefined> =>
         this.config === undefined ? undefined : { text: this.config, modRevision: '1' },
-      listLeases: async () => ({
+      listLeases: async ({ mark = this.mark, promised } = {}) => ({
         leases: this.leases,
         malformed: this.malformed,
-        revision: '1',
-        clusterId: this.clusterId,
+        continuity:
+          mark === this.mark &&
+          (promised === undefined || [...this.leases, ...this.malformed].some(({ ownerId }) => ownerId === promised))
+            ? 'same'
+            : 'lost',
+        mark: this.mark,
       }),
+      holds: (own, listed) => own.ownerId === listed.ownerId,
+      memory: { format: unused, parse: unused },
       claimSubnet: async (claim: SubnetClaim): Promise<ClaimResult> => {
         this.calls.push(claim.previous ? 'claim again' : 'claim');
         const own = this.own(claim);
@@ -99,14 +105,14 @@ class FakeCluster {
         return { own, how: claim.previous ? 'previous' : 'new', lostRaces: 0, superseded: this.superseded };
       },
       renewLease: async (own, value): Promise<RenewResult> => {
-        this.calls.push(own.key === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.key}`);
+        this.calls.push(own.ownerId === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.ownerId}`);
         if (this.renew) return this.renew;
         const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
         this.put(renewed);
         return { outcome: 'renewed', own: renewed };
       },
       releaseLease: async (lease) => {
-        this.calls.push(`release ${lease.key}`);
+        this.calls.push(`release ${lease.ownerId}`);
         return true;
       },
       writeConfig: unused,
@@ -125,9 +131,9 @@ class FakeCluster {
 test('claims once, and then leaves what is right alone', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
-  assert.is(view!.own.key, '/p/subnets/10.1.1.0-24');
+  assert.is(view!.own.ownerId, '/p/subnets/10.1.1.0-24');
   assert.equal(
-    view!.peers.map(({ key }) => key),
+    view!.peers.map(({ ownerId }) => ownerId),
     ['/p/subnets/10.1.2.0-24'],
   );
   await cluster.membership.sync();
@@ -208,7 +214,13 @@ test('another config: claims under it; an older lease is given back unless somet
   cluster.used = true;
   cluster.config = vxlanConfig;
   await cluster.membership.sync();
-  assert.equal(cluster.calls, ['claim', 'claim again', `release ${old.key}`, 'claim again', `renew ${old.key}`]);
+  assert.equal(cluster.calls, [
+    'claim',
+    'claim again',
+    `release ${old.ownerId}`,
+    'claim again',
+    `renew ${old.ownerId}`,
+  ]);
   // Renewed in time while it is in use, and given back when nothing uses it any more.
   await cluster.membership.sync();
   cluster.nowMs = cluster.membership.renewalDelayMs;
@@ -216,15 +228,15 @@ test('another config: claims under it; an older lease is given back unless somet
   cluster.used = false;
   await cluster.membership.sync();
   assert.equal(
-    cluster.calls.slice(5).filter((call) => call.endsWith(old.key)),
-    [`renew ${old.key}`, `release ${old.key}`],
+    cluster.calls.slice(5).filter((call) => call.endsWith(old.ownerId)),
+    [`renew ${old.ownerId}`, `release ${old.ownerId}`],
   );
   assert.is(cluster.lines.filter((line) => line.includes('containers have its addresses')).length, 1);
 });
 
 test('another config that allows the lease asks nothing of etcd; of many nodes each takes it up at its own time', async () => {
   const cluster = new FakeCluster();
-  cluster.leases = Array.from({ length: 500 }, (_, i) => peer(i % 250, { key: `/p/subnets/${i}` }));
+  cluster.leases = Array.from({ length: 500 }, (_, i) => peer(i % 250, { ownerId: `/p/subnets/${i}` }));
   cluster.chance = 0.5;
   const first = await cluster.membership.sync();
   cluster.config = '{"Network":"10.0.0.0/15","SubnetLen":24,"Backend":{"Type":"vxlan"}}';
@@ -244,7 +256,7 @@ test('a lease lost together with many others is claimed at its own time, alone a
   cluster.leases = Array.from({ length: 200 }, (_, i) => peer(i + 2));
   cluster.chance = 0.5;
   await cluster.membership.sync();
-  const peers = cluster.leases.filter(({ key }) => key !== peer(1).key);
+  const peers = cluster.leases.filter(({ ownerId }) => ownerId !== peer(1).ownerId);
   cluster.leases = peers;
   await cluster.membership.sync();
   assert.equal(cluster.calls, ['claim', 'claim again']);
@@ -264,7 +276,7 @@ test('nodes that were started together do not renew together', async () => {
   assert.is(cluster.membership.renewalDelayMs, 22.75 * hourMs);
 });
 
-const keysOf = (view: ClusterView | undefined): string[] => view!.peers.map(({ key }) => key).sort();
+const keysOf = (view: ClusterView | undefined): string[] => view!.peers.map(({ ownerId }) => ownerId).sort();
 
 test('an etcd begun anew, or restored: peers stay until they claim again, somebody else does, or a lease is over', async () => {
   const cluster = new FakeCluster();
@@ -277,14 +289,23 @@ test('an etcd begun anew, or restored: peers stay until they claim again, somebo
 
   // Ours is there; the other number says that it is not the same etcd.
   cluster.leases = [peer(2), ...cluster.leases];
-  cluster.clusterId = '2';
+  cluster.mark = '2';
   assert.equal(keysOf(await cluster.membership.sync()), all);
-  cluster.leases = [peer(2), peer(3, { key: '/p/subnets/new', node: 'h9' }), ...cluster.leases.slice(1)];
-  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key, peer(4).key, peer(5).key, '/p/subnets/new']);
+  cluster.leases = [peer(2), peer(3, { ownerId: '/p/subnets/new', node: 'h9' }), ...cluster.leases.slice(1)];
+  assert.equal(keysOf(await cluster.membership.sync()), [
+    peer(2).ownerId,
+    peer(4).ownerId,
+    peer(5).ownerId,
+    '/p/subnets/new',
+  ]);
   cluster.leases = cluster.leases.slice(1);
   await cluster.membership.sync();
   cluster.nowMs = 1000;
-  assert.equal(keysOf(await cluster.membership.sync()), [peer(4).key, peer(5).key, '/p/subnets/new'], 'h2 has left');
+  assert.equal(
+    keysOf(await cluster.membership.sync()),
+    [peer(4).ownerId, peer(5).ownerId, '/p/subnets/new'],
+    'h2 has left',
+  );
   cluster.nowMs = 24 * hourMs;
   assert.equal(keysOf(await cluster.membership.sync()), ['/p/subnets/new']);
   assert.equal(cluster.problems.list(), []);
@@ -292,12 +313,12 @@ test('an etcd begun anew, or restored: peers stay until they claim again, somebo
 
 test('a node of Weft’s whose lease is gone has a second to claim it again; flannel’s does not', async () => {
   const cluster = new FakeCluster();
-  const { node: _, ...flannels } = peer(3);
+  const { node: _, ...flannels } = peer(3, { ofFlannel: true });
   cluster.leases = [peer(2), flannels];
   const all = keysOf(await cluster.membership.sync());
   const [own] = cluster.leases.filter(({ node }) => node === 'h1');
   cluster.leases = [own!];
-  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key]);
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).ownerId]);
   assert.is(cluster.membership.renewalDelayMs, 1000, 'then it is looked again');
 
   cluster.nowMs = 900;
@@ -308,13 +329,17 @@ test('a node of Weft’s whose lease is gone has a second to claim it again; fla
   cluster.leases = [own!, flannels];
   await cluster.membership.sync();
   cluster.nowMs = 1900;
-  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key]);
-  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key]);
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.ownerId]);
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.ownerId]);
 
   cluster.leases = [own!, flannels, peer(2)];
   await cluster.membership.sync();
-  cluster.leases = [own!, flannels, peer(2, { key: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
-  assert.equal(keysOf(await cluster.membership.sync()), [flannels.key, '/p/subnets/10.1.9.0-24'], 'another at once');
+  cluster.leases = [own!, flannels, peer(2, { ownerId: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
+  assert.equal(
+    keysOf(await cluster.membership.sync()),
+    [flannels.ownerId, '/p/subnets/10.1.9.0-24'],
+    'another at once',
+  );
   assert.equal(cluster.problems.list(), []);
 });
 
@@ -326,19 +351,19 @@ test('what the last weftd knew counts where etcd has lost it: by its number, its
   first.membership.remember(true);
   const [memory] = first.written;
   assert.equal(
-    memory!.peers.map(({ lease, untilMs }) => [lease.key, untilMs]),
-    [2, 3].map((n) => [peer(n).key, 24 * hourMs]),
+    memory!.peers.map(({ lease, untilMs }) => [lease.ownerId, untilMs]),
+    [2, 3].map((n) => [peer(n).ownerId, 24 * hourMs]),
   );
-  assert.is(memory!.own, peer(1).key);
+  assert.is(memory!.own, peer(1).ownerId);
   for (const lose of [
-    (cluster: FakeCluster) => (cluster.clusterId = '2'),
-    (cluster: FakeCluster) => (cluster.remembered = { ...memory!, revision: '9' }),
+    (cluster: FakeCluster) => (cluster.mark = '2'),
+    (cluster: FakeCluster) => (cluster.remembered = { ...memory!, mark: '9' }),
     () => undefined,
   ]) {
     const second = new FakeCluster(memory);
     lose(second);
     const cluster = new FakeCluster(second.remembered);
-    cluster.clusterId = second.clusterId;
+    cluster.mark = second.mark;
     cluster.nowMs = hourMs;
     cluster.leases = [];
     assert.equal(keysOf(await cluster.membership.sync()), all);
@@ -356,10 +381,10 @@ test('what the last weftd knew does not count where etcd is as it was, or our ow
   await first.membership.sync();
   first.membership.remember(true);
   const [memory] = first.written;
-  const own = first.leases.find(({ key }) => key === peer(1).key)!;
+  const own = first.leases.find(({ ownerId }) => ownerId === peer(1).ownerId)!;
   const there = new FakeCluster(memory);
   there.leases = [own, peer(3)];
-  assert.equal(keysOf(await there.membership.sync()), [peer(3).key]);
+  assert.equal(keysOf(await there.membership.sync()), [peer(3).ownerId]);
   const late = new FakeCluster(memory);
   late.leases = [];
   late.nowMs = 24 * hourMs;
@@ -395,9 +420,12 @@ test('the memory is written when something has changed, not more often than the 
 test('a lease that somebody has made unreadable: a peer’s stays what it was, our own is written again', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
-  cluster.malformed = [peer(2).key, view!.own.key].map((key) => ({ key, reason: 'its value is not JSON' }));
+  cluster.malformed = [peer(2).ownerId, view!.own.ownerId].map((ownerId) => ({
+    ownerId,
+    reason: 'its value is not JSON',
+  }));
   cluster.leases = [];
-  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).key]);
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).ownerId]);
   assert.equal(cluster.calls, ['claim', 'renew']);
   cluster.malformed = [];
   await cluster.membership.sync();
@@ -416,7 +444,7 @@ test('a clock set back, or ahead, does not put renewal off', async () => {
 
 test('a malformed lease is reported by its key', async () => {
   const cluster = new FakeCluster();
-  cluster.malformed = [{ key: '/p/subnets/x', reason: 'its value is not JSON' }];
+  cluster.malformed = [{ ownerId: '/p/subnets/x', reason: 'its value is not JSON' }];
   await cluster.membership.sync();
   assert.equal(cluster.problems.list(), ['Cannot read lease "/p/subnets/x", which is skipped: its value is not JSON']);
 });

@@ -26,16 +26,16 @@ export const vxlan: VxlanBackend = {
 
 /** Host `n` of the cluster: 192.0.2.n and 2001:db8::n, subnets 10.1.n.0/24 and fd00:0:0:n::/64. */
 export const peer = (n: number, changes: Partial<Lease> = {}): Lease => ({
-  key: `/p/subnets/10.1.${n}.0-24`,
+  ownerId: `/p/subnets/10.1.${n}.0-24`,
   backendType: 'vxlan',
   subnets: { 4: prefix(`10.1.${n}.0/24`), 6: prefix(`fd00:0:0:${n}::/64`) },
   publicAddresses: { 4: address(`192.0.2.${n}`), 6: address(`2001:db8::${n}`) },
   backendData: macs(n, n + 100),
   node: `h${n}`,
   reservation: false,
-  etcdLease: '1',
-  modRevision: '1',
-  extra: {},
+  ofFlannel: false,
+  seniority: '1',
+  handle: undefined,
   ...changes,
 });
 

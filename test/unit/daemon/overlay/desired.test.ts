@@ -66,7 +66,7 @@ test('a peer left out for a reason takes nothing from the others', () => {
 });
 
 test('two leases of one host share its FDB entry', () => {
-  const further = peer(2, { key: '/p/subnets/10.1.9.0-24', subnets: { 4: prefix('10.1.9.0/24') } });
+  const further = peer(2, { ownerId: '/p/subnets/10.1.9.0-24', subnets: { 4: prefix('10.1.9.0/24') } });
   const { state, peers } = deriveDesired(overlay({ peers: [peer(2), further] }));
   assert.equal(
     peers.map(({ problem }) => problem),

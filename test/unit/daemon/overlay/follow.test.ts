@@ -96,8 +96,8 @@ test('property: following changes comes to what a comparison of everything comes
       const changes: LeaseChange[] = [];
       for (let i = 0; i <= random(3); i++) {
         const was = patchList(peers, changes)![random(8)];
-        const taken = new Set(patchList(peers, changes)!.map(({ key }) => key));
-        const free = [2, 3, 4, 5, 6, 7, 8].filter((n) => !taken.has(peer(n).key));
+        const taken = new Set(patchList(peers, changes)!.map(({ ownerId }) => ownerId));
+        const free = [2, 3, 4, 5, 6, 7, 8].filter((n) => !taken.has(peer(n).ownerId));
         if (was) changes.push([was, random(2) === 0 ? undefined : { ...lease(2), ...was, ...randomValue(lease(9)) }]);
         else if (free.length > 0) changes.push([undefined, lease(free[random(free.length)]!)]);
       }
@@ -114,7 +114,8 @@ test('property: following changes comes to what a comparison of everything comes
         const whole = deriveDesired(of(next));
         assert.equal(plan(whole.state, kernel.dump()).operations.map(formatOperation), [], `seed ${seed}`);
         assert.equal(plan(desired.state, kernel.dump()).operations.map(formatOperation), [], `seed ${seed}`);
-        const problems = (peersOf: typeof whole.peers) => peersOf.map(({ peer: { key }, problem }) => [key, problem]);
+        const problems = (peersOf: typeof whole.peers) =>
+          peersOf.map(({ peer: { ownerId }, problem }) => [ownerId, problem]);
         assert.equal(problems(desired.peers).sort(), problems(whole.peers).sort(), `seed ${seed}`);
       } else {
         desired = reconcile(kernel, of(next));

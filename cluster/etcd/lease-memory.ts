@@ -5,40 +5,31 @@
  * its revision has gone back, or if the node's own lease is gone before its time.
  */
 
-import type { Keys } from './etcd/keys.ts';
-import { formatLeaseValue, type Lease, LeaseFormatError, parseLeaseKey, parseLeaseValue } from './lease.ts';
-
-export interface RememberedLease {
-  readonly lease: Lease;
-  /** Until when it was promised, in milliseconds since the epoch. */
-  readonly untilMs: number;
-}
-
-export interface LeaseMemory {
-  /** etcd's own number, and its revision: one that goes back has lost something. */
-  readonly clusterId: string;
-  readonly revision: string;
-  /** The key of our own lease. */
-  readonly own: string;
-  readonly ownUntilMs: number;
-  readonly peers: readonly RememberedLease[];
-}
+import { formatLeaseValue, LeaseFormatError, parseLeaseValue } from '../lease.ts';
+import type { LeaseMemory, RememberedLease } from '../store.ts';
+import { EtcdHandle, handleOf } from './handle.ts';
+import type { Keys } from './keys.ts';
+import { parseLeaseKey } from './lease-key.ts';
+import { EtcdMark } from './mark.ts';
 
 /** @param prefix of the keys: what is remembered of one network says nothing of another */
-export const formatLeaseMemory = (memory: LeaseMemory, prefix: string): string =>
-  `${JSON.stringify({
+export function formatLeaseMemory(memory: LeaseMemory, prefix: string): string {
+  if (!(memory.mark instanceof EtcdMark)) throw new TypeError('What is to be remembered is not of this store');
+  const { clusterId, revision } = memory.mark;
+  return `${JSON.stringify({
     version: 1,
     prefix,
-    clusterId: memory.clusterId,
-    revision: memory.revision,
+    clusterId,
+    revision,
     own: memory.own,
     ownUntil: memory.ownUntilMs,
     peers: memory.peers.map(({ lease, untilMs }) => ({
-      key: lease.key,
-      value: formatLeaseValue(lease, lease.extra),
+      key: lease.ownerId,
+      value: formatLeaseValue(lease, handleOf(lease).extra),
       until: untilMs,
     })),
   })}\n`;
+}
 
 /** @returns undefined where it is none, or of another network; what cannot be read of it is left out */
 export function parseLeaseMemory(text: string, keys: Keys): LeaseMemory | undefined {
@@ -64,12 +55,20 @@ export function parseLeaseMemory(text: string, keys: Keys): LeaseMemory | undefi
     if (typeof key !== 'string' || typeof written !== 'string' || typeof until !== 'number') return [];
     try {
       const subnets = parseLeaseKey(keys, key);
-      const lease = { ...parseLeaseValue(written), key, subnets, reservation: false, etcdLease: '0', modRevision: '0' };
-      return [{ lease, untilMs: until }];
+      const { extra, ...lease } = parseLeaseValue(written);
+      const ofFlannel = lease.node === undefined;
+      const handle = new EtcdHandle('0', '0', extra);
+      return [
+        {
+          lease: { ...lease, ownerId: key, subnets, reservation: false, ofFlannel, seniority: '0', handle },
+          untilMs: until,
+        },
+      ];
     } catch (error) {
       if (error instanceof LeaseFormatError) return [];
       throw error;
     }
   });
-  return { clusterId, revision, own, ownUntilMs: ownUntil, peers: parsed };
+  // That etcd was found to be another one under the same number is the other process's knowledge.
+  return { mark: new EtcdMark(clusterId, 0, revision), own, ownUntilMs: ownUntil, peers: parsed };
 }

@@ -1,21 +1,35 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { keysBelow } from '../../../cluster/etcd/keys.ts';
-import { parseLeaseKey, parseLeaseValue } from '../../../cluster/lease.ts';
-import { formatLeaseMemory, type LeaseMemory, parseLeaseMemory } from '../../../cluster/lease-memory.ts';
+import { EtcdHandle } from '../../../../cluster/etcd/handle.ts';
+import { keysBelow } from '../../../../cluster/etcd/keys.ts';
+import { parseLeaseKey } from '../../../../cluster/etcd/lease-key.ts';
+import { formatLeaseMemory, parseLeaseMemory } from '../../../../cluster/etcd/lease-memory.ts';
+import { EtcdMark } from '../../../../cluster/etcd/mark.ts';
+import { parseLeaseValue } from '../../../../cluster/lease.ts';
+import type { LeaseMemory } from '../../../../cluster/store.ts';
 
-const test = suite('lease memory');
+const test = suite('cluster/etcd/lease-memory');
 const keys = keysBelow('/p');
 
 const remembered = (name: string, value: object, untilMs: number) => {
   const key = `/p/subnets/${name}`;
-  const lease = { ...parseLeaseValue(JSON.stringify(value)), key, subnets: parseLeaseKey(keys, key) };
-  return { lease: { ...lease, reservation: false, etcdLease: '0', modRevision: '0' }, untilMs };
+  const { extra, ...lease } = parseLeaseValue(JSON.stringify(value));
+  return {
+    lease: {
+      ...lease,
+      ownerId: key,
+      subnets: parseLeaseKey(keys, key),
+      reservation: false,
+      ofFlannel: lease.node === undefined,
+      seniority: '0',
+      handle: new EtcdHandle('0', '0', extra),
+    },
+    untilMs,
+  };
 };
 
 const memory: LeaseMemory = {
-  clusterId: '14841639068965178418',
-  revision: '77',
+  mark: new EtcdMark('14841639068965178418', 0, '77'),
   own: '/p/subnets/10.5.1.0-24',
   ownUntilMs: 1_700_000_000_000,
   peers: [

@@ -1,0 +1,23 @@
+/** What the etcd store keeps with a lease, out of everybody else's sight. */
+
+import type { ExtraKeys, Lease } from '../lease.ts';
+
+export class EtcdHandle {
+  /** etcd's mod_revision of the key: changes with every write of it. */
+  readonly modRevision: string;
+  /** Id of the etcd lease attached; '0' for a reservation. */
+  readonly etcdLease: string;
+  readonly extra: ExtraKeys;
+
+  constructor(modRevision: string, etcdLease: string, extra: ExtraKeys) {
+    this.modRevision = modRevision;
+    this.etcdLease = etcdLease;
+    this.extra = extra;
+  }
+}
+
+/** @throws TypeError where the lease is another store's */
+export function handleOf({ ownerId, handle }: Pick<Lease, 'ownerId' | 'handle'>): EtcdHandle {
+  if (handle instanceof EtcdHandle) return handle;
+  throw new TypeError(`Lease "${ownerId}" is not of this store`);
+}
