@@ -1,4 +1,4 @@
-/** A network namespace that stands for a host, the pods behind it, and both plugins' configuration for it. */
+/** A network namespace as a host, its pods, and the configuration of both plugins for it. */
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ export interface Contender {
   readonly configuration: string;
 }
 
-/** Where Debian's containernetworking-plugins live; another folder by WEFT_BENCH_REFERENCE. */
+/** The folder of Debian's containernetworking-plugins; WEFT_BENCH_REFERENCE names another one. */
 const referenceFolder = process.env['WEFT_BENCH_REFERENCE'] ?? '/usr/lib/cni';
 const weftFolder = new URL('../dist/bin/', import.meta.url).pathname;
 
@@ -27,7 +27,7 @@ export class BenchHost {
   readonly #namespaces: string[] = [];
   #pods = 0;
 
-  /** Makes the namespace and moves this process into it, so that children start there without a helper. */
+  /** Makes the namespace and enters it, so that children start there without a helper. */
   constructor() {
     this.#addNamespaces([this.#name]);
     const fd = check(sys.open(`/run/netns/${this.#name}`, open.O_RDONLY, 0), 'open the host namespace');

@@ -1,8 +1,8 @@
 /**
- * weftd with many peers, beside the raw netlink floor, and beside flanneld where WEFT_TEST_FLANNELD names one: time
- * from a cold start, from a restart, memory, time and CPU of changes.
+ * weftd with many peers, beside plain netlink as the lower bound, and beside flanneld if WEFT_TEST_FLANNELD names one: time
+ * of a cold start and of a restart, memory, time and CPU time of changes.
  *
- * The peers are leases in flannel's format in a real etcd; nobody is behind them.
+ * The peers are leases in flannel's format in a real etcd, without hosts.
  */
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
@@ -51,7 +51,7 @@ const keyOf = ({ subnet }: Peer): string => `${prefix}/subnets/${subnet}-24`;
 const leaseOf = ({ host, mac }: Peer): string =>
   JSON.stringify({ PublicIP: host, PublicIPv6: null, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } });
 
-/** etcd, as somebody who is neither of the contenders uses it. */
+/** etcd, used from outside the contenders. */
 class Etcd {
   readonly server: TestEtcd;
   readonly endpoint: string;
@@ -75,7 +75,7 @@ class Etcd {
     });
   }
 
-  /** In memory where that can be had: a disk's sync is not what is measured. */
+  /** In memory if possible, so that the disk's sync is not measured. */
   static async start(): Promise<Etcd> {
     const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weft-bench-etcd-'));
     const [client, peer] = [`http://127.0.0.1:${await freePort()}`, `http://127.0.0.1:${await freePort()}`];
@@ -89,7 +89,7 @@ class Etcd {
     return new Etcd(server);
   }
 
-  /** Writes keys, a hundred a transaction, each with an etcd lease of its own where `leased`. */
+  /** Writes keys, a hundred per transaction, each with an etcd lease of its own if `leased`. */
   async put(entries: readonly (readonly [key: string, value: string])[], leased = true): Promise<void> {
     for (let at = 0; at < entries.length; at += 100) {
       const some = entries.slice(at, at + 100);
@@ -111,7 +111,7 @@ class Etcd {
     await this.put(peers.map((peer) => [keyOf(peer), leaseOf(peer)]));
   }
 
-  /** Deletes the key, or all keys that begin so. */
+  /** Deletes the key, or all keys with this prefix. */
   async remove(key: string, range = false): Promise<void> {
     const end = Buffer.from(key);
     end[end.length - 1]! += 1;
@@ -126,7 +126,7 @@ class Etcd {
   }
 }
 
-/** What a witness has told. */
+/** The events that a witness reported. */
 class Witness {
   readonly lines: { readonly ms: number; readonly what: string }[] = [];
   readonly #child: ChildProcess;
@@ -182,7 +182,7 @@ const flannel: Contender = {
   ],
 };
 
-/** A contender that runs. */
+/** A running contender. */
 class Running {
   readonly startMs: number;
   readonly child: ChildProcess;
@@ -200,7 +200,7 @@ class Running {
   /** User and system time so far. */
   cpuMs(): number {
     const fields = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-    // In hundredths of a second: USER_HZ is 100 on all that Linux runs on here.
+    // In hundredths of a second: USER_HZ is 100 on every machine in question.
     return (Number(fields[11]) + Number(fields[12])) * 10;
   }
 
@@ -215,7 +215,7 @@ class Running {
   async stop(): Promise<void> {
     const ended = new Promise((resolve) => this.child.once('exit', resolve));
     this.child.kill('SIGTERM');
-    // flanneld with thousands of peers has been seen never to end.
+    // flanneld with thousands of peers sometimes never ends.
     const timer = setTimeout(() => this.child.kill('SIGKILL'), 5000);
     await ended;
     clearTimeout(timer);
@@ -234,16 +234,16 @@ const rows: readonly (readonly [name: string, unit: string, digits: number])[] =
   ['memory, resident', 'MB', 1],
   ['memory, of its own', 'MB', 1],
   ['memory, peak', 'MB', 1],
-  ['idle, CPU a second', 'ms', 1],
+  ['idle, CPU per second', 'ms', 1],
   ['one change, from its call, median', 'ms', 2],
   ['one change, from its call, p99', 'ms', 2],
   ['one change, from its return, median', 'ms', 2],
   ['one change, from its return, p99', 'ms', 2],
   ['one change, CPU', 'ms', 2],
-  ['1 % changes a second, CPU a second', 'ms', 1],
+  ['1 % changes a second, CPU per second', 'ms', 1],
 ];
 
-/** What starting took is given back within 15 s. */
+/** weftd returns the start's memory within 15 s. */
 const seconds = { settle: 20, idle: 10, churn: 8 };
 const changes = 100;
 
@@ -287,7 +287,7 @@ class PeersBench {
     await this.#etcd.putPeers(Array.from({ length: count }, (_, i) => peerOf(i)));
   }
 
-  /** The same entries by the cheapest way that there is, into a device of the same kind. */
+  /** The same entries in the cheapest way, into a device of the same kind. */
   floor(count: number): number {
     execFileSync('ip', ['-batch', '-'], {
       input: 'link add floor type vxlan id 99 dev eth0 dstport 8999 nolearning\nlink set floor up\n',
@@ -297,7 +297,7 @@ class PeersBench {
       const { index } = connection.get(getLink({ name: 'floor' }))!;
       const peers = Array.from({ length: count }, (_, i) => {
         const { subnet, host, mac } = peerOf(i);
-        // Others than the contenders', so that what the witness tells late is not taken for theirs.
+        // Not the contenders' subnets, so that late events of the witness do not count for them.
         return {
           subnet: parsePrefix(`${subnet.replace('10.', '11.')}/24`)!,
           host: parseAddress(host)!,
@@ -339,7 +339,7 @@ class PeersBench {
     return line.ms - running.startMs;
   }
 
-  /** When each of these routes was made, for the first time. */
+  /** The time when each of these routes first appeared. */
   async #routesMade(subnets: ReadonlySet<string>, from = 0): Promise<Map<string, number>> {
     const made = new Map<string, number>();
     let at = from;
@@ -373,13 +373,13 @@ class PeersBench {
 
       const idleMs = running.cpuMs();
       await sleep(seconds.idle * 1000);
-      figures['idle, CPU a second'] = (running.cpuMs() - idleMs) / seconds.idle;
+      figures['idle, CPU per second'] = (running.cpuMs() - idleMs) / seconds.idle;
       figures['memory, resident'] = running.megabytes('VmRSS');
       figures['memory, of its own'] = running.megabytes('RssAnon');
 
       await this.#changeOneByOne(running, count, figures);
       await this.#churn(running, count, figures);
-      // What came last is to be in the kernel, too.
+      // The last change must reach the kernel, too.
       await sleep(1000);
       figures['memory, peak'] = running.megabytes('VmHWM');
       await running.stop();
@@ -403,7 +403,7 @@ class PeersBench {
     const fromCall: number[] = [];
     const fromReturn: number[] = [];
     const added = Array.from({ length: changes }, (_, i) => peerOf(count + i));
-    // Their etcd leases are had before.
+    // Their etcd leases are made beforehand.
     await this.#etcd.putPeers(added);
     await this.#routesMade(new Set(added.map(({ subnet }) => `${subnet}/24`)));
     for (const peer of added) await this.#etcd.remove(keyOf(peer));
@@ -438,14 +438,14 @@ class PeersBench {
       await this.#etcd.putPeers([peerOf(Math.floor((i * count) / total), 1)]);
       await sleep(Math.max(0, startMs + ((i + 1) * seconds.churn * 1000) / total - nowMs()));
     }
-    figures['1 % changes a second, CPU a second'] = ((running.cpuMs() - cpuMs) * 1000) / (nowMs() - startMs);
+    figures['1 % changes a second, CPU per second'] = ((running.cpuMs() - cpuMs) * 1000) / (nowMs() - startMs);
   }
 }
 
 const cell = (value: number | undefined, unit: string, digits: number): string =>
   (value === undefined ? '–' : `${value.toFixed(digits)}${unit && ` ${unit}`}`).padStart(13);
 
-/** One table: a row a figure, a pair of columns a number of peers. */
+/** One table: a row per figure, a pair of columns per number of peers. */
 function formatTable(
   counts: readonly number[],
   floors: readonly number[],
@@ -468,8 +468,8 @@ function formatTable(
   return [
     'weftd'.padEnd(width) + heads.join(''),
     ...lines,
-    'the same by raw netlink'.padEnd(width) + floorCells.join(''),
-    ...(both ? [] : ['flanneld is left out: WEFT_TEST_FLANNELD names none']),
+    'the same by plain netlink'.padEnd(width) + floorCells.join(''),
+    ...(both ? [] : ['without flanneld: WEFT_TEST_FLANNELD names none']),
   ].join('\n');
 }
 

@@ -1,4 +1,4 @@
-/** Where the demo is, for those who come after it: another demo, or `--clean`. */
+/** The demo's state for a later process: another demo, or `--clean`. */
 
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { run } from '../../test/lab/commands.ts';
@@ -29,7 +29,7 @@ export function isRunning({ pid, kept }: State): boolean {
   return !kept && pid !== process.pid && existsSync(`/proc/${pid}`);
 }
 
-/** Ends and removes all of a demo that was kept, or that could not clean up. Says whether there was anything. */
+/** Ends and removes a demo that was kept or could not clean up. @returns whether there was one */
 export function clean(): boolean {
   const state = readState();
   const names = (existsSync('/run/netns') ? readdirSync('/run/netns') : []).filter((name) =>
@@ -40,7 +40,7 @@ export function clean(): boolean {
       try {
         process.kill(Number(pid), 'SIGKILL');
       } catch {
-        // It has just ended by itself.
+        // It has just ended.
       }
     }
   }
