@@ -15,7 +15,7 @@ import {
   valuesOf,
 } from './network-config.ts';
 import type { ClusterNodes, ConfigDocument, ConfigUpdate, NodeSummary } from './status.ts';
-import type { ClusterStore, NodeRecord } from './store.ts';
+import type { ClusterStore, LeaseList, NodeList, NodeRecord } from './store.ts';
 
 /** Why something asked for is not done, though etcd is well. */
 export class RefusedError extends Error {
@@ -35,27 +35,46 @@ export class RefusedError extends Error {
 const publicTexts = ({ publicAddresses }: Pick<LeaseValue, 'publicAddresses'>): string[] =>
   valuesOf(publicAddresses).map(formatAddress);
 
+/** What the cluster knows of a node's life: nothing of one that writes no record, such as flannel's. */
+export type Liveness = Pick<NodeSummary, 'alive' | 'health'>;
+
+/** The record of the node that holds the lease, where there is one. */
+export type RecordFinder = (lease: Lease) => NodeRecord | undefined;
+
+/** A lease names its node; one of flannel's is found by its public address. */
+export function recordFinder(records: readonly NodeRecord[]): RecordFinder {
+  const byName = new Map(records.map((record) => [record.node, record]));
+  const byAddress = new Map(records.flatMap((record) => publicTexts(record).map((text) => [text, record])));
+  return (lease) =>
+    lease.node === undefined
+      ? publicTexts(lease).flatMap((text) => byAddress.get(text) ?? [])[0]
+      : byName.get(lease.node);
+}
+
+/** @param record the one that `recordFinder` finds for the lease */
+export function livenessOf(lease: Lease, record: NodeRecord | undefined): Liveness {
+  if (record) return { alive: true, health: record.health };
+  return lease.node === undefined ? {} : { alive: false };
+}
+
 const recordFields = (record: NodeRecord) => ({
-  alive: true,
   startedAt: new Date(record.startedAtMs).toISOString(),
-  health: record.health,
   ...(record.containers === undefined ? {} : { containers: record.containers }),
 });
 
-/** Every lease with what its node says of itself, by subnet; then nodes that are alive and have no lease. */
-export async function listClusterNodes(store: ClusterStore): Promise<ClusterNodes> {
-  const [{ leases, malformed }, records] = await Promise.all([store.listLeases(), store.listNodes()]);
+/** Every lease with its node's record, by subnet; then nodes that are alive and have no lease. */
+export function describeNodes(
+  { leases, malformed }: Pick<LeaseList, 'leases' | 'malformed'>,
+  records: NodeList,
+): ClusterNodes {
+  const find = recordFinder(records.nodes);
   const unseen = new Map(records.nodes.map((record) => [record.node, record]));
-  const byName = new Map(unseen);
-  const byAddress = new Map(records.nodes.flatMap((record) => publicTexts(record).map((text) => [text, record])));
   const nodes = [...leases].sort(compareLeases).map((lease): NodeSummary => {
-    const record =
-      lease.node === undefined
-        ? publicTexts(lease).flatMap((text) => byAddress.get(text) ?? [])[0]
-        : byName.get(lease.node);
+    const record = find(lease);
     if (record) unseen.delete(record.node);
     return {
-      ...(lease.node === undefined ? {} : { node: lease.node, alive: false }),
+      ...(lease.node === undefined ? {} : { node: lease.node }),
+      ...livenessOf(lease, record),
       ...(lease.version === undefined ? {} : { version: lease.version }),
       subnets: valuesOf(lease.subnets).map(formatPrefix),
       publicAddresses: publicTexts(lease),
@@ -72,6 +91,8 @@ export async function listClusterNodes(store: ClusterStore): Promise<ClusterNode
       publicAddresses: publicTexts(record),
       backend: record.backendType,
       reservation: false,
+      alive: true,
+      health: record.health,
       ...recordFields(record),
     });
   }
@@ -79,6 +100,11 @@ export async function listClusterNodes(store: ClusterStore): Promise<ClusterNode
     nodes,
     malformed: [...malformed, ...records.malformed].map(({ ownerId, reason }) => `${ownerId}: ${reason}`),
   };
+}
+
+/** The nodes as etcd knows them now. */
+export async function listClusterNodes(store: Pick<ClusterStore, 'listLeases' | 'listNodes'>): Promise<ClusterNodes> {
+  return describeNodes(...(await Promise.all([store.listLeases(), store.listNodes()])));
 }
 
 /** @throws RefusedError where there is none */

@@ -87,6 +87,8 @@ export interface PeerStatus {
   readonly backend: string;
   /** By its liveness record; absent where it publishes none (flannel) or etcd is not known. */
   readonly alive?: boolean;
+  /** By the same record: `ok`, or what is wrong there. */
+  readonly health?: string;
   /** Whether the kernel has all it takes to reach it. */
   readonly programmed: boolean;
   /** How packets travel: tunnel or plain route. */

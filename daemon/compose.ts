@@ -12,11 +12,7 @@ import type { Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Attachments } from '../reservations/attachments.ts';
-import { countAddresses } from './answers/addresses.ts';
-import { openApi } from './answers/api.ts';
-import { healthLimits } from './answers/health.ts';
-import { answerAgeMs, keepFor, openProbeServer, type ProbeSources, shareRunning } from './answers/probes.ts';
-import { readProcess } from './answers/process-figures.ts';
+import { openAnswers } from './answers/open.ts';
 import { ServiceManager } from './answers/service-manager.ts';
 import { FilterEvents } from './filter/filter-events.ts';
 import { lockLifeMs } from './filter/peer-lock.ts';
@@ -38,7 +34,10 @@ import { Kernel } from './overlay/kernel.ts';
 import { Bell } from './pace/bell.ts';
 import type { Logger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
+import type { ProblemKind } from './report/problem-catalogue.ts';
 import { Problems } from './report/problems.ts';
+import { Progress } from './report/progress.ts';
+import { makeTasks } from './tasks/all.ts';
 import { readTestSettings } from './test-settings.ts';
 
 /** The part of the process that the parts use, handed in by the entry point. */
@@ -78,12 +77,6 @@ export interface Service {
   /** The data path and the lease stay. */
   stop(): Promise<void>;
 }
-
-/** How long after the start its memory is given back: most of it soon, the rest when all is at rest. */
-const releasesMs = [2000, 15_000];
-
-/** When the peer lock is renewed first. */
-const firstRenewalMs = 1000;
 
 /** After which a broken stream of events is opened again. */
 const filterRetryMs = 1000;
@@ -215,59 +208,54 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
 /** @throws Error: an address or a path cannot be listened on */
 export async function startService(host: ProcessHost, parts: NodeParts): Promise<Service> {
   const { sys } = host;
-  const { logger, store, options, problems, dataPath, rules, filterEvents, filterStream } = parts;
+  const { logger, store, options, problems, dataPath, filterEvents, filterStream, membership, rules } = parts;
+  const now = (): number => sys.clock_gettime(clocks.CLOCK_REALTIME);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
-  const { resyncMs, stuckMs, lockLifeMs: lifeMs = lockLifeMs } = readTestSettings(host.environment);
-  const changed = new Bell();
-  const loop = new Loop({
+  const random = (): number => randomNumber(sys);
+  const settings = readTestSettings(host.environment);
+  const progress = new Progress(now());
+  const tasks = makeTasks({
     ...parts,
     version: host.version,
-    pid: sys.getpid(),
+    progress,
     isSetUp: () => parts.files.readNetwork(() => {}) !== undefined,
-    ipMasq: options.ipMasq,
-    now: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
-    monotonic,
+    releaseMemory: host.releaseMemory,
+    now: monotonic,
     threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
-    random: () => randomNumber(sys),
-    countContainers: () => parts.attachments.count(),
-    countAddresses: (subnets) => countAddresses(parts.attachments.addresses(), subnets),
-    readProcess: () => readProcess(sys),
-    onChange: () => changed.ring(),
-    ...(resyncMs === undefined ? {} : { intervals: { resyncMs } }),
-    ...(stuckMs === undefined ? {} : { healthLimits: { ...healthLimits, runMs: stuckMs } }),
+    random,
+    lockLifeMs: settings.lockLifeMs ?? lockLifeMs,
+    resyncMs: settings.resyncMs,
+    deadlineMs: settings.stuckMs,
+  });
+  const changed = new Bell();
+  const loop = new Loop({ tasks: tasks.all, problems, now: monotonic, random, changed });
+  const answers = await openAnswers({
+    ...parts,
+    sys,
+    version: host.version,
+    ipMasq: options.ipMasq,
+    socketPath: socketPath(options.runDir),
+    healthz: options.healthz,
+    progress,
+    activities: () => loop.activities,
+    now,
+    monotonic,
   });
   const manager = new ServiceManager({
     sys,
     environment: host.environment,
     monotonic,
-    status: () => loop.summary(),
-    isAlive: () => loop.health() === undefined,
+    status: () => answers.condition.summary(),
+    isAlive: () => answers.condition.health() === undefined,
     onError: (error) => logger.warn(error.message),
   });
   changed.listen(() => manager.statusMayHaveChanged());
-  const probes: ProbeSources = {
-    health: () => loop.health(),
-    readiness: () => loop.readiness(),
-    metrics: shareRunning(async () => parts.metrics.format(await loop.figures())),
-  };
-  // Root, by the socket, gets the figures of this moment.
-  const openProbes = { ...probes, metrics: keepFor(answerAgeMs, monotonic, probes.metrics) };
-  const probeServer =
-    options.healthz && (await openProbeServer(options.healthz.address, options.healthz.port, openProbes));
-  if (probeServer) logger.info('answers /healthz, /readyz and /metrics', { at: probeServer.endpoint });
-  const api = await openApi({
-    path: socketPath(options.runDir),
-    store,
-    status: () => loop.freshStatus(),
-    probes,
-    onError: (error) => logger.error('Cannot answer a request', { error }),
-  });
-  const reportEvents = (subject: string, error: Error | undefined): void =>
-    problems.report(subject, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
+  const reportEvents = (kind: ProblemKind, error: Error | undefined): void =>
+    problems.report(kind, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
   filterStream.start({
     ownPort: () => rules.port,
     isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => rules.concerns(family, table)),
-    onEvent: () => loop.wakeRules(),
+    onEvent: () => tasks.mendFilter.heard(),
     onProblem: (error) => reportEvents('packet filter events', error),
   });
   const networkStream = new KernelEvents(sys, networkEvents, networkRetryMs);
@@ -275,7 +263,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     interest: () => dataPath.interest,
     onEvent: (subject) => {
       if (subject === 'host') dataPath.disturb();
-      loop.wakeKernel();
+      tasks.mendNetwork.heard();
     },
     onProblem: (error) => {
       dataPath.noteHearing(error === undefined);
@@ -283,41 +271,31 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     },
   });
   loop.start();
+  const watch = store.watch(
+    () => tasks.syncCluster.heard(),
+    (error) => tasks.syncCluster.watchFailed(error),
+  );
   manager.start();
-  void loop.whenReady().then(() => manager.ready());
-  const renewLock = (): void => {
-    try {
-      rules.renewLock();
-    } catch {
-      // If somebody removed it, the look at the rules finds that.
-      loop.wakeRules();
-    }
-  };
-  // Soon, too: the lock of an earlier weftd may not hold for much longer, and etcd may be away.
-  const firstRenewal = setTimeout(renewLock, Math.min(firstRenewalMs, lifeMs / 3));
-  const renewal = setInterval(renewLock, lifeMs / 3);
-  const releases = releasesMs.map((ms) => {
-    const timer = setTimeout(() => host.releaseMemory(), ms);
-    timer.unref();
-    return timer;
-  });
+  const tellReady = (): void => void progress.whenReady().then(() => manager.ready());
+  tellReady();
   return {
     reload() {
       manager.reloading();
-      loop.wakeAll();
+      tasks.syncCluster.heard();
+      tasks.network.ring();
       // Report READY now. The status shows the outcome.
-      void loop.whenReady().then(() => manager.ready());
+      tellReady();
     },
     async stop() {
-      clearTimeout(firstRenewal);
-      clearInterval(renewal);
-      for (const timer of releases) clearTimeout(timer);
       manager.stopping();
-      await loop.stop();
+      progress.stop();
+      loop.stop();
+      watch.close();
+      membership.remember(true);
+      await tasks.publishNode.withdraw();
       filterStream.close();
       networkStream.close();
-      api.close();
-      probeServer?.close();
+      answers.close();
       parts.close();
     },
   };

@@ -18,7 +18,19 @@ const daemonFloors = [
   ['daemon/membership', [...ground, 'daemon/report']],
   ['daemon/overlay', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
   ['daemon/answers', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
-  ['daemon', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership', 'daemon/overlay', 'daemon/answers']],
+  ['daemon/tasks', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership', 'daemon/overlay']],
+  [
+    'daemon',
+    [
+      ...ground,
+      'daemon/report',
+      'daemon/filter',
+      'daemon/membership',
+      'daemon/overlay',
+      'daemon/tasks',
+      'daemon/answers',
+    ],
+  ],
 ];
 
 /** Room → the rooms it may import from, beside itself. The first room whose folder a file is in is its own. */

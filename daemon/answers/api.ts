@@ -4,8 +4,8 @@
 
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../cluster/administration.ts';
-import type { ApiError, ConfigUpdate, NodeStatus } from '../../cluster/status.ts';
+import { RefusedError, readConfigDocument, updateConfig } from '../../cluster/administration.ts';
+import type { ApiError, ClusterNodes, ConfigUpdate, NodeStatus } from '../../cluster/status.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreError } from '../../cluster/store-errors.ts';
 import { answerProbe, type ProbeSources } from './probes.ts';
@@ -53,6 +53,7 @@ export interface ApiOptions {
   readonly path: string;
   readonly store: ClusterStore;
   readonly status: () => Promise<NodeStatus>;
+  readonly nodes: () => Promise<ClusterNodes>;
   readonly probes: ProbeSources;
   readonly onError: (error: Error) => void;
 }
@@ -64,7 +65,7 @@ async function answer(request: IncomingMessage, options: ApiOptions): Promise<un
     case 'GET /status':
       return options.status();
     case 'GET /nodes':
-      return listClusterNodes(store);
+      return options.nodes();
     case 'GET /config':
       return readConfigDocument(store);
     case 'PUT /config':

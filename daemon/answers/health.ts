@@ -9,32 +9,28 @@
 /** A piece of work that runs again and again. */
 export interface Activity {
   readonly name: string;
-  /** Since when the run that is under way is; undefined: none is. */
+  /** The longest that a run may take. */
+  readonly deadlineMs: number;
+  /** Start of the run that is under way; undefined: none is. */
   readonly runningSinceMs: number | undefined;
   /** When the next run should have begun; infinite where none is asked for. */
   readonly dueMs: number;
 }
 
-export interface HealthLimits {
-  /** The longest that a run may take: more than claiming a subnet in a slow etcd does, with all its deadlines. */
-  readonly runMs: number;
-  /** How late a run may begin. */
-  readonly lateMs: number;
-}
+/** How late a run may begin. */
+const lateAtMostMs = 30_000;
 
-export const healthLimits: HealthLimits = { runMs: 180_000, lateMs: 30_000 };
-
-/** @returns what is stuck, in words; undefined where all is well */
+/** @returns the piece of work that is stuck, in words; undefined where all is well */
 export function stuckActivity(
   activities: readonly Activity[],
   nowMs: number,
-  { runMs, lateMs }: HealthLimits,
+  lateMs: number = lateAtMostMs,
 ): string | undefined {
   const seconds = (ms: number): string => `${Math.round(ms / 1000)} s`;
-  for (const { name, runningSinceMs, dueMs } of activities) {
+  for (const { name, deadlineMs, runningSinceMs, dueMs } of activities) {
     if (runningSinceMs !== undefined) {
       const spentMs = nowMs - runningSinceMs;
-      if (spentMs > runMs) return `"${name}" has not come to its end for ${seconds(spentMs)}`;
+      if (spentMs > deadlineMs) return `"${name}" has not come to its end for ${seconds(spentMs)}`;
     } else if (nowMs - dueMs > lateMs) {
       return `"${name}" should have begun ${seconds(nowMs - dueMs)} ago`;
     }

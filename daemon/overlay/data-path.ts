@@ -32,6 +32,7 @@ import { planSysctls } from '../host/sysctls.ts';
 import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from '../membership/view.ts';
 import { Backoff } from '../pace/wakeup.ts';
 import type { Logger } from '../report/log.ts';
+import type { ProblemKind } from '../report/problem-catalogue.ts';
 import type { Problems } from '../report/problems.ts';
 import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
 import type { Healing, HealingSummary } from './healing.ts';
@@ -371,7 +372,7 @@ export class DataPath {
   }
 
   /** @returns whether a file changed; undefined where it could not be written */
-  private writeFiles(subject: string, write: () => boolean): boolean | undefined {
+  private writeFiles(subject: ProblemKind, write: () => boolean): boolean | undefined {
     const { problems } = this.options;
     try {
       const changed = write();

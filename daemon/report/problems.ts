@@ -1,74 +1,121 @@
 /** What is wrong now. Each problem is logged once when it appears or changes, and once when it is over. */
 
+import type { Check, CheckHead, Finding } from './check.ts';
 import type { Logger } from './log.ts';
+import { type ProblemHead, type ProblemKind, problemKinds } from './problem-catalogue.ts';
 
 /** So many problems of a kind that come or go together are logged; of the rest, how many. */
 const loggedAtMost = 10;
 
+/** Something that is wrong now. */
+export interface Problem extends Finding {
+  readonly head: CheckHead;
+  readonly isOwn: boolean;
+  /** One line: what is wrong and what to do. */
+  readonly message: string;
+  readonly sinceMs: number;
+}
+
 export class Problems {
-  private readonly current = new Map<string, { message: string; sinceMs: number }>();
-  private readonly logger: Logger;
-  private readonly now: () => number;
+  /** By the name that the log has for it. */
+  readonly #current = new Map<string, Problem>();
+  readonly #logger: Logger;
+  readonly #now: () => number;
 
   /** @param now milliseconds on a clock that does not go back */
   constructor(logger: Logger, now: () => number) {
-    this.logger = logger;
-    this.now = now;
+    this.#logger = logger;
+    this.#now = now;
   }
 
   /**
-   * @param subject what the problem is about; one at a time a subject
+   * Reports a kind that there is one problem of at a time.
    * @param message what is wrong and what to do; undefined where nothing is
    * @param changes how a change of the message while the problem lasts is logged: etcd's troubles change theirs often
    */
-  report(subject: string, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
-    const before = this.current.get(subject);
-    if (!this.note(subject, message)) return;
-    if (message === undefined) this.logEnd(subject, before!.sinceMs);
-    else this.logger[before ? changes : 'warn'](message);
+  report(kind: ProblemKind, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
+    const before = this.#current.get(kind);
+    if (!this.#note(kind, problemKinds[kind], '', message)) return;
+    if (message === undefined) this.#logEnd(kind, before!.sinceMs);
+    else this.#logger[before ? changes : 'warn'](message);
   }
 
   /** Reports the problems of a kind as a whole: those of `messages`, and no others, are there now. */
-  reportAll(kind: string, messages: ReadonlyMap<string, string>): void {
-    const subjects = new Map([...messages].map(([subject, message]) => [`${kind} ${subject}`, message]));
+  reportAll(kind: ProblemKind, messages: ReadonlyMap<string, string>): void {
+    this.#replace(
+      kind,
+      problemKinds[kind],
+      [...messages].map(([subject, message]) => ({ subject, message, facts: {} })),
+    );
+  }
+
+  /** Reports everything that a check has found: nothing else of the check is wrong now. */
+  reportFindings(check: CheckHead & Pick<Check, 'advice'>, findings: readonly Finding[]): void {
+    this.#replace(
+      check.code,
+      { ...check, isOwn: true },
+      findings.map((finding) => ({ ...finding, message: check.advice(finding) })),
+    );
+  }
+
+  #replace(name: string, head: ProblemHead, found: readonly (Finding & { readonly message: string })[]): void {
+    const named = new Map(found.map((finding) => [`${name} ${finding.subject}`, finding]));
     let ended = 0;
-    for (const [subject, { sinceMs }] of [...this.current]) {
-      if (!subject.startsWith(`${kind} `) || subjects.has(subject)) continue;
-      this.note(subject, undefined);
-      if (ended++ < loggedAtMost) this.logEnd(subject, sinceMs);
+    for (const [key, { head: other, subject, sinceMs }] of [...this.#current]) {
+      if (other.code !== head.code || named.has(key)) continue;
+      this.#note(key, head, subject, undefined);
+      if (ended++ < loggedAtMost) this.#logEnd(key, sinceMs);
     }
-    if (ended > loggedAtMost) this.logger.info(`${kind}: ${ended - loggedAtMost} more are all right again`);
+    if (ended > loggedAtMost) this.#logger.info(`${name}: ${ended - loggedAtMost} more are all right again`);
     let changed = 0;
-    for (const [subject, message] of subjects) {
-      if (this.note(subject, message) && changed++ < loggedAtMost) this.logger.warn(message);
+    for (const [key, { subject, message, facts, sinceMs }] of named) {
+      if (this.#note(key, head, subject, message, facts, sinceMs) && changed++ < loggedAtMost)
+        this.#logger.warn(message);
     }
     if (changed > loggedAtMost) {
-      this.logger.warn(`${kind}: ${changed - loggedAtMost} more have problems; weftctl status lists them`);
+      this.#logger.warn(`${name}: ${changed - loggedAtMost} more have problems; weftctl status lists them`);
     }
   }
 
   /** @returns whether that is new */
-  private note(subject: string, message: string | undefined): boolean {
-    const before = this.current.get(subject);
+  #note(
+    key: string,
+    head: ProblemHead,
+    subject: string,
+    message: string | undefined,
+    facts: Finding['facts'] = {},
+    foundMs = this.#now(),
+  ): boolean {
+    const before = this.#current.get(key);
     if (before?.message === message) return false;
-    if (message === undefined) this.current.delete(subject);
-    else this.current.set(subject, { message, sinceMs: before?.sinceMs ?? this.now() });
+    const sinceMs = before?.sinceMs ?? foundMs;
+    if (message === undefined) this.#current.delete(key);
+    else this.#current.set(key, { head, isOwn: head.isOwn, subject, message, facts, sinceMs });
     return true;
   }
 
-  private logEnd(subject: string, sinceMs: number): void {
-    const seconds = Math.round((this.now() - sinceMs) / 100) / 10;
-    this.logger.info(`${subject}: all right again`, { afterSeconds: seconds });
+  #logEnd(key: string, sinceMs: number): void {
+    const seconds = Math.round((this.#now() - sinceMs) / 100) / 10;
+    this.#logger.info(`${key}: all right again`, { afterSeconds: seconds });
   }
 
-  has(subject: string): boolean {
-    return this.current.has(subject);
+  has(kind: ProblemKind): boolean {
+    return this.#current.has(kind);
   }
 
-  /** @param except kinds (`reportAll`) that are left out */
-  list(except: readonly string[] = []): string[] {
-    return [...this.current]
-      .filter(([subject]) => !except.some((kind) => subject.startsWith(`${kind} `)))
-      .map(([, { message }]) => message);
+  /** In the order in which they came. */
+  get all(): readonly Problem[] {
+    return [...this.#current.values()];
+  }
+
+  /** The messages. @param except kinds that are left out */
+  list(except: readonly ProblemKind[] = []): string[] {
+    const left = new Set<string>(except.map((kind) => problemKinds[kind].code));
+    return this.all.filter(({ head }) => !left.has(head.code)).map(({ message }) => message);
+  }
+
+  /** The messages of the problems that are this node's own. */
+  ofThisNode(): string[] {
+    return this.all.filter(({ isOwn }) => isOwn).map(({ message }) => message);
   }
 }

@@ -1,13 +1,18 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterStore } from '../../../cluster/store.ts';
-import { Loop, type LoopOptions } from '../../../daemon/loop.ts';
+import { Condition } from '../../../daemon/answers/condition.ts';
+import { FiguresSource } from '../../../daemon/answers/figures.ts';
+import { Loop } from '../../../daemon/loop.ts';
 import type { Membership } from '../../../daemon/membership/membership.ts';
 import type { ClusterView } from '../../../daemon/membership/view.ts';
 import type { DataPath, ReconcileResult } from '../../../daemon/overlay/data-path.ts';
+import { Bell } from '../../../daemon/pace/bell.ts';
 import { openLogger } from '../../../daemon/report/log.ts';
 import { Metrics } from '../../../daemon/report/metrics.ts';
 import { Problems } from '../../../daemon/report/problems.ts';
+import { Progress } from '../../../daemon/report/progress.ts';
+import { makeTasks, type Tasks } from '../../../daemon/tasks/all.ts';
 import { waitFor } from '../../lab/wait.ts';
 import { peer, vxlan } from './overlay/cluster-of.ts';
 
@@ -41,12 +46,14 @@ class Site {
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
     this.now,
   );
+  readonly progress = new Progress(this.now());
+  readonly tasks: Tasks;
   readonly loop: Loop;
+  readonly condition: Condition;
+  readonly figures: FiguresSource;
 
   constructor() {
-    const store: Partial<ClusterStore> = {
-      prefix: '/p',
-      watch: () => ({ close() {} }),
+    const store: Pick<ClusterStore, 'health' | 'countNodes' | 'publishNode' | 'withdrawNode' | 'reconnect'> = {
       health: () => ({ endpoints: [], connected: true, lastContactMs: 5000, error: undefined }),
       countNodes: () => never,
       publishNode: async () => {
@@ -56,10 +63,12 @@ class Site {
         return {};
       },
       withdrawNode: async () => void this.records.push('withdrawn'),
+      reconnect() {},
     };
-    const dataPath: Partial<DataPath> = {
+    const dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem' | 'state'> = {
       healedTotal: 0,
       state: undefined,
+      interfaceProblem: undefined,
       follow: () => this.followed,
       reconcile: () => {
         this.reconciled++;
@@ -67,21 +76,21 @@ class Site {
       },
     };
     const site = this;
-    const membership: Partial<Membership> = {
+    const membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'> = {
       get view() {
         return site.view;
       },
       renewalDelayMs: 1e9,
       memoryDelayMs: 1e9,
-      remember: () => undefined,
       sync: async () => {
         site.view = await site.sync();
         return site.view;
       },
     };
-    this.loop = new Loop({
-      store: store as ClusterStore,
-      dataPath: dataPath as DataPath,
+    const parts = {
+      store,
+      dataPath,
+      membership,
       filter: {
         ensure: () => {
           this.ruleLooks++;
@@ -89,24 +98,43 @@ class Site {
         },
         peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       },
-      membership: membership as Membership,
+      rules: { renewLock() {} },
       logger: openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
       problems: this.problems,
       metrics: new Metrics({ version: '', runtime: '', monotonic: this.now }),
+      progress: this.progress,
       node: 'h1',
       version: '',
-      pid: 1,
-      ipMasq: false,
       now: this.now,
-      monotonic: this.now,
-      threadTime: () => 0,
       random: () => 0,
+      attachments: { count: () => undefined, addresses: () => [] },
+    };
+    this.tasks = makeTasks({
+      ...parts,
+      threadTime: () => 0,
       isSetUp: () => false,
-      countContainers: () => undefined,
-      countAddresses: () => [],
+      releaseMemory() {},
+      lockLifeMs: 30_000,
+      deadlineMs: 100,
+    });
+    this.loop = new Loop({ ...parts, tasks: this.tasks.all, changed: new Bell() });
+    this.condition = new Condition({ ...parts, activities: () => this.loop.activities });
+    this.figures = new FiguresSource({
+      ...parts,
+      condition: this.condition,
       readProcess: () => undefined,
-      healthLimits: { runMs: 100, lateMs: 60_000 },
-    } satisfies LoopOptions);
+    });
+  }
+
+  wakeAll(): void {
+    this.tasks.syncCluster.heard();
+    this.tasks.network.ring();
+  }
+
+  async stop(): Promise<void> {
+    this.progress.stop();
+    this.loop.stop();
+    await this.tasks.publishNode.withdraw();
   }
 
   readonly running: ClusterView = {
@@ -121,19 +149,19 @@ class Site {
 test('a loop that runs is alive, and ready once the data path is there', async () => {
   const site = new Site();
   site.loop.start();
-  assert.is(site.loop.readiness(), 'starting');
+  assert.is(site.condition.readiness(), 'starting');
   site.problems.report('etcd', 'Cannot reach etcd');
-  assert.is(site.loop.readiness(), 'Cannot reach etcd');
-  await waitFor('an answer of etcd', () => site.loop.readiness() === 'starting');
+  assert.is(site.condition.readiness(), 'Cannot reach etcd');
+  await waitFor('an answer of etcd', () => site.condition.readiness() === 'starting');
   site.sync = async () => site.running;
   await turn();
-  site.loop.wakeAll();
-  await waitFor('the loop to be ready', () => site.loop.readiness() === undefined);
+  site.wakeAll();
+  await waitFor('the loop to be ready', () => site.condition.readiness() === undefined);
   assert.ok(site.reconciled > 0);
-  assert.is(site.loop.health(), undefined);
-  assert.is((await site.loop.figures()).ready, true);
-  await site.loop.stop();
-  assert.is(site.loop.readiness(), 'stopping');
+  assert.is(site.condition.health(), undefined);
+  assert.is((await site.figures.read()).ready, true);
+  await site.stop();
+  assert.is(site.condition.readiness(), 'stopping');
 });
 
 test('a call to etcd that never ends is told of, and mending goes on meanwhile', async () => {
@@ -143,28 +171,28 @@ test('a call to etcd that never ends is told of, and mending goes on meanwhile',
   site.view = site.running;
   site.sync = () => never;
   await turn();
-  site.loop.wakeAll();
+  site.wakeAll();
   await turn();
-  await waitFor('the loop to be stuck', () => site.loop.health() !== undefined);
-  assert.match(site.loop.health()!, /^"following etcd" has not come to its end for \d+ s$/);
+  await waitFor('the loop to be stuck', () => site.condition.health() !== undefined);
+  assert.match(site.condition.health()!, /^"following etcd" has not come to its end for \d+ s$/);
   const before = site.reconciled;
-  site.loop.wakeKernel();
+  site.tasks.mendNetwork.heard();
   await waitFor('the data path to be mended', () => site.reconciled > before);
-  await site.loop.stop();
+  await site.stop();
 });
 
 test('what has failed while a change was followed is tried again soon, though nothing was changed', async () => {
   const site = new Site();
   site.sync = async () => site.running;
   site.loop.start();
-  await waitFor('the loop to be ready', () => site.loop.readiness() === undefined);
+  await waitFor('the loop to be ready', () => site.condition.readiness() === undefined);
   await turn();
   site.followed = { ...still, retryDelayMs: 50, rulesAgainMs: 50 };
   const [before, looksBefore] = [site.reconciled, site.ruleLooks];
-  site.loop.wakeCluster();
+  site.tasks.syncCluster.heard();
   await waitFor('another try', () => site.reconciled > before, { deadlineMs: 5000 });
   await waitFor('another look at the packet filter', () => site.ruleLooks > looksBefore, { deadlineMs: 5000 });
-  await site.loop.stop();
+  await site.stop();
 });
 
 test('the packet filter is looked after though no container can be started', async () => {
@@ -175,10 +203,10 @@ test('the packet filter is looked after though no container can be started', asy
   await waitFor('a comparison', () => site.reconciled > 0);
   await turn();
   const before = site.ruleLooks;
-  site.loop.wakeRules();
+  site.tasks.mendFilter.heard();
   await waitFor('a look at the packet filter', () => site.ruleLooks > before, { deadlineMs: 5000 });
-  assert.is(site.loop.readiness(), 'starting');
-  await site.loop.stop();
+  assert.is(site.condition.readiness(), 'starting');
+  await site.stop();
 });
 
 test('a node that stops while it says that it is alive takes that back afterwards', async () => {
@@ -192,7 +220,7 @@ test('a node that stops while it says that it is alive takes that back afterward
     site.publish = () => written;
     site.loop.start();
     await waitFor('the record to be on its way', () => site.records.length === 1);
-    const stopped = site.loop.stop();
+    const stopped = site.stop();
     await new Promise((resolve) => setTimeout(resolve, 20));
     assert.equal(site.records, ['begun']);
     if (ends) write();

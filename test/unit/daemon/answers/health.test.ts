@@ -4,23 +4,24 @@ import { stuckActivity } from '../../../../daemon/answers/health.ts';
 import { Wakeup } from '../../../../daemon/pace/wakeup.ts';
 
 const test = suite('daemon/answers/health');
-const limits = { runMs: 1000, lateMs: 100 };
+const deadlineMs = 1000;
+const lateMs = 100;
 const never = Number.POSITIVE_INFINITY;
 
 test('work that ends, and begins when it is due, is alive', () => {
-  const idle = { name: 'a', runningSinceMs: undefined, dueMs: never };
-  const running = { name: 'b', runningSinceMs: 4000, dueMs: 4100 };
-  const waiting = { name: 'c', runningSinceMs: undefined, dueMs: 4950 };
-  assert.is(stuckActivity([idle, running, waiting], 5000, limits), undefined);
+  const idle = { deadlineMs, name: 'a', runningSinceMs: undefined, dueMs: never };
+  const running = { deadlineMs, name: 'b', runningSinceMs: 4000, dueMs: 4100 };
+  const waiting = { deadlineMs, name: 'c', runningSinceMs: undefined, dueMs: 4950 };
+  assert.is(stuckActivity([idle, running, waiting], 5000, lateMs), undefined);
 });
 
 test('work that does not end, or does not begin, is stuck, and named', () => {
   assert.is(
-    stuckActivity([{ name: 'a', runningSinceMs: 4000, dueMs: never }], 6001, limits),
+    stuckActivity([{ deadlineMs, name: 'a', runningSinceMs: 4000, dueMs: never }], 6001, lateMs),
     '"a" has not come to its end for 2 s',
   );
   assert.is(
-    stuckActivity([{ name: 'a', runningSinceMs: undefined, dueMs: 4000 }], 7000, limits),
+    stuckActivity([{ deadlineMs, name: 'a', runningSinceMs: undefined, dueMs: 4000 }], 7000, lateMs),
     '"a" should have begun 3 s ago',
   );
 });
@@ -34,7 +35,7 @@ test('a piece of work that waits for ever is seen', async () => {
     work: () => new Promise<void>((resolve) => (end = resolve)),
   });
   const stuck = (): string | undefined =>
-    stuckActivity([{ name: 'x', runningSinceMs: work.runningSinceMs, dueMs: work.nextMs }], nowMs, limits);
+    stuckActivity([{ deadlineMs, name: 'x', runningSinceMs: work.runningSinceMs, dueMs: work.nextMs }], nowMs, lateMs);
   assert.is(stuck(), undefined);
   work.wake();
   while (work.runningSinceMs === undefined) await new Promise((resolve) => setTimeout(resolve, 1));

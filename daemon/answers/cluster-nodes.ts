@@ -1,0 +1,43 @@
+/**
+ * The nodes of the cluster, for `weftctl nodes` and for the peers of `weftctl status`: both tell of a node by its record
+ * in etcd, found in the same way.
+ */
+
+import {
+  describeNodes,
+  type Liveness,
+  livenessOf,
+  type RecordFinder,
+  recordFinder,
+} from '../../cluster/administration.ts';
+import type { Lease } from '../../cluster/lease.ts';
+import type { ClusterNodes } from '../../cluster/status.ts';
+import type { ClusterStore, NodeList } from '../../cluster/store.ts';
+
+export class ClusterNodesSource {
+  readonly #store: Pick<ClusterStore, 'listLeases' | 'listNodes'>;
+  /** By the records listed last. They are listed only when someone asks: all records for every node are too much. */
+  #find: RecordFinder | undefined;
+
+  constructor(store: Pick<ClusterStore, 'listLeases' | 'listNodes'>) {
+    this.#store = store;
+  }
+
+  /** @throws StoreError */
+  async list(): Promise<ClusterNodes> {
+    const [leases, records] = await Promise.all([this.#store.listLeases(), this.refresh()]);
+    return describeNodes(leases, records);
+  }
+
+  /** Lists the nodes that are alive. @throws StoreError */
+  async refresh(): Promise<NodeList> {
+    const records = await this.#store.listNodes();
+    this.#find = recordFinder(records.nodes);
+    return records;
+  }
+
+  /** Nothing where no records are known, or the lease's node writes none. */
+  livenessOf(lease: Lease): Liveness {
+    return this.#find ? livenessOf(lease, this.#find(lease)) : {};
+  }
+}

@@ -1,0 +1,175 @@
+/** The document that `weftctl status` shows. */
+
+import { compareLeases } from '../../cluster/lease.ts';
+import { families } from '../../cluster/network-config.ts';
+import type { NodeStatus } from '../../cluster/status.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
+import { formatAddress } from '../../net/address.ts';
+import { formatPrefix } from '../../net/prefix.ts';
+import type { Attachments } from '../../reservations/attachments.ts';
+import type { Membership } from '../membership/membership.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { Problems } from '../report/problems.ts';
+import type { Progress } from '../report/progress.ts';
+import { countAddresses } from './addresses.ts';
+import type { ClusterNodesSource } from './cluster-nodes.ts';
+import type { Condition, DataPathView } from './condition.ts';
+
+export interface NodeStatusOptions {
+  readonly node: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly ipMasq: boolean;
+  readonly condition: Pick<Condition, 'state' | 'health'>;
+  readonly membership: Pick<Membership, 'view'>;
+  readonly dataPath: {
+    readonly state: DataPathView | undefined;
+    readonly healed: {
+      readonly total: number;
+      readonly lastHour: number;
+      /** On the clock that does not go back. */
+      readonly last: { readonly what: string; readonly atMs: number } | undefined;
+    };
+  };
+  readonly filter: { peerLock(): NodeStatus['peerLock'] };
+  readonly problems: Pick<Problems, 'list'>;
+  readonly store: Pick<ClusterStore, 'health' | 'prefix'>;
+  readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
+  readonly metrics: Pick<Metrics, 'summary' | 'leaseAgeSeconds'>;
+  readonly progress: Pick<Progress, 'startedAtMs' | 'isInSync' | 'lastChangeMs'>;
+  readonly attachments: Pick<Attachments, 'addresses'>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly monotonic: () => number;
+}
+
+/** How long a question waits for etcd. */
+const etcdTimeoutMs = 500;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const iso = (ms: number): string => new Date(ms).toISOString();
+
+export class NodeStatusSource {
+  readonly #options: NodeStatusOptions;
+
+  constructor(options: NodeStatusOptions) {
+    this.#options = options;
+  }
+
+  /** With the nodes that etcd knows to be alive now; with those known last where it does not answer soon. */
+  async read(): Promise<NodeStatus> {
+    const { membership, nodes, progress } = this.#options;
+    if (progress.isInSync && membership.view) {
+      await Promise.race([nodes.refresh().catch(() => {}), pause(etcdTimeoutMs)]);
+    }
+    return this.#document();
+  }
+
+  #document(): NodeStatus {
+    const { membership, dataPath, filter, problems, condition, progress, node, version, pid, ipMasq } = this.#options;
+    const { attachments } = this.#options;
+    const { view } = membership;
+    const { state } = dataPath;
+    const stuck = condition.health();
+    const subnets = view ? families.flatMap((family) => view.own.subnets[family] ?? []) : [];
+    return {
+      node,
+      version,
+      pid,
+      startedAt: iso(progress.startedAtMs),
+      state: condition.state,
+      ...(stuck === undefined ? {} : { stuck }),
+      // A peer's problem is shown with the peer.
+      problems: problems.list(['peer']),
+      networks: view ? families.flatMap((family) => view.config.networks[family]?.network ?? []).map(formatPrefix) : [],
+      subnets: subnets.map(formatPrefix),
+      publicAddresses: view
+        ? families.flatMap((family) => view.own.publicAddresses[family] ?? []).map(formatAddress)
+        : [],
+      backend: view?.backend.type ?? '',
+      ...(state ? { interface: state.external.name, mtuBytes: state.mtuBytes } : {}),
+      devices: state?.devices ?? [],
+      ipMasq,
+      peerLock: filter.peerLock(),
+      ...this.#lease(),
+      etcd: this.#etcd(),
+      changes: this.#changes(),
+      addresses: view ? countAddresses(attachments.addresses(), subnets) : [],
+      peers: this.#peers(),
+    };
+  }
+
+  #lease(): Pick<NodeStatus, 'lease'> {
+    const { membership, metrics } = this.#options;
+    const { view } = membership;
+    if (!view) return {};
+    const { own } = view;
+    const { leaseAgeSeconds } = metrics;
+    const { leaseRenewals, leaseLosses } = metrics.summary;
+    return {
+      lease: {
+        key: own.ownerId,
+        reservation: own.reservation,
+        ...(own.expiresAtMs === undefined ? {} : { expiresAt: iso(own.expiresAtMs) }),
+        ...(leaseAgeSeconds === undefined ? {} : { ageSeconds: Math.round(leaseAgeSeconds) }),
+        renewals: leaseRenewals,
+        losses: leaseLosses,
+      },
+    };
+  }
+
+  #etcd(): NodeStatus['etcd'] {
+    const { store, metrics } = this.#options;
+    const { endpoints, connected, lastContactMs, error } = store.health();
+    const counted = metrics.summary;
+    const { etcdMedianMs: medianMs, etcdWorstMs: worstMs } = counted;
+    return {
+      endpoints,
+      prefix: store.prefix,
+      connected,
+      ...(lastContactMs === undefined ? {} : { lastContact: iso(lastContactMs) }),
+      ...(error === undefined ? {} : { error }),
+      watching: counted.watching,
+      requests: counted.etcdRequests,
+      errors: counted.etcdErrors,
+      ...(medianMs === undefined ? {} : { medianMs }),
+      ...(worstMs === undefined ? {} : { worstMs }),
+      watchLosses: counted.watchLosses,
+      watchResyncs: counted.watchResyncs,
+    };
+  }
+
+  #changes(): NodeStatus['changes'] {
+    const { dataPath, metrics, progress, now, monotonic } = this.#options;
+    const counted = metrics.summary;
+    const { healed } = dataPath;
+    const { lastChangeMs } = progress;
+    return {
+      programmed: counted.programmed,
+      healed: healed.total,
+      healedLastHour: healed.lastHour,
+      healedByKind: counted.healed,
+      ...(healed.last ? { lastHeal: { what: healed.last.what, at: iso(now() - monotonic() + healed.last.atMs) } } : {}),
+      failed: counted.failed,
+      ...(lastChangeMs === undefined ? {} : { lastChangeMs }),
+    };
+  }
+
+  #peers(): NodeStatus['peers'] {
+    const { dataPath, nodes, progress } = this.#options;
+    return [...(dataPath.state?.peers ?? [])]
+      .sort((a, b) => compareLeases(a.lease, b.lease))
+      .map(({ lease, path, problem }) => ({
+        ...(lease.node === undefined ? {} : { node: lease.node }),
+        ...(lease.version === undefined ? {} : { version: lease.version }),
+        subnets: families.flatMap((family) => lease.subnets[family] ?? []).map(formatPrefix),
+        publicAddresses: families.flatMap((family) => lease.publicAddresses[family] ?? []).map(formatAddress),
+        backend: lease.backendType,
+        ...(progress.isInSync ? nodes.livenessOf(lease) : {}),
+        programmed: path !== 'none' && problem === undefined,
+        path,
+        ...(problem === undefined ? {} : { problem }),
+      }));
+  }
+}

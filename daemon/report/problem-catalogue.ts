@@ -1,0 +1,48 @@
+/**
+ * Every kind of problem that weftd reports by itself. The kind is the word of the log lines, the code is what programs
+ * may depend on.
+ */
+
+import type { CheckHead } from './check.ts';
+
+export interface ProblemHead extends CheckHead {
+  /** Whether it is this node's own: a node with other nodes' problems only is well. */
+  readonly isOwn: boolean;
+}
+
+const error = (code: string, title: string) => ({ code, title, severity: 'error', isOwn: true }) as const;
+const warning = (code: string, title: string) => ({ code, title, severity: 'warning', isOwn: true }) as const;
+/** Another node's problem. */
+const others = (code: string, title: string) => ({ code, title, severity: 'warning', isOwn: false }) as const;
+
+export const problemKinds = {
+  // The cluster.
+  etcd: error('etcd', 'etcd does not answer, or refuses'),
+  cluster: error('cluster', 'the cluster cannot be followed'),
+  'network config': error('network-config', 'the network config is missing or cannot be used'),
+  'subnet lease': error('subnet-lease', 'this node cannot get a subnet'),
+  lease: others('lease', "another node's lease cannot be read"),
+  'lost leases': warning('lost-leases', 'etcd has lost leases'),
+  liveness: warning('liveness', 'the cluster cannot be told that this node is alive'),
+  'node name': warning('node-name', 'another host has the name of this node'),
+  // The host.
+  'external interface': error('external-interface', 'the external interface is missing or is not the right one'),
+  kernel: error('kernel', 'the data path cannot be compared with the kernel'),
+  device: error('device', 'a tunnel device cannot be had'),
+  MTU: warning('mtu', 'the MTU is too small'),
+  route: error('route', "another program's route is in the way"),
+  step: error('step', 'the kernel refuses a change'),
+  sysctl: error('sysctl', 'a kernel setting cannot be written'),
+  peer: others('peer', 'a peer cannot be reached'),
+  'packet filter': error('packet-filter', 'the packet filter cannot be set'),
+  forwarding: error('forwarding', "another program's rules drop the cluster's packets"),
+  'network events': warning('network-events', "the network's changes are not heard of"),
+  'packet filter events': warning('packet-filter-events', "the packet filter's changes are not heard of"),
+  // weftd itself.
+  'node files': error('node-files', 'the files for the plugins cannot be written'),
+  'state file': warning('state-file', "weftd's state cannot be written"),
+  memory: warning('memory', 'the file of known peers cannot be read or written'),
+  task: warning('task', 'a task of weftd fails'),
+} as const satisfies Readonly<Record<string, ProblemHead>>;
+
+export type ProblemKind = keyof typeof problemKinds;

@@ -1,0 +1,86 @@
+/** weftd's tasks, built from the parts that they work on. */
+
+import type { ClusterStore } from '../../cluster/store.ts';
+import type { Attachments } from '../../reservations/attachments.ts';
+import type { FilterUpkeep } from '../filter/upkeep.ts';
+import type { Membership } from '../membership/membership.ts';
+import type { DataPath } from '../overlay/data-path.ts';
+import { Bell } from '../pace/bell.ts';
+import { type Task, taskDeadlineMs } from '../pace/task.ts';
+import type { Logger } from '../report/log.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { Problems } from '../report/problems.ts';
+import type { Progress } from '../report/progress.ts';
+import { MendFilter } from './mend-filter.ts';
+import { MendNetwork } from './mend-network.ts';
+import { PublishNode } from './publish-node.ts';
+import { releaseMemoryTask } from './release-memory.ts';
+import { renewLockTask } from './renew-lock.ts';
+import { ChangeStopwatch } from './stopwatch.ts';
+import { SyncCluster } from './sync-cluster.ts';
+import { VerifyFollowed } from './verify-followed.ts';
+
+export interface TaskParts {
+  readonly store: Pick<ClusterStore, 'publishNode' | 'withdrawNode' | 'reconnect'>;
+  readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
+  readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
+  readonly filter: Pick<FilterUpkeep, 'ensure'>;
+  readonly rules: { renewLock(): void };
+  readonly logger: Logger;
+  readonly problems: Problems;
+  readonly metrics: Metrics;
+  readonly progress: Progress;
+  readonly node: string;
+  readonly version: string;
+  readonly isSetUp: () => boolean;
+  readonly attachments: Pick<Attachments, 'count'>;
+  readonly releaseMemory: () => void;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  readonly threadTime: () => number;
+  readonly random: () => number;
+  readonly lockLifeMs: number;
+  /** Of looking at etcd and at the kernel although nothing was heard of. */
+  readonly resyncMs?: number | undefined;
+  readonly deadlineMs?: number | undefined;
+}
+
+export interface Tasks {
+  readonly all: readonly Task[];
+  readonly syncCluster: SyncCluster;
+  readonly mendNetwork: MendNetwork;
+  readonly mendFilter: MendFilter;
+  readonly publishNode: PublishNode;
+  /** Asks for a comparison of the data path. */
+  readonly network: Bell;
+}
+
+const defaultResyncMs = 60_000;
+
+export function makeTasks(parts: TaskParts): Tasks {
+  const { rules, lockLifeMs, releaseMemory, resyncMs = defaultResyncMs, deadlineMs = taskDeadlineMs } = parts;
+  const bells = { sync: new Bell(), network: new Bell(), filter: new Bell(), publish: new Bell(), verify: new Bell() };
+  const stopwatch = new ChangeStopwatch(parts);
+  const verification = new VerifyFollowed({ bells, now: parts.now });
+  const shared = { ...parts, bells, stopwatch, resyncMs, deadlineMs };
+  const syncCluster = new SyncCluster({ ...shared, verification });
+  const mendNetwork = new MendNetwork(shared);
+  const mendFilter = new MendFilter(shared);
+  const publishNode = new PublishNode(shared);
+  return {
+    all: [
+      syncCluster,
+      mendNetwork,
+      mendFilter,
+      publishNode,
+      verification,
+      renewLockTask(rules, mendFilter, lockLifeMs),
+      releaseMemoryTask(releaseMemory),
+    ],
+    syncCluster,
+    mendNetwork,
+    mendFilter,
+    publishNode,
+    network: bells.network,
+  };
+}

@@ -1,0 +1,114 @@
+/** Compares the data path with the view as a whole, and mends it. It takes milliseconds. */
+
+import { InterfaceError } from '../host/external-interface.ts';
+import type { Membership } from '../membership/membership.ts';
+import type { DataPath } from '../overlay/data-path.ts';
+import type { Bell } from '../pace/bell.ts';
+import { Budget } from '../pace/budget.ts';
+import type { Task } from '../pace/task.ts';
+import type { Logger } from '../report/log.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { Problems } from '../report/problems.ts';
+import type { Progress } from '../report/progress.ts';
+import type { ChangeStopwatch } from './stopwatch.ts';
+
+export interface MendNetworkOptions {
+  readonly membership: Pick<Membership, 'view'>;
+  readonly dataPath: Pick<DataPath, 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
+  readonly store: { reconnect(): void };
+  readonly logger: Pick<Logger, 'debug' | 'info'>;
+  readonly problems: Pick<Problems, 'has' | 'report'>;
+  readonly metrics: Pick<Metrics, 'reconcileTook' | 'healTook'>;
+  readonly progress: Progress;
+  readonly stopwatch: ChangeStopwatch;
+  readonly bells: { readonly sync: Bell; readonly network: Bell; readonly filter: Bell };
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** Milliseconds of the processor's time that this thread has had. */
+  readonly threadTime: () => number;
+  readonly resyncMs: number;
+  readonly deadlineMs: number;
+}
+
+/** Changes come in bursts: the first is acted on at once, the rest together. */
+const shortPauseMs = 20;
+/** Comparing everything takes no more than a tenth of a processor's time, unless that would keep a repair waiting for too long. */
+const share = 0.1;
+/** That much it may take at once: damage seldom comes alone. */
+const burstMs = 100;
+const longestPauseMs = 600;
+
+export class MendNetwork implements Task {
+  readonly name = 'mending the data path';
+  readonly everyMs: number;
+  readonly jitter = 0;
+  readonly deadlineMs: number;
+  readonly wakeOn: readonly Bell[];
+  readonly #options: MendNetworkOptions;
+  readonly #budget: Budget;
+  /** When the kernel told of changes that were not looked at yet. */
+  #heardMs: number | undefined;
+  #startedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: MendNetworkOptions) {
+    this.#options = options;
+    this.everyMs = options.resyncMs;
+    this.deadlineMs = options.deadlineMs;
+    this.wakeOn = [options.bells.network];
+    this.#budget = new Budget(burstMs, share, options.now);
+  }
+
+  /** Something in the kernel may have changed. */
+  heard(): void {
+    const { now, bells, membership, problems } = this.#options;
+    this.#heardMs ??= now();
+    bells.network.ring();
+    // Before there is a view, the cluster may be waiting for the host: for an interface, an address, a route.
+    if (!membership.view && problems.has('external interface')) bells.sync.ring();
+  }
+
+  readonly pauseMs = (): number => {
+    // The interval counts from the last run, which may have been before there was anything to compare.
+    if (this.#budget.waitMs === 0) return shortPauseMs;
+    const sinceMs = this.#options.now() - this.#startedMs;
+    return Math.min(longestPauseMs, Math.max(shortPauseMs, sinceMs + this.#budget.waitMs));
+  };
+
+  run(): number {
+    const { store, membership, dataPath, problems, metrics, now, threadTime, bells, resyncMs } = this.#options;
+    const { progress, stopwatch, logger } = this.#options;
+    const { view } = membership;
+    const heardMs = this.#heardMs;
+    this.#heardMs = undefined;
+    if (!view) return Number.POSITIVE_INFINITY;
+    const healedBefore = dataPath.healedTotal;
+    this.#startedMs = now();
+    const threadStartMs = threadTime();
+    const result = dataPath.reconcile(view);
+    progress.noteComparison();
+    this.#budget.spend(threadTime() - threadStartMs);
+    metrics.reconcileTook((now() - this.#startedMs) / 1000);
+    if (heardMs !== undefined && dataPath.healedTotal > healedBefore) metrics.healTook((now() - heardMs) / 1000);
+    problems.report('external interface', dataPath.interfaceProblem, 'debug');
+    problems.report('kernel', undefined);
+    bells.filter.ring(Math.min(resyncMs, result.rulesAgainMs));
+    // Answers would go to the old address: the wait for them would end only by the deadline.
+    if (result.addressChanged) store.reconnect();
+    if (result.identityChanged) bells.sync.ring();
+    stopwatch.programmed(result.changes);
+    if (!progress.isReady && result.complete) {
+      bells.filter.ring();
+      logger.info('ready', { peers: view.peers.length });
+      progress.becomeReady();
+    }
+    return Math.min(resyncMs, result.retryDelayMs);
+  }
+
+  failed(error: Error): void {
+    const { problems, logger } = this.#options;
+    const subject = error instanceof InterfaceError ? 'external interface' : 'kernel';
+    if (subject === 'kernel' && !problems.has(subject))
+      logger.debug('Cannot mend the data path', { stack: error.stack });
+    problems.report(subject, `${error.message}; trying again`, 'debug');
+  }
+}

@@ -1,0 +1,107 @@
+/** Tells the cluster that this node is alive. */
+
+import type { ClusterStore } from '../../cluster/store.ts';
+import { StoreRefusedError } from '../../cluster/store-errors.ts';
+import type { Attachments } from '../../reservations/attachments.ts';
+import type { Membership } from '../membership/membership.ts';
+import { formatAddresses } from '../membership/view.ts';
+import type { Bell } from '../pace/bell.ts';
+import type { Task } from '../pace/task.ts';
+import type { Problems } from '../report/problems.ts';
+import type { Progress } from '../report/progress.ts';
+
+export interface PublishNodeOptions {
+  readonly store: Pick<ClusterStore, 'publishNode' | 'withdrawNode'>;
+  readonly membership: Pick<Membership, 'view'>;
+  readonly problems: Pick<Problems, 'ofThisNode' | 'report'>;
+  readonly progress: Pick<Progress, 'isInSync' | 'startedAtMs'>;
+  readonly node: string;
+  readonly version: string;
+  readonly attachments: Pick<Attachments, 'count'>;
+  readonly bells: { readonly sync: Bell; readonly publish: Bell };
+  readonly deadlineMs: number;
+}
+
+/** How long a stop waits for etcd. */
+const withdrawTimeoutMs = 250;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+export class PublishNode implements Task {
+  readonly name = 'telling the cluster';
+  readonly everyMs = 10_000;
+  /** Nodes that were started together must not go on telling together. */
+  readonly jitter = 0.1;
+  readonly deadlineMs: number;
+  readonly firstMs = 10_000;
+  readonly pauseMs = 1000;
+  readonly wakeOn: readonly Bell[];
+  readonly #options: PublishNodeOptions;
+  /** Whether this node's record is in etcd, as far as we know. */
+  #isPublished = false;
+  /** The run that is under way. */
+  #publishing: Promise<void> | undefined;
+  /** In a row, while etcd answered otherwise. */
+  #failures = 0;
+
+  constructor(options: PublishNodeOptions) {
+    this.#options = options;
+    this.deadlineMs = options.deadlineMs;
+    this.wakeOn = [options.bells.publish];
+  }
+
+  async run(): Promise<undefined> {
+    this.#publishing = this.#publish().finally(() => {
+      this.#publishing = undefined;
+    });
+    await this.#publishing;
+    return undefined;
+  }
+
+  /** Takes the record back, so that nobody has to wait for its expiry to see that this node is down. */
+  async withdraw(): Promise<void> {
+    const { store, progress, node } = this.#options;
+    if (!progress.isInSync) return;
+    const publishing = this.#publishing;
+    // A record that is being written now would be there after the withdrawal. Where it takes too long, the withdrawal
+    // ends the etcd lease that it would be written with.
+    if (publishing) await Promise.race([publishing.catch(() => {}), pause(withdrawTimeoutMs)]);
+    if (!this.#isPublished && !this.#publishing) return;
+    const withdrawn = store.withdrawNode(node).catch(() => {});
+    await Promise.race([withdrawn, pause(withdrawTimeoutMs)]);
+  }
+
+  async #publish(): Promise<void> {
+    const { store, membership, problems, progress, node, version, attachments, bells } = this.#options;
+    const { view } = membership;
+    // While etcd is away nothing can be told, and the listing finds out when it is back.
+    if (!view || !progress.isInSync) return;
+    const containers = attachments.count();
+    try {
+      const { conflict } = await store.publishNode({
+        node,
+        version,
+        publicAddresses: view.own.publicAddresses,
+        backendType: view.backend.type,
+        startedAtMs: progress.startedAtMs,
+        health: problems.ofThisNode()[0] ?? 'ok',
+        ...(containers === undefined ? {} : { containers }),
+      });
+      this.#isPublished = true;
+      this.#failures = 0;
+      problems.report('liveness', undefined);
+      problems.report(
+        'node name',
+        conflict &&
+          `Another host calls itself "${node}", the one at ${formatAddresses(conflict.publicAddresses)}; give one of them another name by --node`,
+      );
+    } catch (error) {
+      this.#isPublished = false;
+      // Where etcd is away, the listing reports it. Where it is not, this has to be reported here.
+      bells.sync.ring();
+      if (++this.#failures > 1 || error instanceof StoreRefusedError) {
+        problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');
+      }
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** Measures how long changes in the cluster take to the kernel. */
+
+import type { Logger } from '../report/log.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { Progress } from '../report/progress.ts';
+
+export interface StopwatchOptions {
+  readonly logger: Pick<Logger, 'debug'>;
+  readonly metrics: Pick<Metrics, 'followTook'>;
+  readonly progress: Pick<Progress, 'noteChange'>;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+}
+
+export class ChangeStopwatch {
+  readonly #options: StopwatchOptions;
+  /** The first change that is not in the kernel yet was heard of at this time, and is in the view. */
+  #viewedMs: number | undefined;
+
+  constructor(options: StopwatchOptions) {
+    this.#options = options;
+  }
+
+  /** A change is in the view. @param heardMs when it was heard of; undefined where nothing was */
+  viewed(heardMs: number | undefined): void {
+    this.#viewedMs ??= heardMs;
+  }
+
+  /** The kernel has what the view says. */
+  programmed(changes: number): void {
+    if (this.#viewedMs === undefined) return;
+    const { logger, metrics, progress, now } = this.#options;
+    const tookMs = Math.round((now() - this.#viewedMs) * 10) / 10;
+    this.#viewedMs = undefined;
+    if (changes === 0) return;
+    progress.noteChange(tookMs);
+    metrics.followTook(tookMs / 1000);
+    logger.debug('change in etcd programmed', { tookMs, changes });
+  }
+}
