@@ -1,4 +1,4 @@
-/** Addresses as integers, for counting through subnets. On the `ip-address` library. */
+/** Addresses as integers, to count through subnets. Uses the `ip-address` library. */
 
 import { Address4, Address6 } from 'ip-address';
 import type { Address, Family } from '../net/address.ts';
@@ -7,16 +7,16 @@ import { addressBits } from '../net/address.ts';
 export const addressToInteger = (address: Address): bigint =>
   (address.family === 4 ? Address4 : Address6).fromByteArray(Array.from(address.bytes)).bigInt();
 
-/** The address, or undefined where the integer leaves the family's address space. */
+/** The address, or undefined if the integer is outside the family's address space. */
 export function integerToAddress(family: Family, integer: bigint): Address | undefined {
   if (integer < 0n || integer >> BigInt(addressBits(family)) !== 0n) return undefined;
   const bytes =
     family === 4 ? Address4.fromBigInt(integer).toArray() : Address6.fromBigInt(integer).toUnsignedByteArray();
-  // The library leaves leading zeros of an IPv6 address out.
+  // The library omits leading zeros of an IPv6 address.
   const padded = new Uint8Array(addressBits(family) / 8);
   padded.set(bytes, padded.length - bytes.length);
   return { family, bytes: padded };
 }
 
-/** How many addresses a subnet of that length has. */
+/** The number of addresses in a subnet of that length. */
 export const subnetSize = (family: Family, length: number): bigint => 1n << BigInt(addressBits(family) - length);

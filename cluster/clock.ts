@@ -1,4 +1,4 @@
-/** Time and chance, handed in by the entry point so that tests can hold them. */
+/** Time and randomness. The entry point hands them in, so that tests can control them. */
 
 export interface Timer {
   cancel(): void;

@@ -1,16 +1,16 @@
 /**
- * How a call to the cluster's store fails. Two types, since callers do two things: without an answer they try again by
- * themselves; after a refusal a person has to change something.
+ * Errors of the cluster's store. There are two types, because callers react in two ways: without an answer they try
+ * again; after a refusal a person has to change something.
  */
 
-/** timeout: no answer in time. unavailable: nobody to answer. denied: rights, credentials, TLS. refused: no, for another reason. */
+/** timeout: no answer in time. unavailable: no server. denied: rights, credentials, TLS. refused: another refusal. */
 export type StoreErrorCode = 'timeout' | 'unavailable' | 'denied' | 'refused';
 
 export interface StoreFailure {
   readonly code: StoreErrorCode;
   /** The failed action: `list the leases`. */
   readonly op: string;
-  /** What it was about, in the store's own words; empty for the connection as a whole. */
+  /** Its subject, in the store's own words; empty for the connection as a whole. */
   readonly subject: string;
   /** Names the store, says why, and what to do. */
   readonly message: string;
@@ -31,12 +31,12 @@ export abstract class StoreError extends Error {
   }
 }
 
-/** There was no answer, or one that passes, such as "no leader": the same call may well succeed later. */
+/** There was no answer, or a temporary one such as "no leader": the same call may succeed later. */
 export class StoreUnavailableError extends StoreError {
   override readonly name = 'StoreUnavailableError';
 }
 
-/** The store answered no, and will again until somebody changes a right, a credential or the request. */
+/** The store refused, and will refuse until somebody changes a right, a credential or the request. */
 export class StoreRefusedError extends StoreError {
   override readonly name = 'StoreRefusedError';
 }

@@ -1,4 +1,4 @@
-/** Observes a store: it is told of every request, connection and watch. */
+/** Observes a store: every request, connection and watch. */
 
 import type { StoreErrorCode } from './store-errors.ts';
 
@@ -10,10 +10,10 @@ export interface StoreObserver {
   storeConnection(): void;
   /** The store confirmed a watch. */
   watchStarted(): void;
-  /** A watch has ended against our will. */
+  /** A watch ended unexpectedly. */
   watchLost(): void;
-  /** Everything had to be listed anew, since the watch could not go on from what was known. */
+  /** Everything had to be listed again, because the watch could not continue. */
   watchResync(): void;
-  /** The watch told of so many changes. */
+  /** The watch reported this many changes. */
   watchEvent(count: number): void;
 }

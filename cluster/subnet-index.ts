@@ -1,4 +1,4 @@
-/** Which of many subnets overlap a given one, without looking at each. */
+/** Finds which of many subnets overlap a given one, without checking each. */
 
 import type { Prefix } from '../net/prefix.ts';
 import { addressToInteger, subnetSize } from './arithmetic.ts';
@@ -15,13 +15,13 @@ const rangeOf = ({ address, length }: Prefix): Range => {
   return { start, end: start + subnetSize(address.family, length) };
 };
 
-/** @returns whether one of `subnets` overlaps those it is given */
+/** @returns a function: whether one of `subnets` overlaps its argument */
 export function overlapIndex(subnets: readonly PerFamily<Prefix>[]): (others: PerFamily<Prefix>) => boolean {
   const sorted = new Map<number, readonly Range[]>();
   for (const family of families) {
     const ranges = subnets.flatMap((each) => each[family] ?? []).map(rangeOf);
     ranges.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
-    // Ranges that overlap become one, so that the ends are in order, too.
+    // Overlapping ranges are merged, so that the ends are sorted, too.
     const merged: Range[] = [];
     for (const range of ranges) {
       const last = merged.at(-1);
@@ -34,7 +34,7 @@ export function overlapIndex(subnets: readonly PerFamily<Prefix>[]): (others: Pe
     valuesOf(others).some((prefix) => {
       const ranges = sorted.get(prefix.address.family)!;
       const { start, end } = rangeOf(prefix);
-      // The first that ends after our start is the only one that can matter.
+      // Only the first range that ends after our start can overlap.
       let [low, high] = [0, ranges.length];
       while (low < high) {
         const middle = (low + high) >> 1;

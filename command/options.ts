@@ -8,11 +8,11 @@ export interface OptionSpec {
   readonly name: string;
   /** flag: takes no value, or `=true` and `=false` as Go's flags do. list: may be given several times. */
   readonly kind: 'text' | 'flag' | 'integer' | 'list';
-  /** What stands for the value in the help, such as `FILE`. */
+  /** The value's placeholder in the help, such as `FILE`. */
   readonly placeholder?: string;
   /** One line for the help. */
   readonly help: string;
-  /** Shown in the help; the value itself is whoever reads it's to fill in. */
+  /** Shown in the help. The reader of the option applies the default. */
   readonly byDefault?: string;
   /** Not read from the environment, such as `--version`. */
   readonly commandLineOnly?: boolean;
@@ -26,10 +26,10 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** What was given, by the option's name. */
+/** The given options, by name. */
 export class ParsedOptions {
   readonly #values: ReadonlyMap<string, readonly string[]>;
-  /** The words that are no options, in order. */
+  /** Words that are not options, in order. */
   readonly words: readonly string[];
 
   constructor(values: ReadonlyMap<string, readonly string[]>, words: readonly string[]) {
@@ -54,7 +54,7 @@ export class ParsedOptions {
     return this.text(name) === 'true';
   }
 
-  /** A flag that may be told apart from one not given. */
+  /** A flag; undefined if it was not given. */
   optionalFlag(name: string): boolean | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : text === 'true';
@@ -91,7 +91,7 @@ function checkedValue(spec: OptionSpec, text: string, source: string): string {
   return text;
 }
 
-/** How far two words are apart, in letters to change, add or leave out: for "did you mean". */
+/** The edit distance of two words, for "did you mean". */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
@@ -104,7 +104,7 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** `; did you mean "…"?` where one of the names is near, else nothing. */
+/** `; did you mean "…"?` if one of the names is similar, else an empty text. */
 export function suggestion(word: string, names: readonly string[], dashes = ''): string {
   const near = names
     .map((name) => ({ name, distance: editDistance(word, name) }))
@@ -113,14 +113,14 @@ export function suggestion(word: string, names: readonly string[], dashes = ''):
   return near ? `; did you mean "${dashes}${near.name}"?` : '';
 }
 
-/** The names under which an option is looked for in the environment, the first that is set counts. */
+/** The environment variables of an option; the first that is set counts. */
 export const environmentNames = (name: string): readonly string[] => {
   const upper = name.toUpperCase().replaceAll('-', '_');
   return [`WEFTD_${upper}`, `FLANNELD_${upper}`];
 };
 
 /**
- * Reads a command line. `--` ends the options. An option on the command line outdoes the environment's.
+ * Parses a command line. `--` ends the options. The command line overrides the environment.
  * @param args without the program's name
  * @throws UsageError
  */
@@ -148,7 +148,7 @@ export function parseOptions(
     if (!spec) throw new UsageError(`Unknown option "${arg}"${suggestion(name, [...byName.keys()], '--')}`);
     let text = match[2];
     if (text === undefined) {
-      // As in Go, a flag's value comes with "=" only: the next word is never taken.
+      // As in Go, a flag takes its value after "=" only, never from the next word.
       text = spec.kind === 'flag' ? 'true' : args[++i];
       if (text === undefined) throw new UsageError(`Option "${arg}" needs a value`);
     }
@@ -173,7 +173,7 @@ export function parseOptions(
   return new ParsedOptions(values, words);
 }
 
-/** The options' part of a help text: one line an option, aligned. */
+/** The options' part of a help text: one aligned line per option. */
 export function formatOptions(specs: readonly OptionSpec[]): string {
   const left = specs.map(
     (spec) =>

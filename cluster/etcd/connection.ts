@@ -2,11 +2,11 @@
  * One gRPC client to one endpoint at a time. The only file that loads etcd3, and only when the first call is made:
  * that costs 50–160 ms.
  *
- * etcd3's own fault handling is switched off, since each part of it stands in the way of quick recovery: its circuit
- * breaker refuses calls for seconds after etcd is back, its host choice is random per call, so that one frozen member
- * of three hits every third call, its watch manager ends for good when a restarted etcd no longer knows the token.
- * Instead: on any failure that may be the connection's, the client is thrown away and the next call makes a new one,
- * to the next endpoint. A new client means new sockets, a new token and no backoff left over from the old one.
+ * etcd3's own fault handling is off, because every part of it delays recovery. Its circuit breaker refuses calls for
+ * seconds after etcd is back. It chooses a random host per call, so one frozen member of three affects every third call.
+ * Its watch manager ends for good when a restarted etcd no longer knows the token. Instead, any failure that may be the
+ * connection's discards the client, and the next call makes a new one, to the next endpoint. A new client has new sockets,
+ * a new token and no leftover backoff.
  */
 
 import type { Etcd3, IOptions } from 'etcd3';
@@ -33,29 +33,29 @@ export interface ConnectionOptions {
   readonly etcd: EtcdEndpoints;
   readonly clock: Clock;
   readonly random: Random;
-  /** By when a call has ended, with an answer or without. */
+  /** The deadline of a call. */
   readonly timeoutMs: number;
   readonly observer?: StoreObserver | undefined;
 }
 
-/** What a call gets: the client, and options to pass on to each request. */
+/** A call's arguments: the client, and options for each request. */
 export interface Rpc {
   readonly client: Etcd3;
   readonly deadline: { readonly deadline: number };
 }
 
-/** One client, from its making to its first failure. */
+/** One client, until its first failure. */
 export interface Session {
   readonly endpoint: string;
   readonly client: Etcd3;
   readonly identity: Identity;
-  /** Called once, when the client is thrown away, with the reason. */
+  /** Called once with the reason when the client is discarded. */
   readonly onDrop: Set<(reason: StoreError) => void>;
-  /** Why it was thrown away; undefined while it is in use. */
+  /** Why it was discarded; undefined while it is in use. */
   dropped: StoreError | undefined;
 }
 
-/** Calls straight through: no retry, no circuit breaker. etcd3 wants a promise even where the work throws at once. */
+/** Calls directly: no retry, no circuit breaker. etcd3 needs a promise even if the work throws at once. */
 const passThrough = { execute: async (work: (context: object) => unknown) => work({}) };
 
 /** The parts of gRPC's interceptor interface that are used here. */
@@ -68,13 +68,13 @@ interface InterceptedCall {
   start(metadata: { set(key: string, value: string): void }, listener: Listener): void;
 }
 
-/** A client's token, and how it gets into each request. */
+/** A client's token; adds it to each request. */
 class TokenHolder {
   token: string | undefined;
 
   /**
-   * Adds the token, and asks a member that has lost its leader to say so at once (Go's `WithRequireLeader`): watches
-   * there end instead of falling silent, and calls do not wait for their deadline.
+   * Adds the token, and asks a member without a leader to report that at once (Go's `WithRequireLeader`). So watches there
+   * end instead of falling silent, and calls do not wait for their deadline.
    */
   readonly interceptor = (options: unknown, nextCall: (options: unknown) => InterceptedCall): InterceptedCall => {
     const call = nextCall(options);
@@ -86,7 +86,7 @@ class TokenHolder {
         onReceiveMetadata: (received) => listener.onReceiveMetadata(received),
         onReceiveMessage: (message) => listener.onReceiveMessage(message),
         onReceiveStatus: (status) =>
-          // etcd3 repeats a call that ends with "invalid auth token" for ever, without a pause.
+          // etcd3 repeats a call that ends with "invalid auth token" forever, without a pause.
           listener.onReceiveStatus({ ...status, details: status.details.replace('invalid auth token', expiredToken) }),
       });
     };
@@ -94,7 +94,7 @@ class TokenHolder {
   };
 }
 
-/** Leases of ten thousand nodes fit; gRPC's default of 4 MB is met by fewer. */
+/** Enough for the leases of ten thousand nodes; gRPC's default of 4 MB is not. */
 const maxMessageBytes = 64 * 1024 * 1024;
 
 const closedError = (): StoreError =>
@@ -105,7 +105,7 @@ const closedError = (): StoreError =>
     message: 'Cannot use the connection to etcd: it is closed',
   });
 
-/** Ends what a connection is used for when it is given up on purpose. */
+/** Ends the calls of a connection that is dropped on purpose. */
 export class ReconnectError extends StoreUnavailableError {
   constructor(endpoint: string) {
     super({
@@ -119,12 +119,12 @@ export class ReconnectError extends StoreUnavailableError {
 
 const expiredToken = 'the auth token has expired';
 
-/** In this process: it keeps the sockets of different clients apart. */
+/** Per process: it separates the sockets of different clients. */
 let sessionsMade = 0;
 
 /**
- * Does the work, but no longer than the session is in use: a stream that is only being opened while its client is closed
- * may stay silent until its deadline.
+ * Does the work, but only while the session is in use: if the client closes while a stream opens, the stream may stay
+ * silent until its deadline.
  */
 export async function untilDropped<T>(session: Session, work: () => Promise<T>): Promise<T> {
   let dropped: (reason: StoreError) => void = () => {};
@@ -134,7 +134,7 @@ export async function untilDropped<T>(session: Session, work: () => Promise<T>):
     else session.onDrop.add(reject);
   });
   try {
-    // What throws at once, instead of giving a promise, must not leave the other one alone.
+    // If the work throws at once, the other promise must still be handled.
     return await Promise.race([drop, (async () => work())()]);
   } finally {
     session.onDrop.delete(dropped);
@@ -147,14 +147,14 @@ export class EtcdConnection {
   #position: number;
   #session: Promise<Session> | undefined;
   #current: Session | undefined;
-  /** Who we were in the newest attempt to connect. */
+  /** Our identity in the latest attempt to connect. */
   #identity: Identity = {};
   /**
-   * etcd's answer to user and password, good for every member. Kept over connections: each password costs etcd a tenth
-   * of a second's computing, and all nodes of a member that ends come to the others at once.
+   * etcd's token for user and password, valid at every member. It is kept across connections: each password check costs
+   * etcd a tenth of a second of CPU time, and when a member ends, all its clients go to the others at once.
    */
   #token: string | undefined;
-  /** etcd has said that it wants no authentication: user and password are kept back from then on. */
+  /** etcd has reported that it needs no authentication: from then on, no password is sent. */
   #authenticationOff = false;
   #closed = false;
   #connected = false;
@@ -164,7 +164,7 @@ export class EtcdConnection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.#endpoints = options.etcd.endpoints;
-    // Where to begin is chance, so that nodes spread over the members.
+    // A random first endpoint spreads the nodes over the members.
     this.#position = Math.floor(options.random() * this.#endpoints.length);
   }
 
@@ -185,7 +185,7 @@ export class EtcdConnection {
     };
   }
 
-  /** The client in use, made if there is none. */
+  /** The current client; made on demand. */
   session(): Promise<Session> {
     if (this.#closed) {
       return Promise.reject(closedError());
@@ -201,7 +201,7 @@ export class EtcdConnection {
           } else made.client.close();
         },
         () => {
-          // A client that could not be made is not kept.
+          // Forget a client that could not be made.
           if (this.#session === session) this.#session = undefined;
         },
       );
@@ -227,13 +227,13 @@ export class EtcdConnection {
         host: () => passThrough as never,
         global: passThrough as never,
       },
-      // Nothing hangs on a frozen server, even where a call forgets its own deadline.
+      // A frozen server blocks nothing, even if a call forgets its own deadline.
       defaultCallOptions: (context) => (context.isStream ? {} : { deadline: clock.nowMs() + timeoutMs }),
       grpcOptions: {
         interceptors: [tokens.interceptor],
         'grpc.max_receive_message_length': maxMessageBytes,
         'grpc.max_reconnect_backoff_ms': 2000,
-        // http_proxy in the environment is for other programs.
+        // http_proxy in the environment is meant for other programs.
         'grpc.enable_http_proxy': 0,
         // gRPC pools sockets by address and options. The number keeps a new client off the old one's, while its own
         // services still share one.
@@ -246,12 +246,12 @@ export class EtcdConnection {
         ...(key && certificate ? { privateKey: key, certChain: certificate } : {}),
       };
     } else if (secure && key && certificate) {
-      // gRPC takes a missing root as the system's roots; only etcd3's types insist on one.
+      // Without a root, gRPC uses the system's roots; only etcd3's types require one.
       options.credentials = { privateKey: key, certChain: certificate } as never;
     }
     const client = new Etcd3(options);
     if (etcd.username !== undefined && !this.#authenticationOff) {
-      // Not by etcd3's `auth` option: that keeps sockets of its own, with up to two minutes of backoff.
+      // Not by etcd3's `auth` option: it keeps sockets of its own, with up to two minutes of backoff.
       try {
         const request = { name: etcd.username, password: etcd.password ?? '' };
         this.#token ??= (await client.auth.authenticate(request)).token;
@@ -270,18 +270,18 @@ export class EtcdConnection {
     return { endpoint, client, identity, onDrop: new Set(), dropped: undefined };
   }
 
-  /** Throws the session away, if it is still the one in use, and goes on to the next endpoint. */
+  /** Discards the session if it is the current one, and moves on to the next endpoint. */
   drop(session: Session, reason: StoreError): void {
     if (this.#current !== session) return;
     this.#current = undefined;
     this.#session = undefined;
     if (isStaleToken(reason.cause)) this.#token = undefined;
-    // A new token may be had where the old one was.
+    // The same endpoint may give a new token.
     else this.#position++;
     this.#end(session, reason);
   }
 
-  /** Gives the connection in use up, on purpose: the next call makes a new one. */
+  /** Drops the current connection on purpose: the next call makes a new one. */
   reconnect(): void {
     if (!this.#current) return;
     this.drop(this.#current, new ReconnectError(this.#current.endpoint));
@@ -306,10 +306,10 @@ export class EtcdConnection {
   }
 
   /**
-   * Makes a call. Where the connection may be at fault it is made once more at the next endpoint (the same one where
-   * there is but one: a restarted etcd refuses the old connection and takes the new), within the same deadline. So
-   * `run` may happen twice although the first took effect: writes must be guarded by a comparison.
-   * @param right what etcd must allow, to be named where it does not
+   * Makes a call. If the connection may be at fault, it repeats the call once at the next endpoint, within the same
+   * deadline. (With one endpoint, at the same one: a restarted etcd refuses the old connection and accepts a new one.) So
+   * `run` may happen twice although the first took effect: guard writes by a comparison.
+   * @param right the right that the call needs; an error names it
    * @throws StoreError
    */
   async call<T>(op: string, key: string, run: (rpc: Rpc) => Promise<T>, right?: Right): Promise<T> {
@@ -320,10 +320,10 @@ export class EtcdConnection {
     let failure: StoreError | undefined;
     const failures = new Map<string, Failure>();
     for (let attempt = 0, tries = 0; attempt < attempts && tries < 2 * attempts; tries++) {
-      // The clock may be set meanwhile; gRPC's deadlines are times of day.
+      // gRPC's deadlines are times of day, and the clock may be set meanwhile.
       const leftMs = Math.min(end - clock.nowMs(), timeoutMs);
       if (leftMs <= 0) break;
-      // Several endpoints share the time, so that a frozen one leaves some for the others.
+      // Several endpoints share the time, so that a frozen one leaves time for the others.
       const shareMs = this.#endpoints.length === 1 ? leftMs : leftMs / (attempts - attempt);
       const endpoint = this.#endpoint();
       let session: Session | undefined;
@@ -343,7 +343,7 @@ export class EtcdConnection {
         if (!cutOff) attempt++;
         const cause = cutOff?.cause ?? error;
         const goesOn = isWorthAnotherEndpoint(cause);
-        // What etcd itself refuses is the answer, whatever the others did.
+        // etcd's own refusal is the answer, whatever the others did.
         if (!goesOn) failures.clear();
         failures.set(session?.endpoint ?? endpoint, explain(cause, session?.identity ?? this.#identity));
         failure = cause instanceof StoreError ? cause : callError({ op, key }, failures, cause);
@@ -361,7 +361,7 @@ export class EtcdConnection {
     throw failure;
   }
 
-  /** Says which right is missing, to whom, and how it is granted. Everybody may ask etcd about himself. */
+  /** Names the missing right, its user, and the command that grants it. Every user may ask etcd about itself. */
   async #denial(
     call: { readonly op: string; readonly key: string },
     { client, identity, endpoint }: Session,

@@ -1,6 +1,6 @@
 /**
- * Certificates and keys, read anew for every connection, so that files replaced by younger ones count without a
- * restart; and who they make us in etcd's eyes.
+ * Certificates and keys. They are read for every connection, so that replaced files need no restart. Also the identity
+ * that etcd sees in them.
  */
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
@@ -8,15 +8,15 @@ import { readFile } from 'node:fs/promises';
 import { type StoreErrorCode, StoreRefusedError } from '../store-errors.ts';
 import type { EtcdEndpoints } from './options.ts';
 
-/** Who etcd takes us for. For messages. */
+/** Our identity for etcd, for messages. */
 export interface Identity {
   readonly caFile?: string;
   readonly certFile?: string;
-  /** The certificate's common name: etcd's name of the user. Absent where it has none. */
+  /** The certificate's common name: etcd's name of the user. Absent if it has none. */
   readonly commonName?: string;
-  /** The common name of who has signed the certificate. */
+  /** The common name of the certificate's issuer. */
   readonly issuer?: string;
-  /** Set where the certificate's time is over: the day, `2026-11-23`. */
+  /** Set if the certificate has expired: the day, `2026-11-23`. */
   readonly expiredOn?: string;
   readonly username?: string;
 }
@@ -45,7 +45,7 @@ const fileError = (
     cause,
   });
 
-/** Reads a file and sees to it that it is what it is taken for, since TLS's own words name neither file nor reason. */
+/** Reads a file and checks its content, because TLS's own errors name neither file nor reason. */
 async function readPem<T>(
   path: string,
   option: PemOption,
@@ -84,7 +84,7 @@ export async function readCredentials(etcd: EtcdEndpoints, nowMs: number): Promi
     keyFile ? readPem(keyFile, 'keyfile', 'private key', (pem) => createPrivateKey(pem)) : undefined,
   ]);
   if (certificate && key && !certificate.parsed.checkPrivateKey(key.parsed)) {
-    // As between the two steps of a renewal: the next attempt finds both.
+    // As in the middle of a renewal: the next attempt finds both.
     throw fileError(
       'denied',
       keyFile!,

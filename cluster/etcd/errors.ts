@@ -1,22 +1,22 @@
-/** What etcd's, gRPC's and TLS's errors mean, in one place. */
+/** The meaning of etcd's, gRPC's and TLS's errors, in one place. */
 
 import { StoreError, type StoreErrorCode, StoreRefusedError, StoreUnavailableError } from '../store-errors.ts';
 import type { Identity } from './credentials.ts';
 import { grantCommand, type Right } from './keys.ts';
 
 export interface FailedCall {
-  /** The failed action and what it was about: `read the network config`. */
+  /** The failed action with its subject: `read the network config`. */
   readonly op: string;
   readonly key: string;
   readonly endpoint: string;
 }
 
-/** What a call failed of. */
+/** The cause of a failed call. */
 export interface Failure {
   readonly cause: string;
   /** What to do. */
   readonly advice: string | undefined;
-  /** Whether the same call may succeed later as it is. */
+  /** Whether the same call may succeed later. */
   readonly retryable: boolean;
   readonly code: StoreErrorCode;
 }
@@ -24,10 +24,10 @@ export interface Failure {
 interface Meaning {
   readonly pattern: RegExp;
   readonly retryable: boolean;
-  /** The cause in plain words; absent: the original's. */
+  /** The cause in plain words; absent: the original text. */
   readonly cause?: string | ((identity: Identity) => string);
   readonly advice?: string | ((identity: Identity) => string);
-  /** Of the endpoint alone: another one may well answer, although the same one will not. */
+  /** A fault of the endpoint alone: another one may answer. */
   readonly endpointOnly?: boolean;
 }
 
@@ -59,14 +59,14 @@ const meanings: readonly Meaning[] = [
     advice: 'check http or https in --etcd-endpoints',
   },
   {
-    // Seen under Bun where TLS or another protocol is spoken there.
+    // Seen under Bun if the server speaks TLS or another protocol.
     pattern: /(Failed to connect|Protocol error) \(/,
     retryable: true,
-    cause: 'what answers there does not speak gRPC',
+    cause: 'the server there does not speak gRPC',
     advice: 'check http or https, and the port, in --etcd-endpoints',
   },
   {
-    // etcd's answer to our certificate, by alerts of TLS. Go is sparing with words there: most reasons are one.
+    // etcd's answer to our certificate, by TLS alerts. Go has few of them: most reasons share one.
     pattern: /ALERT_(\w*CERTIFICATE|UNKNOWN_CA)/i,
     retryable: false,
     cause: ({ certFile, issuer, expiredOn }) =>
@@ -88,8 +88,8 @@ const meanings: readonly Meaning[] = [
     retryable: false,
     cause: ({ caFile }) =>
       caFile === undefined
-        ? "etcd's certificate is signed by nobody whom this host knows"
-        : `etcd's certificate is not signed by who is in "${caFile}" (--etcd-cafile)`,
+        ? "no authority that this host knows has signed etcd's certificate"
+        : `no authority in "${caFile}" (--etcd-cafile) has signed etcd's certificate`,
     advice: "give the certificate of etcd's authority by --etcd-cafile",
     endpointOnly: true,
   },
@@ -153,7 +153,7 @@ const meanings: readonly Meaning[] = [
   { pattern: /INVALID_ARGUMENT|FAILED_PRECONDITION|UNIMPLEMENTED|OUT_OF_RANGE/, retryable: false },
 ];
 
-/** gRPC's own words without its code, and without the empty "Resolution note" that it likes to add. */
+/** gRPC's own text without its code, and without the empty "Resolution note" that it often adds. */
 const plainMessage = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error))
     .replace(/^\d+ [A-Z_]+: /, '')
@@ -169,7 +169,7 @@ const meaningOf = (error: unknown): Meaning | undefined => {
 
 const isRefusal = (error: unknown): boolean => error instanceof Error && /permission denied/.test(error.message);
 
-/** Whether what was asked for is of a past that etcd has forgotten. */
+/** Whether the request is about a compacted revision. */
 export const isCompacted = (error: unknown): boolean =>
   error instanceof StoreError && /required revision has been compacted/.test(error.message);
 
@@ -185,7 +185,7 @@ function codeOf(words: string, retryable: boolean): StoreErrorCode {
   return retryable ? 'unavailable' : 'refused';
 }
 
-/** What a call ended with, in plain words. */
+/** The error of a call, in plain words. */
 export function explain(error: unknown, identity: Identity = {}): Failure {
   const meaning = meaningOf(error);
   const text = (part: string | ((identity: Identity) => string) | undefined): string | undefined =>
@@ -196,14 +196,14 @@ export function explain(error: unknown, identity: Identity = {}): Failure {
   return { cause, advice: text(meaning?.advice), retryable, code: codeOf(words, retryable) };
 }
 
-/** What of a user is known when etcd has refused a right. */
+/** What is known of a user when etcd has refused a right. */
 export interface RefusedUser {
   readonly identity: Identity;
-  /** undefined: they cannot be told. null: etcd does not know the user. */
+  /** undefined: unknown. null: etcd does not know the user. */
   readonly roles: readonly string[] | null | undefined;
 }
 
-/** Why etcd refuses a right, and the command that ends it. */
+/** Why etcd refuses a right, and the command that helps. */
 export function explainDenial({ identity, roles }: RefusedUser, right: Right): Failure {
   const { username, commonName, certFile } = identity;
   const user = username ?? commonName;
@@ -243,7 +243,7 @@ export function explainDenial({ identity, roles }: RefusedUser, right: Right): F
   );
 }
 
-/** The code of what several endpoints answered: a timeout outweighs a denial, and that whatever else there was. */
+/** The code for the answers of several endpoints: a timeout outweighs a denial, which outweighs all others. */
 function commonCode(failures: readonly Failure[]): StoreErrorCode {
   const codes = new Set(failures.map(({ code }) => code));
   if (codes.has('timeout')) return 'timeout';
@@ -252,8 +252,8 @@ function commonCode(failures: readonly Failure[]): StoreErrorCode {
 }
 
 /**
- * The StoreError for what a call ended with.
- * @param failures by endpoint, in the order of the attempts; the last is whose error it is
+ * The StoreError for a failed call.
+ * @param failures by endpoint, in the order of the attempts; the last one determines the error
  */
 export function callError(
   { op, key }: Pick<FailedCall, 'op' | 'key'>,
@@ -272,13 +272,13 @@ export function callError(
   return new Type({ code, op, subject: key, message: `${what}${told}${advice}`, cause });
 }
 
-/** @returns the StoreError for what a call ended with; a StoreError stays what it is */
+/** @returns the StoreError for a failed call; a StoreError stays the same */
 export function toStoreError({ endpoint, ...call }: FailedCall, error: unknown, identity?: Identity): StoreError {
   if (error instanceof StoreError) return error;
   return callError(call, new Map([[endpoint, explain(error, identity)]]), error);
 }
 
-/** Whether the same call is worth making at another endpoint, or over a new connection, at once. */
+/** Whether to repeat the call at once at another endpoint or over a new connection. */
 export function isWorthAnotherEndpoint(error: unknown): boolean {
   if (error instanceof StoreError)
     return error instanceof StoreUnavailableError || meaningOf(error.cause)?.endpointOnly === true;
@@ -286,6 +286,6 @@ export function isWorthAnotherEndpoint(error: unknown): boolean {
   return meaning === undefined || meaning.retryable || meaning.endpointOnly === true;
 }
 
-/** Whether the token that came with the call is good for nothing any more: another one may be had. */
+/** Whether the call's token has become invalid, so that a new one may help. */
 export const isStaleToken = (error: unknown): boolean =>
   error instanceof Error && staleTokenPattern.test(error.message);

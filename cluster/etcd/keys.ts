@@ -1,6 +1,6 @@
 /** The names of all keys in etcd, below one prefix. No other file spells one. */
 
-/** flannel's, so that a flannel cluster is taken over as it is. */
+/** flannel's, so that Weft can take over a flannel cluster unchanged. */
 export const defaultPrefix = '/coreos.com/network';
 
 export interface Keys {
@@ -8,23 +8,23 @@ export interface Keys {
   readonly prefix: string;
   /** The network config. */
   readonly config: string;
-  /** Leases are below it; ends with a slash. Nothing else may begin with `<prefix>/subnets`: flannel lists that. */
+  /** The prefix of leases; ends with a slash. No other key may begin with `<prefix>/subnets`: flannel lists that. */
   readonly subnets: string;
-  /** Liveness records of nodes are below it; ends with a slash. */
+  /** The prefix of the nodes' liveness records; ends with a slash. */
   readonly nodes: string;
 }
 
-/** The prefix as flannel has it, which passes it through Go's path.Join: no slash doubled, none at the end. */
+/** The prefix in flannel's form, which comes from Go's path.Join: no double slash, none at the end. */
 export const cleanPrefix = (prefix: string): string => prefix.replace(/\/+/g, '/').replace(/\/$/, '');
 
-/** A right in etcd that a role may grant: to one key, or to all that begin with it. */
+/** A right in etcd that a role may grant: to one key, or to all keys with a prefix. */
 export interface Right {
   readonly access: 'read' | 'write';
   readonly key: string;
   readonly isPrefix: boolean;
 }
 
-/** Every right that weftd and weftctl ask etcd for. Leases of etcd's own need none. */
+/** Every right that weftd and weftctl need in etcd. etcd's own leases need none. */
 export const rightsBelow = (keys: Keys) =>
   ({
     readConfig: { access: 'read', key: keys.config, isPrefix: false },
@@ -37,8 +37,8 @@ export const rightsBelow = (keys: Keys) =>
   }) as const satisfies Record<string, Right>;
 
 /**
- * The command that gives a role the right. What is written here is read as well, and a grant replaces the one before for
- * the same keys.
+ * The command that gives a role the right. Write access includes read access, because Weft reads what it writes, and a
+ * grant replaces an earlier one for the same keys.
  */
 export const grantCommand = ({ access, key, isPrefix }: Right, role: string): string =>
   `etcdctl role grant-permission ${isPrefix ? '--prefix ' : ''}${role} ${access === 'write' ? 'readwrite' : 'read'} ${key}`;
@@ -48,5 +48,5 @@ export function keysBelow(prefix: string): Keys {
   return { prefix: clean, config: `${clean}/config`, subnets: `${clean}/subnets/`, nodes: `${clean}/nodes/` };
 }
 
-/** A node's name as the last part of a key: a slash in it would open a level of its own. */
+/** A node's name as the last part of a key: a slash in it would add a level. */
 export const nodeKey = (keys: Keys, node: string): string => keys.nodes + node.replaceAll('/', '%2F');

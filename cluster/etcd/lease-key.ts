@@ -10,7 +10,7 @@ const formatKeyPart = (subnet: Prefix): string => `${formatAddress(subnet.addres
 
 /**
  * The key of a lease: `…/10.5.52.0-24`, dual stack `…/10.5.52.0-24&fd00:5:0:34::-64`. IPv6 alone has `0.0.0.0-0` in
- * IPv4's place, since flannel's pattern wants one there.
+ * IPv4's place, because flannel's pattern needs one there.
  */
 export function formatLeaseKey(keys: Keys, subnets: PerFamily<Prefix>): string {
   const v4 = subnets[4] ? formatKeyPart(subnets[4]) : '0.0.0.0-0';
@@ -23,15 +23,16 @@ export function parseLeaseKey(keys: Keys, key: string): PerFamily<Prefix> {
   const match = key.startsWith(keys.subnets)
     ? /^(\d+\.\d+\.\d+\.\d+-\d+)(?:&([A-Fa-f\d:.]+-\d+))?$/.exec(name)
     : undefined;
-  if (!match) throw new LeaseFormatError(`"${name}" is not written as a subnet is, like "10.5.52.0-24"`);
+  if (!match) throw new LeaseFormatError(`"${name}" is not a subnet in the form "10.5.52.0-24"`);
   const subnets = perFamily((family) => {
     const part = match[family === 4 ? 1 : 2];
     if (part === undefined || (family === 4 && part === '0.0.0.0-0')) return undefined;
     const subnet = parsePrefix(part.replace('-', '/'));
-    if (!subnet || subnet.address.family !== family) throw new LeaseFormatError(`"${part}" is no IPv${family} subnet`);
+    if (!subnet || subnet.address.family !== family)
+      throw new LeaseFormatError(`"${part}" is not an IPv${family} subnet`);
     if (hasHostBits(subnet)) throw new LeaseFormatError(`"${part}" has bits set beyond its length`);
     return subnet;
   });
-  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${name}" names no subnet`);
+  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${name}" contains no subnet`);
   return subnets;
 }

@@ -40,9 +40,9 @@ export function parseNodeRecord(text: string): NodeRecord {
     return typeof item === 'string' ? item : '';
   };
   const node = textOf('node');
-  if (node === '') throw new LeaseFormatError('it names no node');
+  if (node === '') throw new LeaseFormatError('it has no node name');
   const startedAtMs = Date.parse(textOf('started'));
-  if (Number.isNaN(startedAtMs)) throw new LeaseFormatError(`"started" is "${textOf('started')}", which is no time`);
+  if (Number.isNaN(startedAtMs)) throw new LeaseFormatError(`"started" is "${textOf('started')}", which is not a time`);
   const { containers } = object;
   return {
     node,

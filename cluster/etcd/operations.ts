@@ -1,4 +1,4 @@
-/** The words by which metrics know what was asked of etcd. */
+/** The metrics' names of requests to etcd. */
 
 /** By the `op` of the call. */
 const operations: Readonly<Record<string, string>> = {

@@ -1,4 +1,4 @@
-/** The options that say how etcd is reached, under flannel's names, and etcd's defaults. Pure. */
+/** The options for access to etcd, with flannel's names, and etcd's defaults. Pure. */
 
 import { type OptionSpec, type ParsedOptions, UsageError } from '../../command/options.ts';
 import { defaultPrefix } from './keys.ts';
@@ -30,15 +30,15 @@ export const etcdOptions: readonly OptionSpec[] = [
   { name: 'etcd-cafile', kind: 'text', placeholder: 'FILE', help: "certificate authority of etcd's certificate" },
   { name: 'etcd-certfile', kind: 'text', placeholder: 'FILE', help: 'client certificate' },
   { name: 'etcd-keyfile', kind: 'text', placeholder: 'FILE', help: "client certificate's key" },
-  { name: 'etcd-username', kind: 'text', placeholder: 'NAME', help: 'user, where etcd asks for one' },
-  { name: 'etcd-password', kind: 'text', placeholder: 'TEXT', help: 'its password; better by WEFTD_ETCD_PASSWORD' },
+  { name: 'etcd-username', kind: 'text', placeholder: 'NAME', help: 'user name, if etcd requires one' },
+  { name: 'etcd-password', kind: 'text', placeholder: 'TEXT', help: 'password; better set WEFTD_ETCD_PASSWORD' },
 ];
 
 /** @throws UsageError */
 function parseEndpoint(text: string): string {
   const match = /^(?:(https?):\/\/)?(\[[0-9A-Fa-f:.]+\]|[^\s/:[\]]+)(?::(\d{1,5}))?\/?$/.exec(text);
   if (!match) {
-    throw new UsageError(`Option --etcd-endpoints holds "${text}": an endpoint is written "http://10.0.0.1:2379"`);
+    throw new UsageError(`Option --etcd-endpoints holds "${text}": an endpoint has the form "http://10.0.0.1:2379"`);
   }
   const [, scheme = 'http', host, port = '2379'] = match;
   return `${scheme}://${host}:${port}`;

@@ -1,20 +1,21 @@
 /**
  * Protocol Buffers, version 3, as far as etcd's interface needs them: messages to bytes and back, by a table of their
- * fields. The build puts it in the place of protobufjs, which makes a program of each message when it is loaded: that is
- * half of the time that etcd3 takes to load, and much of its memory. Objects have the shape that etcd3 asks protobufjs
- * for: 64-bit integers as text, enums by name, bytes as Buffers, every field there (absent messages null), and for each
- * oneof the name of the field that is set.
+ * fields. The build replaces protobufjs with it. protobufjs generates a program for each message when it is loaded: half of
+ * etcd3's loading time, and much of its memory. The tests compare the two on every message that etcd has.
+ *
+ * Objects have the form that etcd3 requests from protobufjs: 64-bit integers as text, enums by name, bytes as Buffers,
+ * every field present (absent messages null), and for each oneof the name of the field that is set.
  *
  * https://protobuf.dev/programming-guides/encoding/
  */
 
 /** A scalar's name; `.Name` for a message, `=Name` for an enum. */
 type FieldType = string;
-/** Names are as in the .proto file. `oneof`: the name of the oneof that it is a part of. */
+/** Names from the .proto file. `oneof`: the name of the oneof that contains it. */
 export type FieldRow = readonly [number: number, name: string, type: FieldType, repeated: boolean, oneof?: string];
 export type MethodRow = readonly [
   name: string,
-  /** As the client's method is called. */
+  /** The name of the client's method. */
   originalName: string,
   request: string,
   response: string,
@@ -25,7 +26,7 @@ export type MethodRow = readonly [
 export interface ProtocolSchema {
   /** By full name. */
   readonly messages: Readonly<Record<string, readonly FieldRow[]>>;
-  /** By full name: each value's name by its number. */
+  /** By full name: names of values by number. */
   readonly enums: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** By full name. */
   readonly services: Readonly<Record<string, readonly MethodRow[]>>;
@@ -39,11 +40,11 @@ interface Field {
   readonly repeated: boolean;
   readonly oneof: string | undefined;
   readonly wireType: number;
-  /** Reads one value at the reader's place. */
+  /** Reads one value at the reader's position. */
   readonly read: (reader: Reader) => unknown;
   /** Writes one value, without its tag. */
   readonly write: (writer: Writer, value: unknown) => void;
-  /** What an absent one is. */
+  /** The value of an absent one. */
   readonly absent: () => unknown;
 }
 
@@ -97,11 +98,11 @@ class Reader {
     return String(signed ? BigInt.asIntN(64, value) : value);
   }
 
-  /** The place after a value with its length before it. */
+  /** The position after a value that follows its length. */
   delimited(): number {
     const length = this.u32();
     const end = this.at + length;
-    if (end > this.end) throw new RangeError('A message of etcd is cut short');
+    if (end > this.end) throw new RangeError('A message of etcd is truncated');
     return end;
   }
 
@@ -131,7 +132,7 @@ class Writer {
   }
 
   private byte(value: number): void {
-    // The buffer may be another one afterwards.
+    // This may replace the buffer.
     const at = this.room(1);
     this.bytes[at] = value;
   }
@@ -142,7 +143,7 @@ class Writer {
     this.byte(rest);
   }
 
-  /** A 64-bit integer, a negative one as its two's complement. */
+  /** A 64-bit integer; negative ones in two's complement. */
   integer(value: unknown): void {
     if (typeof value === 'number' && value >= 0 && value <= 0x7fffffff) {
       this.u32(value);
@@ -166,7 +167,7 @@ class Writer {
 
 const readInteger = (signed: boolean) => (reader: Reader) => reader.integer(signed);
 
-/** Type → how it is read and written, and what it is when absent. */
+/** Type → how to read and write it, and its value when absent. */
 const scalars: Readonly<Record<string, Pick<Field, 'wireType' | 'read' | 'write' | 'absent'>>> = {
   int64: {
     wireType: wire.VARINT,
@@ -259,7 +260,7 @@ export class MessageType {
         writer.u32((number << 3) | wireType);
         write(writer, value);
       } else if (wireType === wire.VARINT) {
-        // Packed: all of them as one value.
+        // Packed: all values in one.
         const packed = new Writer();
         for (const each of value as readonly unknown[]) write(packed, each);
         if ((value as readonly unknown[]).length === 0) continue;
@@ -275,7 +276,7 @@ export class MessageType {
     return writer.finish();
   }
 
-  /** @throws RangeError where the bytes are no such message */
+  /** @throws RangeError if the bytes are not such a message */
   decode(bytes: Uint8Array): Message {
     const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     return this.read(new Reader(buffer), buffer.length);
@@ -339,7 +340,7 @@ export function messageTypes({
   return types;
 }
 
-/** A method as gRPC's `loadPackageDefinition` takes it: what a client needs of it. */
+/** A method in the form of gRPC's `loadPackageDefinition`, as far as a client needs it. */
 export interface MethodDefinition {
   readonly path: string;
   readonly requestStream: boolean;

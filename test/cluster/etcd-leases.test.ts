@@ -251,7 +251,7 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
       '10.5.2.0-24: its value is not JSON',
       '10.5.3.0-24: "BackendData.VtepMAC" is "x", which is no MAC address',
       '10.5.4.7-24: "10.5.4.7-24" has bits set beyond its length',
-      'nonsense: "nonsense" is not written as a subnet is, like "10.5.52.0-24"',
+      'nonsense: "nonsense" is not a subnet in the form "10.5.52.0-24"',
     ],
   );
   const config = parseNetworkConfig(

@@ -222,7 +222,7 @@ test('no certificate, one that has expired, one of another authority, another au
     [optionsOf(foreign), /it refuses the client certificate "\S+foreign\.pem", issued by "stranger"; its issuer must/],
     [
       optionsOf(good, stranger.caFile),
-      /etcd's certificate is not signed by who is in "\S+stranger\.pem" \(--etcd-cafile\)/,
+      /no authority in "\S+stranger\.pem" \(--etcd-cafile\) has signed etcd's certificate/,
     ],
     [optionsOf({ ...good, keyFile: expired.keyFile }), /expired-key\.pem" \(--etcd-keyfile\): it is not the key of/],
     [

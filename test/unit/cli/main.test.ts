@@ -170,7 +170,7 @@ test('help, version and what is written wrong', async () => {
     [['config', 'set'], '"config set" needs the document: as JSON, as a file, or - for stdin'],
     [
       ['nodes', '--etcd-endpoints', 'ftp://x'],
-      'Option --etcd-endpoints holds "ftp://x": an endpoint is written "http://10.0.0.1:2379"',
+      'Option --etcd-endpoints holds "ftp://x": an endpoint has the form "http://10.0.0.1:2379"',
     ],
   ] as const) {
     assert.equal(await weftctl([...args]), { status: 2, stdout: '', stderr: `weftctl: ${message}\n` });

@@ -52,7 +52,7 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
       '14 UNAVAILABLE: No connection established. Last error: Error: self signed certificate. Resolution note: ',
       false,
       true,
-      "etcd's certificate is signed by nobody whom this host knows; give the certificate of etcd's authority by --etcd-cafile",
+      "no authority that this host knows has signed etcd's certificate; give the certificate of etcd's authority by --etcd-cafile",
     ],
     [
       '14 UNAVAILABLE: No connection established. Last error: Error: certificate has expired. Resolution note: ',
@@ -146,7 +146,7 @@ test('endpoints that fail alike share their reason; each has its own otherwise',
   assert.is(
     mixed.message,
     'Cannot read the network config "/p/config" in etcd at http://a: connection refused, at https://b: ' +
-      "etcd's certificate is signed by nobody whom this host knows; is etcd running there? (--etcd-endpoints); " +
+      "no authority that this host knows has signed etcd's certificate; is etcd running there? (--etcd-endpoints); " +
       "give the certificate of etcd's authority by --etcd-cafile",
   );
   assert.instance(mixed, StoreUnavailableError);

@@ -22,8 +22,8 @@ test('what is not one says why', () => {
   for (const [text, message] of [
     ['x', 'its value is not JSON'],
     ['[]', 'its value is not a JSON object'],
-    ['{}', 'it names no node'],
-    ['{"node":"a","started":"soon"}', '"started" is "soon", which is no time'],
+    ['{}', 'it has no node name'],
+    ['{"node":"a","started":"soon"}', '"started" is "soon", which is not a time'],
   ] as const) {
     assert.throws(
       () => parseNodeRecord(text),

@@ -34,7 +34,7 @@ test('how to reach etcd', () => {
   for (const bad of ['ftp://a', 'http://a:b', 'http://a b', 'http://']) {
     assert.match(
       refused(() => etcd('--etcd-endpoints', bad)),
-      /an endpoint is written "http:\/\/10\.0\.0\.1:2379"$/,
+      /an endpoint has the form "http:\/\/10\.0\.0\.1:2379"$/,
       bad,
     );
   }
