@@ -1,10 +1,10 @@
-/** ADD and DEL, one at a time and many at once. */
+/** ADD and DEL, alone and many at once. */
 
 import type { BenchHost, Contender } from './host.ts';
 import { measure, measureAsync, peakRssKb } from './measure.ts';
 import { formatRows, median, quantile, type Row } from './sample.ts';
 
-/** One call at a time, with the contenders in turn. */
+/** One at a time, the contenders in turn. */
 export function benchAdd(host: BenchHost, count: number): string {
   const results = host.contenders.map((contender) => ({
     contender,
@@ -46,7 +46,7 @@ async function burst(host: BenchHost, contender: Contender, verb: string, pods: 
   return await Promise.all(pods.map((pod) => measureAsync(host.call(contender, verb, pod))));
 }
 
-/** All calls at the same time, one contender after the other. */
+/** All at the same time, one contender after the other. */
 export async function benchBurst(host: BenchHost, atOnce: number): Promise<string> {
   const walls: Record<string, number[]> = {};
   for (const contender of host.contenders) {

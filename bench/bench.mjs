@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-// npm run bench [-- start add burst reservations heal peers]: Weft beside the reference plugins, in one run, as ratios;
-// weftd beside flanneld if WEFT_TEST_FLANNELD names one.
+// npm run bench [-- start add burst reservations peers]: Weft beside the reference plugins, in one run, reported as ratios;
+// weftd beside flanneld where WEFT_TEST_FLANNELD names one.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { bunBinary, ensureDebian, ensureNodeModules } from '../setup.mjs';
 
 if (process.geteuid?.() !== 0) {
-  console.error('bench: it makes network namespaces: run it as root');
+  console.error('bench: needs root, because it makes network namespaces: run it as root');
   process.exit(1);
 }
 ensureNodeModules();

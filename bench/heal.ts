@@ -1,6 +1,6 @@
 /**
- * How soon weftd repairs changes by others. There are two hosts, and each damage is done many times. The time runs from the
- * return of the damaging command until the state is as before, as seen in dumps of the kernel.
+ * How soon weftd puts back what somebody else has changed: two hosts, each damage so many times, from the return of the
+ * command that did it to the state being as it was, seen by dumps of the kernel's own.
  */
 
 import { dumpAddresses } from '../linux/netlink/address.ts';
@@ -14,9 +14,10 @@ import { sys } from '../linux/sys-bun.ts';
 import { formatAddress, isLinkLocal } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
 import { formatPrefix } from '../net/prefix.ts';
-import { type Cluster, type Host, startCluster } from '../test/lab/cluster.ts';
+import { type Cluster, startCluster } from '../test/lab/cluster.ts';
 import { run } from '../test/lab/commands.ts';
 import { type Damage, findTarget, inflict, ruleDamages, tunnelDamages } from '../test/lab/damage.ts';
+import type { Host } from '../test/lab/host.ts';
 import { waitFor } from '../test/lab/wait.ts';
 import { median } from './sample.ts';
 
@@ -30,11 +31,11 @@ const config = {
 const nowMs = (): number => sys.clock_gettime(clock.CLOCK_MONOTONIC);
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** A pause before each damage, so that weftd is idle, as usual. */
+/** Each damage meets weftd at rest, as most do. */
 const restMs = 100;
 const deadlineMs = 10_000;
 
-/** Reads the kernel's state of a host as text, in a millisecond or two. */
+/** What a host's kernel holds, as text, in a millisecond or two. */
 class Witness {
   readonly #connection: NetlinkConnection;
   readonly #namespace: string;
@@ -91,12 +92,12 @@ class Witness {
   }
 }
 
-/** Time until the state is right again, in milliseconds. */
+/** Until it is right again, in milliseconds. */
 async function timeTo(what: string, isRight: () => boolean): Promise<number> {
   const start = nowMs();
   for (;;) {
     if (isRight()) return nowMs() - start;
-    if (nowMs() - start > deadlineMs) throw new Error(`${what}: not repaired in ${deadlineMs} ms`);
+    if (nowMs() - start > deadlineMs) throw new Error(`${what}: not put right in ${deadlineMs} ms`);
     await sleep(1);
   }
 }
@@ -117,7 +118,7 @@ async function healDamage(host: Host, witness: Witness, damage: Damage, peerAddr
   return ms;
 }
 
-/** Deletes the host's own lease, and waits until it is in etcd again and the other host has its route. */
+/** The host's own lease deleted: until it is in etcd again, and the other host has the way to it. */
 async function healOwnLease(cluster: Cluster, host: Host, other: Witness): Promise<number> {
   const name = etcdKey(cluster, host);
   if (name === undefined) throw new Error(`${host.name} has no lease`);
@@ -135,7 +136,7 @@ const etcdKey = (cluster: Cluster, { subnet }: Host): string | undefined =>
     .split('\n')
     .find((key) => key.includes(subnet.replace('/', '-')));
 
-/** Changes the MAC of a peer without a host, and waits until no entry has the old one. */
+/** A peer that nobody is behind, whose MAC somebody changes: until nothing of the old one is left. */
 async function healPeerMac(cluster: Cluster, witness: Witness, round: number): Promise<number> {
   const mac = `02:00:00:00:01:${round.toString(16).padStart(2, '0')}`;
   const old = `02:00:00:00:01:${(round + 1).toString(16).padStart(2, '0')}`;
@@ -174,7 +175,7 @@ function formatTable(rows: readonly Row[], count: number): string {
   ].join('\n');
 }
 
-/** @param count how many times each damage is done */
+/** @param count of times that each damage is done */
 export async function benchHeal(count: number): Promise<string> {
   const cluster = await startCluster('heal', {
     hosts: 2,
@@ -208,7 +209,7 @@ export async function benchHeal(count: number): Promise<string> {
     }
     for (let round = 0; round < count; round++) {
       note(
-        "a peer's MAC changed in etcd (until no entry has the old one)",
+        "a peer's MAC changed in etcd (until nothing has the old one)",
         '4',
         await healPeerMac(cluster, here, round),
       );

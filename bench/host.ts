@@ -1,14 +1,12 @@
-/** A network namespace as a host, its pods, and the configuration of both plugins for it. */
+/** A network namespace that stands for a host, the pods behind it, and both plugins' configuration for it. */
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { check } from '../linux/errors.ts';
-import { CLONE_NEWNET, open } from '../linux/sys.ts';
-import { sys } from '../linux/sys-bun.ts';
 import { formatNodeFile } from '../net/node-file.ts';
 import { parsePrefix } from '../net/prefix.ts';
+import { BareHost } from '../test/lab/bare-host.ts';
+import { enterNamespace } from '../test/lab/namespaces.ts';
+import { Scratch } from '../test/lab/scratch.ts';
 import type { Call } from './measure.ts';
 
 export interface Contender {
@@ -17,37 +15,23 @@ export interface Contender {
   readonly configuration: string;
 }
 
-/** The folder of Debian's containernetworking-plugins; WEFT_BENCH_REFERENCE names another one. */
+/** Where Debian's containernetworking-plugins live; another folder by WEFT_BENCH_REFERENCE. */
 const referenceFolder = process.env['WEFT_BENCH_REFERENCE'] ?? '/usr/lib/cni';
 const weftFolder = new URL('../dist/bin/', import.meta.url).pathname;
 
-export class BenchHost {
-  readonly folder = mkdtempSync(join(tmpdir(), 'weft-bench-'));
-  readonly #name = `weft-bench-${process.pid}`;
-  readonly #namespaces: string[] = [];
-  #pods = 0;
-
-  /** Makes the namespace and enters it, so that children start there without a helper. */
+export class BenchHost extends BareHost {
+  /** This process moves into the namespace, so that its children start there without a helper. */
   constructor() {
-    this.#addNamespaces([this.#name]);
-    const fd = check(sys.open(`/run/netns/${this.#name}`, open.O_RDONLY, 0), 'open the host namespace');
-    check(sys.setns(fd, CLONE_NEWNET), 'enter the host namespace');
-    execFileSync('ip', ['link', 'set', 'lo', 'up']);
-    mkdirSync(join(this.folder, 'run'));
+    super(new Scratch('bench'), 'host');
+    enterNamespace(this.namespace);
+    mkdirSync(this.runDir);
     const node = { node: 'bench', networks: [parsePrefix('10.96.0.0/12')!], subnets: [parsePrefix('10.96.0.0/16')!] };
-    writeFileSync(join(this.folder, 'run/node.json'), formatNodeFile({ ...node, mtuBytes: 1450, ipMasq: false }));
-  }
-
-  #addNamespaces(names: readonly string[]): void {
-    execFileSync('ip', ['-batch', '-'], { input: names.map((name) => `netns add ${name}\n`).join('') });
-    this.#namespaces.push(...names);
+    writeFileSync(join(this.runDir, 'node.json'), formatNodeFile({ ...node, mtuBytes: 1450, ipMasq: false }));
   }
 
   /** Paths of `count` new namespaces. */
   addPods(count: number): string[] {
-    const names = Array.from({ length: count }, () => `${this.#name}-${this.#pods++}`);
-    this.#addNamespaces(names);
-    return names.map((name) => `/run/netns/${name}`);
+    return this.addPodSpaces(count).map(({ path }) => path);
   }
 
   readonly contenders: readonly Contender[] = [
@@ -59,7 +43,7 @@ export class BenchHost {
         name: 'weft-bench',
         type: 'weft',
         bridge: 'weft0',
-        runDir: join(this.folder, 'run'),
+        runDir: this.runDir,
         ipam: { type: 'weft-ipam', dataDir: join(this.folder, 'weft') },
       }),
     },
@@ -112,9 +96,6 @@ export class BenchHost {
   }
 
   remove(): void {
-    execFileSync('ip', ['-force', '-batch', '-'], {
-      input: this.#namespaces.map((name) => `netns del ${name}\n`).join(''),
-    });
-    rmSync(this.folder, { recursive: true });
+    this.scratch.remove();
   }
 }

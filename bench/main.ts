@@ -1,4 +1,4 @@
-/** Runs the benchmarks named on the command line, or all of them. */
+/** The benches named on the command line, or all of them. */
 
 import { benchAdd, benchBurst } from './add.ts';
 import { benchHeal } from './heal.ts';
@@ -19,7 +19,7 @@ const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
 const names = process.argv.slice(2);
 const unknown = names.find((name) => !benches[name]);
 if (unknown) {
-  console.error(`bench: unknown benchmark "${unknown}"; choose from ${Object.keys(benches).join(', ')}`);
+  console.error(`bench: there is no "${unknown}": choose from ${Object.keys(benches).join(', ')}`);
   process.exit(2);
 }
 const host = new BenchHost();

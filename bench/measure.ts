@@ -1,11 +1,11 @@
-/** Runs one process and measures its cost. */
+/** Runs one process and says what it cost. */
 
 import { spawn, spawnSync } from 'node:child_process';
 
 export interface Cost {
-  /** From before its start until its end was seen. */
+  /** From before the process was started until its end was known. */
   readonly wallMs: number;
-  /** User and system time, including the fork. */
+  /** User and system time, that of the fork included. */
   readonly cpuMs: number;
 }
 
@@ -39,7 +39,7 @@ function failed(call: Call, status: number | null, output: string): Error {
   );
 }
 
-/** Runs the call alone, to its end. @throws unless it exits with 0 */
+/** Runs the call alone, to its end. @throws where it exits with anything but 0 */
 export function measure(call: Call): Cost {
   const stdin = new TextEncoder().encode(call.stdin);
   const start = Bun.nanoseconds();
@@ -79,8 +79,9 @@ function busyboxTime(
 }
 
 /**
- * Peak resident set of the call in kilobytes. Linux also counts the pages of the parent at the fork, so a small static
- * program (busybox) forks. It takes the kernel's kilobytes for pages; a process that knows its own peak shows this.
+ * Peak resident set of the call in kilobytes. Linux counts the pages of the process that forked, too, so a small
+ * static program (busybox) does the forking; it takes the kernel's kilobytes for pages, which a process that tells its
+ * own peak shows.
  */
 export function peakRssKb(call: Call): number {
   const own = busyboxTime(['busybox', 'grep', 'VmHWM', '/proc/self/status'], { environment: {}, stdin: '' });

@@ -6,7 +6,7 @@ import type { BenchHost } from './host.ts';
 import { measure } from './measure.ts';
 import { formatRows, median, type Row } from './sample.ts';
 
-/** As host-local writes them: `10.64.x.y`, with ids as long as containerd's. */
+/** As host-local leaves them: `10.64.x.y`, held by ids as long as containerd's. */
 function fill(folder: string, count: number): void {
   mkdirSync(folder, { recursive: true });
   let last = '';
@@ -17,7 +17,7 @@ function fill(folder: string, count: number): void {
   if (last) writeFileSync(join(folder, 'last_reserved_ip.0'), last);
 }
 
-/** One call at a time, with the contenders in turn. */
+/** One at a time, the contenders in turn. */
 export function benchReservations(host: BenchHost, counts: readonly number[], rounds: number): string {
   const rows: Row[] = [];
   for (const count of counts) {

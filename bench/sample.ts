@@ -1,6 +1,6 @@
-/** Samples and their statistics. */
+/** Samples and what is said of them. */
 
-/** The quantile at `fraction` (nearest rank). */
+/** The value below which `fraction` of the samples lie (nearest rank). */
 export function quantile(samples: readonly number[], fraction: number): number {
   const sorted = [...samples].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(fraction * sorted.length))]!;
@@ -8,7 +8,7 @@ export function quantile(samples: readonly number[], fraction: number): number {
 
 export const median = (samples: readonly number[]): number => quantile(samples, 0.5);
 
-/** One line of a comparison: Weft's figure, the reference's, and their ratio. */
+/** One line of a comparison: a figure of Weft's, the reference's, and their ratio. */
 export interface Row {
   readonly what: string;
   readonly unit: string;
@@ -19,7 +19,7 @@ export interface Row {
 const digits = (value: number): string =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 
-/** The rows as a table: name, Weft, reference, ratio. */
+/** The rows as a table: what, Weft, reference, ratio. */
 export function formatRows(title: string, rows: readonly Row[]): string {
   const width = Math.max(...rows.map((row) => row.what.length), title.length);
   const cell = (value: number, unit: string): string => `${digits(value)} ${unit}`.padStart(12);

@@ -1,4 +1,4 @@
-/** Start to exit of VERSION: the minimum cost of every call. */
+/** Start to exit of VERSION: what every other call costs at the least. */
 
 import type { BenchHost } from './host.ts';
 import { type Call, measure, peakRssKb } from './measure.ts';

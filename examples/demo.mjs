@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: a cluster of three hosts on this machine, each a network namespace, with Weft at work. `--keep` leaves
- * the cluster running, `--clean` removes it later. This file is plain Node: it installs and builds what the rest needs.
+ * `npm run demo`: a cluster of three hosts on this machine, out of network namespaces, and what Weft does in it.
+ * `--keep` leaves it up, `--clean` removes one that was kept. This file is plain Node: it brings what the rest needs.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -18,12 +18,12 @@ function stop(message) {
 }
 
 if (options.includes('--help')) {
-  console.log('npm run demo [-- --keep | --clean]: --keep leaves the cluster running, --clean removes it later');
+  console.log('npm run demo [-- --keep | --clean]: --keep leaves the cluster up, --clean removes one that was kept');
   process.exit(0);
 }
-if (unknown) stop(`unknown option "${unknown}"; the options are ${known.join(', ')}`);
-if (process.platform !== 'linux') stop('the demo needs network namespaces, which only Linux has');
-if (process.geteuid() !== 0) stop('the demo makes network namespaces: run it as root (sudo npm run demo)');
+if (unknown) stop(`there is no option "${unknown}": it is ${known.join(', ')}`);
+if (process.platform !== 'linux') stop('it makes hosts out of network namespaces, which only Linux has');
+if (process.geteuid() !== 0) stop('it makes hosts out of network namespaces: run it as root (sudo npm run demo)');
 
 const started = performance.now();
 const { bunBinary, ensureDebian, ensureNodeModules } = await import('../setup.mjs');
@@ -31,8 +31,8 @@ try {
   if (!options.includes('--clean')) {
     const first = existsSync(new URL('../dist/bin/weftd', import.meta.url))
       ? ''
-      : ' (the first build takes a minute or two)';
-    console.log(`Missing packages, and the build${first}`);
+      : ' (the first one takes a minute or two)';
+    console.log(`What it needs, and the build${first}`);
     ensureNodeModules();
     ensureDebian('demo');
     const { buildParts } = await import('../build.mjs');

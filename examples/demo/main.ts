@@ -1,19 +1,13 @@
-/** The demo itself. It runs under Bun after the build: see `../demo.mjs`. */
+/** The demo itself, under Bun, when everything is built: see `../demo.mjs`. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  Cluster,
-  etcdEndpoint,
-  exampleConfig,
-  exampleConflist,
-  type Host,
-  type Pod,
-  root,
-} from '../../test/lab/cluster.ts';
+import { Cluster } from '../../test/lab/cluster.ts';
 import { runAsync } from '../../test/lab/commands.ts';
+import type { Host, Pod } from '../../test/lab/host.ts';
 import { readLink } from '../../test/lab/kernel-state.ts';
 import { ping, pingAsync } from '../../test/lab/packets.ts';
+import { exampleConfig, exampleConflist, root } from '../../test/lab/project.ts';
 import { timed, waitFor } from '../../test/lab/wait.ts';
 import { drawMap } from './map.ts';
 import { bold, chapter, dim, fact, green, note, padEnd, padStart, print, red } from './screen.ts';
@@ -25,7 +19,7 @@ const started = performance.now() - 1000 * Number(process.env['WEFT_DEMO_SECONDS
 async function startHosts(cluster: Cluster): Promise<void> {
   chapter('etcd, and three hosts on one switch');
   const etcd = await timed(() => cluster.startEtcd());
-  fact('etcd', `${etcdEndpoint}, in a namespace of its own`, etcd.ms);
+  fact('etcd', `${cluster.etcdEndpoint}, in a namespace of its own`, etcd.ms);
   cluster.put('config', readFileSync(exampleConfig, 'utf8'));
   fact('network config', JSON.stringify(JSON.parse(readFileSync(exampleConfig, 'utf8'))));
   const began = performance.now();
@@ -45,12 +39,12 @@ async function attach(host: Host): Promise<Pod> {
 }
 
 async function startContainers(hosts: readonly Host[]): Promise<void> {
-  chapter('Two containers per host');
-  note(`through ${exampleConflist.replace(root, '')}, like a container runtime`);
+  chapter('Two containers a host');
+  note(`through ${exampleConflist.replace(root, '')}, as a container runtime does it`);
   for (const host of hosts) for (let i = 0; i < 2; i++) await attach(host);
 }
 
-/** The shortest of a few round trips in milliseconds; undefined if no answer came. */
+/** The best of a few round trips in milliseconds; undefined where none came back. */
 async function roundTrip(from: Pod, to: Pod): Promise<number | undefined> {
   const argv = ['ping', '-n', '-q', '-c', '3', '-i', '0.01', '-W', '1', to.address];
   const output = await runAsync(argv, { namespace: from.namespace }).catch(() => '');
@@ -79,11 +73,11 @@ async function pingAll(pods: readonly Pod[]): Promise<void> {
     ping(first.namespace, last.address, { payloadBytes, whole: true }).received === 1;
   fact(
     'largest packet',
-    `1422 bytes pass unfragmented: ${fits(1422) ? 'yes' : red('no')}, 1423: ${fits(1423) ? red('yes') : 'no'}`,
+    `1422 bytes pass whole: ${fits(1422) ? 'yes' : red('no')}, 1423: ${fits(1423) ? red('yes') : 'no'}`,
   );
 }
 
-/** Gigabits per second, measured for 1.5 s. */
+/** Gigabits a second, over a second and a half. */
 async function measure(cluster: Cluster, from: string, to: string, address: string): Promise<number> {
   const logFile = join(cluster.scratch.folder, 'iperf3.log');
   const server = cluster.scratch.start(['iperf3', '-s', '-1', '--forceflush'], { namespace: to, logFile });
@@ -93,7 +87,7 @@ async function measure(cluster: Cluster, from: string, to: string, address: stri
       end: { sum_received?: { bits_per_second: number } };
       error?: string;
     };
-    // iperf3 reports a server that does not listen yet on stdout, with status 0.
+    // It says on stdout, with status 0, that the server does not listen yet.
     if (error) throw new Error(error);
     return end.sum_received?.bits_per_second;
   });
@@ -112,7 +106,7 @@ async function stream(cluster: Cluster): Promise<void> {
 }
 
 async function breakDevice(cluster: Cluster): Promise<void> {
-  chapter('Someone deletes a VXLAN device');
+  chapter('Somebody deletes a VXLAN device');
   const [, two, three] = cluster.hosts as [Host, Host, Host];
   const { mac } = readLink(two.namespace, 'flannel.1')!;
   const pings = pingAsync(two.pods[0]!.namespace, three.pods[0]!.address, { count: 100, intervalMs: 10 });
@@ -122,12 +116,12 @@ async function breakDevice(cluster: Cluster): Promise<void> {
     waitFor('the device to come back', () => tunnelState(two) === whole, { intervalMs: 1 }),
   );
   const same = readLink(two.namespace, 'flannel.1')?.mac === mac;
-  fact(`${two.name}: flannel.1`, `back, ${same ? 'same MAC' : red('another MAC')}, with all peers`, ms);
+  fact(`${two.name}: flannel.1`, `back, ${same ? 'same MAC' : red('another MAC')}, peers and all`, ms);
   const { sent, received } = await pings;
   fact('meanwhile', `${sent - received} of ${sent} pings lost, sent 10 ms apart`);
 }
 
-/** The tunnel's device, routes, neighbours and forwarding entries, without the device's number. */
+/** The tunnel's device, routes, neighbours and forwarding entries, but for the device's number. */
 const tunnelState = (host: Host): string =>
   host
     .describe()
@@ -156,7 +150,7 @@ function invite(cluster: Cluster): void {
   const [one, , three] = cluster.hosts as [Host, Host, Host];
   const on = (namespace: string, ...words: string[]): string =>
     `   nsenter --net=/run/netns/${namespace} ${words.join(' ')}`;
-  chapter('The cluster stays up. Commands to try:');
+  chapter('It stays up; play with it');
   print(`   export PATH=${join(root, 'dist/bin')}:$PATH`);
   print(on(one.namespace, 'weftctl --run-dir', one.runDir, '--data-dir', one.dataDir, 'status'));
   print(on(one.namespace, 'weftctl --run-dir', one.runDir, 'nodes'));
@@ -170,7 +164,7 @@ function invite(cluster: Cluster): void {
 async function show(): Promise<void> {
   const cluster = new Cluster('demo', { prefix, keep });
   writeState({ pid: process.pid, folder: cluster.scratch.folder, kept: false });
-  // The cluster removes itself, also after an interrupt.
+  // Interrupted, too, it leaves nothing: the cluster removes itself.
   const forget = () => forgetState();
   process.on('exit', forget);
   try {
@@ -181,7 +175,7 @@ async function show(): Promise<void> {
     await breakDevice(cluster);
     await stopEtcd(cluster);
     chapter('The cluster');
-    for (const line of drawMap(cluster.hosts, etcdEndpoint)) print(line.trimEnd());
+    for (const line of drawMap(cluster.hosts, cluster.etcdEndpoint)) print(line.trimEnd());
     if (keep) {
       writeState({ pid: process.pid, folder: cluster.scratch.folder, kept: true });
       cluster.scratch.release();
@@ -195,7 +189,7 @@ async function show(): Promise<void> {
   }
   if (!keep) cluster.remove();
   const seconds = ((performance.now() - started) / 1000).toFixed(0);
-  print(`\n${green('Done')} in ${seconds} s${keep ? '' : '. The cluster is removed; --keep would leave it running'}`);
+  print(`\n${green('Done')} in ${seconds} s${keep ? '' : '. Nothing of it is left; --keep leaves it up'}`);
 }
 
 function main(): Promise<void> | void {

@@ -1,6 +1,6 @@
-/** Draws the cluster in at most 100 columns: etcd, the switch, the hosts and their contents. */
+/** The cluster as a picture of at most 100 columns: etcd, the switch, the hosts, what each holds. */
 
-import type { Host } from '../../test/lab/cluster.ts';
+import type { Host } from '../../test/lab/host.ts';
 import { readLink } from '../../test/lab/kernel-state.ts';
 import { blue, bold, cyan, dim, green, padEnd, yellow } from './screen.ts';
 
@@ -8,7 +8,7 @@ import { blue, bold, cyan, dim, green, padEnd, yellow } from './screen.ts';
 const boxWidth = 28;
 const gap = 3;
 
-/** The lines of one host's box, and the index of the tunnel's line. */
+/** The lines of one host's box, and which of them is the tunnel's. */
 function hostBox(host: Host): string[] {
   const tunnel = readLink(host.namespace, 'flannel.1');
   const bridge = readLink(host.namespace, 'cni0');

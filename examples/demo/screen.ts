@@ -1,4 +1,4 @@
-/** Text on the screen: colours on a terminal, aligned columns. */
+/** Words on the screen: colours where a terminal shows them, columns where they are counted. */
 
 import { stripVTControlCharacters } from 'node:util';
 
@@ -17,7 +17,7 @@ export const yellow = paint(33);
 export const blue = paint(34);
 export const cyan = paint(36);
 
-/** Width of a text in columns, without colour codes. */
+/** Columns that a text takes, colours aside. */
 const widthOf = (text: string): number => stripVTControlCharacters(text).length;
 
 export const padEnd = (text: string, width: number): string => text + ' '.repeat(Math.max(0, width - widthOf(text)));
@@ -31,7 +31,7 @@ export function chapter(title: string): void {
   print(`\n${cyan(`${++chapters}`)}  ${bold(title)}`);
 }
 
-/** A step, its result, and its time. */
+/** What was done, what came of it, and how long it took. */
 export function fact(what: string, outcome: string, ms?: number): void {
   const time =
     ms === undefined ? '' : dim(padStart(ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`, 8));

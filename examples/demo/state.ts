@@ -1,7 +1,7 @@
-/** The demo's state for a later process: another demo, or `--clean`. */
+/** Where the demo is, for those who come after it: another demo, or `--clean`. */
 
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { run } from '../../test/lab/commands.ts';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { removeNamespaces } from '../../test/lab/scratch.ts';
 
 export const prefix = 'weft-demo';
 const stateFile = '/run/weft-demo.json';
@@ -29,25 +29,11 @@ export function isRunning({ pid, kept }: State): boolean {
   return !kept && pid !== process.pid && existsSync(`/proc/${pid}`);
 }
 
-/** Ends and removes a demo that was kept or could not clean up. @returns whether there was one */
+/** Ends and removes all of a demo that was kept, or that could not clean up. Says whether there was anything. */
 export function clean(): boolean {
   const state = readState();
-  const names = (existsSync('/run/netns') ? readdirSync('/run/netns') : []).filter((name) =>
-    name.startsWith(`${prefix}-`),
-  );
-  for (const name of names) {
-    for (const pid of run(['ip', 'netns', 'pids', name]).trim().split('\n').filter(Boolean)) {
-      try {
-        process.kill(Number(pid), 'SIGKILL');
-      } catch {
-        // It has just ended.
-      }
-    }
-  }
-  if (names.length > 0) {
-    run(['ip', '-force', '-batch', '-'], { stdin: names.map((name) => `netns del ${name}\n`).join('') });
-  }
+  const found = removeNamespaces(prefix);
   if (state) rmSync(state.folder, { recursive: true, force: true });
   forgetState();
-  return names.length > 0 || state !== undefined;
+  return found || state !== undefined;
 }

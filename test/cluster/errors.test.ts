@@ -3,9 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import type { Finished } from '../lab/commands.ts';
 import { difference } from '../lab/kernel-state.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 

@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import { handleOf } from '../../cluster/etcd/handle.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreError, StoreRefusedError, StoreUnavailableError } from '../../cluster/store-errors.ts';
-import { freePort, startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { type Etcd, freePort, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
 
@@ -16,15 +16,15 @@ const test = suite('etcd in trouble');
 const subnets = '/coreos.com/network/subnets/';
 const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
 
-let etcd: TestEtcd;
+let etcd: Etcd;
 const stores: ClusterStore[] = [];
-const servers: TestEtcd[] = [];
+const servers: Etcd[] = [];
 const open = (...args: Parameters<typeof testStore>): ClusterStore => {
   const store = testStore(...args);
   stores.push(store);
   return store;
 };
-const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtcd> => {
+const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<Etcd> => {
   const server = await startEtcd(options);
   servers.push(server);
   return server;
@@ -45,7 +45,7 @@ test.after(async () => {
 });
 
 /** A store that watches, with what it was woken for and told. */
-function watching(server: TestEtcd, options: Parameters<typeof testStore>[1] = {}) {
+function watching(server: Etcd, options: Parameters<typeof testStore>[1] = {}) {
   const store = open(server.endpoint, options);
   const seen = { wakes: 0, problems: [] as StoreError[], lastProblemMs: 0 };
   const watch = store.watch(
@@ -304,7 +304,7 @@ test('TLS: with the right authority it works, without or with none spoken it is 
       ...['-keyout', keyFile, '-out', certFile],
     ]);
     assert.is(made.status, 0, String(made.stderr));
-    const server = await start({ tls: { caFile: certFile, certFile, keyFile } });
+    const server = await start({ tls: { caFile: certFile, server: { certFile, keyFile } } });
     const store = open(server.endpoint, { etcdOptions: { caFile: certFile } });
     assert.is(await store.writeConfig('{}'), true);
     // The certificate names the address, too. gRPC as it comes refuses one; the executable's has been mended.

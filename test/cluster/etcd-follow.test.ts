@@ -11,7 +11,7 @@ import * as assert from 'uvu/assert';
 import { EtcdMark } from '../../cluster/etcd/mark.ts';
 import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
 import type { StoreObserver } from '../../cluster/store-observer.ts';
-import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { type Etcd, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { Wire } from '../lab/wire.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
@@ -21,7 +21,7 @@ const subnets = '/coreos.com/network/subnets/';
 const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
 
 const stores: ClusterStore[] = [];
-const servers: TestEtcd[] = [];
+const servers: Etcd[] = [];
 let folder = '';
 
 test.before.each(() => {
@@ -33,7 +33,7 @@ test.after.each(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<TestEtcd> => {
+const start = async (options?: Parameters<typeof startEtcd>[0]): Promise<Etcd> => {
   const server = await startEtcd(options);
   servers.push(server);
   return server;
@@ -45,7 +45,7 @@ function markOf({ mark }: LeaseList): EtcdMark {
 }
 
 /** A store that watches, with what it has asked for. */
-function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & { endpoint?: string } = {}) {
+function following(server: Etcd, options: Parameters<typeof testStore>[1] & { endpoint?: string } = {}) {
   const asked = new Map<string, number>();
   const observer: StoreObserver = {
     storeRequest: (operation) => void asked.set(operation, (asked.get(operation) ?? 0) + 1),
@@ -73,8 +73,8 @@ function following(server: TestEtcd, options: Parameters<typeof testStore>[1] & 
 }
 
 const hostCount = 20;
-const put = (server: TestEtcd, n: number): string => server.ctl('put', `${subnets}10.5.${n}.0-24`, leaseValue(n));
-const revisionOf = (server: TestEtcd): string =>
+const put = (server: Etcd, n: number): string => server.ctl('put', `${subnets}10.5.${n}.0-24`, leaseValue(n));
+const revisionOf = (server: Etcd): string =>
   String((JSON.parse(server.ctl('get', 'x', '-w', 'json')) as { header: { revision: number } }).header.revision);
 
 test('a start is one list of all leases; claiming, renewing and publishing are none', async () => {
@@ -211,7 +211,7 @@ test('restored, and written to until its revision is what it was: found out by c
 });
 
 /** How often etcd was given a password since it was started, by its own count. */
-async function logIns({ endpoint }: TestEtcd): Promise<number> {
+async function logIns({ endpoint }: Etcd): Promise<number> {
   const metrics = await (await fetch(`${endpoint}/metrics`)).text();
   return Number(/^grpc_server_started_total\{grpc_method="Authenticate",.*\} (\d+)$/m.exec(metrics)?.[1]);
 }

@@ -6,14 +6,14 @@ import { parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
-import { startEtcd, type TestEtcd } from '../lab/etcd.ts';
+import { type Etcd, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
 
 const test = suite('leases in etcd');
 const subnets = '/coreos.com/network/subnets/';
 
-let etcd: TestEtcd;
+let etcd: Etcd;
 const stores: ClusterStore[] = [];
 const open = (...args: [options?: Parameters<typeof testStore>[1]]): ClusterStore => {
   const store = testStore(etcd.endpoint, ...args);

@@ -4,12 +4,14 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host, root } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { execute, findProgram, lookForProgram, run } from '../lab/commands.ts';
 import { type Conflist, Network, readConflist } from '../lab/conflist.ts';
+import type { Host } from '../lab/host.ts';
 import { readLinks } from '../lab/kernel-state.ts';
 import { askEcho, startEcho } from '../lab/packets.ts';
-import { pluginFolder } from '../support/cni.ts';
+import { pluginFolder } from '../lab/plugin.ts';
+import { exampleConfig, root } from '../lab/project.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('examples');
@@ -30,7 +32,7 @@ const cluster = fixture(
     for (let i = 0; i < 2; i++) {
       const host = made.addHost();
       const through = ['setpriv', `--bounding-set=-all,${capabilities.join()}`, '--no-new-privs', '--'];
-      host.startWeftdThrough(through);
+      host.startWeftdWith({ through });
     }
     return made;
   },
@@ -120,7 +122,7 @@ test('the demo runs, says what it does in a hundred columns, and leaves nothing'
   assert.is(status, 0, stdout + stderr);
   const long = stdout.split('\n').filter((line) => line.length > 100);
   assert.equal(long, []);
-  for (const word of ['host3-b', 'Gbit/s', 'same MAC', 'reaches 6 of 6', '═══', 'The cluster is removed']) {
+  for (const word of ['host3-b', 'Gbit/s', 'same MAC', 'reaches 6 of 6', '═══', 'Nothing of it is left']) {
     assert.ok(stdout.includes(word), `"${word}" in ${stdout}`);
   }
   assert.not(stdout.includes('\u001b'), 'no colours where nobody looks');

@@ -2,8 +2,9 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../lab/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
 import { ping, startPing } from '../lab/packets.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';

@@ -7,40 +7,39 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host } from '../lab/cluster.ts';
-import { run, type Service } from '../lab/commands.ts';
+import { Cluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
+import { Etcd, etcdctlEnvironment } from '../lab/etcd.ts';
+import type { Host } from '../lab/host.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('members of etcd');
 
-/** One member, in a namespace of its own. */
+/** One member, on a host of its own. */
 class Member {
   readonly host: Host;
-  readonly argv: readonly string[];
-  service: Service;
+  readonly etcd: Etcd;
 
   constructor(host: Host, all: readonly Host[]) {
-    this.host = host;
     const url = ({ address }: Host, port: number): string => `http://${address}:${port}`;
-    this.argv = [
-      ...['etcd', '--name', host.name, '--data-dir', join(host.folder, 'etcd'), '--logger', 'zap'],
-      ...['--log-outputs', 'stderr', '--heartbeat-interval', '50', '--election-timeout', '500'],
-      ...['--listen-client-urls', url(host, 2379), '--advertise-client-urls', url(host, 2379)],
-      ...['--listen-peer-urls', url(host, 2380), '--initial-advertise-peer-urls', url(host, 2380)],
-      ...['--initial-cluster', all.map((other) => `${other.name}=${url(other, 2380)}`).join(',')],
-    ];
-    this.service = this.start();
+    this.host = host;
+    this.etcd = new Etcd({
+      scratch: host.scratch,
+      folder: host.folder,
+      namespace: host.namespace,
+      name: host.name,
+      endpoint: url(host, 2379),
+      peerUrl: url(host, 2380),
+      members: Object.fromEntries(all.map((other) => [other.name, url(other, 2380)])),
+      heartbeatMs: 50,
+    });
+    this.etcd.launch();
   }
 
   get endpoint(): string {
-    return `http://${this.host.address}:2379`;
-  }
-
-  start(): Service {
-    const options = { namespace: this.host.namespace, logFile: join(this.host.folder, 'etcd.log') };
-    this.service = this.host.cluster.scratch.start(this.argv, options);
-    return this.service;
+    return this.etcd.endpoint;
   }
 
   /** What members say to each other is dropped, in both directions; clients are still served. */
@@ -66,9 +65,8 @@ interface Made {
 /** etcdctl by way of these members. */
 function ctl(members: readonly Member[], ...words: string[]): string {
   const endpoints = members.map(({ endpoint }) => endpoint).join(',');
-  const environment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
-  const namespace = members[0]!.host.cluster.switchNamespace;
-  return run(['etcdctl', '--endpoints', endpoints, '--command-timeout', '3s', ...words], { namespace, environment });
+  const argv = ['etcdctl', '--endpoints', endpoints, '--command-timeout', '3s', ...words];
+  return run(argv, { namespace: made().cluster.switchNamespace, environment: etcdctlEnvironment });
 }
 
 async function setUp(): Promise<Made> {
@@ -77,11 +75,12 @@ async function setUp(): Promise<Made> {
     const hosts = [cluster.addHost(), cluster.addHost(), cluster.addHost()];
     const members = hosts.map((host) => new Member(host, hosts));
     const config = readFileSync(exampleConfig, 'utf8');
-    await waitFor('etcd to answer', () => ctl(members, 'put', '/coreos.com/network/config', config).includes('OK'));
+    for (const { etcd } of members) await etcd.answers();
+    members[0]!.etcd.ctl('put', '/coreos.com/network/config', config);
     const node = cluster.addHost();
     const times = { WEFTD_TEST_ETCD_TIMEOUT_MS: '1500', WEFTD_TEST_ETCD_HEARTBEAT_MS: '500' };
     const environment = { ...process.env, ...times } as Record<string, string>;
-    node.startWeftdWith(environment, '--etcd-endpoints', members.map(({ endpoint }) => endpoint).join(','));
+    node.startWeftdWith({ environment }, '--etcd-endpoints', members.map(({ endpoint }) => endpoint).join(','));
     await node.reaches([]);
     return { cluster, members, node };
   } catch (error) {
@@ -123,12 +122,8 @@ function isWhole(): void {
 }
 
 for (const [what, harm, mend] of [
-  ['killed', (member: Member) => member.service.stop('SIGKILL'), async (member: Member) => void member.start()],
-  [
-    'frozen',
-    async (member: Member) => void member.service.child.kill('SIGSTOP'),
-    async (member: Member) => void member.service.child.kill('SIGCONT'),
-  ],
+  ['killed', ({ etcd }: Member) => etcd.stop('SIGKILL'), async ({ etcd }: Member) => etcd.launch()],
+  ['frozen', async ({ etcd }: Member) => etcd.freeze(), async ({ etcd }: Member) => etcd.thaw()],
   ['cut off from the others', async (member: Member) => member.isolate(), async (member: Member) => member.join()],
 ] as const) {
   test(`each member ${what} in turn, the one that weftd talks to and the leader among them`, async () => {
@@ -170,7 +165,7 @@ test('the leader is another: nothing is lost', async () => {
 test('without a majority: said so, nothing is taken down, and all is followed when it is back', async () => {
   const { members, node } = made();
   const [one, two, three] = members as [Member, Member, Member];
-  await Promise.all([one, two].map(({ service }) => service.stop('SIGKILL')));
+  await Promise.all([one, two].map(({ etcd }) => etcd.stop('SIGKILL')));
   // Each with its own reason: two are not there, one has no leader.
   await waitFor(
     'weftd to say so of each member',
@@ -187,10 +182,10 @@ test('without a majority: said so, nothing is taken down, and all is followed wh
   );
   assert.is(node.status().etcd.connected, false);
   isWhole();
-  one.start();
+  one.etcd.launch();
   await follows([one, three]);
   isWhole();
-  two.start();
+  two.etcd.launch();
   await waitFor('all of them', () => ctl([two], 'get', 'x') === '', { deadlineMs: 20_000 });
   await waitFor('the problem to be over', () => node.status().problems.length === 0, { deadlineMs: 20_000 });
 });

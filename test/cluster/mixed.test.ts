@@ -7,9 +7,10 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Family } from '../../net/address.ts';
-import { Cluster, etcdPrefix, type Host, type Pod } from '../lab/cluster.ts';
+import { Cluster, etcdPrefix } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
 import { type Flannel, FlannelHost, type Flavour, flavours } from '../lab/flannel.ts';
+import type { Host, Pod } from '../lab/host.ts';
 import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
 import { askEcho, ping, reaches, startEcho, startPing } from '../lab/packets.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -70,7 +71,7 @@ async function settled({ cluster, one, two, third, flannel }: Site): Promise<voi
 
 /** Routes through the tunnel of the first of the families. */
 const tunnelRoutes = (host: Host) =>
-  host.cluster.families[0] === 4
+  host.addresses[0]!.includes('.')
     ? readRoutes(host.namespace).filter(({ device }) => device === 'flannel.1')
     : readRoutes(host.namespace, 6).filter(({ device, gateway }) => device === 'flannel-v6.1' && gateway);
 
@@ -242,7 +243,7 @@ function defineMixed(flavour: Flavour, families: Families): void {
     assert.is(before.identity.filter((link) => link !== undefined).length, families.length);
 
     await flannel.stop();
-    third.startWeftdThrough(['env', `WEFTD_TEST_LOCK_LIFE_MS=${lockLifeMs}`], '--ip-masq');
+    third.startWeftdWith({ through: ['env', `WEFTD_TEST_LOCK_LIFE_MS=${lockLifeMs}`] }, '--ip-masq');
     third.plugins = 'weft';
     await third.reaches(cluster.hosts);
     assert.equal(identity(third), before.identity);

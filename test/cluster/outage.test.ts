@@ -2,7 +2,8 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../lab/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
+import type { Host } from '../lab/host.ts';
 import { difference } from '../lab/kernel-state.ts';
 import { ping, startPing } from '../lab/packets.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -73,7 +74,7 @@ test('a change made while a host was cut off is followed when etcd is back', asy
   const { hosts } = cluster();
   const [one, , three] = hosts as [Host, Host, Host];
   // The switch lets nothing of host1 through.
-  const port = (state: string) => cluster().inSwitch(`link set ${one.name} ${state}`);
+  const port = (state: string) => cluster().underlay.batch(`link set ${one.name} ${state}`);
   port('down');
   await connected(one, false);
   const left = three.runWeftd('--leave');

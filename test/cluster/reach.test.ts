@@ -4,11 +4,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, type Pod, startCluster } from '../lab/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
 import { executeAsync, type Finished } from '../lab/commands.ts';
+import type { Host, Pod } from '../lab/host.ts';
 import { readLinks } from '../lab/kernel-state.ts';
 import { askEcho, ping, startEcho } from '../lab/packets.ts';
-import { type CniDocument, pluginFolder } from '../support/cni.ts';
+import { type CniDocument, pluginFolder } from '../lab/plugin.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('reach');

@@ -2,7 +2,8 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Host, startCluster } from '../lab/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
+import type { Host } from '../lab/host.ts';
 import { difference } from '../lab/kernel-state.ts';
 import { ping, pingAsync, startPing } from '../lab/packets.ts';
 import { fixture } from '../support/fixture.ts';

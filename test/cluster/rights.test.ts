@@ -6,8 +6,10 @@
 import { copyFileSync, readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, etcdAddress, exampleConfig, type Host } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { execute } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { CertificateAuthority } from '../support/certificates.ts';
 import { fixture } from '../support/fixture.ts';
@@ -29,16 +31,16 @@ interface Secured {
 }
 
 async function setUp(): Promise<Secured> {
-  const cluster = new Cluster('rights');
+  const cluster = new Cluster('rights', { tls: true });
   try {
     const folder = cluster.scratch.makeFolder('tls');
     const authority = new CertificateAuthority(folder, 'authority');
-    const names = `DNS:localhost,IP:127.0.0.1,IP:${etcdAddress}`;
-    cluster.tls = {
+    const names = `DNS:localhost,IP:127.0.0.1,IP:${cluster.underlay.gateway}`;
+    cluster.useTls({
       caFile: authority.caFile,
       server: authority.issue('server', { commonName: 'etcd', names }),
       client: authority.issue('root', { commonName: 'root' }),
-    };
+    });
     await cluster.startEtcd('--bcrypt-cost', '4');
     cluster.put('config', readFileSync(exampleConfig, 'utf8'));
     for (const line of ['user add root:secret', 'user grant-role root root', 'role add weft']) does(cluster, line);
@@ -106,7 +108,7 @@ test('with these and no others: claims, publishes, follows, renews, leaves', asy
   const { authority } = secured();
   const two = cluster.addHost();
   const environment = { ...process.env, WEFTD_TEST_LEASE_TTL_SECONDS: '6' } as Record<string, string>;
-  two.startWeftdWith(environment, ...optionsOf(authority.issue(two.name, { commonName: 'weft' })));
+  two.startWeftdWith({ environment }, ...optionsOf(authority.issue(two.name, { commonName: 'weft' })));
   await one.reaches([two]);
   await two.reaches([one]);
   await waitFor('the lease to be renewed', () => linesWith(two, 'lease renewed').length > 0, { deadlineMs: 15_000 });
@@ -144,7 +146,7 @@ test('the same by user and password', async () => {
   // A certificate is wanted all the same; the user's name outdoes its own.
   const login = secured().authority.issue(host.name, { commonName: 'nobody' });
   const environment = { ...process.env, WEFTD_ETCD_PASSWORD: 'secret' } as Record<string, string>;
-  host.startWeftdWith(environment, ...optionsOf(login), '--etcd-username', 'bob');
+  host.startWeftdWith({ environment }, ...optionsOf(login), '--etcd-username', 'bob');
   await host.reaches([]);
   assert.not.match(host.log, /secret/);
   await host.weftd!.stop();
@@ -250,11 +252,14 @@ test('certificates replaced while weftd runs, even by another authority’s, cou
   // Everything is the other authority's from now on.
   const young = stranger.issue('young', { commonName: 'weft' });
   await cluster.stopEtcd();
-  cluster.tls = {
+  cluster.useTls({
     caFile: stranger.caFile,
-    server: stranger.issue('young-server', { commonName: 'etcd', names: `IP:127.0.0.1,IP:${etcdAddress}` }),
+    server: stranger.issue('young-server', {
+      commonName: 'etcd',
+      names: `IP:127.0.0.1,IP:${cluster.underlay.gateway}`,
+    }),
     client: stranger.issue('young-root', { commonName: 'root' }),
-  };
+  });
   await cluster.startEtcd('--bcrypt-cost', '4');
   await waitFor('weftd to notice', () => host.status().etcd.connected === false);
   // One after the other, as by hand: what is half done is waited out.

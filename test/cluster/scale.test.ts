@@ -2,12 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Cluster, etcdPrefix, type Host, startCluster } from '../lab/cluster.ts';
+import { type Cluster, etcdPrefix, startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
 import { readFdb, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { witnessScript } from '../lab/kernel-witness.ts';
 import { waitFor } from '../lab/wait.ts';
 import { parseExposition } from '../support/exposition.ts';
 import { fixture } from '../support/fixture.ts';
@@ -38,10 +39,7 @@ function put(made: Cluster, peers: readonly ReturnType<typeof peer>[]): void {
       return `put ${etcdPrefix}/subnets/${subnet}-24 ${JSON.stringify(JSON.stringify(value))}`;
     });
     // Its own form: comparisons, what to do, what to do otherwise, an empty line after each.
-    const stdin = `\n${puts.join('\n')}\n\n\n`;
-    const argv = ['etcdctl', '--endpoints', made.etcdEndpoint, 'txn'];
-    const environment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
-    run(argv, { namespace: made.switchNamespace, environment, stdin });
+    made.etcd.transact(`\n${puts.join('\n')}\n\n\n`);
   }
 }
 
@@ -81,8 +79,6 @@ function comparisons(host: Host): number {
   const family = parseExposition(text).find(({ name }) => name === 'weftd_reconcile_seconds')!;
   return family.samples.find(({ name }) => name.endsWith('_count'))!.value;
 }
-
-const witnessScript = fileURLToPath(new URL('../lab/kernel-witness.main.ts', import.meta.url));
 
 test('a thousand peers are programmed', async () => {
   const made = cluster();

@@ -6,9 +6,11 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ServiceManager } from '../../daemon/answers/service-manager.ts';
 import { sys } from '../../linux/sys-bun.ts';
-import { Cluster, exampleConfig, type Host } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { execute, run } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
 import { readFdb, readLink, readRoutes } from '../lab/kernel-state.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { type MetricFamily, parseExposition } from '../support/exposition.ts';
 import { fixture } from '../support/fixture.ts';
@@ -220,10 +222,10 @@ test('work that does not end is seen: 503, and no sign of life for the watchdog;
       WEFTD_TEST_STUCK_MS: '1000',
       WEFTD_TEST_ETCD_TIMEOUT_MS: '8000',
     };
-    three.startWeftdWith(environment, '--healthz-port', port);
+    three.startWeftdWith({ environment }, '--healthz-port', port);
     await three.reaches(cluster().hosts);
     assert.is(ask(three, '/healthz').status, 200);
-    cluster().etcd!.child.kill('SIGSTOP');
+    cluster().etcd.freeze();
     try {
       const reply = await waitFor(
         'the loop to be stuck',
@@ -236,7 +238,7 @@ test('work that does not end is seen: 503, and no sign of life for the watchdog;
       assert.match(reply.body, /^"[a-z ]+" has not come to its end for \d+ s\n$/);
       assert.match(three.weftctl('status').stdout, /weftd itself is stuck/);
     } finally {
-      cluster().etcd!.child.kill('SIGCONT');
+      cluster().etcd.thaw();
     }
     await waitFor('the loop to be alive', () => ask(three, '/healthz').status === 200, { deadlineMs: 40_000 });
     const signs = socket.count('WATCHDOG=1');
@@ -256,7 +258,7 @@ test('the service manager hears: ready, status, signs of life, reload, stop', as
       NOTIFY_SOCKET: socket.name,
       WATCHDOG_USEC: '200000',
     };
-    const weftd = two.startWeftdWith(environment);
+    const weftd = two.startWeftdWith({ environment });
     await waitFor('READY=1', () => socket.count('READY=1') === 1, { deadlineMs: 20_000 });
     await two.reaches(cluster().hosts);
     const running = new RegExp(`^STATUS=running: ${two.subnet}, 2 peers$`, 'm');
@@ -297,14 +299,14 @@ test('a watchdog for another process is left to that; a socket that nobody reads
     NOTIFY_SOCKET: socket.name,
     WATCHDOG_USEC: '20000',
   };
-  two.startWeftdWith({ ...environment, WATCHDOG_PID: '1' }, '--healthz-port', port);
+  two.startWeftdWith({ environment: { ...environment, WATCHDOG_PID: '1' } }, '--healthz-port', port);
   try {
     await two.reaches(cluster().hosts);
     assert.is(socket.count('READY=1'), 1);
     assert.is(socket.count('WATCHDOG=1'), 0);
     await two.weftd!.stop();
     // A queue holds net.unix.max_dgram_qlen messages, ten as a rule: it is full in no time, and is not read.
-    two.startWeftdWith(environment, '--healthz-port', port);
+    two.startWeftdWith({ environment }, '--healthz-port', port);
     await two.reaches(cluster().hosts);
     await waitFor('a route to be healed although nobody reads', async () => {
       const [route] = readRoutes(two.namespace).filter(({ device, gateway }) => device === 'flannel.1' && gateway);

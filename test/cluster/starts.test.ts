@@ -7,9 +7,11 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, exampleConfig, type Host, startCluster } from '../lab/cluster.ts';
+import { Cluster, startCluster } from '../lab/cluster.ts';
+import type { Host } from '../lab/host.ts';
 import { difference, readRoutes } from '../lab/kernel-state.ts';
 import { ping, startPing } from '../lab/packets.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -46,7 +48,7 @@ const knows = (host: Host, others: readonly Host[]) =>
 /** etcd is begun anew: all that it held is gone, but for the config. */
 async function loseEtcd(): Promise<void> {
   await cluster().stopEtcd();
-  rmSync(join(cluster().scratch.folder, 'etcd', 'data'), { recursive: true, force: true });
+  cluster().etcd.wipe();
   await cluster().startEtcd();
   cluster().put('config', readFileSync(exampleConfig, 'utf8'));
 }
@@ -118,7 +120,7 @@ test('etcd restored from an old backup: who has joined since stays reachable, th
   await three.weftd!.stop();
   assert.is(three.runWeftd('--leave').status, 0);
   await waitFor('host3 to be forgotten', () => one.status().peers.length === 1);
-  cluster().etcdctl('snapshot', 'save', backup);
+  cluster().etcd.save(backup);
   three.startWeftd();
   for (const host of hosts) await host.reaches(hosts);
   const [here, there] = [one.pods[0]!, three.attachPods(1)[0]!];
@@ -128,11 +130,7 @@ test('etcd restored from an old backup: who has joined since stays reachable, th
   const before = [one, two].map((host) => host.describe());
   const stream = startPing(scratch, here.namespace, there.address, 10);
   await cluster().stopEtcd();
-  const data = join(scratch.folder, 'etcd', 'data');
-  rmSync(data, { recursive: true, force: true });
-  const peer = 'http://127.0.0.1:2380';
-  const member = ['--name', 'one', '--initial-cluster', `one=${peer}`, '--initial-advertise-peer-urls', peer];
-  cluster().etcdctl('snapshot', 'restore', backup, '--data-dir', data, ...member);
+  cluster().etcd.restore(backup);
   await cluster().startEtcd();
   for (const host of [one, two]) {
     await waitFor(`${host.name} to notice`, () =>

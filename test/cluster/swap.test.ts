@@ -6,9 +6,10 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, type Host } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
 import { type Flannel, FlannelHost, type Flavour, flavours } from '../lab/flannel.ts';
+import type { Host } from '../lab/host.ts';
 import { reaches } from '../lab/packets.ts';
 import { type Outside, Traffic } from '../lab/traffic-watch.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -34,17 +35,8 @@ const config = {
 function addOutside(cluster: Cluster): Outside {
   const namespace = cluster.scratch.addNamespace('outside');
   const addresses = ['192.168.77.200', 'fd77::c8'];
-  cluster.inSwitch(`link add outside type veth peer name eth0 netns ${namespace}`, 'link set outside master br0 up');
-  const lines = [
-    ...addresses.map((address) =>
-      address.includes(':') ? `addr add ${address}/64 dev eth0 nodad` : `addr add ${address}/24 dev eth0`,
-    ),
-    'link set eth0 up',
-    // Whoever comes by an address of the cluster's is to be seen, not refused.
-    'route add default via 192.168.77.1',
-    'route add default via fd77::1',
-  ];
-  run(['ip', '-n', namespace, '-batch', '-'], { stdin: `${lines.join('\n')}\n` });
+  // Whoever comes by an address of the cluster's is to be seen, not refused: it has routes to all.
+  cluster.underlay.connect('outside', namespace, addresses);
   return { namespace, addresses };
 }
 

@@ -4,11 +4,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Cluster, etcdPrefix, type Host, root, startCluster } from '../lab/cluster.ts';
+import { type Cluster, etcdPrefix, startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
 import { difference, readFdb, readLink, readRoutes } from '../lab/kernel-state.ts';
 import { ping } from '../lab/packets.ts';
+import { program } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
+import { NodeFiles, weftdArguments } from '../lab/weftd.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('underlay');
@@ -63,11 +66,7 @@ for (const [what, address] of [
     const before = mac();
     const subnet = one.subnet;
     one.ip('link', 'del', 'eth0');
-    cluster().inSwitch(
-      `link add ${one.name} type veth peer name eth0 netns ${one.namespace}`,
-      `link set ${one.name} master br0`,
-      `link set ${one.name} up`,
-    );
+    cluster().underlay.plug(one.name, one.namespace);
     one.ip('link', 'set', 'eth0', 'up');
     one.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
     one.ip('route', 'add', 'default', 'via', '192.168.77.1');
@@ -145,11 +144,7 @@ test('the address moved to a bridge that the interface becomes a port of, and ba
 test('a better default route by another interface: the tunnel moves there, and back when it goes', async () => {
   const [one] = hosts();
   const second = '192.168.77.81';
-  cluster().inSwitch(
-    `link add ${one.name}b type veth peer name eth1 netns ${one.namespace}`,
-    `link set ${one.name}b master br0`,
-    `link set ${one.name}b up`,
-  );
+  cluster().underlay.plug(`${one.name}b`, one.namespace, 'eth1');
   one.ip('route', 'del', 'default');
   one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth0', 'metric', '200');
   one.ip('link', 'set', 'eth1', 'up');
@@ -248,25 +243,15 @@ test('a peer that comes with the subnet of an interface does not get its route',
 test('a second weftd with the same VNI is told so, and touches nothing', async () => {
   const [one] = hosts();
   const before = one.describe();
-  const folder = one.cluster.scratch.makeFolder('second');
+  const files = new NodeFiles(one.scratch.makeFolder('second'));
   const argv = [
-    ...[
-      join(root, 'dist/bin/weftd'),
-      ...one.weftdArguments,
-      '--log-format',
-      'text',
-      '--etcd-prefix',
-      '/second',
-      '--node',
-      'second',
-    ],
-    ...['--run-dir', join(folder, 'run'), '--state-dir', join(folder, 'state')],
-    ...['--subnet-file', join(folder, 'subnet.env')],
+    ...[program('weftd'), ...weftdArguments(files, 'second', one.etcd.endpoint)],
+    ...['--log-format', 'text', '--etcd-prefix', '/second'],
   ];
   const config = (vni: number): string =>
     JSON.stringify({ Network: '10.99.0.0/16', Backend: { Type: 'vxlan', VNI: vni } });
   cluster().etcdctl('put', '/second/config', config(1));
-  const logFile = join(folder, 'log');
+  const { logFile } = files;
   const log = (): string => readFileSync(logFile, 'utf8');
   const second = cluster().scratch.start(argv, { namespace: one.namespace, logFile });
   await waitFor('the message', () =>

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterNodes } from '../../cluster/status.ts';
-import { etcdEndpoint, exampleConfig, type Host, startCluster } from '../lab/cluster.ts';
+import { startCluster } from '../lab/cluster.ts';
+import type { Host } from '../lab/host.ts';
+import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -53,7 +55,7 @@ test('nodes: all of them, from weftd or from etcd', async () => {
   });
   const text = prints(one, 'nodes');
   for (const host of hosts) for (const word of [host.name, host.subnet]) assert.ok(text.includes(word), word);
-  const direct = JSON.parse(prints(one, '--etcd-endpoints', etcdEndpoint, 'nodes', '--json')) as ClusterNodes;
+  const direct = JSON.parse(prints(one, '--etcd-endpoints', one.etcd.endpoint, 'nodes', '--json')) as ClusterNodes;
   assert.equal(direct.nodes.map(({ node }) => node).sort(), ['host1', 'host2', 'host3']);
   assert.equal(direct.malformed, []);
 });

@@ -2,11 +2,14 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { execute } from '../lab/commands.ts';
-import { type CallOptions, type CniDocument, fails, own, succeeds } from '../support/cni.ts';
+import type { CallOptions, CniDocument } from '../lab/plugin.ts';
+import { bothFolders } from '../lab/plugin.ts';
+import { referenceFolder } from '../lab/project.ts';
+import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { hasCheck, readResult, version, writeResult } from '../support/versions.ts';
 import { conformance } from './rows.ts';
-import { bothFolders, referenceFolder, type Site, Sites } from './site.ts';
+import { type Site, Sites } from './site.ts';
 
 const { before, after, row, test, run } = conformance('addresses');
 const sites = fixture(

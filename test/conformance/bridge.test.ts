@@ -1,14 +1,17 @@
 import { chmodSync, copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { run as runProgram } from '../lab/commands.ts';
 import { readLinks, readRoutes } from '../lab/kernel-state.ts';
+import { pluginFolder } from '../lab/plugin.ts';
+import { referenceFolder } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
-import { fails, own, pluginFolder, succeeds } from '../support/cni.ts';
+import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { hasCheck, version } from '../support/versions.ts';
 import { conformance } from './rows.ts';
-import { type Pod, referenceFolder, Sites } from './site.ts';
+import { Sites } from './site.ts';
 
 const { before, after, row, test, run } = conformance('bridge');
 const sites = fixture(
@@ -30,7 +33,7 @@ function attached(keys: Record<string, unknown> = {}, ipam: Record<string, unkno
   return { site, pod, configuration, result };
 }
 
-const routesOf = (pod: Pod, family: 4 | 6 = 4) =>
+const routesOf = (pod: PodSpace, family: 4 | 6 = 4) =>
   readRoutes(pod.namespace, family).map(({ destination, gateway: via }) => `${destination} ${via ?? '-'}`);
 
 row(70, () => {
@@ -106,7 +109,7 @@ row(76, () => {
 row(77, () => {
   const site = sites().make();
   const v6 = (subnet: string) => site.bridge({ isGateway: true, name: subnet.replace(/\W+/g, '') }, { subnet });
-  const [podA, podB, podC] = site.addPods(3) as [Pod, Pod, Pod];
+  const [podA, podB, podC] = site.addPods(3) as [PodSpace, PodSpace, PodSpace];
   site.add(podA, v6('fd00:1::/64'));
   site.add(podB, v6('fd00:2::/64'));
   assert.equal(site.link('br0').addresses, ['fd00:2::1/64', 'fd00:1::1/64']);
@@ -222,7 +225,7 @@ row(86, () => {
 
 row(87, () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const result = site.add(podA, { ...site.bridge({ disableContainerInterface: true }), ipam: {} });
   assert.not(site.podLink(podA).up);
   assert.is(result.interfaces?.length, 3);
@@ -248,7 +251,7 @@ row(89, () => {
 
 row(90, () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   // The bridge is there, so that "nothing left behind" is to the letter.
   site.add(podA, site.bridge());
   const unreachable = { ...v4, routes: [{ dst: '192.168.0.0/16', gw: '203.0.113.7' }] };
@@ -460,7 +463,7 @@ row(104, () => {
 
 row(105, () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const result = site.add(podA, { ...site.bridge(), ipam: {} });
   assert.equal(result.ips ?? [], []);
   site.add(podB, site.bridge({ RuntimeConfig: { Mac: '02:00:00:00:00:07' } }));
@@ -483,7 +486,7 @@ row(106, () => {
 
 row(110, () => {
   const site = sites().make();
-  const host: Pod = { namespace: site.namespace, path: `/run/netns/${site.namespace}`, id: 'host' };
+  const host: PodSpace = { namespace: site.namespace, path: `/run/netns/${site.namespace}`, id: 'host' };
   const environment = { CNI_NETNS_OVERRIDE: '1' };
   const configuration = site.bridge({ isGateway: true });
   const result = site.add(host, configuration, { environment });
@@ -567,7 +570,7 @@ test('what the reference fails at: two IPv4 sets with a gateway each', () => {
 
 test('what the reference fails at: a gateway ADD after a failed first one, and after an L2 one', () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const unreachable = { ...v4, routes: [{ dst: '192.168.0.0/16', gw: '203.0.113.7' }] };
   fails(site.weft('ADD', podA, site.bridge(gateway, unreachable)), own);
   site.add(podA, site.bridge(gateway));
@@ -579,7 +582,7 @@ test('what the reference fails at: a gateway ADD after a failed first one, and a
 
 test('GC removes links and addresses of what is not listed', () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const configuration = site.bridge({ cniVersion: '1.1.0' });
   site.add(podA, configuration);
   const kept = site.add(podB, configuration);
@@ -633,7 +636,7 @@ test('any other IPAM plugin is called, and called off', () => {
 
 test('the gateway’s address has a broadcast address, and may stand beside another', () => {
   const site = sites().make();
-  const [podA, podB] = site.addPods(2) as [Pod, Pod];
+  const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   site.add(podA, site.bridge(gateway));
   assert.match(runProgram(['ip', '-n', site.namespace, 'addr', 'show', 'br0']), /10\.1\.2\.1\/24 brd 10\.1\.2\.255 /);
   site.ip('addr', 'add', '10.9.9.1/24', 'dev', 'br0');

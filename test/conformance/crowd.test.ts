@@ -1,12 +1,14 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { readLinks } from '../lab/kernel-state.ts';
+import type { Outcome } from '../lab/plugin.ts';
 import { timed } from '../lab/wait.ts';
-import { type Outcome, succeeds } from '../support/cni.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { conformance } from './rows.ts';
-import { type Pod, Sites } from './site.ts';
+import { Sites } from './site.ts';
 
 const { before, after, test, run } = conformance('crowd');
 const sites = fixture(
@@ -18,7 +20,7 @@ const sites = fixture(
 const quantile = (samples: readonly number[], fraction: number): number =>
   [...samples].sort((a, b) => a - b)[Math.min(samples.length - 1, Math.floor(fraction * samples.length))]!;
 
-async function allAtOnce(what: string, pods: readonly Pod[], call: (pod: Pod) => Promise<Outcome>) {
+async function allAtOnce(what: string, pods: readonly PodSpace[], call: (pod: PodSpace) => Promise<Outcome>) {
   const calls = await Promise.all(pods.map((pod) => timed(() => call(pod))));
   const walls = calls.map(({ ms }) => ms);
   console.log(

@@ -6,14 +6,17 @@
 import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { execute, findProgram, run as runProgram } from '../lab/commands.ts';
 import { readLinks } from '../lab/kernel-state.ts';
 import { MountNamespace } from '../lab/mount-namespace.ts';
+import { bothFolders, type CallOptions, type Outcome, pluginHost } from '../lab/plugin.ts';
+import { referenceFolder } from '../lab/project.ts';
 import { timed, waitFor } from '../lab/wait.ts';
-import { type CallOptions, fails, type Outcome, own, pluginHost, succeeds } from '../support/cni.ts';
+import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { conformance } from './rows.ts';
-import { bothFolders, type Pod, referenceFolder, type Site, Sites } from './site.ts';
+import { type Site, Sites } from './site.ts';
 
 const { before, after, test, run } = conformance('differences');
 const sites = fixture(
@@ -50,7 +53,14 @@ const v4 = { subnet: '10.1.2.0/24' };
 const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 
 /** The same call to a plugin of the reference. */
-function reference(site: Site, program: string, command: string, pod: Pod, stdin: Keys, options: CallOptions = {}) {
+function reference(
+  site: Site,
+  program: string,
+  command: string,
+  pod: PodSpace,
+  stdin: Keys,
+  options: CallOptions = {},
+) {
   const call = { executable: join(referenceFolder, program), path: bothFolders, ...options };
   return site.weft(command, pod, stdin, { ...call, environment: { ...environment, ...options.environment } });
 }
@@ -63,7 +73,7 @@ function pair(site: Site, keys: Keys = {}, ipam: Keys = v4): { ours: Keys; their
   return { ours, theirs };
 }
 
-const ipamOnly = (site: Site, pod: Pod, command: string, stdin: Keys, options: CallOptions = {}): Outcome =>
+const ipamOnly = (site: Site, pod: PodSpace, command: string, stdin: Keys, options: CallOptions = {}): Outcome =>
   site.call('weft-ipam', { command, containerId: pod.id, netns: pod.path, ifname: 'eth0', stdin, ...options });
 
 const theirReservations = (site: Site): string[] => {
@@ -97,7 +107,7 @@ difference('a', () => {
 
 difference('b', () => {
   const site = sites().make();
-  const [pod, other] = site.addPods(2) as [Pod, Pod];
+  const [pod, other] = site.addPods(2) as [PodSpace, PodSpace];
   const { ours, theirs } = pair(site);
   const l2 = (keys: Keys): Keys => ({ ...keys, ipam: {} });
   const prevResult = succeeds(site.weft('ADD', pod, l2(ours)));
@@ -141,7 +151,7 @@ difference('d', () => {
 
 difference('e', () => {
   const site = sites().make();
-  const [pod, other] = site.addPods(2) as [Pod, Pod];
+  const [pod, other] = site.addPods(2) as [PodSpace, PodSpace];
   const rules = () =>
     `${execute(['nft', 'list', 'ruleset'], { namespace: site.namespace }).stdout}${runProgram(
       ['iptables', '-t', 'nat', '-S'],
@@ -261,7 +271,7 @@ difference(
     const machine = await Machine.start(site);
     const { ours } = pair(site, { cniVersion: '1.1.0' });
     const theirs = { ...ours, cniVersion: '1.0.0', ipam: { ...(ours['ipam'] as Keys), type: 'host-local' } };
-    const pod = (id: string): Pod => ({ namespace: '', path: '/run/netns/absent', id });
+    const pod = (id: string): PodSpace => ({ namespace: '', path: '/run/netns/absent', id });
     const byWeft = (id: string) => succeeds(ipamOnly(site, pod(id), 'ADD', ours, machine.through));
     const byHostLocal = (id: string) => succeeds(reference(site, 'host-local', 'ADD', pod(id), theirs));
     const holders = () =>
@@ -388,7 +398,7 @@ difference('h', () => {
 
 difference('i', () => {
   const site = sites().make();
-  const [pod, other] = site.addPods(2) as [Pod, Pod];
+  const [pod, other] = site.addPods(2) as [PodSpace, PodSpace];
   const { ours, theirs } = pair(site, { isGateway: true });
   /** strace does not know every socket's protocol: RTM_DELLINK is 0x11. */
   const steps = { link: /send.*type=(RTM_DELLINK|0x11)\b/, address: /unlink.*\/10\.1\.2\.\d+"/ };
@@ -417,7 +427,7 @@ difference('i', () => {
 
 difference('j', async () => {
   const site = sites().make();
-  const [pod, other] = site.addPods(2) as [Pod, Pod];
+  const [pod, other] = site.addPods(2) as [PodSpace, PodSpace];
   const mounts = await MountNamespace.open(site.scratch, 'slave');
   const lock = join(site.folder, 'xtables.lock');
   writeFileSync(lock, '');
@@ -455,7 +465,7 @@ difference('j', async () => {
 
 difference('k', async () => {
   const site = sites().make();
-  const [pod, other] = site.addPods(2) as [Pod, Pod];
+  const [pod, other] = site.addPods(2) as [PodSpace, PodSpace];
   const { ours, theirs } = pair(site, { isDefaultGateway: true }, { subnet: 'fd00:1::/64' });
   // Its bridge has learned it by this version, ptp has not.
   const ptp = await timed(() => succeeds(reference(site, 'ptp', 'ADD', other, { ...theirs, type: 'ptp' })));

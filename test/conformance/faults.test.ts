@@ -6,11 +6,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { describeNamespace, readLinks } from '../lab/kernel-state.ts';
-import { pluginHost, succeeds } from '../support/cni.ts';
+import { pluginHost } from '../lab/plugin.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { conformance } from './rows.ts';
-import { type Pod, type Site, Sites } from './site.ts';
+import { type Site, Sites } from './site.ts';
 
 const { before, after, test, run } = conformance('faults');
 const sites = fixture(
@@ -41,7 +43,7 @@ const failures: Readonly<Record<string, string>> = {
 function countCalls(
   verb: 'ADD' | 'DEL',
   site: Site,
-  pod: Pod,
+  pod: PodSpace,
   configuration: Record<string, unknown>,
 ): Map<string, number> {
   const file = join(site.folder, 'trace');
@@ -68,7 +70,7 @@ function* injections(counts: ReadonlyMap<string, number>, fault: (name: string) 
   }
 }
 
-const stateOf = (site: Site, pod: Pod): string[] => [
+const stateOf = (site: Site, pod: PodSpace): string[] => [
   ...describeNamespace(site.namespace).map((line) => `host: ${line}`),
   ...describeNamespace(pod.namespace).map((line) => `pod: ${line}`),
   ...site.reservations('weft').map((name) => `store: ${name}`),

@@ -7,12 +7,15 @@ import { createHash } from 'node:crypto';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { execute, findProgram, run as runProgram } from '../lab/commands.ts';
+import { bothFolders } from '../lab/plugin.ts';
+import { referenceFolder } from '../lab/project.ts';
 import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { hasCheck } from '../support/versions.ts';
 import { conformance } from './rows.ts';
-import { bothFolders, type Pod, referenceFolder, type Site, Sites } from './site.ts';
+import { type Site, Sites } from './site.ts';
 
 const { before, after, row, test, run } = conformance('filters');
 const sites = fixture(
@@ -202,7 +205,7 @@ for (const variant of ['nft', 'legacy']) {
       runProgram([join(folder, program), '-t', 'nat', '-S'], { namespace: site.namespace });
     const keys = { cniVersion: '1.1.0', isDefaultGateway: true, ipMasq: true, ipMasqBackend: 'iptables' };
     const configuration = site.bridge(keys, dual);
-    const [gone, kept, elsewhere, foreign] = site.addPods(4) as [Pod, Pod, Pod, Pod];
+    const [gone, kept, elsewhere, foreign] = site.addPods(4) as [PodSpace, PodSpace, PodSpace, PodSpace];
     site.add(gone, configuration, { environment });
     site.add(kept, configuration, { environment });
     const ranges = [[{ ...v4, rangeStart: '10.1.2.99' }], [{ subnet: 'fd00:1::/64', rangeStart: 'fd00:1::99' }]];
@@ -221,7 +224,7 @@ for (const variant of ['nft', 'legacy']) {
     };
     const chains = (program: string): string[] =>
       [...list(program).matchAll(/^-N (CNI-\S+)$/gm)].map(([, name]) => name!).sort();
-    const made = (...pods: readonly (readonly [string, Pod])[]): string[] =>
+    const made = (...pods: readonly (readonly [string, PodSpace])[]): string[] =>
       pods.map(([network, { id }]) => iptablesChain(network, id)).sort();
     for (const program of ['iptables', 'ip6tables']) {
       const extra = program === 'iptables' ? ['CNI-foreign'] : [];

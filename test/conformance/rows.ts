@@ -5,8 +5,9 @@
 
 import { suite } from 'uvu';
 import { inGuest as runsInGuest } from '../lab/guest.ts';
-import { forgetVersions, pluginHost, recordAs, versionsAsked } from '../support/cni.ts';
+import { pluginHost } from '../lab/plugin.ts';
 import { readRecords, record } from '../support/record.ts';
+import { forgetVersions, recordAs, versionsAsked } from '../support/recorded-calls.ts';
 import { useVersion, usualVersion, type Version, versions } from '../support/versions.ts';
 
 export const rows: Readonly<Record<number, string>> = {

@@ -3,66 +3,38 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { BareHost, type PodSpace, presentLink } from '../lab/bare-host.ts';
 import { execute, run } from '../lab/commands.ts';
 import { describeNamespace, readLink, readLinks } from '../lab/kernel-state.ts';
-import { Scratch } from '../lab/scratch.ts';
 import {
   type CallOptions,
   type CniDocument,
   callPlugin,
   callPluginAsync,
-  fails,
   type Outcome,
-  type own,
   type Program,
-  pluginFolder,
-  succeeds,
-} from '../support/cni.ts';
+} from '../lab/plugin.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { fails, type own, succeeds } from '../support/cni.ts';
 import { readResult, version, writeResult } from '../support/versions.ts';
 import { afterEachVersion } from './rows.ts';
 
-export interface Pod {
-  readonly namespace: string;
-  readonly path: string;
-  readonly id: string;
-}
-
 type Configuration = Record<string, unknown>;
 
-export class Site {
-  readonly scratch: Scratch;
-  readonly namespace: string;
-  readonly folder: string;
-  readonly dataDir: string;
-  readonly runDir: string;
-  readonly subnetFile: string;
-  readonly pods: Pod[] = [];
-  readonly #label: string;
+export class Site extends BareHost {
+  readonly pods: PodSpace[] = [];
 
   constructor(scratch: Scratch, label: string) {
-    this.scratch = scratch;
-    this.#label = label;
-    this.namespace = scratch.addNamespace(label);
-    this.folder = scratch.makeFolder(label);
-    this.dataDir = join(this.folder, 'store');
-    this.runDir = join(this.folder, 'run');
-    this.subnetFile = join(this.folder, 'flannel/subnet.env');
+    super(scratch, label);
     mkdirSync(this.runDir);
-    mkdirSync(join(this.folder, 'flannel'));
   }
 
-  addPod(): Pod {
+  addPod(): PodSpace {
     return this.addPods(1)[0]!;
   }
 
-  addPods(count: number): Pod[] {
-    const first = this.pods.length + 1;
-    const labels = Array.from({ length: count }, (_, i) => `${this.#label}-p${first + i}`);
-    const made = this.scratch.addNamespaces(labels).map((namespace, i) => ({
-      namespace,
-      path: `/run/netns/${namespace}`,
-      id: `pod-${first + i}`,
-    }));
+  addPods(count: number): PodSpace[] {
+    const made = this.addPodSpaces(count);
     this.pods.push(...made);
     return made;
   }
@@ -87,22 +59,22 @@ export class Site {
     return callPlugin(program, { namespace: this.namespace, ...options });
   }
 
-  #attachment(command: string, pod: Pod, stdin: unknown, options: CallOptions): CallOptions {
+  #attachment(command: string, pod: PodSpace, stdin: unknown, options: CallOptions): CallOptions {
     const { namespace } = this;
     return { namespace, command, containerId: pod.id, netns: pod.path, ifname: 'eth0', stdin, ...options };
   }
 
   /** `weft COMMAND` for a pod. */
-  weft(command: string, pod: Pod, stdin: unknown, options: CallOptions = {}): Outcome {
+  weft(command: string, pod: PodSpace, stdin: unknown, options: CallOptions = {}): Outcome {
     return callPlugin('weft', this.#attachment(command, pod, stdin, options));
   }
 
-  weftAsync(command: string, pod: Pod, stdin: unknown, options: CallOptions = {}): Promise<Outcome> {
+  weftAsync(command: string, pod: PodSpace, stdin: unknown, options: CallOptions = {}): Promise<Outcome> {
     return callPluginAsync('weft', this.#attachment(command, pod, stdin, options));
   }
 
   /** ADD, which succeeds. @returns the result in the shape of 1.0.0 */
-  add(pod: Pod, configuration: Configuration, options: CallOptions = {}): CniDocument {
+  add(pod: PodSpace, configuration: Configuration, options: CallOptions = {}): CniDocument {
     const result = readResult(succeeds(this.weft('ADD', pod, configuration, options)));
     if (String(result.cniVersion) >= '0.3.0') return result;
     const interfaces = this.#interfaces(pod, options);
@@ -111,7 +83,7 @@ export class Site {
   }
 
   /** What a result before 0.3.0 does not list, as the kernel has it. */
-  #interfaces(pod: Pod, options: CallOptions): CniDocument['interfaces'] {
+  #interfaces(pod: PodSpace, options: CallOptions): CniDocument['interfaces'] {
     const ifname = options.ifname ?? 'eth0';
     const links = readLinks(this.namespace);
     const veth = links.find(({ alias }) => alias?.endsWith(` ${pod.id} ${ifname}`));
@@ -126,12 +98,12 @@ export class Site {
   }
 
   /** @param prevResult in the shape of 1.0.0 */
-  check(pod: Pod, configuration: Configuration, prevResult: unknown, options: CallOptions = {}): Outcome {
+  check(pod: PodSpace, configuration: Configuration, prevResult: unknown, options: CallOptions = {}): Outcome {
     const written = prevResult && writeResult(prevResult as CniDocument, configuration['cniVersion']);
     return this.weft('CHECK', pod, { ...configuration, prevResult: written }, options);
   }
 
-  delete(pod: Pod, configuration: Configuration, options: CallOptions = {}): void {
+  delete(pod: PodSpace, configuration: Configuration, options: CallOptions = {}): void {
     const { prevResult } = configuration;
     const written = prevResult && writeResult(prevResult as CniDocument, configuration['cniVersion']);
     const outcome = this.weft('DEL', pod, written ? { ...configuration, prevResult: written } : configuration, options);
@@ -198,36 +170,18 @@ export class Site {
     writeFileSync(this.subnetFile, lines.map((line) => `FLANNEL_${line}\n`).join(''));
   }
 
-  /** A link of the host, which has to be there. */
-  link(name: string) {
-    return readLink(this.namespace, name) ?? missing(name, this.namespace);
-  }
-
   /** A link of the pod, which has to be there. */
-  podLink(pod: Pod, name = 'eth0') {
-    return readLink(pod.namespace, name) ?? missing(name, pod.namespace);
+  podLink(pod: PodSpace, name = 'eth0') {
+    return presentLink(pod.namespace, name);
   }
 
-  /** The value of a sysctl in a namespace: path below /proc/sys. */
-  sysctl(path: string, namespace = this.namespace): string {
-    return run(['cat', `/proc/sys/${path}`], { namespace }).trim();
-  }
-
-  ip(...words: string[]): void {
-    run(['ip', '-n', this.namespace, ...words]);
-  }
-
-  podIp(pod: Pod, ...words: string[]): void {
+  podIp(pod: PodSpace, ...words: string[]): void {
     run(['ip', '-n', pod.namespace, ...words]);
   }
 
   pings(from: string, address: string): boolean {
     return execute(['ping', '-c', '1', '-W', '2', address], { namespace: from }).status === 0;
   }
-}
-
-function missing(name: string, namespace: string): never {
-  throw new Error(`There is no link "${name}" in ${namespace}`);
 }
 
 /** Sites of one suite, made when asked for, all removed at its end. */
@@ -249,7 +203,3 @@ export class Sites {
     this.scratch.remove();
   }
 }
-
-/** The reference's plugins, for chains and for comparison. */
-export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';
-export const bothFolders = `${pluginFolder}:${referenceFolder}`;

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { pluginHost } from '../support/cni.ts';
+import { pluginHost } from '../lab/plugin.ts';
 import { fixture } from '../support/fixture.ts';
 import { conformance } from './rows.ts';
 import { Sites } from './site.ts';

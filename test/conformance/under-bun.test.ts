@@ -5,8 +5,8 @@
  */
 
 import * as assert from 'uvu/assert';
-import type { RecordedCall } from '../support/cni.ts';
 import { readRecords } from '../support/record.ts';
+import type { RecordedCall } from '../support/recorded-calls.ts';
 import { versions } from '../support/versions.ts';
 import { conformance, coveredRows, inGuest, rows, shapes } from './rows.ts';
 

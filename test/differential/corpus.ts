@@ -3,7 +3,7 @@
  * combinations drawn from a seed. Words beginning with `@` stand for what each side has of its own (see sides.ts).
  */
 
-import type { CniDocument } from '../support/cni.ts';
+import type { CniDocument } from '../lab/plugin.ts';
 import { randomStream } from '../support/random.ts';
 
 type Keys = Record<string, unknown>;

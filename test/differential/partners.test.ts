@@ -4,17 +4,20 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { bothFolders, type Pod, referenceFolder, type Site, Sites } from '../conformance/site.ts';
+import { type Site, Sites } from '../conformance/site.ts';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { readLinks, readRoutes } from '../lab/kernel-state.ts';
-import { waitFor } from '../lab/wait.ts';
 import {
+  bothFolders,
   type CallOptions,
   type CniDocument,
   callPlugin,
   type Outcome,
   pluginFolder,
-  succeeds,
-} from '../support/cni.ts';
+} from '../lab/plugin.ts';
+import { referenceFolder } from '../lab/project.ts';
+import { waitFor } from '../lab/wait.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('partners');
@@ -30,7 +33,13 @@ const dual = { ranges: [[v4], [v6]] };
 
 type Configuration = Record<string, unknown>;
 
-function call(site: Site, pod: Pod, command: string, configuration: Configuration, options: CallOptions = {}): Outcome {
+function call(
+  site: Site,
+  pod: PodSpace,
+  command: string,
+  configuration: Configuration,
+  options: CallOptions = {},
+): Outcome {
   const { type } = configuration as { type: string };
   return callPlugin('weft', {
     command,
@@ -48,7 +57,7 @@ function call(site: Site, pod: Pod, command: string, configuration: Configuratio
 }
 
 /** ADD, a look, CHECK, DEL, DEL again without the namespace. */
-function live(site: Site, configuration: Configuration, look: (pod: Pod, result: CniDocument) => void): void {
+function live(site: Site, configuration: Configuration, look: (pod: PodSpace, result: CniDocument) => void): void {
   const pod = site.addPod();
   const result = succeeds(call(site, pod, 'ADD', configuration));
   look(pod, result);

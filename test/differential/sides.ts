@@ -6,8 +6,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { executeAsync, runAsync } from '../lab/commands.ts';
+import { type CniDocument, pluginFolder } from '../lab/plugin.ts';
 import type { Scratch } from '../lab/scratch.ts';
-import { type CniDocument, pluginFolder } from '../support/cni.ts';
 import type { Case, Step } from './corpus.ts';
 
 export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';

@@ -2,9 +2,11 @@
 
 import * as assert from 'uvu/assert';
 import { conformance, coveredRows, inGuest } from '../conformance/rows.ts';
-import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { type Site, Sites } from '../conformance/site.ts';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { type LinkState, readLinks } from '../lab/kernel-state.ts';
-import { type CniDocument, succeeds } from '../support/cni.ts';
+import type { CniDocument } from '../lab/plugin.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { type PortVlan, portVlanNumbers, readPortVlans } from './vlans.ts';
 
@@ -70,7 +72,7 @@ row(109, () => {
   const ranges = [[{ subnet: '10.1.2.0/24' }], [{ subnet: 'fd00:1::/64' }]];
   const keys = { vlan: 100, isDefaultGateway: true, preserveDefaultVlan: false };
   const configuration = site.bridge({ cniVersion: '1.1.0', ...keys }, { ranges });
-  const [here, there] = site.addPods(2) as [Pod, Pod];
+  const [here, there] = site.addPods(2) as [PodSpace, PodSpace];
   const result = site.add(here, configuration);
   assert.is(result.interfaces!.length, 4);
   const gateway = result.interfaces![3]!;
@@ -115,7 +117,7 @@ row(
   83,
   () => {
     const site = sites().make();
-    const [red, alsoRed, blue] = site.addPods(3) as [Pod, Pod, Pod];
+    const [red, alsoRed, blue] = site.addPods(3) as [PodSpace, PodSpace, PodSpace];
     const configuration = (vlan: number) => site.bridge({ cniVersion: '1.1.0', vlan });
     const results = [red, alsoRed].map((pod) => site.add(pod, configuration(100)));
     const other = site.add(blue, configuration(200));

@@ -2,8 +2,9 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Cluster, type Host } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { patience } from '../lab/guest.ts';
+import type { Host } from '../lab/host.ts';
 import { describeHost, difference, readFdb, readRoutes } from '../lab/kernel-state.ts';
 import { ping } from '../lab/packets.ts';
 import { waitFor } from '../lab/wait.ts';

@@ -13,7 +13,8 @@ import { openRules, type Rules } from '../../daemon/filter/rules.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { run } from '../lab/commands.ts';
-import { FilterHost, insideNamespace, filterSettings as settings } from '../lab/filter-host.ts';
+import { FilterHost, filterSettings as settings } from '../lab/filter-host.ts';
+import { insideNamespace } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -36,14 +37,14 @@ class Bench {
   /** What a look mended, by place; and what it could not. */
   look(rules = this.rules, wanted = settings): Record<string, string> {
     this.nowMs += 5000;
-    const { forward } = insideNamespace(this.host.name, () => rules.ensure(wanted));
+    const { forward } = insideNamespace(this.host.namespace, () => rules.ensure(wanted));
     const told = ({ place, mended, problem }: ForwardOutcome): [string, string][] =>
       (mended ?? problem) === undefined ? [] : [[place, (mended ?? problem)!]];
     return Object.fromEntries(forward.flatMap(told));
   }
 
   leave(rules = this.rules): void {
-    insideNamespace(this.host.name, () => rules.remove());
+    insideNamespace(this.host.namespace, () => rules.remove());
     rules.close();
   }
 
@@ -102,11 +103,11 @@ test('iptables saves and restores, checks and deletes them', () => {
   const { host } = bench();
   const saved = host.run('iptables-nft-save');
   assert.not.match(saved, /incompatible/);
-  run(['iptables-nft-restore', '--test'], { namespace: host.name, stdin: saved });
+  run(['iptables-nft-restore', '--test'], { namespace: host.namespace, stdin: saved });
   iptables(4, '-C', 'FORWARD', '-j', 'WEFT-FORWARD');
   iptables(4, '-C', 'WEFT-FORWARD', '-s', '10.5.0.0/16', '-j', 'ACCEPT');
   // What iptables makes of its own listing is what weftd made: there is nothing to mend.
-  run(['iptables-nft-restore'], { namespace: host.name, stdin: saved });
+  run(['iptables-nft-restore'], { namespace: host.namespace, stdin: saved });
   assert.equal(bench().look(), {});
   iptables(4, '-D', 'WEFT-FORWARD', '-s', '10.5.0.0/16', '-j', 'ACCEPT');
   iptables(4, '-A', 'WEFT-FORWARD', '-s', '10.5.0.0/16', '-j', 'ACCEPT');
@@ -224,7 +225,7 @@ test('a firewall of nft’s that rejects what it does not know', () => {
   const { host } = bench();
   // As firewalld makes it.
   run(['nft', '-f', '-'], {
-    namespace: host.name,
+    namespace: host.namespace,
     stdin: `table inet firewalld {
       chain filter_FORWARD {
         type filter hook forward priority filter + 10; policy accept;
@@ -293,7 +294,9 @@ test('a chain that cannot be mended is told of, and keeps no other from being lo
 
 test('a table that only its owner may change: the way out is named', async () => {
   const { host } = bench();
-  const nft = spawn('nsenter', [`--net=/run/netns/${host.name}`, 'nft', '-i'], { stdio: ['pipe', 'ignore', 'ignore'] });
+  const nft = spawn('nsenter', [`--net=/run/netns/${host.namespace}`, 'nft', '-i'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
   try {
     nft.stdin.write('add table inet firewalld { flags owner; }\n');
     nft.stdin.write('add chain inet firewalld pass { type filter hook forward priority 10; policy drop; }\n');
@@ -389,7 +392,7 @@ test('one who undoes it again and again is given in to, and named', () => {
   host.run('nft', 'add', 'chain', 'ip', 'mine', 'pass', '{ type filter hook forward priority -5; policy drop; }');
   const look = () => {
     bench().nowMs += 20;
-    return insideNamespace(host.name, () => bench().rules.ensure(settings));
+    return insideNamespace(host.namespace, () => bench().rules.ensure(settings));
   };
   let repairs = 0;
   for (; repairs < 100; repairs++) {

@@ -9,7 +9,7 @@ import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../lab/commands.ts';
-import { insideNamespace as inside } from '../lab/filter-host.ts';
+import { insideNamespace as inside } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';

@@ -10,7 +10,8 @@ import { sys } from '../../linux/sys-bun.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { run } from '../lab/commands.ts';
-import { FilterHost, insideNamespace, filterSettings as settings } from '../lab/filter-host.ts';
+import { FilterHost, filterSettings as settings } from '../lab/filter-host.ts';
+import { insideNamespace } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -60,7 +61,7 @@ class Bench {
   }
 
   ensure(): void {
-    insideNamespace(this.host.name, () => this.rules.ensure(settings));
+    insideNamespace(this.host.namespace, () => this.rules.ensure(settings));
   }
 
   heard(): string[] {
@@ -126,7 +127,7 @@ test('no more are looked for and forgotten at once than there is time for', () =
   host.run('nft', 'flush', 'chain', 'inet', 'weft', 'postrouting');
   run([process.execPath, '-e', speakers], { namespace: host.here });
   const forget = (limits: { lookMs: number; connections: number }) =>
-    insideNamespace(host.name, () => {
+    insideNamespace(host.namespace, () => {
       const containers = [parsePrefix('10.5.0.0/16')!];
       return forgetUnmasqueraded(sys, containers, [parseAddress('192.0.2.1')!], () => performance.now(), limits);
     });

@@ -5,8 +5,8 @@
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CniDocument, callPlugin, type Outcome, pluginFolder } from '../support/cni.ts';
 import { findProgram } from './commands.ts';
+import { type CniDocument, callPlugin, type Outcome, pluginFolder } from './plugin.ts';
 
 export interface Conflist {
   readonly cniVersion: string;

@@ -1,8 +1,8 @@
 /** What people and other programs do to a host's data path, as commands: for the test and the bench of healing. */
 
 import type { Family } from '../../net/address.ts';
-import type { Host } from './cluster.ts';
 import { run } from './commands.ts';
+import type { Host } from './host.ts';
 import { readFdb, readNeighbours, readRoutes } from './kernel-state.ts';
 
 /** A peer as a host's kernel has it. */

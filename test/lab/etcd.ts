@@ -1,75 +1,127 @@
-/** A real etcd of one member, with a folder and ports of its own, for tests that stop, kill and freeze it. */
+/** A real etcd that may be stopped, killed, frozen, and given another's data: in a namespace, or on this machine's loopback. */
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type RunOptions, run, runAsync, type Service } from './commands.ts';
+import { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
 
-export interface EtcdOptions {
-  /** PEM files: etcd then speaks TLS to clients. */
-  readonly tls?: { readonly caFile: string; readonly certFile: string; readonly keyFile: string };
-  /** Further command line arguments. */
-  readonly args?: readonly string[];
-  /** The address clients connect to; 127.0.0.1 unless told. */
-  readonly host?: string;
+/** PEM files. */
+export interface KeyPair {
+  readonly certFile: string;
+  readonly keyFile: string;
 }
 
-/** A TCP port that is free now. */
-export const freePort = (host = '127.0.0.1'): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, host, () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
-  });
+/** An etcd that speaks TLS to its clients. */
+export interface EtcdTls {
+  readonly caFile: string;
+  readonly server: KeyPair;
+  /** etcdctl's; etcd then wants a certificate of every client. */
+  readonly client?: KeyPair;
+}
 
-export class TestEtcd {
+/** Where members hear of each other where there is only one: nobody else comes to its namespace. */
+const lonelyPeerUrl = 'http://127.0.0.1:2380';
+
+export interface EtcdOptions {
+  /** Stops it at the latest when it is removed. */
+  readonly scratch: Scratch;
+  /** For its data and its log. */
+  readonly folder: string;
+  /** Of a network namespace; this process's unless told. */
+  readonly namespace?: string;
+  readonly name?: string;
+  /** What clients connect to. */
   readonly endpoint: string;
-  readonly #folder: string;
-  readonly #args: readonly string[];
-  readonly #options: EtcdOptions;
-  #process: ChildProcess | undefined;
-  #log = '';
+  /** What it listens at; at its endpoint unless told. */
+  readonly listenUrls?: readonly string[];
+  /** The URL that members hear of each other by. */
+  readonly peerUrl?: string;
+  /** All members' URLs by their names; this one alone unless told. */
+  readonly members?: Readonly<Record<string, string>>;
+  /** An election may take ten times as long. */
+  readonly heartbeatMs?: number;
+  readonly tls?: EtcdTls;
+  /** Further arguments. */
+  readonly args?: readonly string[];
+}
 
-  constructor(endpoint: string, folder: string, args: readonly string[], options: EtcdOptions) {
-    this.endpoint = endpoint;
-    this.#folder = folder;
-    this.#args = args;
+export class Etcd {
+  readonly endpoint: string;
+  readonly logFile: string;
+  readonly #options: EtcdOptions;
+  readonly #dataDir: string;
+  readonly #name: string;
+  readonly #peerUrl: string;
+  readonly #members: string;
+  #tls: EtcdTls | undefined;
+  #service: Service | undefined;
+  /** Of the log, what earlier runs wrote. */
+  #logStart = 0;
+
+  constructor(options: EtcdOptions) {
+    const { endpoint, folder, name = 'one', peerUrl = lonelyPeerUrl, members = { [name]: peerUrl } } = options;
     this.#options = options;
+    this.#tls = options.tls;
+    this.endpoint = endpoint;
+    this.logFile = join(folder, 'etcd.log');
+    this.#dataDir = join(folder, 'etcd-data');
+    this.#name = name;
+    this.#peerUrl = peerUrl;
+    this.#members = Object.entries(members)
+      .map(([member, url]) => `${member}=${url}`)
+      .join(',');
   }
 
   get pid(): number {
-    return this.#process!.pid!;
+    return this.#service!.pid;
   }
 
-  /** Starts it, on its old data where it ran before, and waits until it answers. */
-  async start(): Promise<void> {
-    this.#log = '';
-    const child = spawn('etcd', this.#args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.#process = child;
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (data: Buffer) => {
-        this.#log += data.toString();
-      });
-    }
+  /** From the next start on it speaks TLS by these; its endpoint has to say https already. */
+  useTls(tls: EtcdTls): void {
+    this.#tls = tls;
+  }
+
+  get #log(): string {
+    return readFileSync(this.logFile).subarray(this.#logStart).toString();
+  }
+
+  /** Starts it, on its old data where it ran before. @param further arguments */
+  launch(...further: string[]): void {
+    const { scratch, endpoint, listenUrls = [endpoint], heartbeatMs = 20, namespace, args = [] } = this.#options;
+    const tls = this.#tls;
+    const argv = [
+      ...['etcd', '--name', this.#name, '--data-dir', this.#dataDir, '--logger', 'zap', '--log-outputs', 'stderr'],
+      ...['--listen-client-urls', listenUrls.join(','), '--advertise-client-urls', endpoint],
+      ...['--listen-peer-urls', this.#peerUrl, '--initial-advertise-peer-urls', this.#peerUrl],
+      ...['--initial-cluster', this.#members],
+      ...['--heartbeat-interval', String(heartbeatMs), '--election-timeout', String(10 * heartbeatMs)],
+      ...(tls ? ['--cert-file', tls.server.certFile, '--key-file', tls.server.keyFile] : []),
+      ...(tls?.client ? ['--client-cert-auth', '--trusted-ca-file', tls.caFile] : []),
+      ...args,
+      ...further,
+    ];
+    this.#logStart = statSync(this.logFile, { throwIfNoEntry: false })?.size ?? 0;
+    this.#service = scratch.start(argv, { namespace, logFile: this.logFile });
+  }
+
+  /** Resolves once it answers: where it is one of several, once they have a leader. */
+  async answers(): Promise<void> {
     await waitFor('etcd to answer', () => {
-      if (child.exitCode !== null) throw new Error(`etcd has ended:\n${this.#log}`);
-      return this.#log.includes('serving client traffic') || undefined;
+      if (!this.#service!.alive) throw new Error(`etcd has ended:\n${this.#log.slice(-2000)}`);
+      return this.#log.includes('serving client traffic');
     });
+  }
+
+  async start(...further: string[]): Promise<void> {
+    this.launch(...further);
+    await this.answers();
   }
 
   /** Ends it by the signal and waits for its end. */
   async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    const child = this.#process;
-    this.#process = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill(signal);
-    await ended;
+    await this.#service?.stop(signal);
   }
 
   freeze(): void {
@@ -80,16 +132,31 @@ export class TestEtcd {
     process.kill(this.pid, 'SIGCONT');
   }
 
+  #ctl(words: readonly string[]): [argv: string[], options: RunOptions] {
+    const { namespace } = this.#options;
+    const tls = this.#tls;
+    const argv = [
+      ...['etcdctl', '--endpoints', this.endpoint, '--command-timeout', '5s'],
+      ...(tls ? ['--cacert', tls.caFile] : []),
+      ...(tls?.client ? ['--cert', tls.client.certFile, '--key', tls.client.keyFile] : []),
+      ...words,
+    ];
+    return [argv, { namespace, environment: etcdctlEnvironment }];
+  }
+
   /** Runs etcdctl and gives what it prints. */
-  ctl(...args: string[]): string {
-    const { tls } = this.#options;
-    const tlsArgs = tls ? ['--cacert', tls.caFile] : [];
-    const result = spawnSync('etcdctl', ['--endpoints', this.endpoint, ...tlsArgs, ...args], {
-      encoding: 'utf8',
-      env: { ...process.env, ETCDCTL_API: '3' },
-    });
-    if (result.status !== 0) throw new Error(`etcdctl ${args.join(' ')}: ${result.stderr || result.error}`);
-    return result.stdout;
+  ctl(...words: string[]): string {
+    return run(...this.#ctl(words));
+  }
+
+  async ctlAsync(...words: string[]): Promise<string> {
+    return await runAsync(...this.#ctl(words));
+  }
+
+  /** Runs etcdctl's commands of a transaction. */
+  transact(commands: string): void {
+    const [argv, options] = this.#ctl(['txn']);
+    run(argv, { ...options, stdin: commands });
   }
 
   /** Writes a backup of all that it holds. */
@@ -99,45 +166,59 @@ export class TestEtcd {
 
   /** Gives it, while it is stopped, the data of a backup: as the same member of the same cluster. */
   restore(file: string): void {
-    const argument = (name: string): string => this.#args[this.#args.indexOf(name) + 1]!;
-    const same = ['--data-dir', '--name', '--initial-cluster', '--initial-advertise-peer-urls'];
-    rmSync(argument('--data-dir'), { recursive: true, force: true });
-    this.ctl('snapshot', 'restore', file, ...same.flatMap((name) => [name, argument(name)]));
+    this.wipe();
+    const same = ['--data-dir', this.#dataDir, '--name', this.#name, '--initial-cluster', this.#members];
+    this.ctl('snapshot', 'restore', file, ...same, '--initial-advertise-peer-urls', this.#peerUrl);
   }
 
   /** Takes all data from it, while it is stopped. */
   wipe(): void {
-    rmSync(this.#args[this.#args.indexOf('--data-dir') + 1]!, { recursive: true, force: true });
+    rmSync(this.#dataDir, { recursive: true, force: true });
   }
 
-  /** Ends it and removes its folder. */
+  /** Ends it, frozen or not, and removes its data. */
   async remove(): Promise<void> {
-    const child = this.#process;
-    if (child) child.kill('SIGCONT');
-    await this.stop();
-    rmSync(this.#folder, { recursive: true, force: true });
+    if (this.#service?.alive) {
+      this.thaw();
+      await this.stop();
+    }
+    this.wipe();
   }
 }
 
-/** Starts an etcd. The caller removes it. */
-export async function startEtcd(options: EtcdOptions = {}): Promise<TestEtcd> {
-  const host = options.host ?? '127.0.0.1';
-  const folder = mkdtempSync(join(tmpdir(), 'weft-etcd-'));
-  const scheme = options.tls ? 'https' : 'http';
-  const [clientPort, peerPort] = [await freePort(host), await freePort()];
-  const listen = `${scheme}://${host}:${clientPort}`;
-  // A certificate is for the name.
-  const endpoint = options.tls ? `https://localhost:${clientPort}` : listen;
-  const peer = `http://127.0.0.1:${peerPort}`;
-  const args = [
-    ...['--data-dir', join(folder, 'data'), '--name', 'test', '--logger', 'zap', '--log-outputs', 'stderr'],
-    ...['--heartbeat-interval', '20', '--election-timeout', '200'],
-    ...['--listen-client-urls', listen, '--advertise-client-urls', listen],
-    ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `test=${peer}`],
-    ...(options.tls ? ['--cert-file', options.tls.certFile, '--key-file', options.tls.keyFile] : []),
-    ...(options.args ?? []),
-  ];
-  const etcd = new TestEtcd(endpoint, folder, args, options);
+export const etcdctlEnvironment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
+
+/** A TCP port that is free now. */
+export const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer();
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+
+export interface LoopbackEtcdOptions extends Pick<EtcdOptions, 'tls' | 'args' | 'heartbeatMs'> {
+  /** For its data; one below the system's temporary folder unless told. */
+  readonly folder?: string;
+}
+
+/** Starts an etcd on this machine's loopback, at ports of its own. The caller removes it. */
+export async function startEtcd(options: LoopbackEtcdOptions = {}): Promise<Etcd> {
+  const { tls, folder } = options;
+  const scratch = new Scratch('etcd', folder === undefined ? {} : { folder });
+  const [clientPort, peerPort] = [await freePort(), await freePort()];
+  const listen = `${tls ? 'https' : 'http'}://127.0.0.1:${clientPort}`;
+  const etcd = new Etcd({
+    ...options,
+    scratch,
+    folder: scratch.folder,
+    // A certificate is for the name.
+    endpoint: tls ? `https://localhost:${clientPort}` : listen,
+    listenUrls: [listen],
+    peerUrl: `http://127.0.0.1:${peerPort}`,
+  });
   try {
     await etcd.start();
   } catch (error) {

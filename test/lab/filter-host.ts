@@ -1,10 +1,9 @@
 /** A host that forwards between two wires, for what packet filters do to the cluster's packets. */
 
 import type { RuleSettings } from '../../daemon/filter/rule-table.ts';
-import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
-import { sys } from '../../linux/sys-bun.ts';
 import { parsePrefix } from '../../net/prefix.ts';
-import { execute, run } from './commands.ts';
+import { BareHost } from './bare-host.ts';
+import { addCable, ipBatch } from './namespaces.ts';
 import { ping } from './packets.ts';
 import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
@@ -19,55 +18,43 @@ export const filterSettings: RuleSettings = {
   lock: undefined,
 };
 
-/** Runs the body with the calling thread in a namespace: sockets opened in it are the namespace's. */
-export function insideNamespace<T>(name: string, body: () => T): T {
-  const [from, to] = [openCurrentNamespace(sys), openNamespace(sys, `/run/netns/${name}`)];
-  try {
-    return inNamespace(sys, { from, to }, body);
-  } finally {
-    sys.close(from);
-    sys.close(to);
-  }
-}
-
 /**
  * `flannel.1` with 10.5.0.0/16 but 10.5.1.0/24, and `cni0` with that, both wires to namespaces of their own; IPv6 beside
  * it.
  */
-export class FilterHost {
-  readonly name: string;
+export class FilterHost extends BareHost {
   readonly here: string;
   readonly there: string;
 
   constructor(scratch: Scratch) {
-    const [name, here, there] = scratch.addNamespaces(['host', 'here', 'there']) as [string, string, string];
-    this.name = name;
+    super(scratch, 'host');
+    const [here, there] = scratch.addNamespaces(['here', 'there']) as [string, string];
     this.here = here;
     this.there = there;
-    for (const [device, other, host, address, host6, address6] of [
-      ['cni0', here, '10.5.1.1/24', '10.5.1.2/24', 'fd00:5:0:1::1/64', 'fd00:5:0:1::2/64'],
-      ['flannel.1', there, '10.5.2.1/24', '10.5.2.2/24', 'fd00:5:0:2::1/64', 'fd00:5:0:2::2/64'],
-    ] as const) {
-      run(['ip', 'link', 'add', device, 'netns', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', other]);
-      for (const [namespace, link, addresses] of [
-        [name, device, [host, host6]],
-        [other, 'eth0', [address, address6]],
-      ] as const) {
-        for (const each of addresses) run(['ip', '-n', namespace, 'addr', 'add', each, 'dev', link, 'nodad']);
-        run(['ip', '-n', namespace, 'link', 'set', link, 'up']);
-      }
-      run(['ip', '-n', other, 'route', 'add', 'default', 'via', host.split('/')[0]!]);
-      run(['ip', '-n', other, '-6', 'route', 'add', 'default', 'via', host6.split('/')[0]!]);
-    }
-    run(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1'], { namespace: name });
+    this.#wire('cni0', here, ['10.5.1.1/24', 'fd00:5:0:1::1/64'], ['10.5.1.2/24', 'fd00:5:0:1::2/64']);
+    this.#wire('flannel.1', there, ['10.5.2.1/24', 'fd00:5:0:2::1/64'], ['10.5.2.2/24', 'fd00:5:0:2::2/64']);
+    this.run('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
   }
 
-  run(...argv: string[]): string {
-    return run(argv, { namespace: this.name });
+  /** A cable from a device of the host to another namespace's `eth0`, which has its default routes by the host. */
+  #wire(device: string, other: string, own: readonly string[], others: readonly string[]): void {
+    const { namespace } = this;
+    addCable({ namespace, device }, { namespace: other, device: 'eth0' });
+    for (const [name, link, addresses] of [
+      [namespace, device, own],
+      [other, 'eth0', others],
+    ] as const) {
+      const added = addresses.map((address) => `addr add ${address} dev ${link} nodad`);
+      ipBatch(name, [...added, `link set ${link} up`]);
+    }
+    ipBatch(
+      other,
+      own.map((address) => `route add default via ${address.split('/')[0]}`),
+    );
   }
 
   fails(...argv: string[]): boolean {
-    return execute(argv, { namespace: this.name }).status !== 0;
+    return this.execute(argv).status !== 0;
   }
 
   /** Resolves once packets pass by both families. */

@@ -11,9 +11,10 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '../../net/address.ts';
-import { etcdPrefix, Host } from './cluster.ts';
+import { etcdPrefix } from './cluster.ts';
 import { run, type Service } from './commands.ts';
 import type { Conflist } from './conflist.ts';
+import { Host } from './host.ts';
 import { readLink } from './kernel-state.ts';
 import { waitFor } from './wait.ts';
 
@@ -159,7 +160,7 @@ class FlannelImitation implements Flannel {
 
   #list(): Lease[] {
     // Sic: without a slash at the end.
-    const text = this.#host.cluster.etcdctl('get', '--prefix', `${etcdPrefix}/subnets`, '-w', 'json');
+    const text = this.#host.etcd.ctl('get', '--prefix', `${etcdPrefix}/subnets`, '-w', 'json');
     const { kvs = [] } = JSON.parse(text) as { kvs?: { key: string; value: string }[] };
     const decode = (base64: string): string => Buffer.from(base64, 'base64').toString();
     return kvs.map(({ key, value }) => readLease(decode(key), decode(value)));
@@ -233,8 +234,8 @@ class FlannelImitation implements Flannel {
   }
 
   async start(): Promise<void> {
-    const { cluster } = this.#host;
-    const config = readConfig(cluster.get('config'));
+    const { etcd } = this.#host;
+    const config = readConfig(etcd.ctl('get', `${etcdPrefix}/config`, '--print-value-only'));
     this.#config = config;
     this.#programmed = new Map();
     const publicAddresses = this.#publicAddresses(config);
@@ -248,8 +249,8 @@ class FlannelImitation implements Flannel {
     }
     const lease = { subnets, publicAddresses, backendType: config.backend, macs };
     const { key, value } = writeLease(lease, config.vni);
-    const granted = /lease ([\da-f]+) granted/.exec(cluster.etcdctl('lease', 'grant', '86400'));
-    cluster.etcdctl('put', `--lease=${granted![1]}`, key, value);
+    const granted = /lease ([\da-f]+) granted/.exec(etcd.ctl('lease', 'grant', '86400'));
+    etcd.ctl('put', `--lease=${granted![1]}`, key, value);
     this.#own = { key, ...lease };
     await this.#makeRules(config, subnets);
     this.#writeSubnetFile(config, subnets);
@@ -376,13 +377,13 @@ class RealFlanneld implements Flannel {
   }
 
   async start(): Promise<void> {
-    const { cluster, namespace, folder, subnetFile } = this.#host;
+    const { scratch, etcd, namespace, folder, subnetFile } = this.#host;
     const logFile = join(folder, `flanneld-${this.#starts++}.log`);
     const argv = [
-      ...[this.#path, '-etcd-endpoints', cluster.etcdEndpoint, '-subnet-file', subnetFile],
+      ...[this.#path, '-etcd-endpoints', etcd.endpoint, '-subnet-file', subnetFile],
       ...(this.#options.ipMasq ? ['-ip-masq'] : []),
     ];
-    const service = cluster.scratch.start(argv, { namespace, logFile });
+    const service = scratch.start(argv, { namespace, logFile });
     this.#service = service;
     await waitFor('flanneld to be ready', () => {
       const log = readFileSync(logFile, 'utf8');

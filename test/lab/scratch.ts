@@ -3,10 +3,17 @@
  * and else when this process ends.
  */
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run, Service, type ServiceOptions } from './commands.ts';
+
+const namespaceFolder = '/run/netns';
+
+function deleteNamespaces(names: readonly string[]): void {
+  if (names.length === 0) return;
+  run(['ip', '-force', '-batch', '-'], { stdin: names.map((name) => `netns del ${name}\n`).join('') });
+}
 
 const living = new Set<Scratch>();
 
@@ -60,8 +67,7 @@ export class Scratch {
 
   removeNamespaces(names: readonly string[]): void {
     const mine = names.filter((name) => this.namespaces.includes(name));
-    if (mine.length === 0) return;
-    run(['ip', '-force', '-batch', '-'], { stdin: mine.map((name) => `netns del ${name}\n`).join('') });
+    deleteNamespaces(mine);
     for (const name of mine) this.namespaces.splice(this.namespaces.indexOf(name), 1);
   }
 
@@ -95,4 +101,24 @@ export class Scratch {
     }
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/**
+ * Ends all processes in the namespaces whose names begin with `<prefix>-`, and removes those namespaces: for what another
+ * process made and kept. Says whether there were any.
+ */
+export function removeNamespaces(prefix: string): boolean {
+  const all = existsSync(namespaceFolder) ? readdirSync(namespaceFolder) : [];
+  const names = all.filter((name) => name.startsWith(`${prefix}-`));
+  for (const name of names) {
+    for (const pid of run(['ip', 'netns', 'pids', name]).trim().split('\n').filter(Boolean)) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // It has just ended by itself.
+      }
+    }
+  }
+  deleteNamespaces(names);
+  return names.length > 0;
 }

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Pod } from './cluster.ts';
 import type { Service } from './commands.ts';
+import type { Pod } from './host.ts';
 import { type PingCount, type PingStream, startPing } from './packets.ts';
 import type { Scratch } from './scratch.ts';
 import type { CollectReport, DatagramReport, StreamReport } from './traffic.main.ts';

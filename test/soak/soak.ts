@@ -7,8 +7,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Cluster, etcdPrefix, type Host, startCluster } from '../lab/cluster.ts';
+import { type Cluster, etcdPrefix, startCluster } from '../lab/cluster.ts';
 import { runAsync, type Service } from '../lab/commands.ts';
+import type { Host } from '../lab/host.ts';
 import type { MeshLine, MeshReport } from '../lab/mesh.main.ts';
 import { waitFor } from '../lab/wait.ts';
 import { randomStream } from '../support/random.ts';
@@ -144,12 +145,6 @@ class Breaker {
     this.#cluster = cluster;
   }
 
-  #etcdctl(...words: string[]): Promise<string> {
-    const { etcdEndpoint, switchNamespace } = this.#cluster;
-    const environment = { PATH: process.env['PATH'] ?? '', ETCDCTL_API: '3' };
-    return runAsync(['etcdctl', '--endpoints', etcdEndpoint, ...words], { namespace: switchNamespace, environment });
-  }
-
   async apply(fault: Fault): Promise<void> {
     const fromMs = Date.now();
     await this.#steps(fault, this.#cluster.hosts[fault.host]!);
@@ -173,9 +168,9 @@ class Breaker {
         await sleep(forMs);
         return await cluster.startEtcd();
       case 'etcd frozen':
-        process.kill(cluster.etcd!.pid, 'SIGSTOP');
+        cluster.etcd.freeze();
         await sleep(forMs);
-        process.kill(cluster.etcd!.pid, 'SIGCONT');
+        cluster.etcd.thaw();
         return;
       case 'weftd killed': {
         const { weftd } = host;
@@ -191,10 +186,10 @@ class Breaker {
         try {
           let revision = '';
           for (let i = 0; i < 3; i++) {
-            const answer = await this.#etcdctl('put', `${etcdPrefix}/soak`, String(i), '-w', 'json');
+            const answer = await cluster.etcd.ctlAsync('put', `${etcdPrefix}/soak`, String(i), '-w', 'json');
             revision = String((JSON.parse(answer) as { header: { revision: number } }).header.revision);
           }
-          await this.#etcdctl('compact', revision);
+          await cluster.etcd.ctlAsync('compact', revision);
           await sleep(forMs);
         } finally {
           process.kill(pid, 'SIGCONT');
@@ -219,7 +214,7 @@ class Breaker {
         await runAsync(['ip', '-n', host.namespace, 'link', 'del', 'flannel.1']);
         return;
       case 'lease deleted':
-        await this.#etcdctl('del', this.#leaseKeys[index]!);
+        await cluster.etcd.ctlAsync('del', this.#leaseKeys[index]!);
         return;
       case 'rules flushed':
         await runAsync(['nft', 'flush', 'ruleset'], { namespace: host.namespace });

@@ -2,9 +2,11 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { type Site, Sites } from '../conformance/site.ts';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { readLinks, readRoutes } from '../lab/kernel-state.ts';
-import { type CniDocument, succeeds } from '../support/cni.ts';
+import type { CniDocument } from '../lab/plugin.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('attachments');
@@ -51,7 +53,7 @@ test('four DELs of one container at once, in every combination of what they know
 });
 
 /** An attachment of the replacement, as it has to stay. */
-function assertAlive(site: Site, pod: Pod, result: CniDocument): void {
+function assertAlive(site: Site, pod: PodSpace, result: CniDocument): void {
   const addresses = result.ips!.map(({ address }) => address);
   assert.equal(site.podLink(pod).addresses.sort(), addresses.sort());
   assert.ok(site.pings(pod.namespace, '10.1.2.1'));
@@ -87,7 +89,7 @@ test('DEL of an old sandbox after ADD of its replacement harms nothing', () => {
 test('DEL of an old sandbox in another namespace harms nothing', () => {
   const site = sites().make();
   const configuration = site.bridge({ isDefaultGateway: true }, v4);
-  const [first, second] = site.addPods(2) as [Pod, Pod];
+  const [first, second] = site.addPods(2) as [PodSpace, PodSpace];
   const old = { ...first, id: 'sandbox-old' };
   const replacement = { ...second, id: 'sandbox-new' };
   site.add(old, configuration);
@@ -124,7 +126,7 @@ for (const [name, ipam, families] of [
       const subnets = families.map((family) => (family === 4 ? v4.subnet : v6.subnet));
       if (overlay) site.writeNodeFile({ subnets, networks: ['10.1.0.0/16', 'fd00::/16'] });
       const configuration = overlay ? site.overlay({ name: 'net' }) : site.bridge({ isDefaultGateway: true }, ipam);
-      const [one, other] = site.addPods(2) as [Pod, Pod];
+      const [one, other] = site.addPods(2) as [PodSpace, PodSpace];
       const results = [one, other].map((pod) => site.add(pod, configuration));
       for (const family of families) {
         const gateway = family === 4 ? '10.1.2.1' : 'fd00:1::1';

@@ -7,11 +7,13 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Pod, type Site, Sites } from '../conformance/site.ts';
+import { type Site, Sites } from '../conformance/site.ts';
+import type { PodSpace } from '../lab/bare-host.ts';
 import { findProgram } from '../lab/commands.ts';
 import { readLinks } from '../lab/kernel-state.ts';
+import { pluginFolder } from '../lab/plugin.ts';
 import { timed } from '../lab/wait.ts';
-import { pluginFolder, succeeds } from '../support/cni.ts';
+import { succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 import { randomStream } from '../support/random.ts';
 import { callRaw, type RawOutcome } from './raw-call.ts';
@@ -27,7 +29,7 @@ const sites = fixture(
 );
 
 /** Dual stack, so that there is something to be torn in two. */
-function makeSite(): { site: Site; pod: Pod; configuration: Record<string, unknown> } {
+function makeSite(): { site: Site; pod: PodSpace; configuration: Record<string, unknown> } {
   const site = sites().make();
   site.writeNodeFile({ subnets: ['10.96.7.0/24', 'fd00:96:7::/64'], networks: ['10.96.0.0/16', 'fd00:96::/48'] });
   return { site, pod: site.addPod(), configuration: site.overlay() };
@@ -35,7 +37,7 @@ function makeSite(): { site: Site; pod: Pod; configuration: Record<string, unkno
 
 function call(
   site: Site,
-  pod: Pod,
+  pod: PodSpace,
   command: string,
   configuration: unknown,
   killAfterMs?: number,
@@ -67,7 +69,7 @@ function storeFaults(site: Site): string[] {
     });
 }
 
-const leftOf = (site: Site, pod: Pod): string[] => [
+const leftOf = (site: Site, pod: PodSpace): string[] => [
   ...readLinks(site.namespace)
     .filter(({ kind }) => kind !== 'bridge')
     .map(({ name }) => `host: ${name}`),

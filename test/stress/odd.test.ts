@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Site, Sites } from '../conformance/site.ts';
+import { type Outcome, pluginFolder } from '../lab/plugin.ts';
 import { timed } from '../lab/wait.ts';
-import { fails, type Outcome, own, pluginFolder, succeeds } from '../support/cni.ts';
+import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('odd');

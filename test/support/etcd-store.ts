@@ -1,20 +1,12 @@
 /** A store on a test's etcd, with times short enough for a test. */
 
-import type { Clock } from '../../cluster/clock.ts';
 import { type EtcdStoreOptions, openEtcdStore } from '../../cluster/etcd/store.ts';
 import type { LeaseValue } from '../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ClusterStore, SubnetClaim } from '../../cluster/store.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parseMac } from '../../net/mac.ts';
-
-export const systemClock: Clock = {
-  nowMs: () => Date.now(),
-  setTimer: (callback, delayMs) => {
-    const timer = setTimeout(callback, delayMs);
-    return { cancel: () => clearTimeout(timer) };
-  },
-};
+import { systemClock } from '../lab/clock.ts';
 
 export const testStore = (
   endpoints: string | readonly string[],

@@ -1,6 +1,6 @@
 /** The versions of the protocol: the one a test runs at, and results of each in the shape of 1.0.0. */
 
-import type { CniDocument } from './cni.ts';
+import type { CniDocument } from '../lab/plugin.ts';
 
 export const versions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export type Version = (typeof versions)[number];
