@@ -8,7 +8,6 @@ import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection
 import { dumpLinks, iff } from '../linux/netlink/link.ts';
 import { dumpFdb, dumpNeighbours, nda } from '../linux/netlink/neighbour.ts';
 import { dumpRoutes, rta } from '../linux/netlink/route.ts';
-import { openNamespace } from '../linux/netns.ts';
 import { clock } from '../linux/sys.ts';
 import { sys } from '../linux/sys-bun.ts';
 import { formatAddress, isLinkLocal } from '../net/address.ts';
@@ -18,6 +17,7 @@ import { type Cluster, startCluster } from '../test/lab/cluster.ts';
 import { run } from '../test/lab/commands.ts';
 import { type Damage, findTarget, inflict, ruleDamages, tunnelDamages } from '../test/lab/damage.ts';
 import type { Host } from '../test/lab/host.ts';
+import { withNamespace } from '../test/lab/namespaces.ts';
 import { waitFor } from '../test/lab/wait.ts';
 import { median } from './sample.ts';
 
@@ -42,9 +42,7 @@ class Witness {
 
   constructor({ namespace }: Host) {
     this.#namespace = namespace;
-    const fd = openNamespace(sys, `/run/netns/${namespace}`);
-    this.#connection = openNetlink(sys, { namespace: fd });
-    sys.close(fd);
+    this.#connection = withNamespace(namespace, (fd) => openNetlink(sys, { namespace: fd }));
   }
 
   close(): void {

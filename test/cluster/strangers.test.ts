@@ -5,12 +5,13 @@ import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { program } from '../lab/project.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
+import { NodeFiles, weftdArguments } from '../lab/weftd.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('strangers');
-const weftd = new URL('../../dist/bin/weftd', import.meta.url).pathname;
 const scratch = fixture(
   test,
   () => new Scratch('strangers'),
@@ -23,13 +24,16 @@ test.after(() => {
 
 /** A weftd whose etcd never answers, with its log where `stderr` says. */
 function startWeftd(name: string, stderr: number | 'pipe', extra: readonly string[] = []) {
-  const folder = join(scratch().folder, name);
-  const socket = join(folder, 'run', 'weftd.sock');
-  const files = [`--run-dir=${folder}/run`, `--state-dir=${folder}/state`, `--subnet-file=${folder}/subnet.env`];
-  const args = [...files, '--etcd-endpoints=http://127.0.0.1:9', '--log-level=debug', ...extra];
-  const child = spawn(weftd, args, { stdio: ['ignore', 'ignore', stderr] });
+  const files = new NodeFiles(join(scratch().folder, name));
+  const socket = join(files.runDir, 'weftd.sock');
+  const args = [...weftdArguments(files, name, 'http://127.0.0.1:9'), '--log-level=debug', ...extra];
+  const child = spawn(program('weftd'), args, { stdio: ['ignore', 'ignore', stderr] });
   started.push(child);
-  return { child, folder, isUp: () => waitFor(`weftd ${name}`, () => child.exitCode === null && existsSync(socket)) };
+  return {
+    child,
+    folder: files.folder,
+    isUp: () => waitFor(`weftd ${name}`, () => child.exitCode === null && existsSync(socket)),
+  };
 }
 
 const ended = (child: ChildProcess): Promise<number | null> =>

@@ -5,7 +5,9 @@
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { BareHost } from '../lab/bare-host.ts';
 import { executeAsync, runAsync } from '../lab/commands.ts';
+import { namespacePath } from '../lab/namespaces.ts';
 import { type CniDocument, pluginFolder } from '../lab/plugin.ts';
 import type { Scratch } from '../lab/scratch.ts';
 import type { Case, Step } from './corpus.ts';
@@ -66,7 +68,7 @@ function resultLines(document: CniDocument, side: Side): string[] {
       .replace(/"(veth[0-9a-f]{8,11})"/, '"<veth>"')
       .replaceAll(side.pods[0]!, '@pod')
       .replaceAll(side.pods[1]!, '@other')
-      .replaceAll(`/run/netns/${side.host}`, '@host'),
+      .replaceAll(namespacePath(side.host), '@host'),
   );
 }
 
@@ -230,16 +232,11 @@ export class Side {
   constructor(name: SideName, scratch: Scratch, lane: number) {
     this.name = name;
     this.#programs = programs[name];
-    const label = `${name[0]}${lane}`;
-    const [host, pod, other] = scratch.addNamespaces([`${label}h`, `${label}p`, `${label}q`]) as [
-      string,
-      string,
-      string,
-    ];
-    this.host = host;
-    this.pods = [`/run/netns/${pod}`, `/run/netns/${other}`];
-    this.folder = scratch.makeFolder(label);
-    this.store = join(this.folder, 'store');
+    const host = new BareHost(scratch, `${name[0]}${lane}`);
+    this.host = host.namespace;
+    this.pods = host.addPodSpaces(2).map(({ path }) => path) as [string, string];
+    this.folder = host.folder;
+    this.store = host.dataDir;
     writeFileSync(join(this.folder, 'file'), '');
   }
 
@@ -253,7 +250,7 @@ export class Side {
       .replaceAll('@folder', this.folder)
       .replaceAll('@pod', this.pods[0])
       .replaceAll('@other', this.pods[1])
-      .replaceAll('@host', `/run/netns/${this.host}`);
+      .replaceAll('@host', namespacePath(this.host));
   }
 
   #stdinOf(definition: Case, step: Step): string {

@@ -4,10 +4,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openNetlink } from '../../linux/netlink/connection.ts';
 import { createBridge } from '../../linux/netlink/link.ts';
-import { openNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { parseMac } from '../../net/mac.ts';
 import { readLink } from '../lab/kernel-state.ts';
+import { withNamespace } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
 import { readPortVlans } from './vlans.ts';
@@ -18,9 +18,7 @@ const host = fixture(
   () => {
     const scratch = new Scratch('nl');
     const name = scratch.addNamespace('host');
-    const namespace = openNamespace(sys, `/run/netns/${name}`);
-    const connection = openNetlink(sys, { namespace });
-    sys.close(namespace);
+    const connection = withNamespace(name, (namespace) => openNetlink(sys, { namespace }));
     return { scratch, name, connection };
   },
   ({ scratch, connection }) => {

@@ -15,11 +15,11 @@ import { chooseInterface } from '../../daemon/host/external-interface.ts';
 import { deriveDesired, nothingDesired } from '../../daemon/overlay/desired.ts';
 import { Kernel } from '../../daemon/overlay/kernel.ts';
 import { formatOperation, plan } from '../../daemon/overlay/plan.ts';
-import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { run } from '../lab/commands.ts';
 import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { insideNamespace, ipBatch } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -27,22 +27,12 @@ import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/d
 
 const test = suite('daemon/kernel');
 
-interface Host {
-  readonly scratch: Scratch;
-  readonly name: string;
-  /** Runs `body` in the host's namespace. */
-  readonly inside: <T>(body: () => T) => T;
-  readonly close: () => void;
-}
-
-const host = fixture<Host>(
+const host = fixture(
   test,
   () => {
     const scratch = new Scratch('dk');
     const name = scratch.addNamespace('host');
-    const from = openCurrentNamespace(sys);
-    const to = openNamespace(sys, `/run/netns/${name}`);
-    const batch = [
+    ipBatch(name, [
       'link add eth0 type veth peer name far',
       'link set far up',
       'link set eth0 up',
@@ -51,29 +41,20 @@ const host = fixture<Host>(
       'route add default via 192.0.2.254',
       'route add 10.1.200.0/24 via 192.0.2.254',
       'route add 203.0.113.0/24 via 192.0.2.254',
-    ];
-    run(['ip', '-n', name, '-batch', '-'], { stdin: batch.join('\n') });
-    return {
-      scratch,
-      name,
-      inside: (body) => inNamespace(sys, { from, to }, body),
-      close() {
-        sys.close(from);
-        sys.close(to);
-      },
-    };
+    ]);
+    return { scratch, name };
   },
-  ({ scratch, close }) => {
-    close();
-    scratch.remove();
-  },
+  ({ scratch }) => scratch.remove(),
 );
+
+/** Runs `body` in the host's namespace. */
+const inside = <T>(body: () => T): T => insideNamespace(host().name, body);
 
 const names = new Set(['flannel.1', 'flannel-v6.1', 'flannel.2']);
 
 /** Brings the namespace to the state and says what was done. */
 function reconcile(desired: DesiredState): string[] {
-  return host().inside(() => {
+  return inside(() => {
     const kernel = new Kernel(sys);
     try {
       const state = kernel.readHost();
@@ -88,7 +69,7 @@ function reconcile(desired: DesiredState): string[] {
 }
 
 const externalIndex = (): number =>
-  host().inside(() => {
+  inside(() => {
     const kernel = new Kernel(sys);
     const view = kernel.hostView(kernel.readHost());
     kernel.close();
@@ -199,7 +180,7 @@ test('whatever is taken away or changed is put back as it was', async () => {
 
 test('a device has one weftd; who has it, is told; a program without rights keeps nobody from it', async () => {
   const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
-  const take = (locks: DeviceLocks, device: string): void => host().inside(() => locks.take(device));
+  const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device));
   take(one, 'flannel.1');
   take(one, 'flannel.1');
   take(two, 'flannel.2');
@@ -292,7 +273,7 @@ test("direct routes: beside the tunnel and back, and nobody else's routes are to
 
 test('one step that the kernel refuses does not keep the others from being done', () => {
   const state = desired({ peers: [peer(2), peer(3, { backendData: { 4: { vni: 1, vtepMac: mac(0) } } })] });
-  const outcomes = host().inside(() => {
+  const outcomes = inside(() => {
     const kernel = new Kernel(sys);
     try {
       const before = kernel.readHost();
@@ -329,7 +310,7 @@ test('rules: set once, left alone when right, set again when not; removed', () =
     lock: undefined,
   };
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
-  host().inside(() => {
+  inside(() => {
     const rules = openRules(sys, silent, rulesOptions('weft'));
     assert.is(rules.ensure(settings).changes, 1);
     assert.is(rules.ensure(settings).changes, 0);
@@ -359,7 +340,7 @@ test('rules: set once, left alone when right, set again when not; removed', () =
 test('a route that went meanwhile counts as removed, a device that went as one problem', () => {
   const state = desired({ peers: [peer(2)] });
   reconcile(state);
-  const errors = host().inside(() => {
+  const errors = inside(() => {
     const kernel = new Kernel(sys);
     try {
       const before = kernel.readHost();

@@ -5,7 +5,6 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openNamespace } from '../../linux/netns.ts';
 import { type NftConnection, openNft, tableDifference } from '../../linux/nft/connection.ts';
 import {
   accept,
@@ -48,6 +47,7 @@ import { parseAddress } from '../../net/address.ts';
 import { parseMac } from '../../net/mac.ts';
 import { type Prefix, parsePrefix } from '../../net/prefix.ts';
 import { run } from '../lab/commands.ts';
+import { withNamespace } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -61,9 +61,7 @@ const host = fixture(
   () => {
     const scratch = new Scratch('nft');
     const name = scratch.addNamespace('host');
-    const namespace = openNamespace(sys, `/run/netns/${name}`);
-    const nft = openNft(sys, { namespace });
-    sys.close(namespace);
+    const nft = withNamespace(name, (namespace) => openNft(sys, { namespace }));
     return { scratch, name, nft };
   },
   ({ scratch, nft }) => {

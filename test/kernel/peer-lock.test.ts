@@ -9,7 +9,7 @@ import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../lab/commands.ts';
-import { insideNamespace as inside } from '../lab/namespaces.ts';
+import { addCable, insideNamespace as inside } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -22,7 +22,7 @@ const host = fixture(
   () => {
     const scratch = new Scratch('lock');
     const [name, other] = scratch.addNamespaces(['host', 'other']) as [string, string];
-    run(['ip', 'link', 'add', 'eth0', 'netns', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', other]);
+    addCable({ namespace: name, device: 'eth0' }, { namespace: other, device: 'eth0' });
     for (const [namespace, addresses] of [
       [name, ['192.0.2.1/24', '2001:db8::1/64']],
       [other, ['192.0.2.2/24', '192.0.2.3/24', '2001:db8::2/64', '2001:db8::3/64']],

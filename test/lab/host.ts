@@ -57,6 +57,8 @@ export interface Surroundings {
 }
 
 export interface WeftdOptions {
+  /** Instead of the built weftd. */
+  readonly command?: readonly string[];
   /** A program and its arguments that run weftd for us. */
   readonly through?: readonly string[];
   /** The whole of it; this process's unless told. */
@@ -104,8 +106,9 @@ export class Host extends BareHost {
     return this.startWeftdWith({}, ...further);
   }
 
-  startWeftdWith({ through = [], environment }: WeftdOptions, ...further: string[]): Service {
-    const argv = [...through, program('weftd'), ...this.weftdArguments, '--log-format', 'text', ...further];
+  startWeftdWith(options: WeftdOptions, ...further: string[]): Service {
+    const { command = [program('weftd')], through = [], environment } = options;
+    const argv = [...through, ...command, ...this.weftdArguments, '--log-format', 'text', ...further];
     this.#weftd = this.scratch.start(argv, {
       namespace: this.namespace,
       logFile: this.logFile,

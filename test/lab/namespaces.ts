@@ -26,20 +26,27 @@ export function addCable(one: CableEnd, other: CableEnd): void {
   run(['ip', 'link', 'add', one.device, 'netns', one.namespace, 'type', 'veth', ...peer]);
 }
 
+/** Gives the body a descriptor of a namespace, which is closed afterwards. */
+export function withNamespace<T>(name: string, body: (namespace: number) => T): T {
+  const namespace = openNamespace(sys, namespacePath(name));
+  try {
+    return body(namespace);
+  } finally {
+    sys.close(namespace);
+  }
+}
+
 /** Runs the body with the calling thread in a namespace: sockets opened in it belong to the namespace. */
 export function insideNamespace<T>(name: string, body: () => T): T {
-  const [from, to] = [openCurrentNamespace(sys), openNamespace(sys, namespacePath(name))];
+  const from = openCurrentNamespace(sys);
   try {
-    return inNamespace(sys, { from, to }, body);
+    return withNamespace(name, (to) => inNamespace(sys, { from, to }, body));
   } finally {
     sys.close(from);
-    sys.close(to);
   }
 }
 
 /** Moves this process into a namespace, so that its children start there without a helper. */
 export function enterNamespace(name: string): void {
-  const fd = openNamespace(sys, namespacePath(name));
-  check(sys.setns(fd, CLONE_NEWNET), `enter the network namespace "${name}"`);
-  sys.close(fd);
+  withNamespace(name, (fd) => check(sys.setns(fd, CLONE_NEWNET), `enter the network namespace "${name}"`));
 }
