@@ -3,14 +3,15 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkSoak } from '../soak/check.ts';
-import { planFaults } from '../soak/soak.ts';
+import { planFaults } from '../soak/faults.ts';
+import { hostCount } from '../soak/soak.ts';
 
 const test = suite('soak');
 
 test('the same seed gives the same faults, another one others; each kind occurs', () => {
-  const faults = planFaults(3826, 33_000);
-  assert.equal(planFaults(3826, 33_000), faults);
-  assert.not.equal(planFaults(3827, 33_000), faults);
+  const faults = planFaults(3826, 33_000, hostCount);
+  assert.equal(planFaults(3826, 33_000, hostCount), faults);
+  assert.not.equal(planFaults(3827, 33_000, hostCount), faults);
   assert.is(new Set(faults.map(({ kind }) => kind)).size, 9);
 });
 

@@ -11,7 +11,7 @@ import { run } from '../lab/commands.ts';
 import { type Flannel, FlannelHost, type Flavour, flavours } from '../lab/flannel.ts';
 import type { Host } from '../lab/host.ts';
 import { reaches } from '../lab/packets.ts';
-import { type Outside, Traffic } from '../lab/traffic-watch.ts';
+import { type Outside, Traffic } from '../lab/traffic.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
