@@ -1,7 +1,7 @@
 /** Runs cases on both sides at once, several lanes of them, and tells what differs. */
 
 import type { Scratch } from '../lab/scratch.ts';
-import type { Case, Step } from './corpus.ts';
+import type { Case, Step } from './corpus/case.ts';
 import { type Outcome, Side } from './sides.ts';
 
 export type Aspect = 'status' | 'error' | 'result' | 'container' | 'host' | 'store' | 'rules';

@@ -10,7 +10,7 @@ import { executeAsync, runAsync } from '../lab/commands.ts';
 import { namespacePath } from '../lab/namespaces.ts';
 import { type CniDocument, pluginFolder } from '../lab/plugin.ts';
 import type { Scratch } from '../lab/scratch.ts';
-import type { Case, Step } from './corpus.ts';
+import type { Case, Step } from './corpus/case.ts';
 
 export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';
 
