@@ -12,7 +12,7 @@ import type { CniDocument } from './plugin.ts';
 import { exampleConflist, program } from './project.ts';
 import type { Scratch } from './scratch.ts';
 import type { Underlay } from './underlay.ts';
-import { waitFor } from './wait.ts';
+import { type WaitOptions, waitFor } from './wait.ts';
 import { readStatus, weftdArguments } from './weftd.ts';
 
 export class Pod {
@@ -139,9 +139,13 @@ export class Host extends BareHost {
     return JSON.parse(stdout) as NodeStatus;
   }
 
-  /** By weftd's socket: fifty times faster than by weftctl, so this is for waiting. */
-  readStatus(): Promise<NodeStatus> {
-    return readStatus(this.runDir);
+  /** Asks weftd's socket again and again until its status is right, and gives the probe's answer. */
+  async waitForStatus<T>(
+    what: string,
+    probe: (status: NodeStatus) => T | undefined | null | false,
+    options: WaitOptions = {},
+  ): Promise<T> {
+    return await waitFor(what, async () => probe(await readStatus(this.runDir)), options);
   }
 
   /** Waits until weftd runs and has programmed all these hosts. */
@@ -149,7 +153,7 @@ export class Host extends BareHost {
     const wanted = others.filter((host) => host !== this).flatMap(({ addresses }) => addresses);
     return await waitFor(`${this.name} to reach ${wanted.join(', ')}`, async () => {
       if (this.weftd && !this.weftd.alive) throw new Error(`weftd has ended:\n${this.log}`);
-      const status = await this.readStatus();
+      const status = await readStatus(this.runDir);
       const programmed = status.peers.filter((peer) => peer.programmed).flatMap((peer) => peer.publicAddresses);
       return status.state === 'running' && wanted.every((address) => programmed.includes(address)) && status;
     });
