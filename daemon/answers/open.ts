@@ -8,13 +8,15 @@ import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
-import { openApi } from './api.ts';
 import { ClusterNodesSource } from './cluster-nodes.ts';
 import { Condition, type ConditionOptions } from './condition.ts';
+import { socketDoor, tcpDoor } from './doors.ts';
 import { FiguresSource } from './figures.ts';
 import { type NodeStatusOptions, NodeStatusSource } from './node-status.ts';
-import { answerAgeMs, keepFor, openProbeServer, type ProbeSources, shareRunning } from './probes.ts';
+import { type ProbeSources, shareRunning } from './probes.ts';
 import { readProcess } from './process-figures.ts';
+import { weftdRoutes } from './routes.ts';
+import { listenTcp, listenUnix } from './server.ts';
 
 export interface AnswersOptions extends Pick<ConditionOptions, 'membership' | 'activities'> {
   readonly sys: Sys;
@@ -59,23 +61,25 @@ export async function openAnswers(options: AnswersOptions): Promise<Answers> {
     readiness: () => condition.readiness(),
     metrics: shareRunning(async () => metrics.format(await figures.read())),
   };
-  // Root, by the socket, gets the figures of this moment.
-  const openProbes = { ...probes, metrics: keepFor(answerAgeMs, monotonic, probes.metrics) };
-  const probeServer = healthz && (await openProbeServer(healthz.address, healthz.port, openProbes));
-  if (probeServer) logger.info('answers /healthz, /readyz and /metrics', { at: probeServer.endpoint });
-  const api = await openApi({
-    path: options.socketPath,
-    store,
-    nodes: () => nodes.list(),
+  const routes = weftdRoutes({
     status: () => status.read(),
+    nodes: () => nodes.list(),
+    store,
     probes,
-    onError: (error) => logger.error('Cannot answer a request', { error }),
+    now: monotonic,
   });
+  const tcp = healthz && (await listenTcp(healthz.address, healthz.port, routes, tcpDoor()));
+  if (tcp) logger.info('answers /healthz, /readyz and /metrics', { at: tcp.endpoint });
+  const socket = await listenUnix(
+    options.socketPath,
+    routes,
+    socketDoor((error) => logger.error('Cannot answer a request', { error })),
+  );
   return {
     condition,
     close() {
-      api.close();
-      probeServer?.close();
+      socket.close();
+      tcp?.close();
     },
   };
 }

@@ -1,13 +1,9 @@
 import { connect, type Socket } from 'node:net';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  answerHead,
-  keepFor,
-  openProbeServer,
-  type ProbeServer,
-  type ProbeSources,
-} from '../../../../daemon/answers/probes.ts';
+import { tcpDoor } from '../../../../daemon/answers/doors.ts';
+import { keepFor, type ProbeSources, probeRoutes } from '../../../../daemon/answers/probes.ts';
+import { Answerer, listenTcp, type TcpServer } from '../../../../daemon/answers/server.ts';
 import { address } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/answers/probes');
@@ -20,7 +16,9 @@ const sources = (changes: Partial<ProbeSources> = {}): ProbeSources => ({
 });
 
 const ask = async (head: string, changes: Partial<ProbeSources> = {}) => {
-  const response = await answerHead(head.replaceAll('\n', '\r\n'), sources(changes));
+  const answerer = new Answerer(probeRoutes(sources(changes), 'tcp'), tcpDoor());
+  const checked = answerer.checkHead(head.replaceAll('\n', '\r\n'));
+  const response = typeof checked === 'string' ? checked : await answerer.respond(checked);
   const [top = '', body = ''] = response.split('\r\n\r\n');
   const length = Number(/^Content-Length: (\d+)$/im.exec(top)?.[1]);
   return { status: Number(/^HTTP\/1\.1 (\d+) \S/.exec(top)?.[1]), top, body, length };
@@ -114,9 +112,9 @@ function talk(port: number, ...parts: string[]): { socket: Socket; ended: Promis
 
 async function withServer(
   limits: { connectionMs: number; connections: number },
-  body: (server: ProbeServer) => Promise<void>,
+  body: (server: TcpServer) => Promise<void>,
 ) {
-  const server = await openProbeServer(address('127.0.0.1'), 0, sources(), limits);
+  const server = await listenTcp(address('127.0.0.1'), 0, probeRoutes(sources(), 'tcp'), tcpDoor(limits));
   try {
     await body(server);
   } finally {
@@ -157,7 +155,7 @@ test('who opens connections and says nothing loses the oldest of them, and keeps
 test('a port that another listens on is refused', () =>
   withServer({ connectionMs: 1000, connections: 2 }, async ({ port }) => {
     try {
-      await openProbeServer(address('127.0.0.1'), port, sources());
+      await listenTcp(address('127.0.0.1'), port, probeRoutes(sources(), 'tcp'), tcpDoor());
       assert.unreachable();
     } catch (error) {
       assert.is(

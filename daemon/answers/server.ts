@@ -1,0 +1,234 @@
+/**
+ * weftd's server: HTTP/1.1, one request a connection, on the unix socket and on the probe port. The doors differ in what
+ * they take (doors.ts), the routes in what they answer (routes.ts).
+ */
+
+import { chmodSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { type Address, formatAddress } from '../../net/address.ts';
+import type { Door } from './doors.ts';
+import { decodeBody, expectsContinue, formatResponse, type Head, hasBody, parseHead } from './http.ts';
+import { type Request, RequestError, type Route } from './route.ts';
+import { Router } from './router.ts';
+
+export interface OpenServer {
+  close(): void;
+}
+
+const endOfHead = '\r\n\r\n';
+
+/** Answers requests that have come in by one door. */
+export class Answerer {
+  readonly #door: Door;
+  readonly #router: Router;
+
+  constructor(routes: readonly Route[], door: Door) {
+    this.#door = door;
+    this.#router = new Router(routes, door.name);
+  }
+
+  /** @param head without the empty line at its end @returns the head, or the response that refuses it */
+  checkHead(head: string): Head | string {
+    const { methods, takesBodies } = this.#door;
+    const parsed = parseHead(head);
+    if (!parsed) return this.refuse(400, 'Malformed request');
+    const { method } = parsed;
+    if (methods && !methods.includes(method)) return this.refuse(405, `${methods.join(' and ')} only`);
+    if (!takesBodies && hasBody(parsed)) return this.refuse(400, 'A request has no body here', method);
+    return parsed;
+  }
+
+  /** The longest body that is read for the request; undefined: none is. */
+  bodyLimit(head: Head): number | undefined {
+    return hasBody(head) ? this.#routeOf(head)?.maxBodyBytes : undefined;
+  }
+
+  /** The response to a request as a whole. Never rejects. */
+  async respond(head: Head, body = ''): Promise<string> {
+    const { method, target } = head;
+    const request: Request = { method, target, path: pathOf(target), body };
+    const route = this.#routeOf(head);
+    try {
+      const answer = route
+        ? await this.#router.answer(route, request)
+        : this.#door.noRoute(request, this.#router.routes);
+      return this.#format(answer, method);
+    } catch (error) {
+      return this.#format(this.#door.explain(error as Error), method);
+    }
+  }
+
+  refuse(status: number, message: string, method = 'GET'): string {
+    return this.#format(this.#door.explain(new RequestError(status, message)), method);
+  }
+
+  #routeOf({ method, target }: Head): Route | undefined {
+    return this.#router.find(method === 'HEAD' && this.#door.answersHead ? 'GET' : method, pathOf(target));
+  }
+
+  #format(answer: Parameters<typeof formatResponse>[0], method: string): string {
+    return formatResponse(answer, method !== 'HEAD', this.#door.methods);
+  }
+}
+
+const pathOf = (target: string): string => target.replace(/\?.*$/, '');
+
+/** One connection: collects the request, and answers it once. */
+class Connection {
+  readonly #socket: Socket;
+  readonly #answerer: Answerer;
+  readonly #headBytes: number;
+  #received: Buffer = Buffer.alloc(0);
+  #head: Head | undefined;
+  #bodyLimit = 0;
+  #isAnswered = false;
+
+  constructor(socket: Socket, answerer: Answerer, { limits, allowsHalfOpen }: Door) {
+    this.#socket = socket;
+    this.#answerer = answerer;
+    this.#headBytes = limits.headBytes;
+    const deadline = setTimeout(() => socket.destroy(), limits.connectionMs);
+    socket.on('close', () => clearTimeout(deadline));
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (part: Buffer) => this.#take(part));
+    if (allowsHalfOpen) {
+      socket.on('end', () => {
+        if (!this.#isAnswered) socket.end();
+      });
+    }
+  }
+
+  #take(part: Buffer): void {
+    // Bytes after the request are not for us, and end with the connection.
+    if (this.#isAnswered) return;
+    this.#received = this.#received.length === 0 ? part : Buffer.concat([this.#received, part]);
+    if (!this.#head) this.#takeHead();
+    if (this.#head && !this.#isAnswered) this.#takeBody(this.#head);
+  }
+
+  #takeHead(): void {
+    const end = this.#received.indexOf(endOfHead);
+    if (end < 0 || end > this.#headBytes) {
+      if (this.#received.length <= this.#headBytes) return;
+      const message = `The request is longer than ${this.#headBytes} bytes`;
+      void this.#answer(this.#answerer.refuse(431, message));
+      return;
+    }
+    const checked = this.#answerer.checkHead(this.#received.toString('latin1', 0, end));
+    if (typeof checked === 'string') {
+      void this.#answer(checked);
+      return;
+    }
+    this.#received = this.#received.subarray(end + endOfHead.length);
+    const bodyLimit = this.#answerer.bodyLimit(checked);
+    if (bodyLimit === undefined) {
+      void this.#answer(this.#answerer.respond(checked));
+      return;
+    }
+    this.#head = checked;
+    this.#bodyLimit = bodyLimit;
+    if (expectsContinue(checked)) this.#socket.write(`HTTP/1.1 100 Continue${endOfHead}`);
+  }
+
+  #takeBody(head: Head): void {
+    try {
+      const body = decodeBody(head, this.#received, this.#bodyLimit);
+      if (body !== undefined) void this.#answer(this.#answerer.respond(head, body));
+    } catch (error) {
+      const { status, message } = error as RequestError;
+      void this.#answer(this.#answerer.refuse(status, message, head.method));
+    }
+  }
+
+  async #answer(response: string | Promise<string>): Promise<void> {
+    this.#isAnswered = true;
+    this.#received = Buffer.alloc(0);
+    this.#socket.end(await response);
+  }
+}
+
+/** Takes connections; the caller has it listen. */
+function openDoor(door: Door, routes: readonly Route[]): { server: Server; closeAll: () => void } {
+  const answerer = new Answerer(routes, door);
+  const sockets = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: door.allowsHalfOpen }, (socket) => {
+    // A request is answered at once, so the oldest connection is one that says nothing: it must not keep others out.
+    const oldest = sockets.size < door.limits.connections ? undefined : sockets.values().next().value;
+    if (oldest) {
+      sockets.delete(oldest);
+      oldest.destroy();
+    }
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    new Connection(socket, answerer, door);
+  });
+  return {
+    server,
+    closeAll() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+const formatEndpoint = (address: Address, port: number): string =>
+  address.family === 6 ? `[${formatAddress(address)}]:${port}` : `${formatAddress(address)}:${port}`;
+
+/** The meaning of a refusal to listen, and what to do. */
+function listenError(endpoint: string, error: NodeJS.ErrnoException): Error {
+  const causes: Readonly<Record<string, string>> = {
+    EADDRINUSE: 'another program listens there; choose another port by --healthz-port',
+    EADDRNOTAVAIL: 'this host has no such address; choose another by --healthz-ip',
+    EACCES: 'not permitted; a port below 1024 takes the capability CAP_NET_BIND_SERVICE (--healthz-port)',
+  };
+  const cause = causes[error.code ?? ''] ?? `${error.message} (--healthz-ip, --healthz-port)`;
+  return new Error(`Cannot listen on "${endpoint}": ${cause}`, { cause: error });
+}
+
+export interface TcpServer extends OpenServer {
+  /** `127.0.0.1:10256` */
+  readonly endpoint: string;
+  /** The one that was asked for, or that the kernel chose for 0. */
+  readonly port: number;
+}
+
+/** @throws Error: one line for the person who chose the address */
+export function listenTcp(address: Address, port: number, routes: readonly Route[], door: Door): Promise<TcpServer> {
+  const endpoint = formatEndpoint(address, port);
+  const { server, closeAll } = openDoor(door, routes);
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(endpoint, error)));
+    server.listen({ host: formatAddress(address), port }, () => {
+      // Such as descriptors running out: the next connection may be taken again.
+      server.on('error', () => {});
+      resolve({ endpoint, port: (server.address() as AddressInfo).port, close: closeAll });
+    });
+  });
+}
+
+/**
+ * Serves a unix socket that root alone may use until `close` is called, which removes it. The socket of an earlier
+ * process is removed: the lock on the run folder says that nobody uses it.
+ */
+export function listenUnix(path: string, routes: readonly Route[], door: Door): Promise<OpenServer> {
+  rmSync(path, { force: true });
+  const { server, closeAll } = openDoor(door, routes);
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(new Error(`Cannot listen on "${path}": ${error.message}`, { cause: error })),
+    );
+    // The socket must not be another's to use for an instant: it is born with the rights that it has.
+    const umask = process.umask(0o177);
+    server.listen(path, () => {
+      process.umask(umask);
+      chmodSync(path, 0o600);
+      server.on('error', () => {});
+      resolve({
+        close() {
+          closeAll();
+          rmSync(path, { force: true });
+        },
+      });
+    });
+  });
+}
