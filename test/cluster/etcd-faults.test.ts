@@ -1,3 +1,8 @@
+/**
+ * What the store does when etcd stops, freezes, loses its memory or its rights.
+ * @alone
+ */
+
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';

@@ -75,7 +75,7 @@ test('a peer whose address and MAC change while etcd cannot be heard is followed
   await isProgrammed(one, 4);
   const rules = 'table inet cut { chain out { type filter hook output priority 0; tcp dport 2379 drop; }; }';
   run(['nft', '-f', '-'], { namespace: one.namespace, stdin: rules });
-  await waitFor('the connection to be lost', () => !one.status().etcd.connected, { deadlineMs: 30_000 });
+  await one.waitForStatus('the connection to be lost', ({ etcd }) => !etcd.connected, { deadlineMs: 30_000 });
   putGhost(4, { host: 214, mac: '02:00:00:00:02:99' });
   // What happened in between cannot be told by a watch any more.
   const { revision } = (JSON.parse(etcdctl('get', '/', '-w', 'json')) as { header: { revision: number } }).header;

@@ -1,4 +1,7 @@
-/** Containers reach one another and the outside although other programs drop what is forwarded. */
+/**
+ * Containers reach one another and the outside although other programs drop what is forwarded.
+ * @alone
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,8 +1,12 @@
-/** Whatever somebody breaks in the kernel is put back within a second. */
+/**
+ * Whatever somebody breaks in the kernel is put back within a second.
+ * @alone
+ */
 
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { NodeStatus } from '../../cluster/status.ts';
 import type { Family } from '../../net/address.ts';
 import { type Cluster, etcdPrefix, startCluster } from '../lab/cluster.ts';
 import { execute, run } from '../lab/commands.ts';
@@ -116,9 +120,10 @@ test('a device that is made anew has the same MAC', async () => {
 test('the outer interface without its IPv6 address: what is IPv4’s is mended all the same', async () => {
   const [one] = tunnels().hosts as [Host];
   const before = essence(one);
-  const problem = (): boolean => one.status().problems.some((text) => text.includes('"eth0" has no IPv6 address'));
+  const isTold = ({ problems }: NodeStatus): boolean =>
+    problems.some((text) => text.includes('"eth0" has no IPv6 address'));
   one.ip('-6', 'addr', 'flush', 'dev', 'eth0', 'scope', 'global');
-  await waitFor('the problem', problem);
+  await one.waitForStatus('the problem', isTold);
   const { subnet } = target(4);
   one.ip('route', 'del', subnet);
   await waitFor('the route', () => readRoutes(one.namespace).some(({ destination }) => destination === subnet));
@@ -126,7 +131,7 @@ test('the outer interface without its IPv6 address: what is IPv4’s is mended a
   one.ip('-6', 'addr', 'add', `${one.addresses[1]}/64`, 'dev', 'eth0', 'nodad');
   // The kernel has taken the default route with the address, or not.
   one.ip('-6', 'route', 'replace', 'default', 'via', 'fd77::1');
-  await waitFor('no problem', () => !problem());
+  await one.waitForStatus('no problem', (status) => !isTold(status));
   await waitFor('all to be as before', () => difference(before, essence(one)).length === 0);
 });
 

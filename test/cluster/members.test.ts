@@ -167,17 +167,15 @@ test('without a majority: said so, nothing is taken down, and all is followed wh
   const [one, two, three] = members as [Member, Member, Member];
   await Promise.all([one, two].map(({ etcd }) => etcd.stop('SIGKILL')));
   // Each with its own reason: two are not there, one has no leader.
-  await waitFor(
+  await node.waitForStatus(
     'weftd to say so of each member',
-    () =>
-      node
-        .status()
-        .problems.some(
-          (problem) =>
-            members.every(({ endpoint }) => problem.includes(endpoint)) &&
-            /refused/.test(problem) &&
-            /no leader|no answer in time/.test(problem),
-        ),
+    ({ problems }) =>
+      problems.some(
+        (problem) =>
+          members.every(({ endpoint }) => problem.includes(endpoint)) &&
+          /refused/.test(problem) &&
+          /no leader|no answer in time/.test(problem),
+      ),
     { deadlineMs: 20_000 },
   );
   assert.is(node.status().etcd.connected, false);
@@ -187,7 +185,7 @@ test('without a majority: said so, nothing is taken down, and all is followed wh
   isWhole();
   two.etcd.launch();
   await waitFor('all of them', () => ctl([two], 'get', 'x') === '', { deadlineMs: 20_000 });
-  await waitFor('the problem to be over', () => node.status().problems.length === 0, { deadlineMs: 20_000 });
+  await node.waitForStatus('the problem to be over', ({ problems }) => problems.length === 0, { deadlineMs: 20_000 });
 });
 
 test.run();

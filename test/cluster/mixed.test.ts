@@ -153,8 +153,8 @@ function defineMixed(flavour: Flavour, families: Families): void {
       const value = `{"PublicIP":"192.168.77.99","PublicIPv6":null,"BackendType":"wireguard","BackendData":${backendData}}`;
       cluster.put('subnets/10.244.250.0-24', value);
       for (const host of [one, two]) {
-        const peer = await waitFor('the peer to be reported', () =>
-          host.status().peers.find(({ subnets }) => subnets.includes('10.244.250.0/24')),
+        const peer = await host.waitForStatus('the peer to be reported', ({ peers }) =>
+          peers.find(({ subnets }) => subnets.includes('10.244.250.0/24')),
         );
         assert.is(peer.programmed, false);
         assert.match(peer.problem ?? '', /wireguard/);

@@ -6,7 +6,6 @@ import { startCluster } from '../lab/cluster.ts';
 import type { Host } from '../lab/host.ts';
 import { difference } from '../lab/kernel-state.ts';
 import { ping, startPing } from '../lab/packets.ts';
-import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('outage');
@@ -17,9 +16,9 @@ const cluster = fixture(
 );
 
 const connected = (host: Host, wanted: boolean) =>
-  waitFor(
+  host.waitForStatus(
     `${host.name} to be ${wanted ? 'connected' : 'disconnected'}`,
-    () => host.status().etcd.connected === wanted,
+    ({ etcd }) => etcd.connected === wanted,
     { deadlineMs: 20_000 },
   );
 
@@ -58,7 +57,7 @@ test('weftd started while etcd is away takes its subnet from what it remembers, 
   await cluster().stopEtcd();
   await one.weftd!.stop('SIGKILL');
   one.startWeftd();
-  await waitFor('weftd to answer', () => one.status().etcd.connected === false);
+  await one.waitForStatus('weftd to answer', ({ etcd }) => etcd.connected === false);
   assert.is(ping(here.namespace, there.address).received, 1);
   const [pod] = one.attachPods(1);
   assert.is(ping(pod!.namespace, there.address).received, 1);
@@ -81,9 +80,9 @@ test('a change made while a host was cut off is followed when etcd is back', asy
   assert.is(left.status, 0, left.stderr);
   const gone = three.address;
   port('up');
-  await waitFor(
+  await one.waitForStatus(
     'host1 to forget host3',
-    () => !one.status().peers.some((peer) => peer.publicAddresses.includes(gone)),
+    ({ peers }) => !peers.some((peer) => peer.publicAddresses.includes(gone)),
     {
       deadlineMs: 30_000,
     },

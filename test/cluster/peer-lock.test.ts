@@ -1,4 +1,7 @@
-/** VXLAN packets are taken from peers alone. */
+/**
+ * VXLAN packets are taken from peers alone.
+ * @alone
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

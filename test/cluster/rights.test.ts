@@ -137,7 +137,7 @@ test('with these and no others: claims, publishes, follows, renews, leaves', asy
     }),
   );
   assert.is(left.status, 0, left.stderr);
-  await waitFor('host1 to forget it', () => one.status().peers.length === 0);
+  await one.waitForStatus('host1 to forget it', ({ peers }) => peers.length === 0);
   await one.weftd!.stop();
 });
 
@@ -185,13 +185,13 @@ for (const access of ['read', 'write'] as const) {
     cluster.etcdctl('role', 'revoke-permission', 'weft', `${prefix}/nodes/`, `${prefix}/nodes0`);
     if (access === 'write') does(cluster, grants.nodes.replace('readwrite', 'read'));
     const host = startAs('weft');
-    await waitFor('weftd to run', () => ['running', 'degraded'].includes(host.status().state));
+    await host.waitForStatus('weftd to run', ({ state }) => ['running', 'degraded'].includes(state));
     const line = await says(host, `may not ${access} what is below "${prefix}/nodes/"`);
     assert.match(line, /nodes may be shown as down that are not/);
     assert.is(host.status().problems.length, 1);
     assert.ok(host.status().etcd.connected !== undefined);
     does(cluster, grants.nodes);
-    await waitFor('the problem to be over', () => host.status().problems.length === 0, { deadlineMs: 20_000 });
+    await host.waitForStatus('the problem to be over', ({ problems }) => problems.length === 0, { deadlineMs: 20_000 });
     await host.weftd!.stop();
   });
 }
@@ -261,23 +261,23 @@ test('certificates replaced while weftd runs, even by another authority’s, cou
     client: stranger.issue('young-root', { commonName: 'root' }),
   });
   await cluster.startEtcd('--bcrypt-cost', '4');
-  await waitFor('weftd to notice', () => host.status().etcd.connected === false);
+  await host.waitForStatus('weftd to notice', ({ etcd }) => etcd.connected === false);
   // One after the other, as by hand: what is half done is waited out.
   copyFileSync(stranger.caFile, ca);
   copyFileSync(young.certFile, old.certFile);
-  await waitFor(
+  await host.waitForStatus(
     'half of it to be told',
-    () => /it is not the key of the certificate/.test(host.status().problems.join()),
+    ({ problems }) => /it is not the key of the certificate/.test(problems.join()),
     {
       deadlineMs: 20_000,
     },
   );
   copyFileSync(young.keyFile, old.keyFile);
-  await waitFor('weftd to be back', () => host.status().etcd.connected && host.status().state === 'running', {
+  await host.waitForStatus('weftd to be back', ({ etcd, state }) => etcd.connected && state === 'running', {
     deadlineMs: 20_000,
   });
   cluster.put('subnets/10.244.250.0-24', '{"PublicIP":"192.168.77.250","BackendType":"host-gw"}');
-  await waitFor('what is written after it', () => host.status().peers.length > 0);
+  await host.waitForStatus('what is written after it', ({ peers }) => peers.length > 0);
   assert.is(host.weftd!.pid, pid);
   assert.is(execute(['kill', '-0', String(pid)]).status, 0);
   await host.weftd!.stop();

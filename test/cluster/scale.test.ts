@@ -128,7 +128,7 @@ test('a restart changes nothing in the kernel', async () => {
   const witness = made.scratch.start(argv, { namespace: host.namespace, logFile });
   await waitFor('the witness', () => lines().includes('0.000 begin'));
   host.startWeftd();
-  await waitFor('weftd to be ready', () => host.status().state === 'running' && comparisons(host) > 0);
+  await host.waitForStatus('weftd to be ready', ({ state }) => state === 'running' && comparisons(host) > 0);
   assert.is(host.status().peers.filter((each) => each.programmed).length, peerCount);
   host.ip('route', 'add', '192.0.2.99', 'dev', 'lo');
   // Events come in their order: what came before this one is all that there was.

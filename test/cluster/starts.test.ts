@@ -99,13 +99,13 @@ test('etcd has lost everything, and weftd is started anew before the others clai
   await loseEtcd();
   one.startWeftd();
   await knows(one, [two, three]);
-  await waitFor('the problem', () =>
-    one.status().problems.some((problem) => /^etcd has lost leases, those of host\d, host\d;/.test(problem)),
+  await one.waitForStatus('the problem', ({ problems }) =>
+    problems.some((problem) => /^etcd has lost leases, those of host\d, host\d;/.test(problem)),
   );
   assert.equal(difference(before, one.describe()), []);
   for (const host of [two, three]) host.startWeftd();
   for (const host of hosts) await host.reaches(hosts);
-  await waitFor('the problem to be over', () => one.status().problems.length === 0);
+  await one.waitForStatus('the problem to be over', ({ problems }) => problems.length === 0);
   const { sent, received } = await stream.stop();
   assert.ok(sent > 10);
   assert.is(received, sent);
@@ -119,7 +119,7 @@ test('etcd restored from an old backup: who has joined since stays reachable, th
   // A backup of before host3's lease.
   await three.weftd!.stop();
   assert.is(three.runWeftd('--leave').status, 0);
-  await waitFor('host3 to be forgotten', () => one.status().peers.length === 1);
+  await one.waitForStatus('host3 to be forgotten', ({ peers }) => peers.length === 1);
   cluster().etcd.save(backup);
   three.startWeftd();
   for (const host of hosts) await host.reaches(hosts);
@@ -133,13 +133,14 @@ test('etcd restored from an old backup: who has joined since stays reachable, th
   cluster().etcd.restore(backup);
   await cluster().startEtcd();
   for (const host of [one, two]) {
-    await waitFor(`${host.name} to notice`, () =>
-      host.status().problems.some((problem) => /^etcd has lost leases, those of host3;/.test(problem)),
+    await host.waitForStatus(`${host.name} to notice`, ({ problems }) =>
+      problems.some((problem) => /^etcd has lost leases, those of host3;/.test(problem)),
     );
   }
   three.startWeftd();
   for (const host of hosts) await host.reaches(hosts);
-  for (const host of hosts) await waitFor(`${host.name} to be well`, () => host.status().problems.length === 0);
+  for (const host of hosts)
+    await host.waitForStatus(`${host.name} to be well`, ({ problems }) => problems.length === 0);
   const { sent, received } = await stream.stop();
   assert.is(received, sent);
   for (const [i, host] of [one, two].entries()) assert.equal(difference(before[i]!, host.describe()), [], host.name);

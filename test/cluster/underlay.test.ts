@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { NodeStatus } from '../../cluster/status.ts';
 import { type Cluster, etcdPrefix, startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
 import type { Host } from '../lab/host.ts';
@@ -179,15 +180,15 @@ test('other programs’ routes in the way of a peer’s are left alone and told 
   const [one, two] = hosts();
   const before = one.describe();
   const part = two.subnet.replace('/24', '/26');
-  const problems = (): string => one.status().problems.join('\n');
+  const tells = (text: string) => one.waitForStatus(text, ({ problems }) => problems.join('\n').includes(text));
   one.ip('route', 'add', part, 'via', '192.168.77.1');
-  await waitFor('the problem', () => problems().includes(`Another program's route "${part}" on "eth0"`));
+  await tells(`Another program's route "${part}" on "eth0"`);
   assert.ok(readRoutes(one.namespace).some(({ destination }) => destination === part));
   one.ip('route', 'del', part);
   one.ip('route', 'prepend', 'blackhole', two.subnet);
-  await waitFor('the other problem', () => problems().includes(`Another program's blackhole "${two.subnet}"`));
+  await tells(`Another program's blackhole "${two.subnet}"`);
   one.ip('route', 'del', 'blackhole', two.subnet);
-  await waitFor('no problem', () => one.status().state === 'running');
+  await one.waitForStatus('no problem', ({ state }) => state === 'running');
   assert.equal(difference(before, one.describe()), []);
 });
 
@@ -202,14 +203,16 @@ test('an interface with a peer’s subnet keeps its route, whoever was first, an
   one.ip('link', 'add', 'docker0', 'type', 'bridge');
   one.ip('link', 'set', 'docker0', 'up');
   one.ip('addr', 'add', address, 'dev', 'docker0');
-  await waitFor('the problem', () => /Another program's route .* on "docker0"/.test(one.status().problems.join()));
+  await one.waitForStatus('the problem', ({ problems }) =>
+    /Another program's route .* on "docker0"/.test(problems.join()),
+  );
   assert.ok(own() && foreign(), 'the peer was first, and stays');
   // The other way round: the way to the interface's network is not taken from it.
   await one.weftd!.stop();
   one.ip('route', 'del', two.subnet, 'dev', 'flannel.1');
   one.startWeftd();
-  await waitFor('the peer to be told of', () =>
-    one.status().peers.some(({ problem }) => problem?.includes('is the network of an interface of this host')),
+  await one.waitForStatus('the peer to be told of', ({ peers }) =>
+    peers.some(({ problem }) => problem?.includes('is the network of an interface of this host')),
   );
   assert.ok(foreign() && !own());
   one.ip('link', 'del', 'docker0');
@@ -228,16 +231,17 @@ test('a peer that comes with the subnet of an interface does not get its route',
   one.ip('addr', 'add', '10.244.250.1/24', 'dev', 'docker0');
   const data = { BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: '02:00:00:00:02:50' } };
   cluster().put('subnets/10.244.250.0-24', JSON.stringify({ PublicIP: '192.168.77.250', PublicIPv6: null, ...data }));
-  const peer = () => one.status().peers.find(({ publicAddresses }) => publicAddresses.includes('192.168.77.250'));
-  await waitFor('the peer to be told of', () =>
-    peer()?.problem?.includes('is the network of an interface of this host'),
+  const peer = ({ peers }: NodeStatus) =>
+    peers.find(({ publicAddresses }) => publicAddresses.includes('192.168.77.250'));
+  await one.waitForStatus('the peer to be told of', (status) =>
+    peer(status)?.problem?.includes('is the network of an interface of this host'),
   );
   assert.equal(routes(), ['docker0']);
   one.ip('link', 'del', 'docker0');
-  await waitFor('the peer', () => peer()?.programmed);
+  await one.waitForStatus('the peer', (status) => peer(status)?.programmed);
   assert.equal(routes(), ['flannel.1']);
   cluster().etcdctl('del', `${etcdPrefix}/subnets/10.244.250.0-24`);
-  await waitFor('the peer to go', () => !peer());
+  await one.waitForStatus('the peer to go', (status) => !peer(status));
 });
 
 test('a second weftd with the same VNI is told so, and touches nothing', async () => {
@@ -283,7 +287,7 @@ test('DirectRouting: a peer that is no neighbour any more gets a tunnel, and los
   const [here, there] = made.map((host) => host.attachPods(1)[0]!) as [(typeof one.pods)[0], (typeof one.pods)[0]];
   const reach = (): boolean =>
     there.addresses.every((address) => ping(here.namespace, address, { timeoutMs: 300 }).received === 1);
-  await waitFor('direct', () => one.status().peers[0]!.path === 'direct');
+  await one.waitForStatus('direct', ({ peers }) => peers[0]!.path === 'direct');
   await waitFor('packets', reach);
   const before = made.map((host) => host.describe());
   assert.equal(readFdb(one.namespace), []);
@@ -301,12 +305,12 @@ test('DirectRouting: a peer that is no neighbour any more gets a tunnel, and los
   }
   routed(one, two);
   routed(two, one);
-  for (const host of made) await waitFor('a tunnel', () => host.status().peers[0]!.path === 'vxlan');
+  for (const host of made) await host.waitForStatus('a tunnel', ({ peers }) => peers[0]!.path === 'vxlan');
   assert.is(readFdb(one.namespace).length, 2);
   await waitFor('packets by the tunnel', reach);
   neighbours(one, two);
   neighbours(two, one);
-  for (const host of made) await waitFor('the plain route', () => host.status().peers[0]!.path === 'direct');
+  for (const host of made) await host.waitForStatus('the plain route', ({ peers }) => peers[0]!.path === 'direct');
   await waitFor('packets by the plain route', reach);
   assert.equal(readFdb(one.namespace), [], 'no FDB entry is left');
   assert.equal(

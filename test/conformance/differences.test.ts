@@ -1,6 +1,7 @@
 /**
  * Where the reference plugins fail their users, and Weft does not: each of the eleven, (a) to (k), has a test, which
  * shows what Weft does and, beside it, what the installed reference does.
+ * @alone
  */
 
 import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';

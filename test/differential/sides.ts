@@ -158,7 +158,12 @@ function routeLines(route: IpRoute): string[] {
 
 const questions = ['addr show', 'route show table all', 'netconf show', 'neigh show nud permanent'];
 
+/** A link whose operational state has not followed its carrier yet. */
+const isSettling = ({ ifname, flags, operstate }: IpLink): boolean =>
+  ifname !== 'lo' && flags.includes('UP') && flags.includes('LOWER_UP') && operstate === 'DOWN';
+
 interface NamespaceState {
+  readonly isSettling: boolean;
   readonly namespace: string;
   readonly lines: readonly string[];
   readonly links: readonly string[];
@@ -180,7 +185,12 @@ async function stateOf(namespace: string): Promise<NamespaceState> {
       .map(({ family }) => `forwarding ${family}`),
     ...neighbours.map(({ dev, dst }) => `neighbour ${dst} dev ${nameOf(dev)}`),
   ];
-  return { namespace, lines: lines.sort(), links: links.map(({ ifname }) => ifname).filter((name) => name !== 'lo') };
+  return {
+    isSettling: links.some(isSettling),
+    namespace,
+    lines: lines.sort(),
+    links: links.map(({ ifname }) => ifname).filter((name) => name !== 'lo'),
+  };
 }
 
 /** Weft's index lies beside the reservations and is nobody else's affair. */
@@ -317,7 +327,13 @@ export class Side {
   }
 
   async #look(definition: Case): Promise<Pick<Outcome, 'host' | 'container'>> {
-    this.#seen = await Promise.all(this.#namespacesOf(definition).map(stateOf));
+    const look = async () => await Promise.all(this.#namespacesOf(definition).map(stateOf));
+    let seen = await look();
+    // The reference does not wait for the links' states. Weft does, so its first state counts.
+    for (let again = 0; this.name === 'reference' && again < 20 && seen.some((one) => one.isSettling); again++) {
+      seen = await look();
+    }
+    this.#seen = seen;
     const [host, ...pods] = this.#seen;
     return {
       host: host?.lines ?? [],

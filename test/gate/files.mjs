@@ -23,26 +23,26 @@ export const isMarked = (name, mark) =>
 /** The part that a test file belongs to: its first folder. */
 export const partOf = (name) => name.split('/')[0];
 
-/** Files that take longest, longest first. They start first, so that none of them runs on by itself at the end. */
+/** Jobs that take longest, longest first. They start first, so that none of them runs on by itself at the end. */
 const longest = [
-  'conformance/bridge.test.ts',
-  'cluster/soak.test.ts',
+  'differential/corpus.test.ts',
+  'stress/addresses.test.ts',
+  'cargo',
+  'stress/inputs.test.ts',
   'cluster/rights.test.ts',
   'cluster/members.test.ts',
-  'conformance/protocol.test.ts',
+  'cluster/soak.test.ts',
+  'conformance/bridge.test.ts under Bun',
+  'conformance/bridge.test.ts',
+  'stress/kill.test.ts',
+  'kernel/cni-faults.test.ts',
 ];
 
-/** In the order in which they are to start. */
-export function inStartOrder(names) {
-  const rank = (name) => {
+/** Jobs in the order in which they are to start. @template {{ name: string }} J @param {readonly J[]} jobs */
+export function inStartOrder(jobs) {
+  const rank = ({ name }) => {
     const at = longest.indexOf(name);
     return at < 0 ? longest.length : at;
   };
-  return [...names].sort((a, b) => rank(a) - rank(b));
+  return [...jobs].sort((a, b) => rank(a) - rank(b));
 }
-
-/** Names in `longest` that no file has any more. */
-export const staleNames = () => {
-  const files = testFiles();
-  return longest.filter((name) => !files.includes(name));
-};

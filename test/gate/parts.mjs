@@ -84,7 +84,7 @@ function testJob(part, names, { name = names[0], after = [], ...options } = {}) 
 function fileJobs(part, names) {
   if (part === 'unit') return [testJob(part, names, { name: names.length === 1 ? names[0] : 'unit' })];
   if (part === 'conformance') return conformanceJobs(names);
-  return inStartOrder(names).map((name) => testJob(part, [name]));
+  return names.map((name) => testJob(part, [name]));
 }
 
 /**
@@ -99,7 +99,7 @@ function conformanceJobs(names) {
     WEFT_TEST_HOST: host,
     WEFT_TEST_RECORD: join(folder, host, `${name.split('/').at(-1)}.jsonl`),
   });
-  const first = inStartOrder(names.filter((name) => !isMarked(name, 'last')));
+  const first = names.filter((name) => !isMarked(name, 'last'));
   const last = names.filter((name) => isMarked(name, 'last'));
   const native = first.map((name) => testJob('conformance', [name], { environment: environment(name, 'native') }));
   if (last.length === 0) return native;
@@ -273,12 +273,15 @@ export function jobsOf(chosen) {
   const refused = process.geteuid?.() === 0 ? [] : [...chosen.keys()].filter((part) => needs[part]?.root);
   const names = [...chosen.keys()].filter((part) => !refused.includes(part));
   if (names.some((part) => needs[part]?.root)) ensureDebian('test');
-  const jobs = names.flatMap((part) => parts[part](chosen.get(part)));
+  const jobs = inStartOrder(names.flatMap((part) => parts[part](chosen.get(part))));
   const programs = names.find((part) => needs[part]?.programs);
   if (programs) {
     jobs.unshift(cnitool(programs));
     if (!names.includes('build')) jobs.unshift(executables(programs));
   }
+  // Nearly everything waits for the executables.
+  const build = jobs.findIndex(({ name }) => name === buildJob);
+  if (build > 0) jobs.unshift(...jobs.splice(build, 1));
   const refusals = refused.map((part) => ({
     part,
     name: part,

@@ -1,4 +1,7 @@
-/** weftd as a process: hosts in namespaces of their own, a real etcd between them. As root. */
+/**
+ * weftd as a process: hosts in namespaces of their own, a real etcd between them. As root.
+ * @alone
+ */
 
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -55,6 +55,8 @@ class Store {
   readonly #holders = new Map<string, string>();
   #adding = 0;
   #releasing = 0;
+  /** For each ADD on its way, the most addresses that can have been taken since it began. */
+  readonly #mostTaken = new Set<{ addresses: number }>();
   #left: number;
 
   constructor(folder: string, amount: number, withHostLocal: boolean) {
@@ -110,6 +112,12 @@ class Store {
     return { ok: outcome.status === 0, code: document.code, msg: document.msg ?? '', document, said };
   }
 
+  /** Is called before the number of addresses that can be taken becomes less. */
+  #noteTaken(): void {
+    const now = this.#holders.size / subnets.length + this.#adding + this.#releasing;
+    for (const most of this.#mostTaken) most.addresses = Math.max(most.addresses, now);
+  }
+
   #expect(holds: boolean, what: string, said: string): void {
     if (!holds) this.faults.push(`${what}: ${said}`);
   }
@@ -117,20 +125,22 @@ class Store {
   async #add(container: Container): Promise<void> {
     const requested = this.#chance(0.1) ? `10.1.0.${2 + Math.floor(this.#random() * capacity)}` : undefined;
     this.#adding += 1;
+    const most = { addresses: 0 };
+    this.#mostTaken.add(most);
     const { ok, msg, document, said } = await this.#call(
       'ADD',
       container,
       {},
       requested === undefined ? undefined : `IP=${requested}`,
     );
+    this.#noteTaken();
+    this.#mostTaken.delete(most);
     this.#adding -= 1;
     if (!ok) {
       const isFull = /no IP addresses available/i.test(msg);
       const isTaken = requested !== undefined && /requested IP/i.test(msg);
       this.#expect(isFull || isTaken, 'ADD fails', said);
-      const taken = this.#holders.size / subnets.length;
-      if (isFull)
-        this.#expect(taken + this.#adding + this.#releasing >= capacity - callers, `full with ${taken}`, said);
+      if (isFull) this.#expect(most.addresses >= capacity - callers, `full with ${most.addresses}`, said);
       return;
     }
     const addresses = (document as { ips: { address: string }[] }).ips.map(({ address }) => address.split('/')[0]!);
@@ -154,6 +164,7 @@ class Store {
     this.#letGo(container);
     this.#releasing += 1;
     const { ok, said } = await this.#call('DEL', container);
+    this.#noteTaken();
     this.#releasing -= 1;
     this.#expect(ok, 'DEL fails', said);
     container.state = 'free';
@@ -181,6 +192,7 @@ class Store {
     const { ok, said } = await this.#call('GC', this.containers[0]!, {
       'cni.dev/valid-attachments': valid.map(({ id }) => ({ containerID: id, ifname: 'eth0' })),
     });
+    this.#noteTaken();
     this.#releasing -= stale.length;
     this.#expect(ok, 'GC fails', said);
     for (const container of stale) container.state = 'free';
