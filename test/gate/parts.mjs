@@ -32,6 +32,9 @@ const needs = {
 /** The parts whose test files are jobs. */
 export const filePart = (part) => part in needs;
 
+/** The test files of a part. */
+const filesOf = (part) => testFiles().filter((name) => partOf(name) === part);
+
 const buildJob = 'executables';
 const cnitoolJob = 'cnitool';
 
@@ -91,7 +94,9 @@ function fileJobs(part, names) {
  * Each file of the conformance part runs twice: with the native programs and with the same bundle under Bun. Both record
  * their calls and the rows that they have shown; the files that are marked `@last` compare the records.
  */
-function conformanceJobs(names) {
+function conformanceJobs(chosen) {
+  // One that compares needs the records of all.
+  const names = chosen.some((name) => isMarked(name, 'last')) ? filesOf('conformance') : chosen;
   const folder = mkdtempSync(join(tmpdir(), 'weft-conformance-'));
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   for (const host of ['native', 'bun']) mkdirSync(join(folder, host));
@@ -227,9 +232,6 @@ const soakJob = (job) => ({
     return { ...count, notes: toldBySoak(count) };
   },
 });
-
-/** The test files of a part. */
-const filesOf = (part) => testFiles().filter((name) => partOf(name) === part);
 
 /** The parts in the order of their lines, each with its jobs. @type {Record<string, (files?: string[]) => import('./lanes.mjs').Job[]>} */
 export const parts = {
