@@ -1,4 +1,4 @@
-/** This host's attachments for weftd, with the kernel's word that they may have changed. */
+/** This host's attachments for weftd, and the kernel's events that they may have changed. */
 
 import { socket } from '../../linux/netlink/connection.ts';
 import { rtnlgrp } from '../../linux/netlink/events.ts';
@@ -15,7 +15,7 @@ const retryDelayMs = 1000;
 const isOfHostEnd = ({ type, body }: NetlinkMessage): boolean =>
   (type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK) && isHostVethAlias(decodeLink(body).alias ?? '');
 
-/** @param dataDir where the plugins keep the reservations */
+/** @param dataDir the plugins' folder of reservations */
 export const openAttachments = (sys: Sys, dataDir: string): Attachments => ({
   ...openAttachmentReader(sys, dataDir),
   watch(onChange) {
@@ -23,7 +23,7 @@ export const openAttachments = (sys: Sys, dataDir: string): Attachments => ({
     events.start({
       isRelevant: isOfHostEnd,
       onEvent: onChange,
-      // Without events nothing is known of changes. The stream is opened again, and then calls back by itself.
+      // Without events, changes go unnoticed. The stream reopens itself, and then calls back.
       onProblem: () => {},
     });
     return events;

@@ -1,8 +1,8 @@
 /**
- * One weftd a tunnel device: two on one host whose networks have the same VNI would make it anew in turns for ever.
+ * One weftd per tunnel device: two on one host whose networks use the same device would recreate it in turns forever.
  *
- * The lock is a socket with an abstract name (unix(7)): the kernel keeps one of a name in a network namespace, as it
- * does devices, and gives it up when its process ends, however it does.
+ * The lock is a socket with an abstract name (unix(7)). The kernel keeps one socket per name and network namespace, as
+ * with devices, and closes it when the process ends for any reason.
  */
 
 import { check, errno } from '../../linux/errors.ts';
@@ -11,12 +11,12 @@ import type { Sys } from '../../linux/sys.ts';
 import { unixSocketUser } from '../../linux/unix-diag.ts';
 import { encodeUnixAddress, unix } from '../../linux/unix-socket.ts';
 
-/** Another weftd of this host keeps the device. */
+/** Another weftd of this host uses the device. */
 export class DeviceBusyError extends Error {
   override readonly name = 'DeviceBusyError';
 }
 
-/** The number of the bound socket in /proc/net/unix (proc(5)); undefined where it is gone. */
+/** The inode of the bound socket in /proc/net/unix (proc(5)); undefined if it is gone. */
 function inodeOf(sys: Sys, name: string): number | undefined {
   const line = (readText(sys, '/proc/thread-self/net/unix') ?? '')
     .split('\n')
@@ -25,7 +25,7 @@ function inodeOf(sys: Sys, name: string): number | undefined {
   return inode > 0 ? inode : undefined;
 }
 
-/** The process that has the socket; undefined where that cannot be seen from here. */
+/** The process that holds the socket; undefined if it is not visible from here. */
 function processOf(sys: Sys, inode: number): number | undefined {
   const processes = sys.getdents('/proc');
   if (typeof processes === 'number') return undefined;
@@ -46,7 +46,7 @@ export class DeviceLocks {
   }
 
   /**
-   * Keeps the device to this process until `close`.
+   * Reserves the device for this process until `close`.
    * @throws DeviceBusyError
    */
   take(device: string): void {
@@ -62,12 +62,12 @@ export class DeviceLocks {
     sys.close(fd);
     if (result !== -errno.EADDRINUSE) check(result, ['lock', device]);
     const inode = inodeOf(sys, name);
-    // The names are anybody's to take: a program without rights must not be able to keep weftd from its work.
+    // Any program can take the names. One without rights must not stop weftd.
     const user = inode === undefined ? undefined : unixSocketUser(sys, inode);
     if (user !== undefined && user !== 0) return;
     const pid = inode === undefined ? undefined : processOf(sys, inode);
     throw new DeviceBusyError(
-      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} of this host keeps "${device}": stop one of them, or give one of the networks another Backend.VNI`,
+      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} of this host uses "${device}": stop one of them, or give one of the networks another Backend.VNI`,
     );
   }
 

@@ -1,4 +1,4 @@
-/** The host as the kernel has it: links, addresses and routes, and what follows from them. */
+/** The host's state in the kernel: links, addresses and routes, and what follows from them. */
 
 import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
 import { iff, type Link } from '../../linux/netlink/link.ts';
@@ -16,7 +16,7 @@ export interface HostState {
   readonly routes: readonly Route[];
 }
 
-/** Whether an address can be told to other hosts: no duplicate, not on its way in or out. */
+/** Whether other hosts can use the address: it is no duplicate, not tentative and not deprecated. */
 const usable = ({ flags }: InterfaceAddress): boolean =>
   (flags & (ifa.IFA_F_TENTATIVE | ifa.IFA_F_DADFAILED | ifa.IFA_F_DEPRECATED)) === 0;
 
@@ -57,8 +57,8 @@ export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnsw
 }
 
 /**
- * Tells whether an address is on a network that the interface is connected to: the best of the host's own routes to it
- * has no gateway. Routes into the cluster's networks are not asked, they are what is being decided on.
+ * Whether an address is on a network that the interface is connected to: the host's best own route to it has no gateway.
+ * Routes into the cluster's networks do not count, because this decides on them.
  */
 export function neighbourTest(
   { routes }: HostState,

@@ -13,17 +13,17 @@ export interface SysctlNeeds {
   readonly tunnels: readonly { readonly name: string; readonly family: Family }[];
   /** The interface that leads to the other hosts. */
   readonly external: string;
-  /** Whether containers' packets come in by it as they are: by plain routes, or as answers to what was masqueraded. */
+  /** Whether containers' packets arrive through it without a tunnel: by plain routes, or as answers to masqueraded ones. */
   readonly forwardsExternal: boolean;
-  /** The value now; undefined where the kernel has no such setting. */
+  /** The current value; undefined if the kernel lacks the setting. */
   readonly read: (path: readonly string[]) => string | undefined;
 }
 
-/** `rp_filter`, Documentation/networking/ip-sysctl.rst: of `all` and the interface's, the higher counts. */
+/** `rp_filter`, Documentation/networking/ip-sysctl.rst: the higher of `all`'s and the interface's value counts. */
 const strict = 1;
 const loose = '2';
 
-/** What the settings have to be. A value that serves as it is, is left as it is. */
+/** The required settings. A value that already serves stays. */
 export function planSysctls({ families, tunnels, external, forwardsExternal, read }: SysctlNeeds): SysctlSetting[] {
   const settings: SysctlSetting[] = [];
   const set = (value: string, ...path: string[]): void => void settings.push({ path: ['net', ...path], value });
@@ -35,7 +35,7 @@ export function planSysctls({ families, tunnels, external, forwardsExternal, rea
       continue;
     }
     set('1', 'ipv4', 'conf', name, 'forwarding');
-    // A peer may send by the tunnel what this host sends by a plain route, while one of them is about to change over.
+    // While one of two hosts changes over, a peer may use the tunnel where this host uses a plain route.
     const filter = ['all', name].map((of) => Number(read(['net', 'ipv4', 'conf', of, 'rp_filter']) ?? 0));
     if (Math.max(...filter) === strict) set(loose, 'ipv4', 'conf', name, 'rp_filter');
   }
@@ -44,7 +44,7 @@ export function planSysctls({ families, tunnels, external, forwardsExternal, rea
     if (forwardsExternal) set('1', 'ipv4', 'conf', external, 'forwarding');
   }
   if (families.includes(6)) {
-    // A host that forwards does not listen to routers any more unless it is told to: it would lose its default route.
+    // A host that forwards ignores router advertisements unless told otherwise: it would lose its default route.
     if (read(['net', 'ipv6', 'conf', external, 'accept_ra']) === '1') set('2', 'ipv6', 'conf', external, 'accept_ra');
     set('1', 'ipv6', 'conf', 'all', 'forwarding');
   }

@@ -1,4 +1,9 @@
-/** For what may be asked for at any rate: so much a time, and what was not used is there for a burst. */
+/**
+ * A token bucket: a steady rate plus a burst.
+ *
+ * weftd limits full comparisons to a tenth of the CPU time with it. It repairs a single damage at once. Damage without end
+ * costs no more than that tenth, and no repair waits longer than 600 ms.
+ */
 export class Budget {
   private readonly burst: number;
   private readonly perMs: number;
@@ -7,8 +12,8 @@ export class Budget {
   private countedMs: number;
 
   /**
-   * @param burst the most that is kept, and what there is at first: lines of a log, milliseconds of work
-   * @param perMs what comes in a millisecond; of milliseconds of work that is the share of the time that they may take
+   * @param burst capacity and initial content: lines of a log, milliseconds of work
+   * @param perMs refill per millisecond; for milliseconds of work, their share of the time
    * @param now milliseconds
    */
   constructor(burst: number, perMs: number, now: () => number) {
@@ -21,12 +26,12 @@ export class Budget {
 
   private count(): void {
     const nowMs = this.now();
-    // A clock that people set may go back.
+    // The clock may be set back.
     this.left = Math.min(this.burst, this.left + Math.max(0, nowMs - this.countedMs) * this.perMs);
     this.countedMs = nowMs;
   }
 
-  /** @returns whether there is one left, which is taken then */
+  /** Takes one token if there is one. @returns whether there was */
   take(): boolean {
     this.count();
     if (this.left < 1) return false;
@@ -34,13 +39,13 @@ export class Budget {
     return true;
   }
 
-  /** Takes what was used, whether or not it was there. */
+  /** Takes tokens, even if that leaves a debt. */
   spend(amount: number): void {
     this.count();
     this.left -= amount;
   }
 
-  /** Until nothing is owed any more. */
+  /** How long until the debt is paid. */
   get waitMs(): number {
     this.count();
     return Math.max(0, -this.left / this.perMs);

@@ -1,45 +1,45 @@
 /**
- * A piece of weftd's work that runs again and again, and its schedule.
+ * A periodic piece of weftd's work, and its schedule.
  *
- * A task never runs twice at once. When a run fails, this task alone is tried again, after growing pauses. Later tasks
- * (a collector, a mirror of allocations, probes of the data path) plug in here.
+ * A task never runs twice at once. If a run fails, only this task is retried, after growing pauses. Later tasks (a
+ * collector, a mirror of allocations, probes of the data path) plug in here.
  */
 
 import type { Bell } from './bell.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 
 export interface Task {
-  /** As `/healthz` names it. */
+  /** The name in `/healthz`. */
   readonly name: string;
-  /** From the start of a run to the start of the next, where the run names no other time; infinite: only when asked for. */
+  /** Time from the start of a run to the start of the next, unless the run names another; infinite: only on request. */
   readonly everyMs: number;
-  /** By chance, `everyMs` is shorter by up to this share, so that hosts do not work in step. */
+  /** `everyMs` is shortened randomly by up to this share, so that hosts do not work in step. */
   readonly jitter: number;
-  /** How long a run may take. After that its signal is aborted, and `/healthz` says that the task is stuck. */
+  /** How long a run may take. Then its signal is aborted, and `/healthz` reports the task as stuck. */
   readonly deadlineMs: number;
-  /** From the start of weftd to the first run; absent: not before a bell rings. */
+  /** Time from weftd's start to the first run; absent: the first run waits for a bell. */
   readonly firstMs?: number;
-  /** The least time from the start of one run to the start of the next; 0 by default. */
+  /** The minimum time from the start of one run to the start of the next; 0 by default. */
   readonly pauseMs?: number | (() => number);
-  /** Each of these asks for a run. */
+  /** Each of these requests a run. */
   readonly wakeOn?: readonly Bell[];
   /**
    * @param signal aborted when the deadline has passed, and when weftd stops
-   * @returns when to run next, in milliseconds from now; infinite: only when asked for; undefined: after `everyMs`
-   * @throws Error: it is tried again after a pause
+   * @returns when to run next, in milliseconds from now; infinite: only on request; undefined: after `everyMs`
+   * @throws Error: the task is retried after a pause
    */
   run(signal: AbortSignal): number | undefined | Promise<number | undefined>;
-  /** Reports a failed run as a problem; absent: it is reported by the task's name. */
+  /** Reports a failed run as a problem; absent: the problem has the task's name. */
   failed?(error: Error): void;
 }
 
-/** More than claiming a subnet takes in a slow etcd, with all its deadlines. */
+/** Longer than a claim of a subnet in a slow etcd, with all its deadlines. */
 export const taskDeadlineMs = 180_000;
 
 /** The first and the last pause after a failure. */
 export const retryPauses = { firstMs: 500, lastMs: 15_000 } as const;
 
-/** The longest time that a timer takes. */
+/** The longest time that a timer supports. */
 const timerMs = 2 ** 31 - 1;
 
 export interface ScheduleOptions {
@@ -47,11 +47,11 @@ export interface ScheduleOptions {
   readonly now: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
-  /** After each run, but for one that ends after `close`. */
+  /** Called after each run, except one that ends after `close`. */
   readonly onEnd: (error: Error | undefined) => void;
 }
 
-/** When the task runs, and whether it does. */
+/** The task's schedule and state. */
 export class Schedule {
   readonly task: Task;
   readonly #options: ScheduleOptions;
@@ -72,17 +72,17 @@ export class Schedule {
     if (this.task.firstMs !== undefined) this.#wakeup.wake(this.task.firstMs);
   }
 
-  /** Start of the run under way; undefined where there is none. */
+  /** Start of the current run; undefined if there is none. */
   get runningSinceMs(): number | undefined {
     return this.#wakeup.runningSinceMs;
   }
 
-  /** When the next run is due; infinite where none was asked for. */
+  /** When the next run is due; infinite if none was requested. */
   get dueMs(): number {
     return this.#wakeup.nextMs;
   }
 
-  /** No run starts any more, and the one under way is told to end. */
+  /** Prevents further runs, and tells the current one to end. */
   close(): void {
     this.#closed = true;
     this.#wakeup.close();
@@ -115,7 +115,7 @@ export class Schedule {
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       const running = this.task.run(controller.signal);
-      // Work that is done by now needs no deadline.
+      // Finished work needs no deadline.
       if (running instanceof Promise) {
         timer = setTimeout(() => controller.abort(), Math.min(this.task.deadlineMs, timerMs));
         timer.unref();

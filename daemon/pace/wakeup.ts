@@ -1,8 +1,8 @@
-/** Runs a piece of work whenever it is asked for: one at a time, several askings close together as one. */
+/** Runs a piece of work on request: one run at a time, and one run for several requests close together. */
 
 export interface WakeupOptions {
   readonly work: () => Promise<void> | void;
-  /** The least time from the start of one run to the start of the next. The first after a pause runs at once. */
+  /** The minimum time from the start of one run to the start of the next. After a pause, a run starts at once. */
   readonly minimumIntervalMs: number | (() => number);
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
@@ -22,7 +22,7 @@ export class Wakeup {
     this.options = options;
   }
 
-  /** Asks for a run, in `delayMs` at the latest. */
+  /** Requests a run within `delayMs`. */
   wake(delayMs = 0): void {
     if (this.closed) return;
     const now = this.options.now();
@@ -34,17 +34,17 @@ export class Wakeup {
     if (!this.running) this.schedule();
   }
 
-  /** Since when the run under way is; undefined where none is. */
+  /** When the current run started; undefined if none runs. */
   get runningSinceMs(): number | undefined {
     return this.running ? this.lastStartMs : undefined;
   }
 
-  /** When the next run is due; infinite where none was asked for. */
+  /** When the next run is due; infinite if none was requested. */
   get nextMs(): number {
     return this.dueMs;
   }
 
-  /** No run starts any more. */
+  /** Prevents further runs. */
   close(): void {
     this.closed = true;
     this.unschedule();
@@ -58,7 +58,7 @@ export class Wakeup {
   private schedule(): void {
     this.unschedule();
     const delayMs = Math.min(Math.max(0, this.dueMs - this.options.now()), 2 ** 31 - 1);
-    // A timer is never sooner than a millisecond.
+    // A timer takes at least a millisecond.
     if (delayMs === 0) this.immediate = setImmediate(() => void this.run());
     else this.timer = setTimeout(() => void this.run(), delayMs);
   }

@@ -1,12 +1,12 @@
 /**
- * A check: something that may be wrong, how to find out, and what to do about it.
+ * A check: a possible problem, how to detect it, and what to do about it.
  *
- * weftd's own problems have the same head and the same findings (problem-catalogue.ts, problems.ts): what a check finds
- * is reported with them. `weftctl doctor` plugs its checks in here: peers through the real tunnel, the runtime's folders,
+ * weftd's own problems have the same head and the same findings (problem-catalogue.ts, problems.ts), and checks report
+ * theirs with them. `weftctl doctor` plugs its checks in here: peers through the real tunnel, the runtime's folders,
  * sysctls, other programs' rules.
  */
 
-/** error: containers cannot start, or packets may not arrive. warning: something may become worse, or is not as asked for. */
+/** error: containers cannot start, or packets may not arrive. warning: it may get worse, or is not as requested. */
 export type Severity = 'warning' | 'error';
 
 /** The constant part of a check or a problem. */
@@ -19,22 +19,22 @@ export interface CheckHead {
 }
 
 export interface Finding {
-  /** The peer, the device, the file that it is about; empty where the check is about one thing only. */
+  /** The peer, the device or the file in question; empty if the check has only one subject. */
   readonly subject: string;
   readonly facts: Readonly<Record<string, string | number | boolean>>;
-  /** On a clock that does not go back; absent: found just now. */
+  /** On a clock that does not go back; absent: just now. */
   readonly sinceMs?: number;
 }
 
 export interface Check extends CheckHead {
-  /** How long a run takes, about: dear ones run seldom, or on demand only. */
+  /** Approximate duration of a run: long ones run rarely, or on demand only. */
   readonly costMs: number;
-  /** @returns nothing where all is well */
+  /** @returns an empty list if all is well */
   run(signal: AbortSignal): readonly Finding[] | Promise<readonly Finding[]>;
-  /** One line: what is wrong, and the command or the setting that mends it. */
+  /** One line: what is wrong, and the command or the setting that repairs it. */
   advice(finding: Finding): string;
   readonly fix?: {
-    /** Whether it may be done without asking: no packet, container or foreign setting is harmed. */
+    /** Whether it is safe without a question: it harms no packet, container or foreign setting. */
     readonly safe: boolean;
     run(finding: Finding, signal: AbortSignal): Promise<void>;
   };

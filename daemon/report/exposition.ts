@@ -1,8 +1,8 @@
 /**
- * Prometheus' text format 0.0.4: counters, gauges and histograms, and how they are written down.
+ * Prometheus' text format 0.0.4: counters, gauges, histograms and their text.
  *
- * https://prometheus.io/docs/instrumenting/exposition_formats/. A label's values are known beforehand, or few: a family
- * that is given more series than it has room for counts the rest under `other`, so that nothing grows for ever.
+ * https://prometheus.io/docs/instrumenting/exposition_formats/. A label has few values, or values known beforehand. A
+ * family with too many series counts further ones under `other`, so that memory stays bounded.
  *
  * The format is written by our own code: `prom-client` gives the same lines, but costs 10 MB of memory and 0.1 s of every
  * start. `promtool check metrics` and a strict reader in the tests check the lines.
@@ -17,7 +17,7 @@ const overflow = 'other';
 export type LabelValues = readonly string[];
 
 interface FamilyOptions {
-  /** Ends in its unit (`_seconds`, `_bytes`), and for a counter in `_total`. */
+  /** Ends with the unit (`_seconds`, `_bytes`), a counter with `_total`. */
   readonly name: string;
   /** One sentence. */
   readonly help: string;
@@ -49,9 +49,9 @@ class SeriesMap<S> {
     this.make = make;
   }
 
-  /** The state of the series; made where there is none yet. */
+  /** The state of the series; created on first use. */
   at(values: LabelValues): S {
-    // No label has this character in its values; one that had would be counted with another.
+    // No label value contains this character; one that did would be counted with another.
     const key = values.join('\0');
     let found = this.series.get(key);
     if (!found) {
@@ -75,11 +75,11 @@ class SeriesMap<S> {
 
 interface Family extends FamilyOptions {
   readonly type: 'counter' | 'gauge' | 'histogram';
-  /** Lines without the head; none where there is nothing to say. */
+  /** Lines without the head; may be empty. */
   samples(): string[];
 }
 
-/** Only ever grows. */
+/** Only grows. */
 export class Counter {
   private readonly series: SeriesMap<{ value: number }>;
 
@@ -91,7 +91,7 @@ export class Counter {
     if (amount > 0) this.series.at(labels).value += amount;
   }
 
-  /** For what another counts, which may begin anew. */
+  /** For a count kept elsewhere, which may restart at 0. */
   raiseTo(value: number, ...labels: LabelValues): void {
     this.series.at(labels).value = value;
   }
@@ -101,7 +101,7 @@ export class Counter {
   }
 }
 
-/** What it is now. */
+/** The current value. */
 export class Gauge {
   private readonly series: SeriesMap<{ value: number }>;
 
@@ -109,7 +109,7 @@ export class Gauge {
     this.series = series;
   }
 
-  /** @param value undefined: not known, and not shown */
+  /** @param value undefined: unknown, not shown */
   set(value: number | undefined, ...labels: LabelValues): void {
     if (value !== undefined) this.series.at(labels).value = value;
   }
@@ -121,12 +121,12 @@ export class Gauge {
 }
 
 interface HistogramState {
-  /** By bucket, not cumulative; the last is above every bound. */
+  /** Counts per bucket, not cumulative; the last is above every bound. */
   readonly counts: number[];
   sum: number;
 }
 
-/** How many observations lie below each of some bounds. */
+/** Counts observations below each bound. */
 export class Histogram {
   private readonly bounds: readonly number[];
   private readonly series: SeriesMap<HistogramState>;
@@ -185,7 +185,7 @@ export class Registry {
     return series;
   }
 
-  /** @param initial the series that are there, with 0, before anything was counted */
+  /** @param initial series that exist from the start, with 0 */
   counter(options: FamilyOptions, initial: readonly LabelValues[] = options.labels ? [] : [[]]): Counter {
     const series = this.series(options, 'counter');
     for (const values of initial) series.at(values);
@@ -196,7 +196,7 @@ export class Registry {
     return new Gauge(this.series(options, 'gauge'));
   }
 
-  /** @param bounds upper ones, growing; the last bucket, without a bound, is added */
+  /** @param bounds upper bounds, ascending; a last bucket without a bound is added */
   histogram(options: FamilyOptions, bounds: readonly number[]): Histogram {
     const labels = options.labels ?? [];
     const series = new SeriesMap<HistogramState>(labels, () => ({ counts: Array(bounds.length + 1).fill(0), sum: 0 }));
@@ -206,7 +206,7 @@ export class Registry {
     return new Histogram(bounds, series);
   }
 
-  /** Name, kind and meaning of each, for the documentation. */
+  /** Name, type and help of each metric, for the documentation. */
   get descriptions(): readonly { readonly name: string; readonly type: string; readonly help: string }[] {
     return this.families.map(({ name, type, help }) => ({ name, type, help }));
   }

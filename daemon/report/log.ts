@@ -1,4 +1,4 @@
-/** Logs: one line an event. Text for people on a terminal, JSON for everything else. */
+/** Logs: one line per event. Text for people on a terminal, JSON otherwise. */
 
 import { printable } from '../../command/printable.ts';
 import { Budget } from '../pace/budget.ts';
@@ -9,11 +9,11 @@ export type LogLevel = (typeof logLevels)[number];
 export const logFormats = ['text', 'json'] as const;
 export type LogFormat = (typeof logFormats)[number];
 
-/** What belongs to an event besides its sentence. An Error stands for its message; undefined is left out. */
+/** Details of an event besides its sentence. An Error counts as its message; undefined is left out. */
 export type LogFields = Readonly<Record<string, string | number | boolean | Error | undefined>>;
 
 export interface Logger {
-  /** Whether `debug` comes to anything: some messages are dear to make. */
+  /** Whether `debug` has an effect: some messages are expensive to format. */
   readonly tellsDebug?: boolean;
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
@@ -24,7 +24,7 @@ export interface Logger {
 type LogAt = (message: string, fields?: LogFields) => void;
 
 export interface LoggerOptions {
-  /** Events below it are dropped. */
+  /** Events below this level are dropped. */
   readonly level: LogLevel;
   readonly format: LogFormat;
   /** Takes one line, with its newline. */
@@ -33,7 +33,7 @@ export interface LoggerOptions {
   readonly now: () => number;
 }
 
-/** A value as `key=value` carries it: quoted where a space, a quote or nothing at all would make it ambiguous. */
+/** The value in `key=value`: quoted if a space, a quote or an empty text would make it ambiguous. */
 function formatValue(value: string | number | boolean): string {
   const text = String(value);
   return printable(/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text));
@@ -48,11 +48,11 @@ function formatLine(options: LoggerOptions, level: LogLevel, message: string, fi
     return `${printable(JSON.stringify({ time, level, message, ...Object.fromEntries(entries) }))}\n`;
   }
   const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
-  // A message with a line break in it (a library's, say) still is one line.
+  // A message with a line break, such as a library's, still becomes one line.
   return `${time} ${level.padEnd(5)} ${printable(message.replace(/\s*\n\s*/g, ' '))}${pairs}\n`;
 }
 
-/** Of `info`: where another program undoes what weftd does, at once and for ever, a disk must not be full of that. */
+/** Limits `info`: if another program undoes weftd's changes again and again, the log must not fill the disk. */
 const infoBurst = 2000;
 const infoPerSecond = 10;
 
@@ -60,7 +60,7 @@ export function openLogger(options: LoggerOptions): Logger {
   const threshold = logLevels.indexOf(options.level);
   const budget = new Budget(infoBurst, infoPerSecond / 1000, options.now);
   let leftOut = 0;
-  /** Told with the next line that there is room for. */
+  /** Reported with the next line that fits the budget. */
   const withLeftOut = (fields: LogFields): LogFields => {
     if (leftOut === 0) return fields;
     const told = { ...fields, linesLeftOut: leftOut };

@@ -1,16 +1,16 @@
-/** What weftd counts and measures, by the names that it has in Prometheus. Others call the narrow methods. */
+/** weftd's counts and measurements, by their names in Prometheus. Other rooms call the narrow methods. */
 
 import type { NodeStatus } from '../../cluster/status.ts';
 import type { StoreObserver } from '../../cluster/store-observer.ts';
 import { type Counter, type Gauge, type Histogram, Registry } from './exposition.ts';
 
-/** Parts of the data path that are changed, and mended. */
+/** Parts of the data path that weftd changes and heals. */
 export const changeKinds = ['device', 'address', 'neighbour', 'fdb', 'route', 'rules', 'sysctl'] as const;
 export type ChangeKind = (typeof changeKinds)[number];
 
 export const claimWays = ['kept', 'previous', 'new'] as const;
 
-/** What is not counted but asked for when somebody looks. undefined: not known. */
+/** Figures that are collected on request, not counted. undefined: unknown. */
 export interface Figures {
   readonly node: string;
   readonly backend: string;
@@ -24,7 +24,7 @@ export interface Figures {
     readonly programmed: number;
     readonly withProblem: number;
   };
-  /** Nodes that have said so lately, this one too. */
+  /** Nodes that reported lately, this one included. */
   readonly nodesAlive: number | undefined;
   /** Seconds; undefined for a reservation, or before there is a lease. */
   readonly leaseTtlSeconds: number | undefined;
@@ -51,7 +51,7 @@ export interface ProcessFigures {
 const etcdBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const kernelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
-/** Of so many answers of etcd the status tells. */
+/** The number of etcd's answers in the status's figures. */
 const latenciesKept = 64;
 
 export interface MetricsOptions {
@@ -118,19 +118,19 @@ export class Metrics implements StoreObserver {
       byKind,
     );
     this.healSeconds = registry.histogram(
-      { name: 'weftd_heal_seconds', help: "From the kernel's word of a foreign change to its being put right." },
+      { name: 'weftd_heal_seconds', help: "Time from the kernel's event of a foreign change to its repair." },
       kernelBounds,
     );
     this.followSeconds = registry.histogram(
-      { name: 'weftd_etcd_to_kernel_seconds', help: "From etcd's word of a change to the kernel's having it." },
+      { name: 'weftd_etcd_to_kernel_seconds', help: "Time from etcd's event of a change to its being in the kernel." },
       kernelBounds,
     );
     this.reconcileSeconds = registry.histogram(
-      { name: 'weftd_reconcile_seconds', help: 'One comparison of the whole data path, with what it changed.' },
+      { name: 'weftd_reconcile_seconds', help: 'Duration of a full comparison of the data path, changes included.' },
       kernelBounds,
     );
     this.etcdSeconds = registry.histogram(
-      { name: 'weftd_etcd_request_seconds', help: "etcd's answers, by what was asked.", labels: ['operation'] },
+      { name: 'weftd_etcd_request_seconds', help: "Duration of etcd's answers, by operation.", labels: ['operation'] },
       etcdBounds,
     );
     this.etcdErrors = registry.counter({
@@ -144,18 +144,18 @@ export class Metrics implements StoreObserver {
     });
     this.watchLosses = registry.counter({
       name: 'weftd_etcd_watch_losses_total',
-      help: 'Times that the watch ended; the next one goes on where it was.',
+      help: 'Times that the watch ended; the next one continues where it was.',
     });
     this.watchResyncs = registry.counter({
       name: 'weftd_etcd_watch_resyncs_total',
-      help: 'Times that everything was listed anew, since the watch could not go on where it was.',
+      help: 'Times that everything was listed again because the watch could not continue.',
     });
     this.watchEvents = registry.counter({
       name: 'weftd_etcd_watch_events_total',
-      help: 'Changes of keys that the watch told of.',
+      help: 'Key changes that the watch reported.',
     });
     this.claims = registry.counter(
-      { name: 'weftd_lease_claims_total', help: 'Subnet leases claimed, by how.', labels: ['how'] },
+      { name: 'weftd_lease_claims_total', help: 'Subnet leases claimed: kept, previous or new.', labels: ['how'] },
       claimWays.map((how) => [how]),
     );
     this.renewals = registry.counter({ name: 'weftd_lease_renewals_total', help: 'Renewals of the subnet lease.' });
@@ -164,7 +164,10 @@ export class Metrics implements StoreObserver {
       help: 'Times that the subnet lease was gone from etcd or taken by another.',
     });
     this.peerLockPackets = registry.counter(
-      { name: 'weftd_peer_lock_dropped_packets_total', help: 'Packets to the VXLAN port from what is no peer.' },
+      {
+        name: 'weftd_peer_lock_dropped_packets_total',
+        help: 'Tunnel packets from hosts that are no peers, dropped by the peer lock.',
+      },
       [],
     );
     this.peerLockBytes = registry.counter(
@@ -178,12 +181,12 @@ export class Metrics implements StoreObserver {
     );
   }
 
-  /** Followed a change in the cluster, or of this host's own settings. */
+  /** weftd followed a change of the cluster or of this host's own settings. */
   programmed(kind: ChangeKind, count = 1): void {
     this.programmedTotal.add(count, kind);
   }
 
-  /** Undid what somebody else had done. */
+  /** weftd undid a change by somebody else. */
   healed(kind: ChangeKind, count = 1): void {
     this.healedTotal.add(count, kind);
   }
@@ -192,7 +195,7 @@ export class Metrics implements StoreObserver {
     this.failedTotal.add(count, kind);
   }
 
-  /** Something was mended, so long after the kernel had told of it. */
+  /** A repair took this long after the kernel's event. */
   healTook(seconds: number): void {
     this.healSeconds.observe(seconds);
   }
@@ -252,12 +255,12 @@ export class Metrics implements StoreObserver {
     this.losses.add(1);
   }
 
-  /** Seconds since the lease was claimed or renewed last. */
+  /** Seconds since the lease was last claimed or renewed. */
   get leaseAgeSeconds(): number | undefined {
     return this.leaseSinceMs === undefined ? undefined : (this.monotonic() - this.leaseSinceMs) / 1000;
   }
 
-  /** What was counted so far, for the status. */
+  /** Counts so far, for the status. */
   get summary() {
     const total = (counter: Counter): number => changeKinds.reduce((sum, kind) => sum + counter.value(kind), 0);
     const healed = changeKinds.map((kind) => [kind, this.healedTotal.value(kind)] as const);
@@ -284,7 +287,7 @@ export class Metrics implements StoreObserver {
     return this.registry.descriptions;
   }
 
-  /** As Prometheus reads it. @param figures as they are now; without them the gauges are left out */
+  /** The text for Prometheus. @param figures current ones; without them the gauges are left out */
   format(figures?: Figures): string {
     if (figures) this.setGauges(figures);
     return this.registry.format();
@@ -330,25 +333,25 @@ const gaugesOf = (registry: Registry) => {
   const gauge = (name: string, help: string, ...labels: string[]): Gauge => registry.gauge({ name, help, labels });
   return {
     nodeInfo: gauge('weftd_node_info', 'Always 1.', 'node', 'backend', 'interface'),
-    ready: gauge('weftd_ready', 'Whether containers have had their way to the others since the start.'),
-    problems: gauge('weftd_problems', 'What is wrong now, peers apart: weftctl status tells.'),
+    ready: gauge('weftd_ready', 'Whether containers could reach the others at any time since the start.'),
+    problems: gauge('weftd_problems', 'Number of current problems, without peers; weftctl status lists them.'),
     containers: gauge('weftd_containers', "Containers' interfaces on this host."),
     mtu: gauge('weftd_mtu_bytes', "MTU of containers' interfaces."),
     peers: gauge('weftd_peers', 'Other nodes with a subnet.'),
-    peersProgrammed: gauge('weftd_peers_programmed', 'Peers that the kernel has all it takes to reach.'),
-    peersWithProblem: gauge('weftd_peers_with_problem', 'Peers that something is wrong with.'),
-    nodesAlive: gauge('weftd_nodes_alive', 'Nodes whose weftd said so in the last 30 s; flanneld does not.'),
-    leaseAge: gauge('weftd_lease_age_seconds', 'Since the subnet lease was claimed or renewed.'),
-    leaseTtl: gauge('weftd_lease_ttl_seconds', 'Until the subnet lease lapses unless it is renewed.'),
+    peersProgrammed: gauge('weftd_peers_programmed', 'Peers with complete entries in the kernel.'),
+    peersWithProblem: gauge('weftd_peers_with_problem', 'Peers with a problem.'),
+    nodesAlive: gauge('weftd_nodes_alive', 'Nodes whose weftd reported in the last 30 s; flanneld never reports.'),
+    leaseAge: gauge('weftd_lease_age_seconds', 'Time since the subnet lease was claimed or renewed.'),
+    leaseTtl: gauge('weftd_lease_ttl_seconds', 'Time until the subnet lease expires if it is not renewed.'),
     etcdUp: gauge('weftd_etcd_up', 'Whether etcd answered the last request.'),
-    etcdLastContact: gauge('weftd_etcd_last_contact_timestamp_seconds', "etcd's last answer."),
-    watchUp: gauge('weftd_etcd_watch_up', 'Whether the watch stands.'),
+    etcdLastContact: gauge('weftd_etcd_last_contact_timestamp_seconds', "Time of etcd's last answer."),
+    watchUp: gauge('weftd_etcd_watch_up', 'Whether the watch is running.'),
     addressesUsed: gauge('weftd_addresses_used', 'Addresses that containers hold in the subnet.', 'subnet'),
-    addressesFree: gauge('weftd_addresses_free', 'Addresses left for containers in the subnet.', 'subnet'),
+    addressesFree: gauge('weftd_addresses_free', 'Free addresses for containers in the subnet.', 'subnet'),
     resident: gauge('process_resident_memory_bytes', 'Memory of the process.'),
     virtual: gauge('process_virtual_memory_bytes', 'Address space of the process.'),
     start: gauge('process_start_time_seconds', 'When the process started, since the epoch.'),
     openDescriptors: gauge('process_open_fds', 'Open file descriptors.'),
-    maxDescriptors: gauge('process_max_fds', 'How many may be open.'),
+    maxDescriptors: gauge('process_max_fds', 'Maximum number of open file descriptors.'),
   };
 };

@@ -1,12 +1,11 @@
 /**
- * Every kind of problem that weftd reports by itself. The kind is the word of the log lines, the code is what programs
- * may depend on.
+ * Every kind of problem that weftd reports by itself. Log lines contain the kind. Programs may depend on the code.
  */
 
 import type { CheckHead } from './check.ts';
 
 export interface ProblemHead extends CheckHead {
-  /** Whether it is this node's own: a node with other nodes' problems only is well. */
+  /** Whether it is this node's own: a node is well if it has only other nodes' problems. */
   readonly isOwn: boolean;
 }
 
@@ -28,7 +27,7 @@ export const problemKinds = {
   // The host.
   'external interface': error('external-interface', 'the external interface is missing or is not the right one'),
   kernel: error('kernel', 'the data path cannot be compared with the kernel'),
-  device: error('device', 'a tunnel device cannot be had'),
+  device: error('device', 'a tunnel device cannot be created'),
   MTU: warning('mtu', 'the MTU is too small'),
   route: error('route', "another program's route is in the way"),
   step: error('step', 'the kernel refuses a change'),
@@ -36,8 +35,8 @@ export const problemKinds = {
   peer: others('peer', 'a peer cannot be reached'),
   'packet filter': error('packet-filter', 'the packet filter cannot be set'),
   forwarding: error('forwarding', "another program's rules drop the cluster's packets"),
-  'network events': warning('network-events', "the network's changes are not heard of"),
-  'packet filter events': warning('packet-filter-events', "the packet filter's changes are not heard of"),
+  'network events': warning('network-events', 'events of network changes are missing'),
+  'packet filter events': warning('packet-filter-events', 'events of packet filter changes are missing'),
   // weftd itself.
   'node files': error('node-files', 'the files for the plugins cannot be written'),
   'state file': warning('state-file', "weftd's state cannot be written"),

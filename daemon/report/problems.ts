@@ -1,13 +1,13 @@
-/** What is wrong now. Each problem is logged once when it appears or changes, and once when it is over. */
+/** Current problems. Each is logged once when it appears or changes, and once when it ends. */
 
 import type { Check, CheckHead, Finding } from './check.ts';
 import type { Logger } from './log.ts';
 import { type ProblemHead, type ProblemKind, problemKinds } from './problem-catalogue.ts';
 
-/** So many problems of a kind that come or go together are logged; of the rest, how many. */
+/** This many problems of a kind are logged when they appear or end together; of the rest, only the number. */
 const loggedAtMost = 10;
 
-/** Something that is wrong now. */
+/** A current problem. */
 export interface Problem extends Finding {
   readonly head: CheckHead;
   readonly isOwn: boolean;
@@ -17,7 +17,7 @@ export interface Problem extends Finding {
 }
 
 export class Problems {
-  /** By the name that the log has for it. */
+  /** By its name in the log. */
   readonly #current = new Map<string, Problem>();
   readonly #logger: Logger;
   readonly #now: () => number;
@@ -29,9 +29,9 @@ export class Problems {
   }
 
   /**
-   * Reports a kind that there is one problem of at a time.
-   * @param message what is wrong and what to do; undefined where nothing is
-   * @param changes how a change of the message while the problem lasts is logged: etcd's troubles change theirs often
+   * Reports the problem of a kind that has one problem at a time.
+   * @param message what is wrong and what to do; undefined if nothing is wrong
+   * @param changes the level for a changed message while the problem lasts: etcd's problems change theirs often
    */
   report(kind: ProblemKind, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
     const before = this.#current.get(kind);
@@ -40,7 +40,7 @@ export class Problems {
     else this.#logger[before ? changes : 'warn'](message);
   }
 
-  /** Reports the problems of a kind as a whole: those of `messages`, and no others, are there now. */
+  /** Replaces all problems of a kind by those of `messages`. */
   reportAll(kind: ProblemKind, messages: ReadonlyMap<string, string>): void {
     this.#replace(
       kind,
@@ -49,7 +49,7 @@ export class Problems {
     );
   }
 
-  /** Reports everything that a check has found: nothing else of the check is wrong now. */
+  /** Replaces all problems of a check by its findings. */
   reportFindings(check: CheckHead & Pick<Check, 'advice'>, findings: readonly Finding[]): void {
     this.#replace(
       check.code,
@@ -77,7 +77,7 @@ export class Problems {
     }
   }
 
-  /** @returns whether that is new */
+  /** @returns whether it is new */
   #note(
     key: string,
     head: ProblemHead,
@@ -103,12 +103,12 @@ export class Problems {
     return this.#current.has(kind);
   }
 
-  /** In the order in which they came. */
+  /** In the order of their appearance. */
   get all(): readonly Problem[] {
     return [...this.#current.values()];
   }
 
-  /** The messages. @param except kinds that are left out */
+  /** The messages. @param except kinds to leave out */
   list(except: readonly ProblemKind[] = []): string[] {
     const left = new Set<string>(except.map((kind) => problemKinds[kind].code));
     return this.all.filter(({ head }) => !left.has(head.code)).map(({ message }) => message);

@@ -1,4 +1,4 @@
-/** How far weftd has come since its start. The tasks note it; the answers and the other tasks read it. */
+/** weftd's progress since its start. Tasks write it; answers and other tasks read it. */
 
 export class Progress {
   readonly startedAtMs: number;
@@ -14,7 +14,7 @@ export class Progress {
     this.startedAtMs = startedAtMs;
   }
 
-  /** Whether containers have had their way to the others since the start. */
+  /** Whether containers could reach the others at any time since the start. */
   get isReady(): boolean {
     return this.#isReady;
   }
@@ -24,7 +24,7 @@ export class Progress {
     for (const waiter of this.#waiters.splice(0)) waiter();
   }
 
-  /** Resolves once the data path is there for the first time. */
+  /** Resolves once the data path is complete for the first time. */
   whenReady(): Promise<void> {
     return this.#isReady ? Promise.resolve() : new Promise((resolve) => this.#waiters.push(resolve));
   }
@@ -46,7 +46,7 @@ export class Progress {
     this.#isInSync = isInSync;
   }
 
-  /** Whether the data path was compared as a whole at least once. */
+  /** Whether there was at least one full comparison of the data path. */
   get hasCompared(): boolean {
     return this.#hasCompared;
   }
@@ -55,7 +55,7 @@ export class Progress {
     this.#hasCompared = true;
   }
 
-  /** How long the last change in the cluster took to the kernel; undefined before the first. */
+  /** How long the last change took from the cluster to the kernel; undefined before the first. */
   get lastChangeMs(): number | undefined {
     return this.#lastChangeMs;
   }

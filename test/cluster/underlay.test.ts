@@ -259,7 +259,7 @@ test('a second weftd with the same VNI is told so, and touches nothing', async (
   const log = (): string => readFileSync(logFile, 'utf8');
   const second = cluster().scratch.start(argv, { namespace: one.namespace, logFile });
   await waitFor('the message', () =>
-    new RegExp(`Another weftd \\(process ${one.weftd!.pid}\\) of this host keeps "flannel\\.1"`).test(log()),
+    new RegExp(`Another weftd \\(process ${one.weftd!.pid}\\) of this host uses "flannel\\.1"`).test(log()),
   );
   assert.is(cluster().etcdctl('get', '--prefix', '/second/subnets/'), '', 'it takes no lease either');
   assert.equal(difference(before, one.describe()), []);
