@@ -14,23 +14,19 @@ import { openNetlink } from '../linux/netlink/connection.ts';
 import type { Sys } from '../linux/sys.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import type { Prefix } from '../net/prefix.ts';
-import { attach, connectFirst, undoLinkFirst, type Workplace } from './attach.ts';
+import { attach, connectFirst, undoLinkFirst } from './attach.ts';
+import type { AttachmentPart, Workplace } from './attachment-part.ts';
 import { randomMacs } from './bridge.ts';
 import { addByPlugin, callPlugin, checkPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { type AttachmentPlan, planAttachment } from './plan.ts';
-import { ownIpamType, readSettings, requestedMac, type Settings } from './settings.ts';
+import { ownIpamType, readSettings, requestedMac } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
 import type { CniRequest } from './spec/request.ts';
 import { checkExpressible, formatResult, type Result } from './spec/results.ts';
 import { UndoStack } from './undo.ts';
-
-/** What only some configurations ask for, in modules that others do not load. */
-export type AddExtras = Pick<typeof import('./filters.ts'), 'addFilters'> &
-  Pick<typeof import('./vlan.ts'), 'connectVlans'> &
-  Pick<typeof import('./duplicate-detection.ts'), 'awaitDuplicateDetection'>;
 
 interface Ipam {
   readonly result: Pick<Result, 'ips' | 'routes' | 'dns'>;
@@ -39,8 +35,9 @@ interface Ipam {
 
 const noAddresses: Ipam = { result: { ips: [], routes: [], dns: {} }, knownGateways: [] };
 
-/** Takes addresses, by whichever plugin, and leaves their release on `undo`. */
-function takeAddresses(sys: Sys, request: CniRequest, type: string, node: () => NodeNetwork, undo: UndoStack): Ipam {
+/** Takes addresses by the IPAM plugin that the configuration names, and leaves their release on `undo`. */
+function takeAddresses({ sys, request, settings, undo, node }: Workplace): Ipam {
+  const type = settings.ipamType;
   if (type === '') return noAddresses;
   if (type === ownIpamType) {
     const { result, gateways } = addAddresses(sys, request, node);
@@ -58,22 +55,17 @@ function takeAddresses(sys: Sys, request: CniRequest, type: string, node: () => 
   return { result, knownGateways: [] };
 }
 
-function attachContainer(place: Workplace, request: CniRequest, settings: Settings, extras?: AddExtras): string {
-  const { sys, undo } = place;
-  const { cniVersion, configuration } = request;
+function attachContainer(place: Workplace): string {
+  const { sys, request, settings } = place;
+  const { cniVersion } = request;
   const mac = requestedMac(request);
-  let network: NodeNetwork | undefined;
-  const node = (): NodeNetwork => {
-    network ??= readNodeNetwork(sys, nodeFilePaths(configuration));
-    return network;
-  };
   const [hostMac, randomMac] = randomMacs(sys, 2);
   const planWith = ({ result, knownGateways }: Ipam): AttachmentPlan =>
     planAttachment({
       attachment: request,
-      netns: place.netns,
+      netns: request.netns,
       settings,
-      nodeMtuBytes: settings.overlay ? node().mtuBytes : undefined,
+      nodeMtuBytes: settings.overlay ? place.node().mtuBytes : undefined,
       ipam: result,
       knownGateways,
       hostMac: hostMac!,
@@ -84,21 +76,17 @@ function attachContainer(place: Workplace, request: CniRequest, settings: Settin
     checkPlugin(sys, request, settings.ipamType);
     connectFirst(place, planWith(noAddresses));
   }
-  const ipam = takeAddresses(sys, request, settings.ipamType, node, undo);
+  const ipam = takeAddresses(place);
   checkExpressible(ipam.result.ips, cniVersion);
   const plan = planWith(ipam);
   if (isConnected) undoLinkFirst(place, plan);
   const result = attach(place, plan, isConnected);
-  if (settings.duplicateDetection && plan.container.up) {
-    const { namespaces, connections } = place;
-    extras?.awaitDuplicateDetection(sys, connections.container, namespaces.container, request.ifname);
-  }
-  extras?.addFilters(sys, request, settings, plan, settings.overlay ? node() : undefined, undo);
+  for (const part of place.parts) part.afterAttach?.(place, plan);
   return formatResult(result, cniVersion);
 }
 
 /** @returns the result document */
-export function runAdd(sys: Sys, request: CniRequest, extras?: AddExtras): string {
+export function runAdd(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): string {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
   const settings = readSettings(configuration);
@@ -115,10 +103,13 @@ export function runAdd(sys: Sys, request: CniRequest, extras?: AddExtras): strin
     closing.push(() => container.close());
     const host = openNetlink(sys);
     closing.push(() => host.close());
-    const { netns } = request;
     const connections = { host, container };
-    const place = { sys, netns, namespaces, connections, undo, connectVlans: extras?.connectVlans };
-    return attachContainer(place, request, settings, extras);
+    let network: NodeNetwork | undefined;
+    const node = (): NodeNetwork => {
+      network ??= readNodeNetwork(sys, nodeFilePaths(configuration));
+      return network;
+    };
+    return attachContainer({ sys, request, settings, namespaces, connections, undo, parts, node });
   } catch (error) {
     throw undo.unwind(error);
   } finally {

@@ -7,9 +7,10 @@ import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
 import { changeLink, createVeth, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import { newRoute } from '../linux/netlink/route.ts';
 import { clock, type Sys } from '../linux/sys.ts';
+import type { Connections, Workplace } from './attachment-part.ts';
 import { ensureBridge, ensureSysctls } from './bridge.ts';
 import { removeLink } from './links.ts';
-import { inContainer, type Namespaces } from './namespaces.ts';
+import { inContainer } from './namespaces.ts';
 import type { AttachmentPlan } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import type { Result } from './spec/results.ts';
@@ -19,12 +20,6 @@ import type { UndoStack } from './undo.ts';
 const forwardingState = 3;
 /** The kernel does it within a millisecond; longer than this means that something is wrong. */
 const upDeadlineMs = 5_000;
-
-export interface Connections {
-  /** Netlink sockets of the two namespaces. */
-  readonly host: NetlinkConnection;
-  readonly container: NetlinkConnection;
-}
 
 export const interfaceExists = (ifname: string, netns: string, cause?: unknown): CniError =>
   new CniError(
@@ -159,28 +154,16 @@ function configureContainer(
   ]);
 }
 
-/** Where an attachment is made, and what is to be undone should it fail. */
-export interface Workplace {
-  readonly sys: Sys;
-  /** CNI_NETNS as it was given. */
-  readonly netns: string;
-  readonly namespaces: Namespaces;
-  readonly connections: Connections;
-  readonly undo: UndoStack;
-  /** For plans that have VLANs. */
-  readonly connectVlans: typeof import('./vlan.ts').connectVlans | undefined;
-}
-
 /** The bridge, and the pair that connects the container to it. */
 function connect(place: Workplace, plan: AttachmentPlan, isConnected: boolean) {
-  const { sys, netns, namespaces, connections, undo } = place;
+  const { sys, request, namespaces, connections, undo } = place;
   const bridge = ensureBridge(sys, connections.host, plan);
   try {
     if (!isConnected) createPair(sys, connections, bridge.index, plan, namespaces.container, undo);
   } catch (error) {
-    throw explainRefusal(error, connections, plan, netns);
+    throw explainRefusal(error, connections, plan, request.netns);
   }
-  const others = place.connectVlans?.(sys, connections.host, namespaces.host, bridge, plan) ?? [];
+  const others = place.parts.flatMap((part) => part.afterConnect?.(place, plan, bridge) ?? []);
   return { bridge, others };
 }
 

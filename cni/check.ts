@@ -11,15 +11,14 @@ import { formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix } from '../net/prefix.ts';
 import { callPlugin } from './delegate.ts';
-import { checkFilters } from './filters.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
-import { ownIpamType, type PortVlans, readSettings } from './settings.ts';
+import { checkParts } from './parts.ts';
+import { ownIpamType, readSettings } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
 import type { CniRequest } from './spec/request.ts';
 import { parseResult, type Result, ResultError, type ResultRoute } from './spec/results.ts';
-import { checkPortVlans } from './vlan.ts';
 
 const differs = (message: string): CniError => new CniError(errorCodes.attachmentDiffers, message);
 
@@ -53,19 +52,20 @@ function linkOf(connection: NetlinkConnection, name: string, where: string, mac:
   return link;
 }
 
-function checkHost(host: NetlinkConnection, result: Result, bridgeName: string, vlans: PortVlans | undefined): void {
+/** @returns the container's port of the bridge; undefined where the result names none */
+function checkHost(host: NetlinkConnection, result: Result, bridgeName: string): Link | undefined {
   const ofHost = result.interfaces.filter((entry) => entry.sandbox === undefined);
   const bridgeEntry = ofHost.find((entry) => entry.name === bridgeName);
-  if (!bridgeEntry) return;
+  if (!bridgeEntry) return undefined;
   const bridge = linkOf(host, bridgeName, 'on the host', undefined);
   if (bridge.kind !== 'bridge') throw differs(`The interface "${bridgeName}" on the host is no bridge`);
   // The host's end follows the bridge; interfaces that other plugins made are theirs to check.
   const portEntry = ofHost[ofHost.indexOf(bridgeEntry) + 1];
-  if (!portEntry?.name.startsWith('veth')) return;
+  if (!portEntry?.name.startsWith('veth')) return undefined;
   const port = linkOf(host, portEntry.name, 'on the host', portEntry.mac);
   if (port.master !== bridge.index)
     throw differs(`The interface "${port.name}" is not a port of the bridge "${bridgeName}"`);
-  if (vlans) checkPortVlans(host, port, vlans);
+  return port;
 }
 
 function checkRoutes(container: NetlinkConnection, routes: readonly ResultRoute[]): void {
@@ -136,8 +136,9 @@ export function runCheck(sys: Sys, request: CniRequest): undefined {
     }
     const host = openNetlink(sys);
     try {
-      checkHost(host, result, bridge, settings.vlans);
-      checkFilters(sys, request, settings, result.ips.length);
+      const port = checkHost(host, result, bridge);
+      const place = { sys, request, settings, host, port, addresses: result.ips.length };
+      for (const part of checkParts) part.check?.(place);
     } finally {
       host.close();
     }

@@ -9,6 +9,7 @@ import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection
 import { getLink } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import { hostVethAlias, hostVethName, isHostVethAlias } from '../reservations/host-end.ts';
+import { type AttachmentPart, forEachPart } from './attachment-part.ts';
 import { callPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { removeLink } from './links.ts';
@@ -60,26 +61,17 @@ function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
 }
 
 /**
- * @param removeExtras removes what only some configurations ask for
+ * @param parts those that the configuration may have asked for
  * @throws the first that failed, once all that can be removed is
  */
-export function runDel(
-  sys: Sys,
-  request: CniRequest,
-  removeExtras?: (sys: Sys, request: CniRequest) => void,
-): undefined {
+export function runDel(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): undefined {
   foldKeys(request.configuration, weftKeys);
   const namespaceFault = removeLinks(sys, request);
-  let extrasFault: unknown;
-  try {
-    removeExtras?.(sys, request);
-  } catch (error) {
-    extrasFault = error;
-  }
+  const faults = forEachPart(parts, (part) => part.beforeRelease?.(sys, request));
   const type = ipamTypeOf(request.configuration);
   if (type === ownIpamType) removeAddresses(sys, request);
   else if (type !== '') callPlugin(sys, request, type, 'DEL');
   if (namespaceFault) throw namespaceFault;
-  if (extrasFault !== undefined) throw extrasFault;
+  if (faults.length > 0) throw faults[0];
   return undefined;
 }

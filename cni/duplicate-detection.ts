@@ -1,11 +1,12 @@
 /** The wait for IPv6 duplicate address detection (RFC 4862, section 5.4), for those who ask for it by `enabledad`. */
 
 import { dumpAddresses, type InterfaceAddress, ifa } from '../linux/netlink/address.ts';
-import type { NetlinkConnection } from '../linux/netlink/connection.ts';
 import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
 import { getLinkIndex } from '../linux/netlink/link.ts';
-import { clock, type Sys } from '../linux/sys.ts';
+import { clock } from '../linux/sys.ts';
 import { formatPrefix } from '../net/prefix.ts';
+import type { Workplace } from './attachment-part.ts';
+import type { AttachmentPlan } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 
 /** As the reference plugins have it. The kernel takes some 2 s. */
@@ -15,21 +16,20 @@ const texts = (addresses: readonly InterfaceAddress[]): string =>
   addresses.map(({ prefix }) => formatPrefix(prefix)).join(', ');
 
 /**
- * Waits until no address of the interface is tentative any more.
- * @param namespace the container's, which `connection` is of
+ * Waits until no address of the container's interface is tentative any more.
  * @throws CniError 115 where somebody else has one of them, 114 where it takes too long
  */
-export function awaitDuplicateDetection(
-  sys: Sys,
-  connection: NetlinkConnection,
-  namespace: number,
-  ifname: string,
+export function afterAttach(
+  { sys, request, settings, namespaces, connections }: Workplace,
+  plan: AttachmentPlan,
 ): void {
-  const index = connection.get(getLinkIndex(ifname));
+  if (!settings.duplicateDetection || !plan.container.up) return;
+  const connection = connections.container;
+  const index = connection.get(getLinkIndex(request.ifname));
   if (index === undefined) return;
   const now = () => sys.clock_gettime(clock.CLOCK_MONOTONIC);
   const deadline = now() + deadlineMs;
-  const events = openEvents(sys, [rtnlgrp.RTNLGRP_IPV6_IFADDR], { namespace });
+  const events = openEvents(sys, [rtnlgrp.RTNLGRP_IPV6_IFADDR], { namespace: namespaces.container });
   try {
     for (;;) {
       // Looked at with the events open, so that none is missed in between.

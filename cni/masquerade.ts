@@ -9,7 +9,7 @@
  * attachment by hashes. For iptables see `iptables.ts`.
  */
 
-import { isNftMissing, type NftConnection, withNft } from '../linux/nft/connection.ts';
+import { type NftConnection, withNft } from '../linux/nft/connection.ts';
 import { destinationIn, goTo, masquerade, not, returnVerdict, rule, sourceIn } from '../linux/nft/match.ts';
 import {
   commentLimitBytes,
@@ -24,12 +24,22 @@ import {
 } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
 import { addressBits } from '../net/address.ts';
-import { type Prefix, parsePrefix } from '../net/prefix.ts';
+import type { NodeNetwork } from '../net/node-file.ts';
+import { networkOf, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
 import type { AttachmentId } from '../reservations/host-end.ts';
-import { addByIptables, collectIptablesByNft, removeIptablesByCommand, removeIptablesByNft } from './iptables.ts';
+import type { CheckPlace, Workplace } from './attachment-part.ts';
+import {
+  addByIptables,
+  collectIptablesByCommand,
+  collectIptablesByNft,
+  removeIptablesByCommand,
+  removeIptablesByNft,
+} from './iptables.ts';
 import { hashText, type Masquerade, multicast } from './masquerade-entry.ts';
-import { retryRemoval } from './removal.ts';
-import type { AttachmentName } from './spec/request.ts';
+import type { AttachmentPlan } from './plan.ts';
+import { retryRemoval, unlessNftIsMissing } from './removal.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import type { AttachmentName, CniRequest } from './spec/request.ts';
 
 const table: TableName = { family: 'inet', name: 'cni_plugins_masquerade' };
 const checksChain = 'masq_checks';
@@ -87,42 +97,57 @@ function removeRules(nft: NftConnection, isStale: (rule: NftRule) => boolean): v
   });
 }
 
-/** @param environment of this process, for iptables alone */
-export function addMasquerade(
-  sys: Sys,
-  environment: readonly string[],
-  attachment: AttachmentId,
-  entries: readonly Masquerade[],
-  backend: 'nftables' | 'iptables',
-): void {
-  if (entries.length === 0) return;
-  if (backend === 'iptables') addByIptables(sys, environment, attachment, entries);
-  else addByNft(sys, attachment, entries);
+/** The whole network for an overlay's address, so that hosts see each other's containers by their own addresses. */
+const reachableNetwork = (address: Prefix, node: NodeNetwork | undefined): Prefix =>
+  node?.networks.find((network) => prefixContains(network, address.address)) ?? networkOf(address);
+
+export function afterAttach({ sys, request, settings, undo, node }: Workplace, { container }: AttachmentPlan): void {
+  const backend = settings.masquerade;
+  if (!backend) return;
+  undo.push('remove the masquerading', () => removeAll(sys, request.all, request));
+  if (container.addresses.length === 0) return;
+  const network = settings.overlay ? node() : undefined;
+  const entries = container.addresses.map(({ prefix }) => ({
+    address: prefix,
+    network: reachableNetwork(prefix, network),
+  }));
+  if (backend === 'iptables') addByIptables(sys, request.all, request, entries);
+  else addByNft(sys, request, entries);
 }
 
-/** Removes the attachment's rules, whichever back end made them; it is fine if there are none. */
-export function removeMasquerade(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
+/**
+ * Removes the attachment's rules, whichever back end made them; it is fine if there are none.
+ * @param environment of this process, for iptables alone
+ */
+function removeAll(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
   const mark = attachmentMark(sys, attachment);
-  try {
+  unlessNftIsMissing(() =>
     withNft(sys, (nft) => {
       removeRules(nft, ({ comment }) => comment?.startsWith(mark) === true);
       removeIptablesByNft(sys, nft, attachment);
-    });
-  } catch (error) {
-    if (!isNftMissing(error)) throw error;
-  }
+    }),
+  );
   removeIptablesByCommand(sys, environment, attachment);
 }
 
-/** How many addresses of the attachment rules of nf_tables are there for. */
-export const countMasquerade = (sys: Sys, attachment: AttachmentId): number =>
-  withNft(sys, (nft) => {
-    const mark = attachmentMark(sys, attachment);
-    return nft.listRules(table, checksChain).filter(({ comment }) => comment?.startsWith(mark)).length;
-  });
+export function beforeRelease(sys: Sys, request: CniRequest): void {
+  if (request.configuration['ipMasq'] === true) removeAll(sys, request.all, request);
+}
 
-/** Removes the network's rules of attachments that are not valid any more, but for those that the older iptables made. */
-export function collectMasquerade(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
+/** @throws CniError 110 where an address has no rule of nf_tables */
+export function check({ sys, request, settings, addresses }: CheckPlace): void {
+  if (settings.masquerade !== 'nftables') return;
+  const mark = attachmentMark(sys, request);
+  const rules = withNft(sys, (nft) => nft.listRules(table, checksChain));
+  if (rules.filter(({ comment }) => comment?.startsWith(mark)).length >= addresses) return;
+  throw new CniError(
+    errorCodes.attachmentDiffers,
+    "The rules that masquerade the container's addresses (table inet cni_plugins_masquerade) are missing",
+  );
+}
+
+/** Removes the network's rules of nf_tables of attachments that are not valid any more. */
+function collectByNft(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
   const ofNetwork = `${networkMark(sys, network)}-`;
   const names = new Set(valid.map(namesOf));
   let marks: Set<string> | undefined;
@@ -136,4 +161,10 @@ export function collectMasquerade(sys: Sys, network: string, valid: readonly Att
     removeRules(nft, ({ comment = '' }) => comment.startsWith(ofNetwork) && !isValid(comment));
     collectIptablesByNft(sys, nft, network, valid);
   });
+}
+
+export function collect(sys: Sys, { network, all, configuration }: CniRequest, valid: readonly AttachmentName[]): void {
+  unlessNftIsMissing(() => collectByNft(sys, network, valid));
+  // This needs the iptables program, so it runs only for networks that masquerade.
+  if (configuration['ipMasq'] === true) collectIptablesByCommand(sys, all, network, valid);
 }

@@ -1,5 +1,6 @@
 /** Removing rules that other programs remove at the same time. */
 
+import { isNftMissing } from '../linux/nft/connection.ts';
 import { retryRace } from '../linux/nft/retry.ts';
 
 /**
@@ -7,3 +8,12 @@ import { retryRace } from '../linux/nft/retry.ts';
  * (ENOENT) or a chain is in use (EBUSY); then `remove` looks again.
  */
 export const retryRemoval = (remove: () => void): void => retryRace(remove, 'ENOENT', 'EBUSY');
+
+/** A kernel without nf_tables has no rules to remove. */
+export function unlessNftIsMissing(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!isNftMissing(error)) throw error;
+  }
+}

@@ -20,8 +20,11 @@ import {
 import type { Sys } from '../linux/sys.ts';
 import type { Mac } from '../net/mac.ts';
 import { type AttachmentId, hostVethName } from '../reservations/host-end.ts';
-import { retryRemoval } from './removal.ts';
-import type { AttachmentName } from './spec/request.ts';
+import type { CheckPlace, Workplace } from './attachment-part.ts';
+import type { AttachmentPlan } from './plan.ts';
+import { retryRemoval, unlessNftIsMissing } from './removal.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
+import type { AttachmentName, CniRequest } from './spec/request.ts';
 
 const table: TableName = { family: 'bridge', name: 'nat' };
 const baseChain = 'PREROUTING';
@@ -36,7 +39,7 @@ const chainsOf = (name: AttachmentName): { iface: string; mac: string } => {
 };
 
 /** @param hostVeth the host's end, by which the container's frames come in */
-export function addSpoofCheck(sys: Sys, name: AttachmentName, hostVeth: string, mac: Mac): void {
+function add(sys: Sys, name: AttachmentName, hostVeth: string, mac: Mac): void {
   const { iface, mac: macChain } = chainsOf(name);
   const options = { comment: commentOf(name), family: 'bridge' } as const;
   const base = { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } as const;
@@ -75,12 +78,28 @@ function remove(nft: NftConnection, name: AttachmentName): void {
   });
 }
 
-/** Removes the attachment's chains and rules; it is fine if there are none. */
-export const removeSpoofCheck = (sys: Sys, name: AttachmentName): void => withNft(sys, (nft) => remove(nft, name));
+const removeAll = (sys: Sys, name: AttachmentName): void => withNft(sys, (nft) => remove(nft, name));
 
-/** Whether frames of the attachment are checked. */
-export const hasSpoofCheck = (sys: Sys, name: AttachmentName): boolean =>
-  withNft(sys, (nft) => nft.listRules(table, baseChain).some(({ comment }) => comment === commentOf(name)));
+export function afterAttach({ sys, request, settings, undo }: Workplace, { host, container }: AttachmentPlan): void {
+  if (!settings.spoofCheck) return;
+  undo.push('remove the check of the MAC', () => removeAll(sys, request));
+  add(sys, request, host.name, container.mac);
+}
+
+export function beforeRelease(sys: Sys, request: CniRequest): void {
+  if (request.configuration['macspoofchk'] === true) unlessNftIsMissing(() => removeAll(sys, request));
+}
+
+/** @throws CniError 110 where frames of the attachment are not checked */
+export function check({ sys, request, settings }: CheckPlace): void {
+  if (!settings.spoofCheck) return;
+  const comment = commentOf(request);
+  if (withNft(sys, (nft) => nft.listRules(table, baseChain).some((found) => found.comment === comment))) return;
+  throw new CniError(
+    errorCodes.attachmentDiffers,
+    "The rules that check the container's MAC (table bridge nat) are missing",
+  );
+}
 
 /** The interface's name that a rule compares with, if it is one of PREROUTING's. */
 function inputInterfaceOf({ expressions }: NftRule): string {
@@ -105,12 +124,14 @@ function ownerOf(network: string, found: NftRule): AttachmentId | undefined {
 }
 
 /** Removes the network's chains and rules of attachments that are not valid any more. */
-export function collectSpoofChecks(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
+export function collect(sys: Sys, { network }: CniRequest, valid: readonly AttachmentName[]): void {
   const keep = new Set(valid.map(referenceOf));
-  withNft(sys, (nft) => {
-    for (const found of nft.listRules(table, baseChain)) {
-      const owner = ownerOf(network, found);
-      if (owner && !keep.has(referenceOf(owner))) remove(nft, owner);
-    }
-  });
+  unlessNftIsMissing(() =>
+    withNft(sys, (nft) => {
+      for (const found of nft.listRules(table, baseChain)) {
+        const owner = ownerOf(network, found);
+        if (owner && !keep.has(referenceOf(owner))) remove(nft, owner);
+      }
+    }),
+  );
 }

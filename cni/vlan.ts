@@ -16,6 +16,7 @@ import { changeLink, createVeth, getLink, getLinkIndex, type Link } from '../lin
 import type { Sys } from '../linux/sys.ts';
 import { formatMac } from '../net/mac.ts';
 import { hostVethName } from '../reservations/host-end.ts';
+import type { CheckPlace, Workplace } from './attachment-part.ts';
 import { ensureAddresses, ensureSysctls, randomMacs } from './bridge.ts';
 import type { AttachmentPlan, PortVlans } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
@@ -86,17 +87,15 @@ function ensureGatewayLink(
 }
 
 /**
- * Puts the container's port into its VLANs, and sees to the gateway.
- * @param connection of the host's namespace, which the calling thread is in; `hostNamespace` is its descriptor
+ * Puts the container's port into its VLANs, and makes the gateway of its own VLAN.
  * @returns the gateway's link, for the result
  */
-export function connectVlans(
-  sys: Sys,
-  connection: NetlinkConnection,
-  hostNamespace: number,
-  bridge: Link,
+export function afterConnect(
+  { sys, connections, namespaces }: Workplace,
   plan: AttachmentPlan,
+  bridge: Link,
 ): ResultInterface[] {
+  const connection = connections.host;
   const { vlans, name } = plan.host;
   if (!vlans) return [];
   const port = connection.get(getLinkIndex(name));
@@ -104,7 +103,7 @@ export function connectVlans(
   setPortVlans(connection, port, vlans);
   const { gatewayVlan, gateways } = plan.bridge;
   if (gatewayVlan === undefined || gateways.length === 0) return [];
-  const link = ensureGatewayLink(sys, connection, hostNamespace, bridge, gatewayVlan);
+  const link = ensureGatewayLink(sys, connection, namespaces.host, bridge, gatewayVlan);
   const path = (key: string): string[] => ['net', 'ipv6', 'conf', link.name, key];
   ensureSysctls(sys, [
     { path: path('accept_ra'), value: '0', optional: true },
@@ -117,9 +116,10 @@ export function connectVlans(
 }
 
 /** @throws CniError 110 where the port is not in a VLAN that it should be in */
-export function checkPortVlans(connection: NetlinkConnection, port: Link, expected: PortVlans): void {
-  const found = connection.dump(dumpPortVlans()).find(({ index }) => index === port.index)?.vlans ?? [];
-  for (const { vlan, native } of portVlansOf(expected)) {
+export function check({ settings, host, port }: CheckPlace): void {
+  if (!settings.vlans || !port) return;
+  const found = host.dump(dumpPortVlans()).find(({ index }) => index === port.index)?.vlans ?? [];
+  for (const { vlan, native } of portVlansOf(settings.vlans)) {
     if (!found.some((each) => each.vlan === vlan && each.native === native)) {
       throw new CniError(
         errorCodes.attachmentDiffers,

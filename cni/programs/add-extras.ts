@@ -1,11 +1,8 @@
-/** ADD of a configuration that asks for all that there is. */
+/** ADD of a configuration that asks for more than links and addresses. */
 
 import type { Sys } from '../../linux/sys.ts';
 import { runAdd } from '../add.ts';
-import { awaitDuplicateDetection } from '../duplicate-detection.ts';
-import { addFilters } from '../filters.ts';
+import { addParts } from '../parts.ts';
 import type { CniRequest } from '../spec/request.ts';
-import { connectVlans } from '../vlan.ts';
 
-export const addWithExtras = (sys: Sys, request: CniRequest): string =>
-  runAdd(sys, request, { addFilters, awaitDuplicateDetection, connectVlans });
+export const addWithExtras = (sys: Sys, request: CniRequest): string => runAdd(sys, request, addParts);

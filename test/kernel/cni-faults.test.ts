@@ -9,12 +9,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runAdd } from '../../cni/add.ts';
 import { runDel } from '../../cni/del.ts';
-import { awaitDuplicateDetection } from '../../cni/duplicate-detection.ts';
-import { addFilters, removeFilters } from '../../cni/filters.ts';
 import { runGc } from '../../cni/gc.ts';
+import { addParts, deleteParts } from '../../cni/parts.ts';
 import { CniError, toCniError } from '../../cni/spec/errors.ts';
 import type { CniRequest } from '../../cni/spec/request.ts';
-import { connectVlans } from '../../cni/vlan.ts';
 import { errno } from '../../linux/errors.ts';
 import { dumpAddresses } from '../../linux/netlink/address.ts';
 import { openNetlink, socket } from '../../linux/netlink/connection.ts';
@@ -299,12 +297,12 @@ test('each call of the rules refused, or the last: they are undone, or go with D
   const addWith = (faulty: Sys): string =>
     onHost(() => {
       try {
-        return runAdd(faulty, request('ADD', keys), { addFilters, awaitDuplicateDetection, connectVlans });
+        return runAdd(faulty, request('ADD', keys), addParts);
       } finally {
         sys.setns(site().host, 0);
       }
     });
-  const delWith = () => onHost(() => runDel(sys, request('DEL', keys), removeFilters));
+  const delWith = () => onHost(() => runDel(sys, request('DEL', keys), deleteParts));
   let last = 0;
   let first = 0;
   addWith(
@@ -334,9 +332,9 @@ test('a kernel without nf_tables has no rules to remove', () => {
     wrapSys(sys, ({ name, args }) => (name === 'socket' && args[2] === socket.NETLINK_NETFILTER ? number : undefined));
   const keys = { ipMasq: true, macspoofchk: true };
   onHost(() => {
-    runDel(without(errno.EPROTONOSUPPORT), request('DEL', keys), removeFilters);
+    runDel(without(errno.EPROTONOSUPPORT), request('DEL', keys), deleteParts);
     runGc(without(errno.EPROTONOSUPPORT), request('GC'));
-    assert.throws(() => runDel(without(errno.EMFILE), request('DEL', keys), removeFilters), /EMFILE/);
+    assert.throws(() => runDel(without(errno.EMFILE), request('DEL', keys), deleteParts), /EMFILE/);
   });
 });
 
