@@ -3,11 +3,11 @@
 import { CniError, causeText, toCniError } from './spec/errors.ts';
 
 export class UndoStack {
-  private readonly steps: { readonly action: string; readonly undo: () => void }[] = [];
+  readonly #steps: { readonly action: string; readonly undo: () => void }[] = [];
 
   /** @param action what undoing does, for errors: `delete "veth12"` */
   push(action: string, undo: () => void): void {
-    this.steps.push({ action, undo });
+    this.#steps.push({ action, undo });
   }
 
   /**
@@ -17,7 +17,7 @@ export class UndoStack {
   unwind(cause: unknown): CniError {
     const first = toCniError(cause);
     const failures: string[] = [];
-    for (let step = this.steps.pop(); step; step = this.steps.pop()) {
+    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
       try {
         step.undo();
       } catch (error) {

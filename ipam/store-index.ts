@@ -71,48 +71,48 @@ export function readIndexLines(sys: Sys, folder: string): (entry: IndexEntry) =>
 }
 
 export class StoreIndex {
-  private readonly sys: Sys;
+  readonly #sys: Sys;
   /** The store's own folder. */
-  private readonly store: string;
+  readonly #store: string;
   readonly folder: string;
   /** The boot that this is; '' where that is not known. */
   readonly bootId: string;
   /** Name of the mark's file; undefined where the index is not complete. */
-  private mark: string | undefined;
-  private shardCount: ShardCount = shardCounts.few;
+  #mark: string | undefined;
+  #shardCount: ShardCount = shardCounts.few;
   /** Whether a file has been read that is too large for few. */
-  private isOutgrown = false;
+  #isOutgrown = false;
 
   /** Looks whether the index is complete. To be made before anything in the store is changed. */
   constructor(sys: Sys, store: string) {
-    this.sys = sys;
-    this.store = store;
+    this.#sys = sys;
+    this.#store = store;
     const slash = store.lastIndexOf('/');
     this.folder = `${store.slice(0, slash)}/.weft${store.slice(slash)}`;
     this.bootId = readBootId(sys);
     for (const count of Object.values(shardCounts)) {
-      const mark = this.currentMark(count);
+      const mark = this.#currentMark(count);
       if (mark === undefined || typeof sys.stat(`${this.folder}/${mark}`) === 'number') continue;
-      this.mark = mark;
-      this.shardCount = count;
+      this.#mark = mark;
+      this.#shardCount = count;
       return;
     }
   }
 
   get isComplete(): boolean {
-    return this.mark !== undefined;
+    return this.#mark !== undefined;
   }
 
   /** The name that a mark would have now; undefined where somebody else has changed the folder last. */
-  private currentMark(count: ShardCount): string | undefined {
-    const status = this.sys.stat(this.store);
+  #currentMark(count: ShardCount): string | undefined {
+    const status = this.#sys.stat(this.#store);
     if (typeof status === 'number' || status.mtimeMs % 1000 !== 0) return undefined;
     const { ino, mtimeMs } = status;
     return formatMark({ inode: ino, seconds: mtimeMs / 1000, shardCount: count, bootId: this.bootId });
   }
 
-  private shardOf(containerId: string): string {
-    return shardOf(containerId, this.shardCount);
+  #shardOf(containerId: string): string {
+    return shardOf(containerId, this.#shardCount);
   }
 
   /**
@@ -120,9 +120,9 @@ export class StoreIndex {
    * all of them.
    */
   find(containerId: string): IndexEntry[] | undefined {
-    const text = this.mark === undefined ? undefined : this.read(this.shardOf(containerId));
+    const text = this.#mark === undefined ? undefined : this.#read(this.#shardOf(containerId));
     if (text === undefined) return undefined;
-    this.isOutgrown = this.shardCount === shardCounts.few && text.length > largestFewCharacters;
+    this.#isOutgrown = this.#shardCount === shardCounts.few && text.length > largestFewCharacters;
     const found: IndexEntry[] = [];
     const needle = `\t${containerId}\t`;
     for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
@@ -140,35 +140,38 @@ export class StoreIndex {
    * The store's folder has to be changed already, so that the mark does not vouch for half a line.
    */
   announce(entry: IndexEntry): void {
-    if (this.mark === undefined || !canBeAskedFor(entry)) return;
-    const path = `${this.folder}/${this.shardOf(entry.holder.containerId)}`;
-    if (this.isOutgrown || !this.write(path, formatEntry(entry), open.O_APPEND)) this.mark = undefined;
+    if (this.#mark === undefined || !canBeAskedFor(entry)) return;
+    const path = `${this.folder}/${this.#shardOf(entry.holder.containerId)}`;
+    if (this.#isOutgrown || !this.#write(path, formatEntry(entry), open.O_APPEND)) this.#mark = undefined;
   }
 
   /** Takes over what is gone from the store, and marks it. Does nothing unless the index was complete before. */
   update(removed: readonly IndexEntry[]): void {
-    const { sys, folder, mark } = this;
+    const { folder } = this;
+    const sys = this.#sys;
+    const mark = this.#mark;
     if (mark === undefined) return;
-    this.mark = undefined;
+    this.#mark = undefined;
     const gone = removed.filter(canBeAskedFor);
-    for (const shard of new Set(gone.map(({ holder }) => this.shardOf(holder.containerId)))) {
-      const before = this.read(shard);
+    for (const shard of new Set(gone.map(({ holder }) => this.#shardOf(holder.containerId)))) {
+      const before = this.#read(shard);
       if (before === undefined) return;
-      const isHere = ({ holder }: IndexEntry): boolean => this.shardOf(holder.containerId) === shard;
+      const isHere = ({ holder }: IndexEntry): boolean => this.#shardOf(holder.containerId) === shard;
       const left = gone.filter(isHere).map(formatEntry).reduce(withoutLine, before);
       const path = `${folder}/${shard}`;
-      if (left !== '' && left !== before && !this.write(path, left)) return;
+      if (left !== '' && left !== before && !this.#write(path, left)) return;
       if (left === '' && before !== '' && sys.unlink(path) < 0) return;
     }
-    const now = this.markStore();
+    const now = this.#markStore();
     if (now !== undefined) sys.rename(`${folder}/${mark}`, `${folder}/${now}`);
   }
 
   /** Makes the index anew, of all reservations that there are. */
   rebuild(all: readonly IndexEntry[]): void {
-    const { sys, folder } = this;
-    this.mark = undefined;
-    this.shardCount = all.length > manyReservations ? shardCounts.many : shardCounts.few;
+    const { folder } = this;
+    const sys = this.#sys;
+    this.#mark = undefined;
+    this.#shardCount = all.length > manyReservations ? shardCounts.many : shardCounts.few;
     sys.mkdir(folder.slice(0, folder.lastIndexOf('/')), 0o700);
     sys.mkdir(folder, 0o700);
     const present = sys.getdents(folder);
@@ -176,29 +179,30 @@ export class StoreIndex {
     const shards = new Map<string, string>();
     for (const entry of all) {
       if (!canBeAskedFor(entry)) continue;
-      const shard = this.shardOf(entry.holder.containerId);
+      const shard = this.#shardOf(entry.holder.containerId);
       shards.set(shard, (shards.get(shard) ?? '') + formatEntry(entry));
     }
     // Marks go first: from here on there is no complete index until the last line.
     for (const name of present) if (!shards.has(name) && sys.unlink(`${folder}/${name}`) < 0) return;
-    for (const [shard, lines] of shards) if (!this.write(`${folder}/${shard}`, lines)) return;
+    for (const [shard, lines] of shards) if (!this.#write(`${folder}/${shard}`, lines)) return;
     const machine = machineMark(sys);
-    if (machine !== '' && !this.write(`${folder}/${machine}`, '')) return;
-    const mark = this.markStore();
-    if (mark !== undefined) this.write(`${folder}/${mark}`, '');
+    if (machine !== '' && !this.#write(`${folder}/${machine}`, '')) return;
+    const mark = this.#markStore();
+    if (mark !== undefined) this.#write(`${folder}/${mark}`, '');
   }
 
   /** Sets the folder's time. @returns the mark's name, by what the file system made of that time */
-  private markStore(): string | undefined {
-    const { sys, store } = this;
+  #markStore(): string | undefined {
+    const sys = this.#sys;
+    const store = this.#store;
     const seconds = Math.floor(sys.clock_gettime(clock.CLOCK_REALTIME) / 1000) - markAgeSeconds;
-    return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.currentMark(this.shardCount);
+    return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.#currentMark(this.#shardCount);
   }
 
   /** '' where there is no such file, undefined where it cannot be read. */
-  private read(shard: string): string | undefined {
+  #read(shard: string): string | undefined {
     try {
-      return readText(this.sys, `${this.folder}/${shard}`) ?? '';
+      return readText(this.#sys, `${this.folder}/${shard}`) ?? '';
     } catch (error) {
       if (error instanceof SyscallError) return undefined;
       throw error;
@@ -206,8 +210,8 @@ export class StoreIndex {
   }
 
   /** False where it cannot be written. */
-  private write(path: string, text: string, append = 0): boolean {
-    const { sys } = this;
+  #write(path: string, text: string, append = 0): boolean {
+    const sys = this.#sys;
     const fd = sys.open(path, open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | append, 0o600);
     if (fd < 0) return false;
     try {

@@ -35,63 +35,68 @@ const isSame = (a: AttachmentName, b: AttachmentName): boolean =>
   a.containerId === b.containerId && a.ifname === b.ifname;
 
 class DiskStore implements AddressStore {
-  private readonly sys: Sys;
-  private readonly folder: string;
-  private readonly index: StoreIndex;
-  private readonly record = new ArrayBuffer(recordBytes);
-  private names: Set<string> | undefined;
+  readonly #sys: Sys;
+  readonly #folder: string;
+  readonly #index: StoreIndex;
+  readonly #record = new ArrayBuffer(recordBytes);
+  #names: Set<string> | undefined;
   /** All reservations, by the names of their files, once they have been read. */
-  private all: Map<string, AttachmentName> | undefined;
-  private readonly removed: IndexEntry[] = [];
-  private lookups = 0;
+  #all: Map<string, AttachmentName> | undefined;
+  readonly #removed: IndexEntry[] = [];
+  #lookups = 0;
   /** Whether the folder was changed, and whether it is known how. */
-  private isChanged = false;
-  private isUncertain = false;
+  #isChanged = false;
+  #isUncertain = false;
 
   constructor(sys: Sys, folder: string) {
-    this.sys = sys;
-    this.folder = folder;
-    this.index = new StoreIndex(sys, folder);
+    this.#sys = sys;
+    this.#folder = folder;
+    this.#index = new StoreIndex(sys, folder);
   }
 
   /** Once a boot: frees what no container can hold any more. To be called before anything else. */
   releaseEarlierBoots(): void {
-    const { sys, folder, index } = this;
+    const sys = this.#sys;
+    const folder = this.#folder;
+    const index = this.#index;
     if (index.isComplete) return;
     const names = findEarlierReservations(sys, { store: folder, index: index.folder }, index.bootId, () =>
-      this.readAll(),
+      this.#readAll(),
     );
     // The index stays as it is, for the next call to try again.
-    if (!names) this.isUncertain = true;
+    if (!names) this.#isUncertain = true;
     if (!names?.length) return;
     // Read before, so that the index is made anew in the end, which ends this.
-    this.readAll();
+    this.#readAll();
     for (const name of names) {
       // One that cannot be removed stays for GC, which says why; it is no reason to refuse everything else.
-      if (this.sys.unlink(`${folder}/${name}`) < 0) continue;
-      this.names?.delete(name);
-      this.all?.delete(name);
+      if (this.#sys.unlink(`${folder}/${name}`) < 0) continue;
+      this.#names?.delete(name);
+      this.#all?.delete(name);
     }
   }
 
   /** Brings the index up to date, where that can be done without reading all reservations for it. */
   finish(): void {
-    const { index, all, removed } = this;
-    if (this.isUncertain) return;
+    const index = this.#index;
+    const all = this.#all;
+    const removed = this.#removed;
+    if (this.#isUncertain) return;
     if (!index.isComplete && all) index.rebuild(Array.from(all, ([name, holder]) => ({ name, holder })));
-    else if (this.isChanged || removed.length > 0) index.update(removed);
+    else if (this.#isChanged || removed.length > 0) index.update(removed);
   }
 
   /** The names in the folder, read once: nobody else changes them while the lock is held. */
-  private entries(): Set<string> {
-    this.names ??= new Set(check(this.sys.getdents(this.folder), ['list', this.folder]));
-    return this.names;
+  #entries(): Set<string> {
+    this.#names ??= new Set(check(this.#sys.getdents(this.#folder), ['list', this.#folder]));
+    return this.#names;
   }
 
   /** A small file's text; undefined where there is none. */
-  private read(name: string): string | undefined {
-    const { sys, record } = this;
-    const path = `${this.folder}/${name}`;
+  #read(name: string): string | undefined {
+    const sys = this.#sys;
+    const record = this.#record;
+    const path = `${this.#folder}/${name}`;
     const fd = sys.open(path, open.O_RDONLY, 0);
     if (fd === -errno.ENOENT) return undefined;
     check(fd, ['open', path]);
@@ -100,82 +105,82 @@ class DiskStore implements AddressStore {
     return sys.decodeUtf8(record, 0, check(got, ['read', path]));
   }
 
-  private readAll(): Map<string, AttachmentName> {
-    if (this.all) return this.all;
+  #readAll(): Map<string, AttachmentName> {
+    if (this.#all) return this.#all;
     const all = new Map<string, AttachmentName>();
-    for (const name of this.entries()) {
+    for (const name of this.#entries()) {
       // The lock is held: who was writing it is dead.
-      if (name === temporaryName) this.unlink(name);
+      if (name === temporaryName) this.#unlink(name);
       if (!parseReservationName(name)) continue;
-      const holder = parseHolder(this.read(name) ?? '');
-      if (holder.containerId === '') this.unlink(name);
+      const holder = parseHolder(this.#read(name) ?? '');
+      if (holder.containerId === '') this.#unlink(name);
       else all.set(name, holder);
     }
-    this.all = all;
+    this.#all = all;
     return all;
   }
 
   isReserved = (address: Address): boolean => {
     const name = formatAddress(address);
-    if (this.names || ++this.lookups > lookupsAtMost) return this.entries().has(name);
-    const path = `${this.folder}/${name}`;
-    const status = this.sys.stat(path);
+    if (this.#names || ++this.#lookups > lookupsAtMost) return this.#entries().has(name);
+    const path = `${this.#folder}/${name}`;
+    const status = this.#sys.stat(path);
     if (status === -errno.ENOENT) return false;
     check(status, ['look for', path]);
     return true;
   };
 
   list = (): Reservation[] =>
-    Array.from(this.readAll(), ([name, holder]) => ({ address: parseAddress(name)!, holder }));
+    Array.from(this.#readAll(), ([name, holder]) => ({ address: parseAddress(name)!, holder }));
 
   find = (holder: AttachmentName): Address[] => {
-    const entries = this.index.find(holder.containerId);
+    const entries = this.#index.find(holder.containerId);
     if (!entries) return reservationsOf(this.list(), holder);
     const found: Reservation[] = [];
     for (const entry of entries) {
       const address = parseAddress(entry.name);
-      const text = address && this.read(entry.name);
+      const text = address && this.#read(entry.name);
       if (address && isSame(parseHolder(text ?? ''), entry.holder)) {
         found.push({ address, holder: entry.holder });
       } else {
         // It was the asker's, and is nobody's now.
-        if (text === '') this.unlink(entry.name);
-        this.removed.push(entry);
+        if (text === '') this.#unlink(entry.name);
+        this.#removed.push(entry);
       }
     }
     return reservationsOf(found, holder);
   };
 
   reserve = (address: Address, { containerId, ifname }: AttachmentName): boolean => {
-    const { sys } = this;
+    const sys = this.#sys;
     const name = formatAddress(address);
-    const temporary = `${this.folder}/${temporaryName}`;
-    const path = `${this.folder}/${name}`;
+    const temporary = `${this.#folder}/${temporaryName}`;
+    const path = `${this.#folder}/${name}`;
     const entry = { name, holder: { containerId, ifname } };
     let linked = -errno.ENOENT;
-    this.isChanged = true;
+    this.#isChanged = true;
     try {
-      this.writeRecord(temporary, formatHolder(entry.holder));
-      this.index.announce(entry);
+      this.#writeRecord(temporary, formatHolder(entry.holder));
+      this.#index.announce(entry);
       // Refuses to replace what somebody put there, with or without the lock.
       linked = sys.link(temporary, path);
       if (linked !== -errno.EEXIST) check(linked, ['link', temporary, `as "${path}"`]);
       check(sys.unlink(temporary), ['remove', temporary]);
     } catch (error) {
-      this.isUncertain = true;
+      this.#isUncertain = true;
       if (linked >= 0) sys.unlink(path);
       sys.unlink(temporary);
       throw error;
     }
-    this.names?.add(name);
-    if (linked < 0) this.removed.push(entry);
-    else this.all?.set(name, entry.holder);
+    this.#names?.add(name);
+    if (linked < 0) this.#removed.push(entry);
+    else this.#all?.set(name, entry.holder);
     return linked >= 0;
   };
 
   /** Into a file that is not there yet: one that is may be a second name of somebody's reservation. */
-  private writeRecord(path: string, text: string): void {
-    const { sys } = this;
+  #writeRecord(path: string, text: string): void {
+    const sys = this.#sys;
     const flags = open.O_WRONLY | open.O_CREAT | open.O_EXCL;
     let fd = sys.open(path, flags, 0o600);
     if (fd === -errno.EEXIST) {
@@ -196,8 +201,8 @@ class DiskStore implements AddressStore {
    * Cuts off what is left of a longer content after writing, not before: ext4 takes a file that is emptied and written
    * for one that is replaced, and waits for the disk (0.3 to 4 ms).
    */
-  private write(path: string, text: string): void {
-    const { sys } = this;
+  #write(path: string, text: string): void {
+    const sys = this.#sys;
     const flags = open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW;
     const fd = check(sys.open(path, flags, 0o600), ['create', path]);
     try {
@@ -211,28 +216,28 @@ class DiskStore implements AddressStore {
     check(sys.close(fd), ['close', path]);
   }
 
-  private unlink(name: string): void {
-    const path = `${this.folder}/${name}`;
-    this.isChanged = true;
-    const removed = this.sys.unlink(path);
+  #unlink(name: string): void {
+    const path = `${this.#folder}/${name}`;
+    this.#isChanged = true;
+    const removed = this.#sys.unlink(path);
     if (removed !== -errno.ENOENT) check(removed, ['remove', path]);
-    this.names?.delete(name);
-    this.all?.delete(name);
+    this.#names?.delete(name);
+    this.#all?.delete(name);
   }
 
   release = (address: Address, { containerId, ifname }: AttachmentName): void => {
     const name = formatAddress(address);
-    this.unlink(name);
+    this.#unlink(name);
     // A record of an old host-local is in the index with its id alone.
-    for (const each of new Set([ifname, ''])) this.removed.push({ name, holder: { containerId, ifname: each } });
+    for (const each of new Set([ifname, ''])) this.#removed.push({ name, holder: { containerId, ifname: each } });
   };
 
   lastReserved = (set: number): Address | undefined =>
-    parseAddress((this.read(`last_reserved_ip.${set}`) ?? '').trim());
+    parseAddress((this.#read(`last_reserved_ip.${set}`) ?? '').trim());
 
   setLastReserved = (set: number, address: Address): void => {
     // Not atomic: a broken one only means that the search begins at the first address.
-    this.write(`${this.folder}/last_reserved_ip.${set}`, formatAddress(address));
+    this.#write(`${this.#folder}/last_reserved_ip.${set}`, formatAddress(address));
   };
 }
 

@@ -178,26 +178,26 @@ export class NetlinkConnection {
   readonly fd: number;
   /** The number by which the kernel's events tell who caused them (`NetlinkMessage.port`); 0 before the first answer. */
   port = 0;
-  private readonly sys: Sys;
-  private readonly receiveTimeoutMs: number;
-  private readonly writer = new NetlinkWriter();
-  private receiveBuffer: ArrayBuffer;
-  private receiveView: DataView;
-  private sequence = 0;
-  private strict = false;
-  private listening = false;
-  private closed = false;
+  readonly #sys: Sys;
+  readonly #receiveTimeoutMs: number;
+  readonly #writer = new NetlinkWriter();
+  #receiveBuffer: ArrayBuffer;
+  #receiveView: DataView;
+  #sequence = 0;
+  #strict = false;
+  #listening = false;
+  #closed = false;
 
   constructor(sys: Sys, fd: number, receiveTimeoutMs: number, receiveBytes = defaultReceiveBytes) {
-    this.sys = sys;
+    this.#sys = sys;
     this.fd = fd;
-    this.receiveTimeoutMs = receiveTimeoutMs;
-    this.receiveBuffer = new ArrayBuffer(receiveBytes);
-    this.receiveView = new DataView(this.receiveBuffer);
+    this.#receiveTimeoutMs = receiveTimeoutMs;
+    this.#receiveBuffer = new ArrayBuffer(receiveBytes);
+    this.#receiveView = new DataView(this.#receiveBuffer);
     try {
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, one, 'ask netlink for error texts');
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, one, 'ask netlink for short errors');
-      this.setOption(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receiveTimeoutMs), 'set a netlink timeout');
+      this.#setOption(socket.SOL_NETLINK, socket.NETLINK_EXT_ACK, one, 'ask netlink for error texts');
+      this.#setOption(socket.SOL_NETLINK, socket.NETLINK_CAP_ACK, one, 'ask netlink for short errors');
+      this.#setOption(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(receiveTimeoutMs), 'set a netlink timeout');
     } catch (error) {
       this.close();
       throw error;
@@ -205,12 +205,12 @@ export class NetlinkConnection {
   }
 
   close(): void {
-    if (!this.closed) this.sys.close(this.fd);
-    this.closed = true;
+    if (!this.#closed) this.#sys.close(this.fd);
+    this.#closed = true;
   }
 
-  private setOption(level: number, option: number, value: ArrayBuffer, action: Action): void {
-    check(this.sys.setsockopt(this.fd, level, option, value), action);
+  #setOption(level: number, option: number, value: ArrayBuffer, action: Action): void {
+    check(this.#sys.setsockopt(this.fd, level, option, value), action);
   }
 
   /**
@@ -225,23 +225,23 @@ export class NetlinkConnection {
   /** As `execute`, with one outcome a request: undefined where it succeeded. */
   executeEach(requests: readonly NetlinkRequest[]): (NetlinkError | undefined)[] {
     const outcome = new Array<NetlinkError | undefined>(requests.length).fill(undefined);
-    for (let at = 0; at < requests.length; ) at = this.sendSome(requests, at, outcome);
+    for (let at = 0; at < requests.length; ) at = this.#sendSome(requests, at, outcome);
     return outcome;
   }
 
   /** Sends requests from `from` on, as many as one datagram takes; returns the index of the first not sent. */
-  private sendSome(requests: readonly NetlinkRequest[], from: number, outcome: (NetlinkError | undefined)[]): number {
-    const { writer } = this;
-    const firstSequence = this.sequence + 1;
+  #sendSome(requests: readonly NetlinkRequest[], from: number, outcome: (NetlinkError | undefined)[]): number {
+    const writer = this.#writer;
+    const firstSequence = this.#sequence + 1;
     let to = from;
     let last = 0;
     writer.truncate(0);
     while (to < requests.length && to - from < sendLimitMessages) {
       const start = writer.length;
-      this.encode(requests[to]!, 0);
+      this.#encode(requests[to]!, 0);
       if (writer.length > sendLimitBytes && to > from) {
         writer.truncate(start);
-        this.sequence--;
+        this.#sequence--;
         break;
       }
       last = start;
@@ -249,8 +249,8 @@ export class NetlinkConnection {
     }
     writer.addFlags(last, nlmsg.NLM_F_ACK);
     const subject = requests[from]!;
-    this.send(subject);
-    this.receiveAnswers(firstSequence, this.sequence, subject, (index, answer) => {
+    this.#send(subject);
+    this.#receiveAnswers(firstSequence, this.#sequence, subject, (index, answer) => {
       if (answer.errno !== 0) outcome[from + index] = toError(requests[from + index]!.action, answer);
       return index === to - from - 1;
     });
@@ -265,24 +265,24 @@ export class NetlinkConnection {
    */
   transact(begin: NetlinkRequest, requests: readonly NetlinkRequest[], end: NetlinkRequest): void {
     if (requests.length === 0) return;
-    const { writer } = this;
+    const writer = this.#writer;
     writer.truncate(0);
-    const firstSequence = this.sequence + 1;
-    this.encode(begin, 0);
+    const firstSequence = this.#sequence + 1;
+    this.#encode(begin, 0);
     let last = 0;
     for (const request of requests) {
       last = writer.length;
-      this.encode(request, 0);
+      this.#encode(request, 0);
     }
     writer.addFlags(last, nlmsg.NLM_F_ACK);
-    this.encode(end, 0);
+    this.#encode(end, 0);
     if (writer.length > sendLimitBytes) {
       // It cannot be split. Refused to the unprivileged, for whom the default (some 200 kB) has to do.
-      this.sys.setsockopt(this.fd, socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, int(writer.length + sendLimitBytes));
+      this.#sys.setsockopt(this.fd, socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, int(writer.length + sendLimitBytes));
     }
-    this.send(begin);
+    this.#send(begin);
     let first: NetlinkError | undefined;
-    this.receiveAnswers(firstSequence, this.sequence, begin, (index, answer) => {
+    this.#receiveAnswers(firstSequence, this.#sequence, begin, (index, answer) => {
       const request = index === 0 ? begin : (requests[index - 1] ?? end);
       if (answer.errno !== 0) first ??= toError(request.action, answer);
       return index >= requests.length || (index === 0 && answer.errno !== 0);
@@ -296,16 +296,16 @@ export class NetlinkConnection {
    */
   get<T>(query: NetlinkQuery<T>): T | undefined {
     for (let attempt = 1; ; attempt++) {
-      this.writer.truncate(0);
-      this.encode(query, 0);
-      this.send(query);
-      const { sequence } = this;
+      this.#writer.truncate(0);
+      this.#encode(query, 0);
+      this.#send(query);
+      const sequence = this.#sequence;
       let found: T | undefined;
       let failed: NetlinkError | undefined;
       let answered = false;
       let again = false;
       while (!answered) {
-        const whole = this.receive(query, (message) => {
+        const whole = this.#receive(query, (message) => {
           if (message.sequence !== sequence || answered) return;
           answered = true;
           if (message.type !== nlmsg.NLMSG_ERROR) {
@@ -334,29 +334,29 @@ export class NetlinkConnection {
    * @throws SyscallError EAGAIN where it was interrupted every time
    */
   dump<T>(query: NetlinkQuery<T>): T[] {
-    if (!this.strict) {
+    if (!this.#strict) {
       // Lets the kernel filter, and refuse a filter it does not know instead of answering with everything.
-      this.setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, one, 'ask netlink to filter');
-      this.strict = true;
+      this.#setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, one, 'ask netlink to filter');
+      this.#strict = true;
     }
     for (let attempt = 1; attempt <= dumpAttempts; attempt++) {
       const found: T[] = [];
-      if (this.dumpOnce(query, found)) return found;
+      if (this.#dumpOnce(query, found)) return found;
     }
     throw new SyscallError(`${formatAction(query.action)}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
   }
 
   /** Returns false where the picture is not whole. Reads to the end all the same, or the socket stays busy. */
-  private dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
-    this.writer.truncate(0);
-    this.encode(query, nlmsg.NLM_F_DUMP);
-    this.send(query);
-    const { sequence } = this;
+  #dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
+    this.#writer.truncate(0);
+    this.#encode(query, nlmsg.NLM_F_DUMP);
+    this.#send(query);
+    const sequence = this.#sequence;
     let whole = true;
     let done = false;
     let failed: NetlinkError | undefined;
     while (!done) {
-      const complete = this.receive(query, (message) => {
+      const complete = this.#receive(query, (message) => {
         if (message.sequence !== sequence || done) return;
         if (message.flags & nlmsg.NLM_F_DUMP_INTR && message.type !== nlmsg.NLMSG_ERROR) whole = false;
         if (message.type === nlmsg.NLMSG_DONE || message.type === nlmsg.NLMSG_ERROR) {
@@ -385,14 +385,14 @@ export class NetlinkConnection {
   join(group: number): void {
     // A socket gets its address when it first sends. One without is passed over by the kernel's events, which are from
     // port 0: as if they were its own.
-    if (!this.listening) {
+    if (!this.#listening) {
       const address = new Uint16Array([socket.AF_NETLINK, 0, 0, 0, 0, 0]).buffer;
-      const bound = this.sys.bind(this.fd, address);
+      const bound = this.#sys.bind(this.fd, address);
       // EINVAL: it has one.
       if (bound !== -errno.EINVAL) check(bound, 'bind a netlink socket');
     }
-    this.listening = true;
-    this.setOption(socket.SOL_NETLINK, socket.NETLINK_ADD_MEMBERSHIP, int(group), `join netlink group ${group}`);
+    this.#listening = true;
+    this.#setOption(socket.SOL_NETLINK, socket.NETLINK_ADD_MEMBERSHIP, int(group), `join netlink group ${group}`);
   }
 
   /**
@@ -400,31 +400,31 @@ export class NetlinkConnection {
    * drop some; whoever follows events must look at everything again.
    */
   receiveEvents(): Uint8Array | 'overrun' | undefined {
-    const got = this.sys.recv(this.fd, this.receiveBuffer, 0, this.receiveBuffer.byteLength, socket.MSG_TRUNC);
+    const got = this.#sys.recv(this.fd, this.#receiveBuffer, 0, this.#receiveBuffer.byteLength, socket.MSG_TRUNC);
     if (got === -errno.EAGAIN) return undefined;
-    if (got === -errno.ENOBUFS || got > this.receiveBuffer.byteLength) return 'overrun';
+    if (got === -errno.ENOBUFS || got > this.#receiveBuffer.byteLength) return 'overrun';
     check(got, 'receive netlink events');
-    return new Uint8Array(this.receiveBuffer, 0, got).slice();
+    return new Uint8Array(this.#receiveBuffer, 0, got).slice();
   }
 
-  private encode(request: NetlinkRequest, extraFlags: number): void {
-    const { writer } = this;
-    this.sequence++;
-    const start = writer.beginMessage(request.type, request.flags | nlmsg.NLM_F_REQUEST | extraFlags, this.sequence);
+  #encode(request: NetlinkRequest, extraFlags: number): void {
+    const writer = this.#writer;
+    this.#sequence++;
+    const start = writer.beginMessage(request.type, request.flags | nlmsg.NLM_F_REQUEST | extraFlags, this.#sequence);
     request.encodeBody(writer);
     writer.endMessage(start);
   }
 
-  private send(subject: NetlinkRequest): void {
-    if (this.listening)
+  #send(subject: NetlinkRequest): void {
+    if (this.#listening)
       throw new Error(`Cannot ${formatAction(subject.action)}: this netlink connection is for events`);
-    const { buffer, length } = this.writer;
-    const sent = this.sys.sendto(this.fd, buffer, 0, length, 0, null);
+    const { buffer, length } = this.#writer;
+    const sent = this.#sys.sendto(this.fd, buffer, 0, length, 0, null);
     if (sent < 0) throw new SyscallError(`send the request to ${formatAction(subject.action)}`, sent);
   }
 
   /** Receives until `visit` (with the index of the message answered) says that this was the last answer. */
-  private receiveAnswers(
+  #receiveAnswers(
     firstSequence: number,
     lastSequence: number,
     subject: NetlinkRequest,
@@ -432,7 +432,7 @@ export class NetlinkConnection {
   ): void {
     let done = false;
     while (!done) {
-      this.receive(subject, (message) => {
+      this.#receive(subject, (message) => {
         const index = message.sequence - firstSequence;
         if (message.type !== nlmsg.NLMSG_ERROR || index < 0 || message.sequence > lastSequence) return;
         if (visit(index, decodeAnswer(message))) done = true;
@@ -441,24 +441,24 @@ export class NetlinkConnection {
   }
 
   /** Receives one datagram. False where it was larger than the buffer, which is made to fit the next one. */
-  private receive(subject: NetlinkRequest, visit: (message: NetlinkMessage) => void): boolean {
-    const capacity = this.receiveBuffer.byteLength;
-    const got = this.sys.recv(this.fd, this.receiveBuffer, 0, capacity, socket.MSG_TRUNC);
+  #receive(subject: NetlinkRequest, visit: (message: NetlinkMessage) => void): boolean {
+    const capacity = this.#receiveBuffer.byteLength;
+    const got = this.#sys.recv(this.fd, this.#receiveBuffer, 0, capacity, socket.MSG_TRUNC);
     if (got === -errno.EAGAIN) {
       throw new SyscallError(
-        `${formatAction(subject.action)}: no answer within ${this.receiveTimeoutMs} ms`,
+        `${formatAction(subject.action)}: no answer within ${this.#receiveTimeoutMs} ms`,
         errno.ETIMEDOUT,
       );
     }
     if (got < 0) throw new SyscallError(`receive the answer to the request to ${formatAction(subject.action)}`, got);
     if (got > capacity) {
-      this.receiveBuffer = new ArrayBuffer(2 ** Math.ceil(Math.log2(got)));
-      this.receiveView = new DataView(this.receiveBuffer);
+      this.#receiveBuffer = new ArrayBuffer(2 ** Math.ceil(Math.log2(got)));
+      this.#receiveView = new DataView(this.#receiveBuffer);
       return false;
     }
     // struct nlmsghdr, nlmsg_pid: an answer is addressed to us.
-    if (this.port === 0 && got >= 16) this.port = this.receiveView.getUint32(12, true);
-    eachMessage(this.receiveView, 0, got, visit);
+    if (this.port === 0 && got >= 16) this.port = this.#receiveView.getUint32(12, true);
+    eachMessage(this.#receiveView, 0, got, visit);
     return true;
   }
 }

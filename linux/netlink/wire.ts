@@ -43,34 +43,34 @@ export class NetlinkWriter {
   /** What is written so far is buffer[0, length). Replaced when it grows. */
   buffer: ArrayBuffer;
   length = 0;
-  private view: DataView;
-  private array: Uint8Array;
-  private capacity: number;
+  #view: DataView;
+  #array: Uint8Array;
+  #capacity: number;
 
   constructor(capacityBytes = 4096) {
-    this.capacity = capacityBytes;
+    this.#capacity = capacityBytes;
     this.buffer = new ArrayBuffer(capacityBytes);
-    this.view = new DataView(this.buffer);
-    this.array = new Uint8Array(this.buffer);
+    this.#view = new DataView(this.buffer);
+    this.#array = new Uint8Array(this.buffer);
   }
 
   /** A copy of what is written so far. */
   toBytes(): Uint8Array {
-    return this.array.slice(0, this.length);
+    return this.#array.slice(0, this.length);
   }
 
   /** Makes room for `count` more bytes and returns where they start. New bytes are zero. */
-  private grow(count: number): number {
+  #grow(count: number): number {
     const at = this.length;
     const end = at + count;
-    if (end > this.capacity) {
-      while (this.capacity < end) this.capacity *= 2;
-      const larger = new ArrayBuffer(this.capacity);
+    if (end > this.#capacity) {
+      while (this.#capacity < end) this.#capacity *= 2;
+      const larger = new ArrayBuffer(this.#capacity);
       const array = new Uint8Array(larger);
-      array.set(this.array.subarray(0, at));
+      array.set(this.#array.subarray(0, at));
       this.buffer = larger;
-      this.array = array;
-      this.view = new DataView(larger);
+      this.#array = array;
+      this.#view = new DataView(larger);
     }
     this.length = end;
     return at;
@@ -78,57 +78,57 @@ export class NetlinkWriter {
 
   /** Forgets what is written from `length` on. */
   truncate(length: number): void {
-    this.array.fill(0, length, this.length);
+    this.#array.fill(0, length, this.length);
     this.length = length;
   }
 
   u8(value: number): void {
-    const at = this.grow(1);
-    this.array[at] = value;
+    const at = this.#grow(1);
+    this.#array[at] = value;
   }
   u16(value: number): void {
-    const at = this.grow(2);
-    this.view.setUint16(at, value, true);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value, true);
   }
   u32(value: number): void {
-    const at = this.grow(4);
-    this.view.setUint32(at, value, true);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value, true);
   }
   i32(value: number): void {
-    const at = this.grow(4);
-    this.view.setInt32(at, value, true);
+    const at = this.#grow(4);
+    this.#view.setInt32(at, value, true);
   }
   u16be(value: number): void {
-    const at = this.grow(2);
-    this.view.setUint16(at, value);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value);
   }
   u32be(value: number): void {
-    const at = this.grow(4);
-    this.view.setUint32(at, value);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value);
   }
   bytes(value: Uint8Array): void {
-    const at = this.grow(value.length);
-    this.array.set(value, at);
+    const at = this.#grow(value.length);
+    this.#array.set(value, at);
   }
   zeros(count: number): void {
-    this.grow(count);
+    this.#grow(count);
   }
   /** UTF-8, without a terminator. */
   text(value: string): void {
     const { length } = value;
-    const at = this.grow(length);
-    const { array } = this;
+    const at = this.#grow(length);
+    const array = this.#array;
     for (let i = 0; i < length; i++) {
       const code = value.charCodeAt(i);
       if (code >= 0x80) {
         this.length = at + i;
-        this.utf8(value.slice(i));
+        this.#utf8(value.slice(i));
         return;
       }
       array[at + i] = code;
     }
   }
-  private utf8(value: string): void {
+  #utf8(value: string): void {
     for (const character of value) {
       const code = character.codePointAt(0)!;
       if (code < 0x80) {
@@ -151,63 +151,63 @@ export class NetlinkWriter {
 
   /** Opens a message, `struct nlmsghdr`; `endMessage` takes what this returns. */
   beginMessage(type: number, flags: number, sequence: number): number {
-    const at = this.grow(messageHeaderBytes);
-    this.view.setUint16(at + 4, type, true);
-    this.view.setUint16(at + 6, flags, true);
-    this.view.setUint32(at + 8, sequence, true);
+    const at = this.#grow(messageHeaderBytes);
+    this.#view.setUint16(at + 4, type, true);
+    this.#view.setUint16(at + 6, flags, true);
+    this.#view.setUint32(at + 8, sequence, true);
     return at;
   }
   endMessage(start: number): void {
-    this.view.setUint32(start, this.length - start, true);
-    this.grow(align(this.length) - this.length);
+    this.#view.setUint32(start, this.length - start, true);
+    this.#grow(align(this.length) - this.length);
   }
   /** Changes a byte written before. */
   setU8(at: number, value: number): void {
-    this.array[at] = value;
+    this.#array[at] = value;
   }
   /** Adds flags to a message written before. */
   addFlags(start: number, flags: number): void {
-    this.view.setUint16(start + 6, this.view.getUint16(start + 6, true) | flags, true);
+    this.#view.setUint16(start + 6, this.#view.getUint16(start + 6, true) | flags, true);
   }
 
   /** `struct nlattr` with room for a value; returns where that starts. */
-  private attribute(type: number, valueBytes: number): number {
-    const at = this.grow(attributeHeaderBytes + align(valueBytes));
-    this.view.setUint32(at, (attributeHeaderBytes + valueBytes) | (type << 16), true);
+  #attribute(type: number, valueBytes: number): number {
+    const at = this.#grow(attributeHeaderBytes + align(valueBytes));
+    this.#view.setUint32(at, (attributeHeaderBytes + valueBytes) | (type << 16), true);
     return at + attributeHeaderBytes;
   }
   attributeU8(type: number, value: number): void {
-    const at = this.attribute(type, 1);
-    this.array[at] = value;
+    const at = this.#attribute(type, 1);
+    this.#array[at] = value;
   }
   attributeU16(type: number, value: number): void {
-    const at = this.attribute(type, 2);
-    this.view.setUint16(at, value, true);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value, true);
   }
   attributeU16be(type: number, value: number): void {
-    const at = this.attribute(type, 2);
-    this.view.setUint16(at, value);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value);
   }
   attributeU32(type: number, value: number): void {
-    const at = this.attribute(type, 4);
-    this.view.setUint32(at, value, true);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value, true);
   }
   attributeU32be(type: number, value: number): void {
-    const at = this.attribute(type, 4);
-    this.view.setUint32(at, value);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value);
   }
   /** Exact up to 2^53. */
   attributeU64be(type: number, value: number): void {
-    const at = this.attribute(type, 8);
-    this.view.setUint32(at, Math.floor(value / 2 ** 32));
-    this.view.setUint32(at + 4, value >>> 0);
+    const at = this.#attribute(type, 8);
+    this.#view.setUint32(at, Math.floor(value / 2 ** 32));
+    this.#view.setUint32(at + 4, value >>> 0);
   }
   attributeBytes(type: number, value: Uint8Array): void {
     if (value.length > 0xffff - attributeHeaderBytes) {
       throw new RangeError(`A netlink attribute cannot hold ${value.length} bytes`);
     }
-    const at = this.attribute(type, value.length);
-    this.array.set(value, at);
+    const at = this.#attribute(type, value.length);
+    this.#array.set(value, at);
   }
   /** A text with the terminating zero that the kernel's NLA_STRING and NLA_NUL_STRING take. */
   attributeText(type: number, value: string): void {
@@ -222,15 +222,15 @@ export class NetlinkWriter {
   }
   /** Opens an attribute with a value of any shape; `end` takes what this returns. */
   beginValue(type: number): number {
-    const at = this.grow(attributeHeaderBytes);
-    this.view.setUint16(at + 2, type, true);
+    const at = this.#grow(attributeHeaderBytes);
+    this.#view.setUint16(at + 2, type, true);
     return at;
   }
   end(start: number): void {
     const length = this.length - start;
     if (length > 0xffff) throw new RangeError(`A netlink attribute cannot hold ${length} bytes`);
-    this.view.setUint16(start, length, true);
-    this.grow(align(length) - length);
+    this.#view.setUint16(start, length, true);
+    this.#grow(align(length) - length);
   }
 }
 
@@ -256,22 +256,22 @@ export function encodeRawAttributes(writer: NetlinkWriter, attributes: readonly 
 export class NetlinkReader {
   /** Type of the current attribute, without its flag bits. */
   type = 0;
-  private readonly what: string;
-  private readonly view: DataView;
-  private readonly limit: number;
+  readonly #what: string;
+  readonly #view: DataView;
+  readonly #limit: number;
   /** The current value is [start, end); the next attribute is at `following`. */
-  private start: number;
-  private end: number;
-  private following: number;
+  #start: number;
+  #end: number;
+  #following: number;
 
   /** Reads view[start, end). @param what is being read, for DecodeError */
   constructor(what: string, view: DataView, start: number, end: number) {
-    this.what = what;
-    this.view = view;
-    this.start = start;
-    this.end = end;
-    this.limit = end;
-    this.following = end;
+    this.#what = what;
+    this.#view = view;
+    this.#start = start;
+    this.#end = end;
+    this.#limit = end;
+    this.#following = end;
   }
 
   /** Reads all of `bytes`. */
@@ -279,48 +279,48 @@ export class NetlinkReader {
     return new NetlinkReader(what, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, bytes.byteLength);
   }
 
-  private at(offset: number, count: number): number {
-    const at = this.start + offset;
-    if (at + count > this.end) {
-      const name = this.type === 0 ? this.what : `${this.what} attribute ${this.type}`;
-      throw new DecodeError(name, at, count, Math.max(0, this.end - at));
+  #at(offset: number, count: number): number {
+    const at = this.#start + offset;
+    if (at + count > this.#end) {
+      const name = this.type === 0 ? this.#what : `${this.#what} attribute ${this.type}`;
+      throw new DecodeError(name, at, count, Math.max(0, this.#end - at));
     }
     return at;
   }
 
   /** Bytes of the current value: of the whole body before the first `next`. */
   get length(): number {
-    return this.end - this.start;
+    return this.#end - this.#start;
   }
 
   // Each reads at `offset` of the current value.
   u8(offset = 0): number {
-    return this.view.getUint8(this.at(offset, 1));
+    return this.#view.getUint8(this.#at(offset, 1));
   }
   u16(offset = 0): number {
-    return this.view.getUint16(this.at(offset, 2), true);
+    return this.#view.getUint16(this.#at(offset, 2), true);
   }
   u16be(offset = 0): number {
-    return this.view.getUint16(this.at(offset, 2));
+    return this.#view.getUint16(this.#at(offset, 2));
   }
   u32(offset = 0): number {
-    return this.view.getUint32(this.at(offset, 4), true);
+    return this.#view.getUint32(this.#at(offset, 4), true);
   }
   i32(offset = 0): number {
-    return this.view.getInt32(this.at(offset, 4), true);
+    return this.#view.getInt32(this.#at(offset, 4), true);
   }
   u32be(offset = 0): number {
-    return this.view.getUint32(this.at(offset, 4));
+    return this.#view.getUint32(this.#at(offset, 4));
   }
   /** Exact up to 2^53. */
   u64be(offset = 0): number {
-    const at = this.at(offset, 8);
-    return this.view.getUint32(at) * 2 ** 32 + this.view.getUint32(at + 4);
+    const at = this.#at(offset, 8);
+    return this.#view.getUint32(at) * 2 ** 32 + this.#view.getUint32(at + 4);
   }
   /** A copy of the current value from `offset` on; exactly `count` bytes where that is given. */
   bytes(offset = 0, count = Math.max(0, this.length - offset)): Uint8Array {
-    const at = this.view.byteOffset + this.at(offset, count);
-    return new Uint8Array(this.view.buffer as ArrayBuffer, at, count).slice();
+    const at = this.#view.byteOffset + this.#at(offset, count);
+    return new Uint8Array(this.#view.buffer as ArrayBuffer, at, count).slice();
   }
   /** The current value as text up to its first zero byte. UTF-8; a malformed byte is taken for itself (Latin-1). */
   text(): string {
@@ -330,9 +330,9 @@ export class NetlinkReader {
   textAt(offset: number, count: number): string {
     let text = '';
     let ascii = true;
-    const start = this.at(offset, count);
+    const start = this.#at(offset, count);
     for (let at = start; at < start + count; at++) {
-      const byte = this.view.getUint8(at);
+      const byte = this.#view.getUint8(at);
       if (byte === 0) break;
       if (byte >= 0x80) ascii = false;
       text += String.fromCharCode(byte);
@@ -341,44 +341,44 @@ export class NetlinkReader {
   }
   /** The attributes inside the current value, after a fixed header of `skip` bytes. */
   nested(skip = 0): NetlinkReader {
-    const start = this.at(skip, 0);
-    const name = this.type === 0 ? this.what : `${this.what} attribute ${this.type}`;
-    return new NetlinkReader(name, this.view, start, this.end).rewind();
+    const start = this.#at(skip, 0);
+    const name = this.type === 0 ? this.#what : `${this.#what} attribute ${this.type}`;
+    return new NetlinkReader(name, this.#view, start, this.#end).#rewind();
   }
   /** The attributes of a body behind its fixed header of `headerBytes`. @param what the body is, for DecodeError */
   attributes(headerBytes: number, what: string): NetlinkReader {
-    return new NetlinkReader(what, this.view, this.at(headerBytes, 0), this.end).rewind();
+    return new NetlinkReader(what, this.#view, this.#at(headerBytes, 0), this.#end).#rewind();
   }
-  private rewind(): this {
-    this.end = this.start;
-    this.following = this.start;
+  #rewind(): this {
+    this.#end = this.#start;
+    this.#following = this.#start;
     return this;
   }
 
   /** Moves to the next attribute; false after the last. */
   next(): boolean {
-    const at = this.following;
-    const left = this.limit - at;
+    const at = this.#following;
+    const left = this.#limit - at;
     if (left < attributeHeaderBytes) {
       if (left <= 0) return false;
-      throw new DecodeError(`${this.what} attributes`, at, attributeHeaderBytes, left);
+      throw new DecodeError(`${this.#what} attributes`, at, attributeHeaderBytes, left);
     }
     // Length and type in one.
-    const header = this.view.getUint32(at, true);
+    const header = this.#view.getUint32(at, true);
     const length = header & 0xffff;
     this.type = (header >>> 16) & NLA_TYPE_MASK;
     if (length < attributeHeaderBytes || length > left) {
-      throw new DecodeError(`${this.what} attribute ${this.type}`, at, Math.max(length, attributeHeaderBytes), left);
+      throw new DecodeError(`${this.#what} attribute ${this.type}`, at, Math.max(length, attributeHeaderBytes), left);
     }
-    this.start = at + attributeHeaderBytes;
-    this.end = at + length;
-    this.following = at + ((length + 3) & ~3);
+    this.#start = at + attributeHeaderBytes;
+    this.#end = at + length;
+    this.#following = at + ((length + 3) & ~3);
     return true;
   }
 
   /** The current attribute as it came. */
   raw(): RawAttribute {
-    return { type: this.view.getUint16(this.start - 2, true), value: this.bytes() };
+    return { type: this.#view.getUint16(this.#start - 2, true), value: this.bytes() };
   }
 }
 

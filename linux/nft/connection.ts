@@ -101,24 +101,24 @@ export function replaceTableRequests(table: NftTable): NetlinkRequest[] {
 }
 
 export class NftConnection {
-  private readonly netlink: NetlinkConnection;
+  readonly #netlink: NetlinkConnection;
 
   constructor(netlink: NetlinkConnection) {
-    this.netlink = netlink;
+    this.#netlink = netlink;
   }
 
   close(): void {
-    this.netlink.close();
+    this.#netlink.close();
   }
 
   /** By what number events tell that this connection has caused them. */
   get port(): number {
-    return this.netlink.port;
+    return this.#netlink.port;
   }
 
   /** All of the requests or none. @throws NetlinkError of the first that is refused */
   transact(requests: readonly NetlinkRequest[]): void {
-    this.netlink.transact(batchBegin, requests, batchEnd);
+    this.#netlink.transact(batchBegin, requests, batchEnd);
   }
 
   /** Puts the table in place of what is there under its name, at one instant; counters begin anew. */
@@ -135,14 +135,14 @@ export class NftConnection {
   readTable(name: TableName): NftTable | undefined {
     for (let attempt = 1; attempt <= readAttempts; attempt++) {
       const generation = this.generation();
-      const table = this.readOnce(name);
+      const table = this.#readOnce(name);
       if (table !== 'torn' && this.generation() === generation) return table;
     }
     throw new SyscallError(`read table "${name.family} ${name.name}": it kept changing`, errno.EAGAIN);
   }
 
-  private readOnce(name: TableName): NftTable | undefined | 'torn' {
-    const found = this.netlink.get(
+  #readOnce(name: TableName): NftTable | undefined | 'torn' {
+    const found = this.#netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETTABLE,
         () => ['read table', `${name.family} ${name.name}`],
@@ -157,13 +157,13 @@ export class NftConnection {
     const chains = this.listChains(name.family)
       .filter(({ table }) => table.name === name.name)
       .map(({ chain }) => ({ ...chain, rules: this.listRules(name, chain.name) }));
-    const sets = this.listSets(name);
+    const sets = this.#listSets(name);
     return sets.includes('torn') ? 'torn' : { ...name, sets: sets as NftSet[], chains };
   }
 
   /** All chains of a family's tables, without their rules: another program's FORWARD with policy drop is among them. */
   listChains(family: TableName['family']): { table: TableName; chain: NftChain }[] {
-    return this.netlink.dump(
+    return this.#netlink.dump(
       makeQuery(
         nftMessage.NFT_MSG_GETCHAIN,
         () => `list the chains of family ${family}`,
@@ -175,7 +175,7 @@ export class NftConnection {
 
   /** The rules of a chain, in order, with their handles. */
   listRules(table: TableName, chain: string): NftRule[] {
-    return this.netlink
+    return this.#netlink
       .dump(
         makeQuery(
           nftMessage.NFT_MSG_GETRULE,
@@ -194,7 +194,7 @@ export class NftConnection {
 
   /** Whether the table has the chain. */
   hasChain(table: TableName, chain: string): boolean {
-    const found = this.netlink.get(
+    const found = this.#netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETCHAIN,
         () => ['look for chain', chain, `of table "${table.family} ${table.name}"`],
@@ -213,8 +213,8 @@ export class NftConnection {
    * The kernel walks a large set while it rehashes it after an insertion: then some elements come twice, as many do not
    * come at all, and nothing tells but that ('torn').
    */
-  private listSets(table: TableName): (NftSet | 'torn')[] {
-    const sets = this.netlink.dump(
+  #listSets(table: TableName): (NftSet | 'torn')[] {
+    const sets = this.#netlink.dump(
       makeQuery(
         nftMessage.NFT_MSG_GETSET,
         () => ['list the sets of table', `${table.family} ${table.name}`],
@@ -226,7 +226,7 @@ export class NftConnection {
       ),
     );
     return sets.map((set) => {
-      const raw = this.netlink
+      const raw = this.#netlink
         .dump(
           makeQuery(
             nftMessage.NFT_MSG_GETSETELEM,
@@ -247,7 +247,7 @@ export class NftConnection {
 
   /** The ruleset's generation: another number after every change by anyone. */
   generation(): number | undefined {
-    return this.netlink.get(
+    return this.#netlink.get(
       makeQuery(
         nftMessage.NFT_MSG_GETGEN,
         () => "read the packet filter's generation",

@@ -261,7 +261,7 @@ export function decodeExpression(r: NetlinkReader): Expression {
 
 /** Attributes of one expression: numbers (big endian), data and texts by attribute number. */
 class Fields {
-  private readonly seen = new Map<number, number | string | Uint8Array>();
+  readonly #seen = new Map<number, number | string | Uint8Array>();
   /** @param shapes what to read each attribute as; 'pad' leaves it out. One that has no shape spoils the whole. */
   static read(
     r: NetlinkReader,
@@ -271,29 +271,29 @@ class Fields {
     while (r.next()) {
       const shape = shapes[r.type];
       if (shape === undefined) return undefined;
-      if (shape === 'number') fields.seen.set(r.type, r.u32be());
-      else if (shape === 'small') fields.seen.set(r.type, r.u8());
-      else if (shape === 'long') fields.seen.set(r.type, r.u64be());
-      else if (shape === 'text') fields.seen.set(r.type, r.text());
+      if (shape === 'number') fields.#seen.set(r.type, r.u32be());
+      else if (shape === 'small') fields.#seen.set(r.type, r.u8());
+      else if (shape === 'long') fields.#seen.set(r.type, r.u64be());
+      else if (shape === 'text') fields.#seen.set(r.type, r.text());
       else if (shape === 'data') {
         const value = decodeData(r);
         if (!value) return undefined;
-        fields.seen.set(r.type, value);
+        fields.#seen.set(r.type, value);
       }
     }
     return fields;
   }
   has(type: number): boolean {
-    return this.seen.has(type);
+    return this.#seen.has(type);
   }
   number(type: number): number {
-    return (this.seen.get(type) as number | undefined) ?? 0;
+    return (this.#seen.get(type) as number | undefined) ?? 0;
   }
   data(type: number): Uint8Array {
-    return (this.seen.get(type) as Uint8Array | undefined) ?? new Uint8Array(0);
+    return (this.#seen.get(type) as Uint8Array | undefined) ?? new Uint8Array(0);
   }
   text(type: number): string {
-    return (this.seen.get(type) as string | undefined) ?? '';
+    return (this.#seen.get(type) as string | undefined) ?? '';
   }
 }
 
