@@ -1,8 +1,10 @@
 /** Where weftctl gets its answers: from weftd's socket, or from the cluster's store itself. */
 
 import { request } from 'node:http';
+import type { Clock } from '../cluster/clock.ts';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
 import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
+import { openStore } from '../cluster/stores/open-store.ts';
 import { CliError, type CliHost } from './host.ts';
 
 export interface Source {
@@ -108,26 +110,21 @@ export class SocketSource implements Source {
   close(): void {}
 }
 
-type Opened = Awaited<ReturnType<typeof openStore>>;
+type Opened = Awaited<ReturnType<typeof open>>;
 
-/** The library is loaded here: it takes long. */
-async function openStore(etcd: EtcdEndpoints, host: CliHost) {
-  const [{ openEtcdStore }, administration] = await Promise.all([
-    import('../cluster/etcd/store.ts'),
+async function open(etcd: EtcdEndpoints, host: CliHost) {
+  const clock: Clock = {
+    nowMs: host.nowMs,
+    setTimer(callback, delayMs) {
+      const timer = setTimeout(callback, delayMs);
+      return { cancel: () => clearTimeout(timer) };
+    },
+  };
+  const [stores, administration] = await Promise.all([
+    openStore({ etcd, clock, random: host.random }),
     import('../cluster/administration.ts'),
   ]);
-  const store = openEtcdStore({
-    etcd,
-    random: host.random,
-    clock: {
-      nowMs: host.nowMs,
-      setTimer(callback, delayMs) {
-        const timer = setTimeout(callback, delayMs);
-        return { cancel: () => clearTimeout(timer) };
-      },
-    },
-  });
-  return { store, administration };
+  return { stores, administration };
 }
 
 /** etcd's answers, without weftd. It is opened by the first question. */
@@ -147,7 +144,7 @@ export class EtcdSource implements Source {
 
   /** @throws CliError where it is refused, StoreError where the store does not answer */
   async #ask<T>(work: (opened: Opened) => Promise<T>): Promise<T> {
-    this.#opened ??= openStore(this.#etcd, this.#host);
+    this.#opened ??= open(this.#etcd, this.#host);
     const opened = await this.#opened;
     try {
       return await work(opened);
@@ -162,18 +159,21 @@ export class EtcdSource implements Source {
   }
 
   nodes(): Promise<ClusterNodes> {
-    return this.#ask(({ store, administration }) => administration.listClusterNodes(store));
+    return this.#ask(({ stores, administration }) => administration.listClusterNodes(stores.leases));
   }
 
   config(): Promise<ConfigDocument | undefined> {
-    return this.#ask(({ store }) => store.readConfig());
+    return this.#ask(async ({ stores, administration }) => {
+      const stored = await stores.config.read();
+      return stored && administration.toDocument(stored);
+    });
   }
 
   updateConfig(update: ConfigUpdate): Promise<ConfigDocument> {
-    return this.#ask(({ store, administration }) => administration.updateConfig(store, update));
+    return this.#ask(({ stores, administration }) => administration.updateConfig(stores, update));
   }
 
   close(): void {
-    void this.#opened?.then(({ store }) => store.close());
+    void this.#opened?.then(({ stores }) => stores.leases.close());
   }
 }

@@ -15,7 +15,7 @@ import {
   valuesOf,
 } from './network-config.ts';
 import type { ClusterNodes, ConfigDocument, ConfigUpdate, NodeSummary } from './status.ts';
-import type { ClusterStore, LeaseList, NodeList, NodeRecord } from './store.ts';
+import type { ClusterStore, ConfigSource, LeaseList, NodeList, NodeRecord, StoredConfig } from './store.ts';
 
 /** Why something asked for is not done, though etcd is well. */
 export class RefusedError extends Error {
@@ -62,19 +62,23 @@ const recordFields = (record: NodeRecord) => ({
   ...(record.containers === undefined ? {} : { containers: record.containers }),
 });
 
-/** Every lease with its node's record, by subnet; then nodes that are alive and have no lease. */
+/**
+ * Every lease with its node's record, by subnet; then nodes that are alive and have no lease.
+ * @param records undefined where the store keeps none
+ */
 export function describeNodes(
   { leases, malformed }: Pick<LeaseList, 'leases' | 'malformed'>,
-  records: NodeList,
+  records: NodeList | undefined,
 ): ClusterNodes {
-  const find = recordFinder(records.nodes);
-  const unseen = new Map(records.nodes.map((record) => [record.node, record]));
+  const known = records?.nodes ?? [];
+  const find = recordFinder(known);
+  const unseen = new Map(known.map((record) => [record.node, record]));
   const nodes = [...leases].sort(compareLeases).map((lease): NodeSummary => {
     const record = find(lease);
     if (record) unseen.delete(record.node);
     return {
       ...(lease.node === undefined ? {} : { node: lease.node }),
-      ...livenessOf(lease, record),
+      ...(records ? livenessOf(lease, record) : {}),
       ...(lease.version === undefined ? {} : { version: lease.version }),
       subnets: valuesOf(lease.subnets).map(formatPrefix),
       publicAddresses: publicTexts(lease),
@@ -98,30 +102,47 @@ export function describeNodes(
   }
   return {
     nodes,
-    malformed: [...malformed, ...records.malformed].map(({ ownerId, reason }) => `${ownerId}: ${reason}`),
+    malformed: [...malformed, ...(records?.malformed ?? [])].map(({ ownerId, reason }) => `${ownerId}: ${reason}`),
   };
 }
 
-/** The nodes as etcd knows them now. */
-export async function listClusterNodes(store: Pick<ClusterStore, 'listLeases' | 'listNodes'>): Promise<ClusterNodes> {
-  return describeNodes(...(await Promise.all([store.listLeases(), store.listNodes()])));
+/** The nodes as the store knows them now. */
+export async function listClusterNodes(store: Pick<ClusterStore, 'list' | 'liveness'>): Promise<ClusterNodes> {
+  return describeNodes(...(await Promise.all([store.list(), store.liveness?.list()])));
 }
 
+export const toDocument = ({ text, version }: StoredConfig): ConfigDocument => ({ text, modRevision: version });
+
 /** @throws RefusedError where there is none */
-export async function readConfigDocument(store: ClusterStore): Promise<ConfigDocument> {
-  const stored = await store.readConfig();
+export async function readConfigDocument(config: Pick<ConfigSource, 'read' | 'path'>): Promise<ConfigDocument> {
+  const stored = await config.read();
   if (!stored) {
-    throw new RefusedError('missing', `There is no network config at "${store.prefix}/config": write one`);
+    throw new RefusedError('missing', `There is no network config at "${config.path}": write one`);
   }
-  return stored;
+  return toDocument(stored);
 }
 
 /** Leases whose subnet the config does not allow: their nodes must move, and their containers lose their addresses. */
 export const strandedLeases = (config: NetworkConfig, leases: readonly Lease[]): Lease[] =>
   leases.filter((lease) => !isCompatible(config, lease.subnets)).sort(compareLeases);
 
+/** What a change of the config takes. */
+export interface ConfigPorts {
+  readonly config: Pick<ConfigSource, 'read' | 'write' | 'path' | 'place'>;
+  readonly leases: Pick<ClusterStore, 'list'>;
+}
+
 /** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, StoreError */
-export async function updateConfig(store: ClusterStore, update: ConfigUpdate): Promise<ConfigDocument> {
+export async function updateConfig(
+  { config: source, leases }: ConfigPorts,
+  update: ConfigUpdate,
+): Promise<ConfigDocument> {
+  if (!source.write) {
+    throw new RefusedError(
+      'conflict',
+      `Cannot write the network config: Weft only reads it; change it at its source, ${source.place}`,
+    );
+  }
   const config = validConfig(update.text);
   if (!update.force) {
     const { backend } = config;
@@ -132,7 +153,7 @@ export async function updateConfig(store: ClusterStore, update: ConfigUpdate): P
           'give "Backend": {"Type": "vxlan"} or "host-gw" (--force writes it even so)',
       );
     }
-    const stranded = strandedLeases(config, (await store.listLeases()).leases);
+    const stranded = strandedLeases(config, (await leases.list()).leases.all);
     if (stranded.length > 0) {
       const leases = stranded.length === 1 ? 'a lease' : `${stranded.length} leases`;
       throw new RefusedError(
@@ -145,13 +166,13 @@ export async function updateConfig(store: ClusterStore, update: ConfigUpdate): P
       );
     }
   }
-  if (!(await store.writeConfig(update.text, update.expected))) {
+  if (!(await source.write(update.text, update.expected))) {
     throw new RefusedError(
       'conflict',
       'Cannot write the network config: somebody else has changed it meanwhile; look at it again',
     );
   }
-  return readConfigDocument(store);
+  return readConfigDocument(source);
 }
 
 function validConfig(text: string): NetworkConfig {

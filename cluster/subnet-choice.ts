@@ -15,7 +15,7 @@ import {
   type PerFamily,
   perFamily,
 } from './network-config.ts';
-import type { SubnetClaim } from './store.ts';
+import type { LeaseRequest } from './store.ts';
 import { NoFreeSubnetError } from './store-errors.ts';
 
 /** What is leased, one entry a lease, unreadable ones included as far as their keys tell. */
@@ -33,7 +33,7 @@ const mostCandidates = 12_800;
  * Leases that belong to the node that claims: with its public address, or, when that has changed, with its name on the
  * subnet that its own files remember. (The name alone is no proof: two hosts may both be called "localhost".)
  */
-export const ownLeases = (leases: readonly Lease[], claim: SubnetClaim): Lease[] =>
+export const ownLeases = (leases: readonly Lease[], claim: LeaseRequest): Lease[] =>
   leases.filter(
     (lease) =>
       samePublicAddress(lease, claim.value) ||
@@ -83,7 +83,7 @@ const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
  * @throws NoFreeSubnetError
  */
 export function chooseSubnet(
-  claim: SubnetClaim,
+  claim: LeaseRequest,
   leases: readonly Lease[],
   taken: TakenSubnets,
   random: () => number,

@@ -6,7 +6,8 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
-import type { ClusterStore } from '../cluster/store.ts';
+import type { ClusterStore, ConfigSource } from '../cluster/store.ts';
+import { openStore } from '../cluster/stores/open-store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
@@ -58,6 +59,7 @@ export interface NodeParts {
   readonly logger: Logger;
   readonly problems: Problems;
   readonly metrics: Metrics;
+  readonly config: ConfigSource;
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
@@ -114,15 +116,14 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   const problems = new Problems(logger, monotonic);
   const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
   const clock = clockOf(sys);
-  const { openEtcdStore } = await import('../cluster/etcd/store.ts');
-  const store = openEtcdStore({
+  const { config, leases: store } = await openStore({
     etcd: options.etcd,
     clock,
     random,
     observer: metrics,
-    ...(settings.leaseTtlSeconds === undefined ? {} : { leaseTtlSeconds: settings.leaseTtlSeconds }),
-    ...(settings.etcdTimeoutMs === undefined ? {} : { timeoutMs: settings.etcdTimeoutMs }),
-    ...(settings.heartbeatMs === undefined ? {} : { heartbeatMs: settings.heartbeatMs }),
+    leaseTtlSeconds: settings.leaseTtlSeconds,
+    timeoutMs: settings.etcdTimeoutMs,
+    heartbeatMs: settings.heartbeatMs,
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
@@ -130,7 +131,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   const filterEvents = new FilterEvents(() => filterStream.poll());
   const ways = new Ways(() => kernel.readInterfaces());
   const rules = openRules(sys, logger, {
-    name: tableName(store.prefix),
+    name: tableName(store.scope),
     now: monotonic,
     roads: () => ways.read(),
     changedBy: () => filterEvents.takeChanger(),
@@ -166,6 +167,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   });
   const before = files.readNetwork((error) => problems.report('node files', error.message));
   const membership = new Membership({
+    config,
     store,
     logger,
     problems,
@@ -177,7 +179,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     now: clock.nowMs,
     monotonic,
     random,
-    memory: openMemory(files, store.memory, problems),
+    ...(store.memory ? { memory: openMemory(files, store.memory, problems) } : {}),
     isInUse: (subnet) => dataPath.isInUse(subnet),
     identify: (config, leases) => dataPath.identify(config, leases),
   });
@@ -187,6 +189,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     logger,
     problems,
     metrics,
+    config,
     store,
     files,
     dataPath,
@@ -208,7 +211,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
 /** @throws Error: an address or a path cannot be listened on */
 export async function startService(host: ProcessHost, parts: NodeParts): Promise<Service> {
   const { sys } = host;
-  const { logger, store, options, problems, dataPath, filterEvents, filterStream, membership, rules } = parts;
+  const { logger, config, store, options, problems, dataPath, filterEvents, filterStream, membership, rules } = parts;
   const now = (): number => sys.clock_gettime(clocks.CLOCK_REALTIME);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
   const random = (): number => randomNumber(sys);
@@ -271,10 +274,13 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     },
   });
   loop.start();
-  const watch = store.watch(
-    () => tasks.syncCluster.heard(),
-    (error) => tasks.syncCluster.watchFailed(error),
-  );
+  const watches = [
+    store.watch(
+      () => tasks.syncCluster.heard(),
+      (error) => tasks.syncCluster.watchFailed(error),
+    ),
+    config.watch(() => tasks.syncCluster.heard()),
+  ];
   manager.start();
   const tellReady = (): void => void progress.whenReady().then(() => manager.ready());
   tellReady();
@@ -290,7 +296,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
       manager.stopping();
       progress.stop();
       loop.stop();
-      watch.close();
+      for (const watch of watches) watch.close();
       membership.remember(true);
       await tasks.publishNode.withdraw();
       filterStream.close();

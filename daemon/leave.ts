@@ -70,8 +70,8 @@ export async function leave(
 ): Promise<number> {
   const parts = await open();
   try {
-    // Before the weftd that runs is stopped: without etcd it had better stay.
-    await parts.store.listLeases();
+    // Before the weftd that runs is stopped: without the store it had better stay.
+    await parts.store.list();
     const lock = await takeFolders(sys, options, logger);
     try {
       return await leaveWith(parts);
@@ -81,7 +81,7 @@ export async function leave(
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
     // Peers would go on sending to a host that no longer takes it.
-    logger.error(`${error.message}; nothing was removed, try again when etcd answers`);
+    logger.error(`${error.message}; nothing was removed, try again when ${parts.store.kind} answers`);
     return 1;
   } finally {
     parts.close();
@@ -93,10 +93,9 @@ async function leaveWith(parts: NodeParts): Promise<number> {
   const { store, dataPath, logger, node } = parts;
   const containers = parts.attachments.count();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
-  const { leases } = await store.listLeases();
+  const { all: leases } = (await store.list()).leases;
   for (const lease of ownLeases(leases, parts)) {
-    const released = await store.releaseLease(lease);
-    if (released) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
+    if (await store.release?.(lease)) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
   }
   const peers = leases.filter((lease) => lease.node !== node);
   const errors = dataPath.remove(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));

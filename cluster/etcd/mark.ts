@@ -13,12 +13,12 @@ export class EtcdMark {
     this.revision = revision;
   }
 
+  isOfSameEtcd({ clusterId, history }: EtcdMark): boolean {
+    return clusterId === this.clusterId && history === this.history;
+  }
+
   /** Whether nothing was lost from here to there. */
   leadsTo(later: EtcdMark): boolean {
-    return (
-      later.clusterId === this.clusterId &&
-      later.history === this.history &&
-      BigInt(later.revision) >= BigInt(this.revision)
-    );
+    return this.isOfSameEtcd(later) && BigInt(later.revision) >= BigInt(this.revision);
   }
 }

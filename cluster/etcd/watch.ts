@@ -10,59 +10,34 @@
  * What every node does by itself is spread by chance, over a time that grows with the number of nodes.
  */
 
-import type { IKeyValue, IRangeRequest, ITxnResponse, IWatchResponse } from 'etcd3';
+import type { IRangeRequest, IWatchResponse } from 'etcd3';
+import { ChangeLog } from '../change-log.ts';
 import type { Clock, Random, Timer } from '../clock.ts';
-import type { Lease } from '../lease.ts';
-import type { Closable, MalformedEntry } from '../store.ts';
+import type { Closable } from '../store.ts';
 import { StoreError, StoreRefusedError } from '../store-errors.ts';
 import type { StoreObserver } from '../store-observer.ts';
 import { type EtcdConnection, ReconnectError, type Session, untilDropped } from './connection.ts';
-import { isCompacted, isDenied, toStoreError } from './errors.ts';
-import { type Keys, type Right, rightsBelow } from './keys.ts';
+import { defer } from './deferred.ts';
+import { isCompacted, toStoreError } from './errors.ts';
+import type { Keys } from './keys.ts';
+import { perLeaseMs } from './pace.ts';
+import {
+  type Digest,
+  digestOf,
+  type Entry,
+  isBefore,
+  isContinued,
+  rangeOf,
+  readSnapshot,
+  type Snapshot,
+  sameDigest,
+  toEntry,
+} from './snapshot.ts';
 
-/** A key with its value, as text. */
-export interface Entry {
-  readonly key: string;
-  readonly value: string;
-  readonly modRevision: string;
-  readonly createRevision: string;
-  /** Id of the etcd lease; '0' for none. */
-  readonly etcdLease: string;
-  /** What it says, once somebody has read it. */
-  parsed?: Lease | MalformedEntry;
-}
-
-/** What config and leases were at a revision. */
-export interface Snapshot {
-  readonly config: Entry | undefined;
-  /** Below `subnets/`, by key. */
-  readonly leases: ReadonlyMap<string, Entry>;
-  /** Up to which the leases are known. */
-  readonly revision: string;
-  /** Up to which the config is known. */
-  readonly configRevision: string;
-  /** etcd's number for itself; a new one has another. One restored from a backup may have the same. */
-  readonly clusterId: string;
-  /** How often etcd was found to be another one under the same number. */
-  readonly history: number;
-  /** What has changed in `leases` since they were read, or since this was emptied: each before and after. */
-  readonly changes?: (readonly [was: Entry | undefined, is: Entry | undefined])[];
-}
-
-export const toEntry = (kv: IKeyValue): Entry => ({
-  key: kv.key.toString('utf8'),
-  value: kv.value.toString('utf8'),
-  modRevision: kv.mod_revision,
-  createRevision: kv.create_revision,
-  etcdLease: kv.lease,
-});
-
-/** The range of all keys that begin with the text, as etcd's `range_end` wants it. */
-export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
-  const end = Buffer.from(prefix);
-  // The prefixes here end in a slash, so the last byte never overflows.
-  end[end.length - 1]! += 1;
-  return { key: Buffer.from(prefix), range_end: end };
+/** What may have changed. */
+export interface Wake {
+  readonly config: boolean;
+  readonly leases: boolean;
 }
 
 export interface WatchOptions {
@@ -77,7 +52,7 @@ export interface WatchOptions {
   readonly timeoutMs: number;
   /** Longest pause between two attempts. */
   readonly maxBackoffMs: number;
-  readonly onWake: () => void;
+  readonly onWake: (what: Wake) => void;
   readonly onProblem: (error: StoreError) => void;
   readonly observer?: StoreObserver | undefined;
 }
@@ -86,117 +61,17 @@ const firstBackoffMs = 100;
 /** A watch that lived this long was sound: the next loss begins with a short pause again. */
 const soundAfterMs = 5000;
 
-/**
- * Pauses in a large cluster, for each lease. Seen with 5,000 leases: a heartbeat costs etcd 0.4 ms of computing, comparing
- * 11 ms, a list of all leases 14 ms.
- */
-const perLeaseMs = {
-  /** Heartbeats, and attempts to connect: 333 a second of all nodes together. */
-  beat: 4,
-  /** Lists of all leases by those who had one already: 133 a second. */
-  list: 10,
-  /** Comparing after an outage: 67 a second. */
-  proof: 20,
-  /** Comparing from time to time: 13 a second. */
-  verify: 100,
-} as const;
-
-/** Config and all leases, of one revision. */
-export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
-  const ranges = [{ key: Buffer.from(keys.config) }, rangeOf(keys.subnets)] as const;
-  const success = ranges.map((range) => ({ request_range: range }));
-  let response: ITxnResponse;
-  try {
-    response = await connection.call('list the leases', keys.subnets, ({ client, deadline }) =>
-      client.kv.txn({ success }, deadline),
-    );
-  } catch (error) {
-    if (!isDenied(error)) throw error;
-    // etcd does not say which of the two it refuses: asked for one by one, it does.
-    const { readConfig, readLeases } = rightsBelow(keys);
-    const ask = (op: string, right: Right, range: IRangeRequest): Promise<unknown> =>
-      connection.call(op, right.key, ({ client, deadline }) => client.kv.range(range, deadline), right);
-    await ask('read the network config', readConfig, { ...ranges[0], count_only: true });
-    await ask('list the leases', readLeases, { ...ranges[1], count_only: true });
-    throw error;
-  }
-  const [config, leases] = response.responses.map((part) => part.response_range.kvs.map(toEntry));
-  return {
-    config: config?.[0],
-    leases: new Map((leases ?? []).map((entry) => [entry.key, entry])),
-    revision: response.header.revision,
-    configRevision: response.header.revision,
-    clusterId: response.header.cluster_id,
-    history: 0,
-  };
-}
-
 interface FollowedSnapshot extends Snapshot {
   config: Entry | undefined;
   readonly leases: Map<string, Entry>;
-  readonly changes: (readonly [was: Entry | undefined, is: Entry | undefined])[];
+  readonly changes: ChangeLog<Entry>;
   revision: string;
   configRevision: string;
-}
-
-/** What is compared of all leases: how many there are at a revision, and the newest of them. */
-interface Digest {
-  readonly revision: string;
-  readonly count: number;
-  readonly newest: Entry | undefined;
-}
-
-const sameEntry = (a: Entry | undefined, b: Entry | undefined): boolean =>
-  a?.key === b?.key &&
-  a?.modRevision === b?.modRevision &&
-  a?.createRevision === b?.createRevision &&
-  a?.value === b?.value;
-
-const isBefore = (a: string, b: string): boolean => BigInt(a) < BigInt(b);
-
-function digestOf({ revision, leases }: Snapshot): Digest {
-  let newest: Entry | undefined;
-  for (const entry of leases.values()) {
-    if (!newest || isBefore(newest.modRevision, entry.modRevision)) newest = entry;
-  }
-  return { revision, count: leases.size, newest };
-}
-
-const sameDigest = (a: Digest, b: Digest): boolean => a.count === b.count && sameEntry(a.newest, b.newest);
-
-/** Whether `later` can have come of `earlier` by writing alone. If not, the etcd of `earlier` is lost. */
-function isContinued(earlier: Snapshot, later: Snapshot): boolean {
-  if (isBefore(later.revision, earlier.revision)) return false;
-  for (const entry of later.leases.values()) {
-    const before = earlier.leases.get(entry.key);
-    const isSound = before
-      ? sameEntry(before, entry) || isBefore(earlier.revision, entry.modRevision)
-      : isBefore(earlier.revision, entry.createRevision);
-    if (!isSound) return false;
-  }
-  return true;
 }
 
 /** etcd and the memory do not belong together: the memory is good for nothing but comparing. */
 class HistoryError extends Error {
   override readonly name = 'HistoryError';
-}
-
-interface Deferred<T> {
-  readonly promise: Promise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-function defer<T>(): Deferred<T> {
-  let resolve: (value: T) => void = () => undefined;
-  let reject: (error: unknown) => void = () => undefined;
-  const promise = new Promise<T>((...ends) => {
-    [resolve, reject] = ends;
-  });
-  // Nobody need wait for it.
-  promise.catch(() => undefined);
-  return { promise, resolve, reject };
 }
 
 export class EtcdWatch implements Closable {
@@ -351,7 +226,7 @@ export class EtcdWatch implements Closable {
     const read = await readSnapshot(connection, keys);
     if (before) this.#options.observer?.watchResync();
     if (before && before.clusterId === read.clusterId && !isContinued(before, read)) this.#histories++;
-    this.#memory = { ...read, history: this.#histories, leases: new Map(read.leases), changes: [] };
+    this.#memory = { ...read, history: this.#histories, leases: new Map(read.leases), changes: new ChangeLog() };
     this.#mustList = false;
     this.#unproved = undefined;
     return this.#memory;
@@ -409,7 +284,7 @@ export class EtcdWatch implements Closable {
           this.#attempt = defer();
           this.#notify();
           onLive();
-          onWake();
+          onWake({ config: true, leases: true });
         };
         timers.push(clock.setTimer(() => end(new Error('Deadline exceeded')), timeoutMs));
         this.#endCurrent = () => end(new Error('closed'));
@@ -425,9 +300,10 @@ export class EtcdWatch implements Closable {
             const { revision, cluster_id } = response.header;
             if (this.#isStrange(memory, cluster_id, revision)) end(this.#strange());
             else if (++confirmed === 2) live();
-          } else if (this.#apply(memory, response)) {
+          } else if (response.events.length > 0) {
+            const wake = this.#apply(memory, response);
             this.#notify();
-            if (confirmed === 2) onWake();
+            if (confirmed === 2) onWake(wake);
           }
         });
         // Both ranges on one stream. Each goes on from where it is known to be complete.
@@ -521,23 +397,26 @@ export class EtcdWatch implements Closable {
     if (!this.#closed) this.#options.connection.drop(session, failure);
   }
 
-  #apply(memory: FollowedSnapshot, response: IWatchResponse): boolean {
+  #apply(memory: FollowedSnapshot, response: IWatchResponse): Wake {
     const { keys } = this.#options;
+    const wake = { config: false, leases: false };
     for (const event of response.events) {
       const entry = toEntry(event.kv);
       const value = event.type === 'Delete' ? undefined : entry;
       if (entry.key === keys.config) {
+        wake.config = true;
         memory.config = value;
         memory.configRevision = entry.modRevision;
         continue;
       }
-      memory.changes.push([memory.leases.get(entry.key), value]);
+      wake.leases = true;
+      memory.changes.add([memory.leases.get(entry.key), value]);
       if (value) memory.leases.set(entry.key, value);
       else memory.leases.delete(entry.key);
       // Not the header's: where much is to be caught up with, that is ahead of what has come.
       memory.revision = entry.modRevision;
     }
-    if (response.events.length > 0) this.#options.observer?.watchEvent(response.events.length);
-    return response.events.length > 0;
+    this.#options.observer?.watchEvent(response.events.length);
+    return wake;
   }
 }

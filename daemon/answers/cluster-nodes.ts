@@ -15,23 +15,24 @@ import type { ClusterNodes } from '../../cluster/status.ts';
 import type { ClusterStore, NodeList } from '../../cluster/store.ts';
 
 export class ClusterNodesSource {
-  readonly #store: Pick<ClusterStore, 'listLeases' | 'listNodes'>;
+  readonly #store: Pick<ClusterStore, 'list' | 'liveness'>;
   /** By the records listed last. They are listed only when someone asks: all records for every node are too much. */
   #find: RecordFinder | undefined;
 
-  constructor(store: Pick<ClusterStore, 'listLeases' | 'listNodes'>) {
+  constructor(store: Pick<ClusterStore, 'list' | 'liveness'>) {
     this.#store = store;
   }
 
   /** @throws StoreError */
   async list(): Promise<ClusterNodes> {
-    const [leases, records] = await Promise.all([this.#store.listLeases(), this.refresh()]);
+    const [leases, records] = await Promise.all([this.#store.list(), this.refresh()]);
     return describeNodes(leases, records);
   }
 
-  /** Lists the nodes that are alive. @throws StoreError */
-  async refresh(): Promise<NodeList> {
-    const records = await this.#store.listNodes();
+  /** Lists the nodes that are alive; undefined where the store does not tell. @throws StoreError */
+  async refresh(): Promise<NodeList | undefined> {
+    const records = await this.#store.liveness?.list();
+    if (!records) return undefined;
     this.#find = recordFinder(records.nodes);
     return records;
   }

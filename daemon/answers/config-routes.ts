@@ -1,8 +1,7 @@
 /** The network config, read and written through weftd. */
 
-import { readConfigDocument, updateConfig } from '../../cluster/administration.ts';
+import { type ConfigPorts, readConfigDocument, updateConfig } from '../../cluster/administration.ts';
 import type { ConfigUpdate } from '../../cluster/status.ts';
-import type { ClusterStore } from '../../cluster/store.ts';
 import { jsonAnswer, RequestError, type Route } from './route.ts';
 
 const maxBodyBytes = 1024 * 1024;
@@ -22,16 +21,16 @@ function parseUpdate(body: string): ConfigUpdate {
   return { text, ...(expected === undefined ? {} : { expected }), force: force === true };
 }
 
-export const configRoutes = (store: ClusterStore): Route[] => [
+export const configRoutes = (stores: ConfigPorts): Route[] => [
   {
     method: 'GET',
     path: '/config',
-    handle: async () => jsonAnswer(200, await readConfigDocument(store)),
+    handle: async () => jsonAnswer(200, await readConfigDocument(stores.config)),
   },
   {
     method: 'PUT',
     path: '/config',
     maxBodyBytes,
-    handle: async ({ body }) => jsonAnswer(200, await updateConfig(store, parseUpdate(body))),
+    handle: async ({ body }) => jsonAnswer(200, await updateConfig(stores, parseUpdate(body))),
   },
 ];

@@ -19,7 +19,7 @@ export interface FiguresOptions {
   readonly filter: { peerLock(): NodeStatus['peerLock'] };
   readonly problems: Pick<Problems, 'list'>;
   readonly progress: Pick<Progress, 'isInSync'>;
-  readonly store: Pick<ClusterStore, 'countNodes' | 'health'>;
+  readonly store: Pick<ClusterStore, 'liveness' | 'health'>;
   readonly attachments: Pick<Attachments, 'addresses' | 'count'>;
   readonly readProcess: () => ProcessFigures | undefined;
   /** Milliseconds since the epoch. */
@@ -67,8 +67,8 @@ export class FiguresSource {
   /** undefined where etcd does not answer soon. */
   async #countAlive(): Promise<number | undefined> {
     const { progress, store } = this.#options;
-    if (!progress.isInSync) return undefined;
-    const counted = store.countNodes().catch(() => undefined);
+    if (!progress.isInSync || !store.liveness) return undefined;
+    const counted = store.liveness.count().catch(() => undefined);
     return await Promise.race([counted, pause(etcdTimeoutMs)]);
   }
 }

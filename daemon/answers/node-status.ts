@@ -33,7 +33,7 @@ export interface NodeStatusOptions {
   };
   readonly filter: { peerLock(): NodeStatus['peerLock'] };
   readonly problems: Pick<Problems, 'list'>;
-  readonly store: Pick<ClusterStore, 'health' | 'prefix'>;
+  readonly store: Pick<ClusterStore, 'health' | 'place'>;
   readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
   readonly metrics: Pick<Metrics, 'summary' | 'leaseAgeSeconds'>;
   readonly progress: Pick<Progress, 'startedAtMs' | 'isInSync' | 'lastChangeMs'>;
@@ -126,7 +126,7 @@ export class NodeStatusSource {
     const { etcdMedianMs: medianMs, etcdWorstMs: worstMs } = counted;
     return {
       endpoints,
-      prefix: store.prefix,
+      prefix: store.place,
       connected,
       ...(lastContactMs === undefined ? {} : { lastContact: iso(lastContactMs) }),
       ...(error === undefined ? {} : { error }),

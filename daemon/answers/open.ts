@@ -1,6 +1,6 @@
 /** Everything that answers questions about weftd, built from the parts that it asks. */
 
-import type { ClusterStore } from '../../cluster/store.ts';
+import type { ClusterStore, ConfigSource } from '../../cluster/store.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Address } from '../../net/address.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
@@ -30,6 +30,7 @@ export interface AnswersOptions extends Pick<ConditionOptions, 'membership' | 'a
   readonly problems: Problems;
   readonly metrics: Metrics;
   readonly progress: Progress;
+  readonly config: ConfigSource;
   readonly store: ClusterStore;
   readonly dataPath: NodeStatusOptions['dataPath'];
   readonly filter: NodeStatusOptions['filter'];
@@ -47,7 +48,7 @@ export interface Answers {
 
 /** @throws Error: an address or a path cannot be listened on */
 export async function openAnswers(options: AnswersOptions): Promise<Answers> {
-  const { sys, logger, store, healthz, metrics, monotonic } = options;
+  const { sys, logger, config, store, healthz, metrics, monotonic } = options;
   const condition = new Condition({ ...options, now: monotonic });
   const nodes = new ClusterNodesSource(store);
   const status = new NodeStatusSource({ ...options, pid: sys.getpid(), condition, nodes });
@@ -64,7 +65,7 @@ export async function openAnswers(options: AnswersOptions): Promise<Answers> {
   const routes = weftdRoutes({
     status: () => status.read(),
     nodes: () => nodes.list(),
-    store,
+    stores: { config, leases: store },
     probes,
     now: monotonic,
   });

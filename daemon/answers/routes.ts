@@ -1,7 +1,7 @@
 /** Every route of weftd. The probe port has the probes alone; the answers' shapes are in cluster/status.ts. */
 
+import type { ConfigPorts } from '../../cluster/administration.ts';
 import type { ClusterNodes, NodeStatus } from '../../cluster/status.ts';
-import type { ClusterStore } from '../../cluster/store.ts';
 import { configRoutes } from './config-routes.ts';
 import { answerAgeMs, keepFor, type ProbeSources, probeRoutes } from './probes.ts';
 import { jsonAnswer, type Route } from './route.ts';
@@ -9,16 +9,16 @@ import { jsonAnswer, type Route } from './route.ts';
 export interface RouteSources {
   readonly status: () => Promise<NodeStatus>;
   readonly nodes: () => Promise<ClusterNodes>;
-  readonly store: ClusterStore;
+  readonly stores: ConfigPorts;
   readonly probes: ProbeSources;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
 }
 
-export const weftdRoutes = ({ status, nodes, store, probes, now }: RouteSources): Route[] => [
+export const weftdRoutes = ({ status, nodes, stores, probes, now }: RouteSources): Route[] => [
   { method: 'GET', path: '/status', handle: async () => jsonAnswer(200, await status()) },
   { method: 'GET', path: '/nodes', handle: async () => jsonAnswer(200, await nodes()) },
-  ...configRoutes(store),
+  ...configRoutes(stores),
   // Root, by the socket, gets the figures of this moment.
   ...probeRoutes(probes, 'socket'),
   ...probeRoutes({ ...probes, metrics: keepFor(answerAgeMs, now, probes.metrics) }, 'tcp'),

@@ -3,7 +3,6 @@
  * rules, and the peer lock.
  */
 
-import { defaultPrefix } from '../../cluster/etcd/keys.ts';
 import { families, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import {
   accept,
@@ -71,10 +70,10 @@ function masqueradeRules(cluster: Prefix, subnets: readonly Prefix[], fullyRando
 
 /**
  * The table's name: a host in several networks has a weftd for each, and each weftd a table of its own.
- * @param prefix of the network's keys in etcd
+ * @param scope of the network, by its store; undefined for the one that hosts have as a rule
  */
-export const tableName = (prefix: string): string =>
-  prefix === defaultPrefix ? 'weft' : `weft${prefix.replace(/[^A-Za-z0-9/._-]/g, '_').slice(0, 200)}`;
+export const tableName = (scope: string | undefined): string =>
+  scope === undefined ? 'weft' : `weft${scope.replace(/[^A-Za-z0-9/._-]/g, '_').slice(0, 200)}`;
 
 /** What the accepted packets come from or go to: the cluster's networks, and older subnets of this node outside them. */
 export function acceptedPrefixes({ networks, subnets }: Pick<RuleSettings, 'networks' | 'subnets'>): Prefix[] {

@@ -4,6 +4,7 @@
  */
 
 import type { Lease } from '../../cluster/lease.ts';
+import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
 import { type Address, type Family, sameAddress } from '../../net/address.ts';
@@ -30,7 +31,7 @@ export interface FilterView {
   readonly config: NetworkConfig;
   readonly backend: OwnBackend;
   readonly own: Pick<Lease, 'subnets'>;
-  readonly peers: readonly Lease[];
+  readonly peers: LeaseSet;
   readonly formerSubnets: readonly PerFamily<Prefix>[];
 }
 
@@ -89,7 +90,7 @@ const publicAddressesOf = (leases: readonly Lease[]): Address[] =>
 function unusedAddresses(
   removed: readonly Lease[],
   added: readonly Address[],
-  peers: readonly Pick<Lease, 'publicAddresses'>[],
+  peers: Iterable<Pick<Lease, 'publicAddresses'>>,
 ): Address[] {
   const isUsed = (address: Address): boolean => {
     const { family } = address;
@@ -194,7 +195,7 @@ export class FilterUpkeep implements FilterPort {
               lifeMs: this.#options.lockLifeMs ?? lockLifeMs,
               families: families.filter((family) => networks[family] !== undefined),
               containers: valuesOf(networks),
-              peers: publicAddressesOf(peers),
+              peers: publicAddressesOf(peers.all),
             }
           : undefined,
     };

@@ -3,14 +3,14 @@
  * hold up nothing.
  */
 
-import type { ClusterStore } from '../../cluster/store.ts';
+import type { LeaseMemoryFormat } from '../../cluster/store.ts';
 import type { NodeFiles } from '../host/files.ts';
 import type { Problems } from '../report/problems.ts';
-import type { MembershipMemory } from './membership.ts';
+import type { MembershipMemory } from './memory.ts';
 
 export function openMemory(
   files: Pick<NodeFiles, 'readMemory' | 'writeMemory'>,
-  format: ClusterStore['memory'],
+  format: LeaseMemoryFormat,
   problems: Pick<Problems, 'report'>,
 ): MembershipMemory {
   const reported = <T>(work: () => T): T | undefined => {

@@ -1,8 +1,8 @@
 /** What this node knows of the cluster at one time. */
 
 import type { Lease, OwnLease } from '../../cluster/lease.ts';
+import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily } from '../../cluster/network-config.ts';
-import type { LeaseChange } from '../../cluster/store.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import type { Prefix } from '../../net/prefix.ts';
@@ -13,12 +13,10 @@ export interface ClusterView {
   readonly config: NetworkConfig;
   readonly backend: OwnBackend;
   readonly own: OwnLease;
-  /** Everybody else's leases, and those that etcd has lost or that cannot be read just now. */
-  readonly peers: readonly Lease[];
+  /** Everybody else's leases, and those that the store has lost or that cannot be read just now. */
+  readonly peers: LeaseSet;
   /** Older subnets of this node that containers still have addresses of. */
   readonly formerSubnets: readonly PerFamily<Prefix>[];
-  /** How `peers` came about from those of the view before, where that is known. */
-  readonly since?: { readonly peers: readonly Lease[]; readonly changes: readonly LeaseChange[] };
 }
 
 /** What the lease says of this node. */

@@ -7,7 +7,6 @@
 
 import { type Lease, sameLeaseValue } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
-import type { LeaseChange } from '../../cluster/store.ts';
 import { SyscallError } from '../../linux/errors.ts';
 import { nda } from '../../linux/netlink/neighbour.ts';
 import { type Address, addressKey, type Family, sameAddress } from '../../net/address.ts';
@@ -182,31 +181,6 @@ function interfacesOf({ backend, config }: ClusterView, external: ExternalInterf
     backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
   const isDirect = backend.type === 'host-gw' || backend.directRouting;
   return { peers: isDirect ? [...tunnels, external.name] : tunnels, external: external.name };
-}
-
-/** What several changes come to. */
-export function sumOf(changes: readonly LeaseChange[]): [removed: Lease[], added: Lease[]] {
-  const [removed, added] = [new Set<Lease>(), new Set<Lease>()];
-  for (const [was, is] of changes) {
-    if (was && !added.delete(was)) removed.add(was);
-    if (is) added.add(is);
-  }
-  return [[...removed], [...added]];
-}
-
-/** What is only in the one list, and only in the other. Lists that are alike at their ends are compared quickly. */
-export function listDifference<T>(before: readonly T[], after: readonly T[]): [removed: T[], added: T[]] {
-  let start = 0;
-  while (start < before.length && start < after.length && before[start] === after[start]) start++;
-  let [beforeEnd, afterEnd] = [before.length, after.length];
-  while (beforeEnd > start && afterEnd > start && before[beforeEnd - 1] === after[afterEnd - 1]) {
-    beforeEnd--;
-    afterEnd--;
-  }
-  const [some, others] = [before.slice(start, beforeEnd), after.slice(start, afterEnd)];
-  if (some.length === 0 || others.length === 0) return [some, others];
-  const [known, kept] = [new Set(some), new Set(others)];
-  return [some.filter((value) => !kept.has(value)), others.filter((value) => !known.has(value))];
 }
 
 export class DataPath {
@@ -431,7 +405,7 @@ export class DataPath {
       subnets: own.subnets,
       macs,
       external,
-      peers: view.peers,
+      peers: view.peers.all,
       isNeighbour: neighbourTest(
         host,
         external.index,
@@ -527,9 +501,7 @@ export class DataPath {
     this.baseline = undefined;
     const startedMs = this.options.now();
     const { host, external, desired } = baseline;
-    const { since } = view;
-    const [removed, added] =
-      since?.peers === baseline.view.peers ? sumOf(since.changes) : listDifference(baseline.view.peers, view.peers);
+    const { removed, added } = view.peers.differenceTo(baseline.view.peers);
     if (removed.length + added.length === 0) {
       this.baseline = { ...baseline, view };
       return followed(0, this.retryDelayMs());

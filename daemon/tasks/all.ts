@@ -21,7 +21,7 @@ import { SyncCluster } from './sync-cluster.ts';
 import { VerifyFollowed } from './verify-followed.ts';
 
 export interface TaskParts {
-  readonly store: Pick<ClusterStore, 'publishNode' | 'withdrawNode' | 'reconnect'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect'>;
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
   readonly filter: Pick<FilterUpkeep, 'ensure'>;

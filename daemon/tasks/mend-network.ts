@@ -1,5 +1,6 @@
 /** Compares the data path with the view as a whole, and mends it. It takes milliseconds. */
 
+import type { ClusterStore } from '../../cluster/store.ts';
 import { InterfaceError } from '../host/external-interface.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { DataPath } from '../overlay/data-path.ts';
@@ -15,7 +16,7 @@ import type { ChangeStopwatch } from './stopwatch.ts';
 export interface MendNetworkOptions {
   readonly membership: Pick<Membership, 'view'>;
   readonly dataPath: Pick<DataPath, 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
-  readonly store: { reconnect(): void };
+  readonly store: Pick<ClusterStore, 'reconnect'>;
   readonly logger: Pick<Logger, 'debug' | 'info'>;
   readonly problems: Pick<Problems, 'has' | 'report'>;
   readonly metrics: Pick<Metrics, 'reconcileTook' | 'healTook'>;
@@ -93,12 +94,12 @@ export class MendNetwork implements Task {
     problems.report('kernel', undefined);
     bells.filter.ring(Math.min(resyncMs, result.rulesAgainMs));
     // Answers would go to the old address: the wait for them would end only by the deadline.
-    if (result.addressChanged) store.reconnect();
+    if (result.addressChanged) store.reconnect?.();
     if (result.identityChanged) bells.sync.ring();
     stopwatch.programmed(result.changes);
     if (!progress.isReady && result.complete) {
       bells.filter.ring();
-      logger.info('ready', { peers: view.peers.length });
+      logger.info('ready', { peers: view.peers.size });
       progress.becomeReady();
     }
     return Math.min(resyncMs, result.retryDelayMs);

@@ -11,7 +11,7 @@ import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
 
 export interface PublishNodeOptions {
-  readonly store: Pick<ClusterStore, 'publishNode' | 'withdrawNode'>;
+  readonly store: Pick<ClusterStore, 'liveness'>;
   readonly membership: Pick<Membership, 'view'>;
   readonly problems: Pick<Problems, 'ofThisNode' | 'report'>;
   readonly progress: Pick<Progress, 'isInSync' | 'startedAtMs'>;
@@ -60,25 +60,27 @@ export class PublishNode implements Task {
 
   /** Takes the record back, so that nobody has to wait for its expiry to see that this node is down. */
   async withdraw(): Promise<void> {
-    const { store, progress, node } = this.#options;
-    if (!progress.isInSync) return;
+    const { progress, node } = this.#options;
+    const { liveness } = this.#options.store;
+    if (!progress.isInSync || !liveness) return;
     const publishing = this.#publishing;
     // A record that is being written now would be there after the withdrawal. Where it takes too long, the withdrawal
     // ends the etcd lease that it would be written with.
     if (publishing) await Promise.race([publishing.catch(() => {}), pause(withdrawTimeoutMs)]);
     if (!this.#isPublished && !this.#publishing) return;
-    const withdrawn = store.withdrawNode(node).catch(() => {});
+    const withdrawn = liveness.withdraw(node).catch(() => {});
     await Promise.race([withdrawn, pause(withdrawTimeoutMs)]);
   }
 
   async #publish(): Promise<void> {
-    const { store, membership, problems, progress, node, version, attachments, bells } = this.#options;
+    const { membership, problems, progress, node, version, attachments, bells } = this.#options;
+    const { liveness } = this.#options.store;
     const { view } = membership;
     // While etcd is away nothing can be told, and the listing finds out when it is back.
-    if (!view || !progress.isInSync) return;
+    if (!view || !progress.isInSync || !liveness) return;
     const containers = attachments.count();
     try {
-      const { conflict } = await store.publishNode({
+      const { conflict } = await liveness.publish({
         node,
         version,
         publicAddresses: view.own.publicAddresses,

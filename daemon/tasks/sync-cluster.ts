@@ -3,9 +3,11 @@
  * once. It may take as long as etcd does.
  */
 
-import { NoFreeSubnetError, StoreError, StoreRefusedError } from '../../cluster/store-errors.ts';
+import type { ClusterStore } from '../../cluster/store.ts';
+import { StoreError, StoreRefusedError } from '../../cluster/store-errors.ts';
 import { InterfaceError } from '../host/external-interface.ts';
 import type { Membership } from '../membership/membership.ts';
+import { NoLeaseError } from '../membership/own-lease.ts';
 import type { ClusterView } from '../membership/view.ts';
 import type { DataPath } from '../overlay/data-path.ts';
 import type { Bell } from '../pace/bell.ts';
@@ -18,6 +20,7 @@ import type { ChangeStopwatch } from './stopwatch.ts';
 import type { VerifyFollowed } from './verify-followed.ts';
 
 export interface SyncClusterOptions {
+  readonly store: Pick<ClusterStore, 'kind'>;
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'interfaceProblem'>;
   readonly logger: Pick<Logger, 'debug'>;
@@ -42,11 +45,11 @@ const ownSubjects = ['etcd', 'subnet lease', 'cluster'] as const;
 function subjectOf(error: Error) {
   if (error instanceof StoreError) return 'etcd';
   if (error instanceof InterfaceError) return 'external interface';
-  return error instanceof NoFreeSubnetError ? 'subnet lease' : 'cluster';
+  return error instanceof NoLeaseError ? 'subnet lease' : 'cluster';
 }
 
 export class SyncCluster implements Task {
-  readonly name = 'following etcd';
+  readonly name: string;
   readonly everyMs: number;
   readonly jitter = 0;
   readonly deadlineMs: number;
@@ -60,6 +63,7 @@ export class SyncCluster implements Task {
 
   constructor(options: SyncClusterOptions) {
     this.#options = options;
+    this.name = `following ${options.store.kind}`;
     this.everyMs = options.resyncMs;
     this.deadlineMs = options.deadlineMs;
     this.wakeOn = [options.bells.sync];
@@ -86,7 +90,7 @@ export class SyncCluster implements Task {
       stopwatch.viewed(heardMs);
       if (!this.#follow(view)) bells.network.ring();
       // After an outage the record may have lapsed.
-      if (!before || !wasInSync) bells.publish.ring(spreadMs(view.peers.length, random));
+      if (!before || !wasInSync) bells.publish.ring(spreadMs(view.peers.size, random));
     }
     return Math.min(resyncMs, membership.renewalDelayMs, membership.memoryDelayMs);
   }

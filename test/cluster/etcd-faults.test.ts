@@ -11,20 +11,19 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { handleOf } from '../../cluster/etcd/handle.ts';
-import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreError, StoreRefusedError, StoreUnavailableError } from '../../cluster/store-errors.ts';
 import { type Etcd, freePort, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
-import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { claimOf, nodeValue, type TestStore, testStore } from '../support/etcd-store.ts';
 
 const test = suite('etcd in trouble');
 const subnets = '/coreos.com/network/subnets/';
 const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
 
 let etcd: Etcd;
-const stores: ClusterStore[] = [];
+const stores: TestStore[] = [];
 const servers: Etcd[] = [];
-const open = (...args: Parameters<typeof testStore>): ClusterStore => {
+const open = (...args: Parameters<typeof testStore>): TestStore => {
   const store = testStore(...args);
   stores.push(store);
   return store;
@@ -64,8 +63,8 @@ function watching(server: Etcd, options: Parameters<typeof testStore>[1] = {}) {
   );
   const knows = (name: string): Promise<true> =>
     waitFor(`the store to know ${name}`, async () => {
-      const { leases } = await store.listLeases();
-      return leases.some((lease) => lease.ownerId === subnets + name) || undefined;
+      const { leases } = await store.leases.list();
+      return leases.all.some((lease) => lease.ownerId === subnets + name) || undefined;
     });
   return { store, seen, watch, knows };
 }
@@ -123,10 +122,10 @@ test('while it watches, lists come from memory, and include what this store wrot
   const { store, seen } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   for (let n = 1; n <= 20; n++) {
-    const { own } = await store.claimSubnet(claimOf(n));
-    const { leases } = await store.listLeases();
+    const { own } = await store.claim(claimOf(n));
+    const { leases } = await store.leases.list();
     assert.ok(
-      leases.some(
+      leases.all.some(
         (lease) => lease.ownerId === own.ownerId && handleOf(lease).modRevision === handleOf(own).modRevision,
       ),
       `lease ${n}`,
@@ -135,9 +134,9 @@ test('while it watches, lists come from memory, and include what this store wrot
   await waitFor('the wakes', () => seen.wakes >= 21);
   // A frozen etcd is not asked.
   etcd.freeze();
-  const { leases } = await store.listLeases();
+  const { leases } = await store.leases.list();
   etcd.thaw();
-  assert.is(leases.length, 20);
+  assert.is(leases.size, 20);
 });
 
 test('etcd restarted: one problem told, then woken, and nothing missed', async () => {
@@ -146,16 +145,16 @@ test('etcd restarted: one problem told, then woken, and nothing missed', async (
   await etcd.stop('SIGTERM');
   await waitFor('the problem', () => seen.problems.length === 1);
   assert.instance(seen.problems[0], StoreUnavailableError);
-  const error = await failure(() => store.listLeases());
+  const error = await failure(() => store.leases.list());
   assert.match(
     error.message,
     /^Cannot follow the leases "\/coreos\.com\/network\/subnets\/" in etcd at http:\/\/127\.0\.0\.1:\d+: connection refused; is etcd running there\? \(--etcd-endpoints\)$/,
   );
-  assert.is(store.health().connected, false);
+  assert.is(store.leases.health().connected, false);
   await etcd.start();
   etcd.ctl('put', `${subnets}10.5.2.0-24`, leaseValue(2));
   await knows('10.5.2.0-24');
-  assert.is(store.health().connected, true);
+  assert.is(store.leases.health().connected, true);
   assert.is(seen.problems.length, 1);
   etcd.ctl('put', `${subnets}10.5.3.0-24`, leaseValue(3));
   await knows('10.5.3.0-24');
@@ -185,7 +184,7 @@ test('etcd frozen: calls end by their deadline, the watch notices, and all retur
   etcd.freeze();
   try {
     const startMs = Date.now();
-    const error = await failure(() => store.claimSubnet(claimOf(1)));
+    const error = await failure(() => store.claim(claimOf(1)));
     assert.ok(Date.now() - startMs < 1500, 'by its deadline');
     assert.match(error.message, /no answer in time; is etcd running there/);
     assert.instance(error, StoreUnavailableError);
@@ -195,7 +194,7 @@ test('etcd frozen: calls end by their deadline, the watch notices, and all retur
   }
   etcd.ctl('put', `${subnets}10.5.6.0-24`, leaseValue(6));
   await knows('10.5.6.0-24');
-  assert.is((await store.claimSubnet(claimOf(1))).own.reservation, false);
+  assert.is((await store.claim(claimOf(1))).own.reservation, false);
 });
 
 test('given up on purpose, a connection that gets no answer is replaced at once, and calls are made again', async () => {
@@ -211,8 +210,8 @@ test('given up on purpose, a connection that gets no answer is replaced at once,
     const before = count();
     hang();
     const startMs = Date.now();
-    const read = store.writeConfig('{}');
-    store.reconnect();
+    const read = store.config.write('{}');
+    store.leases.reconnect();
     assert.is(await read, true);
     await waitFor('the watch to be back', () => seen.wakes === 2);
     assert.ok(Date.now() - startMs < 3000, `${Date.now() - startMs} ms`);
@@ -241,9 +240,9 @@ test('of several endpoints one frozen, one dead: the call goes to the third', as
   // Whichever it begins with.
   for (const random of [() => 0, () => 0.4, () => 0.9]) {
     const store = open([frozen.endpoint, dead, etcd.endpoint], { random, timeoutMs: 1500 });
-    assert.is(await store.readConfig(), undefined);
+    assert.is(await store.config.read(), undefined);
     const startMs = Date.now();
-    await store.listLeases();
+    await store.leases.list();
     assert.ok(Date.now() - startMs < 300, 'and stays there');
   }
 });
@@ -257,14 +256,14 @@ test('a password: a wrong one is told plainly, a restart of etcd ends the token 
   const login = { username: 'root', password: 'secret' };
 
   const wrong = await failure(() =>
-    open(server.endpoint, { etcdOptions: { username: 'root', password: 'x' } }).readConfig(),
+    open(server.endpoint, { etcdOptions: { username: 'root', password: 'x' } }).config.read(),
   );
   assert.match(wrong.message, /wrong user name or password; check --etcd-username and --etcd-password$/);
   assert.instance(wrong, StoreRefusedError);
-  const none = await failure(() => open(server.endpoint).readConfig());
+  const none = await failure(() => open(server.endpoint).config.read());
   assert.match(none.message, /wants a user name and password; give --etcd-username and --etcd-password$/);
   const guest = { username: 'guest', password: 'secret' };
-  const denied = await failure(() => open(server.endpoint, { etcdOptions: guest }).readConfig());
+  const denied = await failure(() => open(server.endpoint, { etcdOptions: guest }).config.read());
   assert.match(
     denied.message,
     /permission denied: user "guest" has no role; give it one: etcdctl user grant-role guest weft$/,
@@ -272,11 +271,11 @@ test('a password: a wrong one is told plainly, a restart of etcd ends the token 
 
   const { store, seen, knows } = watching(server, { etcdOptions: login });
   await waitFor('the first wake', () => seen.wakes === 1);
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   // Simple tokens live in the server's memory: they are gone after a restart.
   await server.stop();
   await server.start();
-  assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+  assert.is((await store.leases.keepAlive(own, nodeValue(1))).state, 'held');
   server.ctl('--user', 'root:secret', 'put', `${subnets}10.5.8.0-24`, leaseValue(8));
   await knows('10.5.8.0-24');
 });
@@ -287,15 +286,15 @@ test('a token that has expired while nothing was asked is renewed', async () => 
   server.ctl('user', 'grant-role', 'root', 'root');
   server.ctl('auth', 'enable');
   const store = open(server.endpoint, { etcdOptions: { username: 'root', password: 'secret' } });
-  await store.readConfig();
+  await store.config.read();
   await new Promise((resolve) => setTimeout(resolve, 3000));
-  assert.is(await store.readConfig(), undefined);
+  assert.is(await store.config.read(), undefined);
 });
 
 test('a password where etcd wants none: it goes on without', async () => {
   const store = open(etcd.endpoint, { etcdOptions: { username: 'root', password: 'secret' } });
-  assert.is(await store.readConfig(), undefined);
-  assert.is(await store.writeConfig('{}'), true);
+  assert.is(await store.config.read(), undefined);
+  assert.is(await store.config.write('{}'), true);
 });
 
 test('TLS: with the right authority it works, without or with none spoken it is told plainly', async () => {
@@ -311,7 +310,7 @@ test('TLS: with the right authority it works, without or with none spoken it is 
     assert.is(made.status, 0, String(made.stderr));
     const server = await start({ tls: { caFile: certFile, server: { certFile, keyFile } } });
     const store = open(server.endpoint, { etcdOptions: { caFile: certFile } });
-    assert.is(await store.writeConfig('{}'), true);
+    assert.is(await store.config.write('{}'), true);
     // The certificate names the address, too. gRPC as it comes refuses one; the executable's has been mended.
     const byAddress = spawnSync(
       new URL('../../dist/bin/weftctl', import.meta.url).pathname,
@@ -327,20 +326,20 @@ test('TLS: with the right authority it works, without or with none spoken it is 
     );
     assert.is(byAddress.stdout, '{}\n', byAddress.stderr);
 
-    const untrusted = await failure(() => open(server.endpoint).readConfig());
+    const untrusted = await failure(() => open(server.endpoint).config.read());
     assert.match(
       untrusted.message,
       /no authority that this host knows has signed etcd's certificate; give .* by --etcd-cafile$/,
     );
     assert.instance(untrusted, StoreRefusedError);
     const missing = await failure(() =>
-      open(server.endpoint, { etcdOptions: { caFile: '/nowhere/ca.pem' } }).readConfig(),
+      open(server.endpoint, { etcdOptions: { caFile: '/nowhere/ca.pem' } }).config.read(),
     );
     assert.match(missing.message, /^Cannot read "\/nowhere\/ca\.pem" \(--etcd-cafile\): ENOENT$/);
-    const plain = await failure(() => open(server.endpoint.replace('https', 'http'), { timeoutMs: 600 }).readConfig());
+    const plain = await failure(() => open(server.endpoint.replace('https', 'http'), { timeoutMs: 600 }).config.read());
     assert.match(plain.message, /Cannot read the network config/);
     const overPlain = await failure(() =>
-      open(etcd.endpoint.replace('http://127.0.0.1', 'https://localhost'), { timeoutMs: 600 }).readConfig(),
+      open(etcd.endpoint.replace('http://127.0.0.1', 'https://localhost'), { timeoutMs: 600 }).config.read(),
     );
     assert.match(overPlain.message, /check http or https/, overPlain.message);
   } finally {
@@ -353,12 +352,12 @@ test('something that is no etcd, and a name that is none', async () => {
   const port = await freePort();
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   try {
-    const error = await failure(() => open(`http://127.0.0.1:${port}`, { timeoutMs: 600 }).readConfig());
+    const error = await failure(() => open(`http://127.0.0.1:${port}`, { timeoutMs: 600 }).config.read());
     assert.match(error.message, /^Cannot read the network config "\/coreos\.com\/network\/config" in etcd at http/);
   } finally {
     server.close();
   }
-  const named = await failure(() => open('http://no-such-host.invalid:2379').readConfig());
+  const named = await failure(() => open('http://no-such-host.invalid:2379').config.read());
   assert.match(named.message, /its name cannot be resolved; check --etcd-endpoints and DNS$/);
 });
 
@@ -367,13 +366,13 @@ test('closed, a watch is silent and the store refuses', async () => {
   await waitFor('the first wake', () => seen.wakes === 1);
   const other = open(etcd.endpoint);
   watch.close();
-  assert.is(await store.writeConfig('{}'), true, 'closing a watch leaves the rest of the store alone');
-  await other.writeConfig('{"a":1}');
-  assert.is((await store.readConfig())?.text, '{"a":1}');
+  assert.is(await store.config.write('{}'), true, 'closing a watch leaves the rest of the store alone');
+  await other.config.write('{"a":1}');
+  assert.is((await store.config.read())?.text, '{"a":1}');
   assert.is(seen.wakes, 1);
   assert.equal(seen.problems, []);
   store.close();
-  assert.match((await failure(() => store.listLeases())).message, /it is closed/);
+  assert.match((await failure(() => store.leases.list())).message, /it is closed/);
 });
 
 test.run();

@@ -9,18 +9,18 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EtcdMark } from '../../cluster/etcd/mark.ts';
-import type { ClusterStore, LeaseList } from '../../cluster/store.ts';
+import type { LeaseList } from '../../cluster/store.ts';
 import type { StoreObserver } from '../../cluster/store-observer.ts';
 import { type Etcd, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
 import { Wire } from '../lab/wire.ts';
-import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { claimOf, nodeValue, type TestStore, testStore } from '../support/etcd-store.ts';
 
 const test = suite('following etcd');
 const subnets = '/coreos.com/network/subnets/';
 const leaseValue = (n: number): string => `{"PublicIP":"192.0.2.${n}","PublicIPv6":null,"BackendType":"host-gw"}`;
 
-const stores: ClusterStore[] = [];
+const stores: TestStore[] = [];
 const servers: Etcd[] = [];
 let folder = '';
 
@@ -63,12 +63,13 @@ function following(server: Etcd, options: Parameters<typeof testStore>[1] & { en
     () => seen.wakes++,
     () => seen.problems++,
   );
-  const names = ({ leases }: LeaseList): string[] => leases.map(({ ownerId }) => ownerId.slice(subnets.length)).sort();
+  const names = ({ leases }: LeaseList): string[] =>
+    leases.all.map(({ ownerId }) => ownerId.slice(subnets.length)).sort();
   return {
     store,
     seen,
     lists: () => asked.get('list_leases') ?? 0,
-    names: async () => names(await store.listLeases()),
+    names: async () => names(await store.leases.list()),
   };
 }
 
@@ -82,15 +83,15 @@ test('a start is one list of all leases; claiming, renewing and publishing are n
   for (let n = 1; n <= hostCount; n++) put(server, n);
   const { store, lists, names } = following(server);
   assert.is((await names()).length, hostCount);
-  const { own } = await store.claimSubnet(claimOf(99));
+  const { own } = await store.claim(claimOf(99));
   assert.ok((await names()).includes(own.ownerId.slice(subnets.length)));
-  assert.is((await store.renewLease(own, { ...nodeValue(99), version: '0.9' })).outcome, 'renewed');
+  assert.is((await store.leases.keepAlive(own, { ...nodeValue(99), version: '0.9' })).state, 'held');
   const record = { node: 'n', version: '1', publicAddresses: {}, backendType: 'vxlan', startedAtMs: 0, health: 'ok' };
-  for (let i = 0; i < 8; i++) await store.publishNode({ ...record, containers: i });
-  assert.is((await store.listLeases()).leases.find(({ ownerId }) => ownerId === own.ownerId)?.version, '0.9');
-  assert.is(await store.writeConfig('{"a":1}'), true);
-  assert.is((await store.readConfig())?.text, '{"a":1}');
-  assert.is(await store.releaseLease(own), true);
+  for (let i = 0; i < 8; i++) await store.liveness.publish({ ...record, containers: i });
+  assert.is((await store.leases.list()).leases.all.find(({ ownerId }) => ownerId === own.ownerId)?.version, '0.9');
+  assert.is(await store.config.write('{"a":1}'), true);
+  assert.is((await store.config.read())?.text, '{"a":1}');
+  assert.is(await store.leases.release(own), true);
   assert.is((await names()).length, hostCount);
   assert.is(lists(), 1);
 });
@@ -158,17 +159,17 @@ test('etcd restored from a backup, its revision gone back: listed anew, and told
   for (const n of [2, 3, 4]) put(server, n);
   server.ctl('del', `${subnets}10.5.1.0-24`);
   await waitFor('all of it', async () => (await names()).length === 3);
-  const before = await store.listLeases();
+  const before = await store.leases.list();
 
   await server.stop('SIGKILL');
   server.restore(join(folder, 'backup'));
   await server.start();
   await waitFor('the backup', async () => (await names()).join() === '10.5.1.0-24');
-  const after = await store.listLeases();
+  const after = await store.leases.list();
   assert.is.not(markOf(after).history, markOf(before).history, 'a number is added, since etcd keeps its own');
   assert.ok(BigInt(markOf(after).revision) < BigInt(markOf(before).revision));
-  assert.is((await store.listLeases({ mark: before.mark })).continuity, 'lost');
-  assert.is((await store.listLeases({ mark: after.mark })).continuity, 'same');
+  assert.is((await store.leases.list({ mark: before.mark })).continuity, 'lost');
+  assert.is((await store.leases.list({ mark: after.mark })).continuity, 'same');
   put(server, 5);
   await waitFor('what comes then', async () => (await names()).join() === '10.5.1.0-24,10.5.5.0-24');
 });
@@ -183,7 +184,7 @@ test('restored, and written to until its revision is what it was: found out by c
     server.save(join(folder, 'backup'));
     for (const n of [2, 3, 4]) put(server, n);
     await waitFor('all of it', async () => (await names()).length === 4);
-    const before = await store.listLeases();
+    const before = await store.leases.list();
 
     // Nobody sees it before it has grown.
     wire.cut();
@@ -197,12 +198,12 @@ test('restored, and written to until its revision is what it was: found out by c
       const known = await names();
       return known.length === 7 && !known.includes('10.5.2.0-24');
     });
-    const after = await store.listLeases();
+    const after = await store.leases.list();
     assert.is.not(markOf(after).history, markOf(before).history);
-    assert.is((await store.listLeases({ mark: before.mark })).continuity, 'lost');
+    assert.is((await store.leases.list({ mark: before.mark })).continuity, 'lost');
     put(server, 13);
     await waitFor('what comes then', async () => (await names()).includes('10.5.13.0-24'));
-    const last = await store.listLeases({ mark: after.mark });
+    const last = await store.leases.list({ mark: after.mark });
     assert.is(markOf(last).history, markOf(after).history);
     assert.is(last.continuity, 'same');
   } finally {
@@ -231,7 +232,7 @@ test('a connection that ends costs no new log-in: the token is good for the next
     await waitFor('the problem', () => seen.problems === 1);
     wire.mend();
     await waitFor('the watch', () => seen.wakes > wakes);
-    assert.is(await store.writeConfig('{}'), true);
+    assert.is(await store.config.write('{}'), true);
     assert.is(await logIns(server), 1);
     await server.stop('SIGKILL');
     await server.start();
@@ -249,14 +250,14 @@ test('a slow etcd: everything takes its time, nothing is lost, and what is slowe
     wire.delayMs = 150;
     const { store, seen, names } = following(server, { endpoint: `http://127.0.0.1:${wire.port}`, timeoutMs: 3000 });
     await waitFor('the first wake', () => seen.wakes > 0);
-    const { own } = await store.claimSubnet(claimOf(1));
+    const { own } = await store.claim(claimOf(1));
     put(server, 1);
     await waitFor('the lease', async () => (await names()).includes('10.5.1.0-24'));
-    assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+    assert.is((await store.leases.keepAlive(own, nodeValue(1))).state, 'held');
     assert.is(seen.problems, 0);
     wire.delayMs = 4000;
     await waitFor('the problem', () => seen.problems === 1);
-    assert.match(store.health().error ?? '', /no answer in time/);
+    assert.match(store.leases.health().error ?? '', /no answer in time/);
     wire.delayMs = 0;
     put(server, 2);
     await waitFor('the next lease', async () => (await names()).includes('10.5.2.0-24'));

@@ -3,19 +3,18 @@ import * as assert from 'uvu/assert';
 import { handleOf } from '../../cluster/etcd/handle.ts';
 import { formatSubnets } from '../../cluster/lease.ts';
 import { parseNetworkConfig } from '../../cluster/network-config.ts';
-import type { ClusterStore } from '../../cluster/store.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
 import { type Etcd, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
-import { claimOf, nodeValue, testStore } from '../support/etcd-store.ts';
+import { claimOf, nodeValue, type TestStore, testStore } from '../support/etcd-store.ts';
 
 const test = suite('leases in etcd');
 const subnets = '/coreos.com/network/subnets/';
 
 let etcd: Etcd;
-const stores: ClusterStore[] = [];
-const open = (...args: [options?: Parameters<typeof testStore>[1]]): ClusterStore => {
+const stores: TestStore[] = [];
+const open = (...args: [options?: Parameters<typeof testStore>[1]]): TestStore => {
   const store = testStore(etcd.endpoint, ...args);
   stores.push(store);
   return store;
@@ -40,18 +39,18 @@ const leaseAt = (key: string): string => /"lease":(\d+)/.exec(etcd.ctl('get', ke
 
 test('the network config is written, read, and guarded against a change in between', async () => {
   const store = open();
-  assert.is(await store.readConfig(), undefined);
-  assert.is(await store.writeConfig('{"a":1}', '0'), true);
-  const first = await store.readConfig();
+  assert.is(await store.config.read(), undefined);
+  assert.is(await store.config.write('{"a":1}', '0'), true);
+  const first = await store.config.read();
   assert.is(first?.text, '{"a":1}');
   assert.is(valueAt('/coreos.com/network/config'), '{"a":1}');
-  assert.is(await store.writeConfig('{"a":2}', first?.modRevision), true);
-  assert.is(await store.writeConfig('{"a":3}', first?.modRevision), false, 'somebody wrote since');
-  assert.is((await store.readConfig())?.text, '{"a":2}');
+  assert.is(await store.config.write('{"a":2}', first?.version), true);
+  assert.is(await store.config.write('{"a":3}', first?.version), false, 'somebody wrote since');
+  assert.is((await store.config.read())?.text, '{"a":2}');
 });
 
 test('a claim writes what flannel would, and Weft, with a lease of a day', async () => {
-  const { own, how } = await open().claimSubnet(claimOf(7));
+  const { own, how } = await open().claim(claimOf(7));
   assert.is(how, 'new');
   assert.match(own.ownerId, /^\/coreos\.com\/network\/subnets\/10\.5\.\d+\.0-24$/);
   assert.is(
@@ -67,8 +66,8 @@ test('a claim writes what flannel would, and Weft, with a lease of a day', async
 });
 
 test('claimed again it is kept: same subnet, no event for the peers', async () => {
-  const first = await open().claimSubnet(claimOf(1));
-  const again = await open().claimSubnet(claimOf(1));
+  const first = await open().claim(claimOf(1));
+  const again = await open().claim(claimOf(1));
   assert.is(again.how, 'kept');
   assert.is(again.own.ownerId, first.own.ownerId);
   assert.is(handleOf(again.own).modRevision, handleOf(first.own).modRevision);
@@ -80,19 +79,19 @@ test('twenty nodes at once, twenty subnets for them: each gets its own (flannel�
     '{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","SubnetMax":"10.5.35.0","Backend":{"Type":"vxlan"}}',
   );
   const claims = await Promise.all(
-    Array.from({ length: 20 }, (_, i) => open({ timeoutMs: 5000 }).claimSubnet(claimOf(i + 1, { config }))),
+    Array.from({ length: 20 }, (_, i) => open({ timeoutMs: 5000 }).claim(claimOf(i + 1, { config }))),
   );
   assert.is(new Set(claims.map(({ own }) => own.ownerId)).size, 20);
   assert.ok(
     claims.some(({ lostRaces }) => lostRaces > 0),
     'there were races',
   );
-  const { leases, malformed } = await open().listLeases();
-  assert.is(leases.length, 20);
+  const { leases, malformed } = await open().leases.list();
+  assert.is(leases.size, 20);
   assert.is(malformed.length, 0);
   // No etcd lease is left over from a lost race.
   assert.match(etcd.ctl('lease', 'list'), /found 2\d leases/);
-  await assertThrows(() => open().claimSubnet(claimOf(99, { config })), /No free IPv4 subnet: every \/24/);
+  await assertThrows(() => open().claim(claimOf(99, { config })), /No free IPv4 subnet: every \/24/);
 });
 
 test('dual-stack nodes at once: neither family overlaps, though their keys differ', async () => {
@@ -105,13 +104,13 @@ test('dual-stack nodes at once: neither family overlaps, though their keys diffe
       const value = nodeValue(i + 1);
       const publicAddresses = { ...value.publicAddresses, 6: parseAddress(`2001:db8::${i + 1}`)! };
       const backendData = { ...value.backendData, 6: value.backendData[4]! };
-      return open({ timeoutMs: 5000 }).claimSubnet({ config, value: { ...value, publicAddresses, backendData } });
+      return open({ timeoutMs: 5000 }).claim({ config, value: { ...value, publicAddresses, backendData } });
     }),
   );
-  const { leases } = await open().listLeases();
-  assert.is(leases.length, 8);
+  const { leases } = await open().leases.list();
+  assert.is(leases.size, 8);
   for (const family of [4, 6] as const) {
-    const all = leases.map((lease) => lease.subnets[family]!);
+    const all = leases.all.map((lease) => lease.subnets[family]!);
     for (const [i, a] of all.entries()) {
       for (const b of all.slice(i + 1)) assert.not.ok(prefixesOverlap(a, b), `IPv${family}`);
     }
@@ -120,10 +119,10 @@ test('dual-stack nodes at once: neither family overlaps, though their keys diffe
 
 test('the previous subnet is claimed again where it is free', async () => {
   const previous = { 4: parsePrefix('10.5.77.0/24')! };
-  const { own, how } = await open().claimSubnet(claimOf(1, { previous }));
+  const { own, how } = await open().claim(claimOf(1, { previous }));
   assert.is(how, 'previous');
   assert.is(own.ownerId, `${subnets}10.5.77.0-24`);
-  const other = await open().claimSubnet(claimOf(2, { previous }));
+  const other = await open().claim(claimOf(2, { previous }));
   assert.is(other.how, 'new');
 });
 
@@ -131,7 +130,7 @@ test('a reservation of ours is filled in, and stays one through renewals (defect
   const key = `${subnets}10.5.9.0-24`;
   etcd.ctl('put', key, '{"PublicIP":"192.0.2.9","Comment":{"rack":4}}');
   const store = open();
-  const { own, how } = await store.claimSubnet(claimOf(9));
+  const { own, how } = await store.claim(claimOf(9));
   assert.is(how, 'kept');
   assert.is(own.ownerId, key);
   assert.is(own.reservation, true);
@@ -140,8 +139,8 @@ test('a reservation of ours is filled in, and stays one through renewals (defect
   const value = JSON.parse(valueAt(key));
   assert.is(value.BackendData.VtepMAC, '02:00:00:00:00:09');
   assert.equal(value.Comment, { rack: 4 }, 'what is not ours stays');
-  const renewed = await store.renewLease(own, { ...nodeValue(9), version: '0.2.0' });
-  assert.is(renewed.outcome, 'renewed');
+  const renewed = await store.leases.keepAlive(own, { ...nodeValue(9), version: '0.2.0' });
+  assert.is(renewed.state, 'held');
   assert.is(leaseAt(key), '0');
   assert.equal(JSON.parse(valueAt(key)).Comment, { rack: 4 });
   assert.is(JSON.parse(valueAt(key)).Weft.version, '0.2.0');
@@ -149,74 +148,74 @@ test('a reservation of ours is filled in, and stays one through renewals (defect
 
 test('a lease made a reservation by hand is a reservation from then on', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   etcd.ctl('put', own.ownerId, valueAt(own.ownerId));
-  const renewed = await store.renewLease(own, nodeValue(1));
-  assert.is(renewed.outcome, 'renewed');
-  assert.is(renewed.outcome === 'renewed' && renewed.own.reservation, true);
+  const renewed = await store.leases.keepAlive(own, nodeValue(1));
+  assert.is(renewed.state, 'held');
+  assert.is(renewed.state === 'held' && renewed.own.reservation, true);
   assert.is(leaseAt(own.ownerId), '0');
 });
 
 test('renewal with the same value makes no event; with a changed one it is written', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
-  const same = await store.renewLease(own, nodeValue(1));
-  assert.is(same.outcome === 'renewed' && handleOf(same.own).modRevision, handleOf(own).modRevision);
+  const { own } = await store.claim(claimOf(1));
+  const same = await store.leases.keepAlive(own, nodeValue(1));
+  assert.is(same.state === 'held' && handleOf(same.own).modRevision, handleOf(own).modRevision);
   const moved = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.201')! } };
-  const changed = await store.renewLease(own, moved);
-  assert.is(changed.outcome, 'renewed');
+  const changed = await store.leases.keepAlive(own, moved);
+  assert.is(changed.state, 'held');
   assert.is(JSON.parse(valueAt(own.ownerId)).PublicIP, '192.0.2.201');
   assert.is(leaseAt(own.ownerId), handleOf(own).etcdLease, 'still on the same etcd lease');
 });
 
 test('renewal does not write over another owner (defect 3)', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   const theirs = '{"PublicIP":"192.0.2.250","PublicIPv6":null,"BackendType":"host-gw"}';
   etcd.ctl('put', own.ownerId, theirs);
-  const result = await store.renewLease(own, { ...nodeValue(1), version: '9' });
-  assert.is(result.outcome, 'lost');
-  assert.is(result.outcome === 'lost' && result.reason, 'taken');
+  const result = await store.leases.keepAlive(own, { ...nodeValue(1), version: '9' });
+  assert.is(result.state, 'lost');
+  assert.is(result.state === 'lost' && result.how, 'taken');
   assert.is(valueAt(own.ownerId), theirs);
-  assert.is(await store.releaseLease(own), false, 'nor does a release remove it');
+  assert.is(await store.leases.release(own), false, 'nor does a release remove it');
   assert.is(valueAt(own.ownerId), theirs);
 });
 
 test('what somebody has made unreadable is written over, with the lease that it had', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   const [value, lease] = [valueAt(own.ownerId), leaseAt(own.ownerId)];
   etcd.ctl('put', own.ownerId, 'nonsense');
   assert.equal(
-    (await store.listLeases()).malformed.map(({ ownerId }) => ownerId),
+    (await store.leases.list()).malformed.map(({ ownerId }) => ownerId),
     [own.ownerId],
   );
-  assert.is((await store.renewLease(own, nodeValue(1))).outcome, 'renewed');
+  assert.is((await store.leases.keepAlive(own, nodeValue(1))).state, 'held');
   assert.equal([valueAt(own.ownerId), leaseAt(own.ownerId)], [value, lease]);
 });
 
 test('a lease that has gone is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   etcd.ctl('lease', 'revoke', BigInt(handleOf(own).etcdLease).toString(16));
-  const result = await store.renewLease(own, nodeValue(1));
-  assert.equal(result, { outcome: 'lost', reason: 'gone' });
-  const again = await store.claimSubnet(claimOf(1, { previous: own.subnets }));
+  const result = await store.leases.keepAlive(own, nodeValue(1));
+  assert.equal(result, { state: 'lost', how: 'gone' });
+  const again = await store.claim(claimOf(1, { previous: own.subnets }));
   assert.is(again.how, 'previous');
   assert.is(again.own.ownerId, own.ownerId);
 });
 
 test('a short lease lapses unless it is renewed', async () => {
   const store = open({ leaseTtlSeconds: 2 });
-  const [kept, left] = await Promise.all([store.claimSubnet(claimOf(1)), store.claimSubnet(claimOf(2))]);
+  const [kept, left] = await Promise.all([store.claim(claimOf(1)), store.claim(claimOf(2))]);
   let own = kept.own;
   await waitFor('the lease that nobody renews to lapse', async () => {
-    const renewed = await store.renewLease(own, nodeValue(1));
-    assert.is(renewed.outcome, 'renewed');
-    if (renewed.outcome === 'renewed') own = renewed.own;
-    const { leases } = await store.listLeases();
-    assert.ok(leases.some((lease) => lease.ownerId === own.ownerId));
-    return !leases.some((lease) => lease.ownerId === left.own.ownerId);
+    const renewed = await store.leases.keepAlive(own, nodeValue(1));
+    assert.is(renewed.state, 'held');
+    if (renewed.state === 'held') own = renewed.own;
+    const { leases } = await store.leases.list();
+    assert.ok(leases.all.some((lease) => lease.ownerId === own.ownerId));
+    return !leases.all.some((lease) => lease.ownerId === left.own.ownerId);
   });
 });
 
@@ -224,14 +223,14 @@ test('a lease with too short a life, made by somebody else, gets ours', async ()
   const granted = /lease ([0-9a-f]+) granted/.exec(etcd.ctl('lease', 'grant', '60'))![1]!;
   const key = `${subnets}10.5.3.0-24`;
   etcd.ctl('put', `--lease=${granted}`, key, '{"PublicIP":"192.0.2.3","PublicIPv6":null,"BackendType":"host-gw"}');
-  const { own, how } = await open().claimSubnet(claimOf(3));
+  const { own, how } = await open().claim(claimOf(3));
   assert.is(how, 'kept');
   assert.match(etcd.ctl('lease', 'timetolive', BigInt(handleOf(own).etcdLease).toString(16)), /TTL\(86400s\)/);
 });
 
 test('malformed entries are reported and skipped, the rest stand, their subnets stay taken (defect 5)', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1, { previous: { 4: parsePrefix('10.5.77.0/24')! } }));
+  const { own } = await store.claim(claimOf(1, { previous: { 4: parsePrefix('10.5.77.0/24')! } }));
   etcd.ctl('put', `${subnets}10.5.2.0-24`, 'no JSON at all');
   etcd.ctl(
     'put',
@@ -240,9 +239,9 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
   );
   etcd.ctl('put', `${subnets}nonsense`, '{}');
   etcd.ctl('put', `${subnets}10.5.4.7-24`, '{}');
-  const { leases, malformed } = await store.listLeases();
+  const { leases, malformed } = await store.leases.list();
   assert.equal(
-    leases.map((lease) => lease.ownerId),
+    leases.all.map((lease) => lease.ownerId),
     [own.ownerId],
   );
   assert.equal(
@@ -257,27 +256,27 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
   const config = parseNetworkConfig(
     '{"Network":"10.5.0.0/16","SubnetMin":"10.5.2.0","SubnetMax":"10.5.3.0","Backend":{"Type":"vxlan"}}',
   );
-  await assertThrows(() => store.claimSubnet(claimOf(2, { config })), /No free IPv4 subnet/);
+  await assertThrows(() => store.claim(claimOf(2, { config })), /No free IPv4 subnet/);
 });
 
 test('after a change of the network a new subnet is claimed and the old lease is named, not removed', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
+  const { own } = await store.claim(claimOf(1));
   const config = parseNetworkConfig('{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}');
-  const moved = await store.claimSubnet(claimOf(1, { config, previous: own.subnets }));
+  const moved = await store.claim(claimOf(1, { config, previous: own.subnets }));
   assert.match(formatSubnets(moved.own.subnets), /^10\.6\./);
   assert.equal(
     moved.superseded.map((lease) => lease.ownerId),
     [own.ownerId],
   );
-  assert.is(await store.releaseLease(moved.superseded[0]!), true);
+  assert.is(await store.leases.release(moved.superseded[0]!), true);
   assert.is(etcd.ctl('get', own.ownerId), '');
 });
 
 test('a changed public address keeps the subnet, by the node’s name and its memory', async () => {
-  const { own } = await open().claimSubnet(claimOf(1));
+  const { own } = await open().claim(claimOf(1));
   const value = { ...nodeValue(1), publicAddresses: { 4: parseAddress('192.0.2.77')! } };
-  const again = await open().claimSubnet(claimOf(1, { value, previous: own.subnets }));
+  const again = await open().claim(claimOf(1, { value, previous: own.subnets }));
   assert.is(again.how, 'kept');
   assert.is(again.own.ownerId, own.ownerId);
   assert.is(JSON.parse(valueAt(own.ownerId)).PublicIP, '192.0.2.77');
@@ -285,14 +284,14 @@ test('a changed public address keeps the subnet, by the node’s name and its me
 
 test('a further subnet is claimed next to the first', async () => {
   const store = open();
-  const { own } = await store.claimSubnet(claimOf(1));
-  const further = await store.claimSubnet(claimOf(1, { further: true }));
+  const { own } = await store.claim(claimOf(1));
+  const further = await store.claim(claimOf(1, { further: true }));
   assert.is(further.how, 'new');
   assert.is.not(further.own.ownerId, own.ownerId);
-  assert.is(await store.releaseLease(further.own), true);
-  assert.is(await store.releaseLease(further.own), false, 'it is gone already');
+  assert.is(await store.leases.release(further.own), true);
+  assert.is(await store.leases.release(further.own), false, 'it is gone already');
   assert.equal(
-    (await store.listLeases()).leases.map((lease) => lease.ownerId),
+    (await store.leases.list()).leases.all.map((lease) => lease.ownerId),
     [own.ownerId],
   );
 });
@@ -308,32 +307,32 @@ test('a node’s record lives while it is published, tells of a namesake, and go
     health: 'ok',
     containers: 3,
   };
-  assert.equal(await store.publishNode(record), {});
+  assert.equal(await store.liveness.publish(record), {});
   const key = '/coreos.com/network/nodes/node-1';
   assert.is(
     valueAt(key),
     '{"node":"node-1","publicIP":"192.0.2.1","backend":"vxlan","version":"0.1.0",' +
       '"started":"2023-11-14T22:13:20.000Z","health":"ok","containers":3}',
   );
-  assert.equal((await store.listNodes()).nodes, [record]);
+  assert.equal((await store.liveness.list()).nodes, [record]);
   const revision = (): number => JSON.parse(etcd.ctl('get', key, '-w', 'json')).header.revision;
   const before = revision();
-  await store.publishNode(record);
+  await store.liveness.publish(record);
   assert.is(revision(), before, 'the same again makes no event');
-  await store.publishNode({ ...record, health: 'degraded' });
-  assert.is((await store.listNodes()).nodes[0]?.health, 'degraded');
+  await store.liveness.publish({ ...record, health: 'degraded' });
+  assert.is((await store.liveness.list()).nodes[0]?.health, 'degraded');
 
   const namesake = open();
-  const conflict = await namesake.publishNode({ ...record, publicAddresses: { 4: parseAddress('192.0.2.2')! } });
+  const conflict = await namesake.liveness.publish({ ...record, publicAddresses: { 4: parseAddress('192.0.2.2')! } });
   assert.is(conflict.conflict?.health, 'degraded');
   // The same host after a restart of weftd takes its record over.
-  assert.equal(await open({ nodeTtlSeconds: 2 }).publishNode(record), {});
+  assert.equal(await open({ nodeTtlSeconds: 2 }).liveness.publish(record), {});
 
-  await store.withdrawNode('node-1');
-  assert.is((await store.listNodes()).nodes.length, 1, 'the restarted one’s record stays');
+  await store.liveness.withdraw('node-1');
+  assert.is((await store.liveness.list()).nodes.length, 1, 'the restarted one’s record stays');
   etcd.ctl('put', '/coreos.com/network/nodes/broken', '{');
   await waitFor('the record that nobody publishes to go', async () => {
-    const { nodes, malformed } = await store.listNodes();
+    const { nodes, malformed } = await store.liveness.list();
     assert.is(malformed.length, 1);
     return nodes.length === 0;
   });

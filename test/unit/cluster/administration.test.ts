@@ -1,10 +1,17 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { listClusterNodes, RefusedError, readConfigDocument, updateConfig } from '../../../cluster/administration.ts';
+import {
+  type ConfigPorts,
+  listClusterNodes,
+  RefusedError,
+  readConfigDocument,
+  updateConfig,
+} from '../../../cluster/administration.ts';
 import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { parseLeaseKey } from '../../../cluster/etcd/lease-key.ts';
 import { type Lease, parseLeaseValue } from '../../../cluster/lease.ts';
-import type { ClusterStore, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
+import { LeaseSet } from '../../../cluster/lease-set.ts';
+import type { ClusterStore, Liveness, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
 import { parseAddress } from '../../../net/address.ts';
 
 const test = suite('administration');
@@ -25,24 +32,33 @@ const leaseOf = (name: string, value: object, reservation = false): Lease => {
 
 /** A store in memory, as far as these functions use one. */
 function memoryStore(leases: Lease[], records: NodeRecord[] = []) {
-  let config: StoredConfig | undefined;
-  const store: Partial<ClusterStore> = {
-    prefix: '/p',
-    listLeases: async () => ({
-      leases,
-      malformed: [{ ownerId: 'k', reason: 'why' }],
-      continuity: 'same',
-      mark: undefined,
-    }),
-    listNodes: async () => ({ nodes: records, malformed: [] }),
-    readConfig: async () => config,
-    writeConfig: async (text, expected) => {
-      if (expected !== undefined && expected !== (config?.modRevision ?? '0')) return false;
-      config = { text, modRevision: String(Number(config?.modRevision ?? '0') + 1) };
+  const unused = (): never => {
+    throw new Error('not asked for here');
+  };
+  let stored: StoredConfig | undefined;
+  const config: ConfigPorts['config'] = {
+    path: '/p/config',
+    place: 'etcd key "/p/config"',
+    read: async () => stored,
+    write: async (text, expected) => {
+      if (expected !== undefined && expected !== (stored?.version ?? '0')) return false;
+      stored = { text, version: String(Number(stored?.version ?? '0') + 1) };
       return true;
     },
   };
-  return store as ClusterStore;
+  const list: ClusterStore['list'] = async () => ({
+    leases: LeaseSet.of(leases),
+    malformed: [{ ownerId: 'k', reason: 'why' }],
+    continuity: 'same',
+    mark: undefined,
+  });
+  const liveness: Liveness = {
+    list: async () => ({ nodes: records, malformed: [] }),
+    publish: unused,
+    withdraw: unused,
+    count: unused,
+  };
+  return { config, leases: { list, liveness } };
 }
 
 const record = (node: string, ip: string, more: Partial<NodeRecord> = {}): NodeRecord => ({
@@ -74,7 +90,7 @@ test('nodes by subnet, with what their records say; flannel’s are neither up n
     ],
     [record('a', '192.0.2.3', { containers: 4 }), record('late', '192.0.2.50')],
   );
-  const { nodes, malformed } = await listClusterNodes(store);
+  const { nodes, malformed } = await listClusterNodes(store.leases);
   assert.equal(
     nodes.map(({ node, subnets, alive, containers, reservation }) => [
       node,
@@ -101,7 +117,7 @@ test('a config is written only if it is right, runs here, and strands nobody', a
   const vxlan = '"Backend":{"Type":"vxlan"}';
   const good = `{"Network":"10.5.0.0/16",${vxlan}}`;
 
-  assert.is((await refusal(readConfigDocument(store))).reason, 'missing');
+  assert.is((await refusal(readConfigDocument(store.config))).reason, 'missing');
   assert.is((await refusal(updateConfig(store, { text: '{"Network":1}' }))).reason, 'invalid');
   const udp = await refusal(updateConfig(store, { text: '{"Network":"10.5.0.0/16"}' }));
   assert.is(udp.reason, 'conflict');
@@ -115,6 +131,14 @@ test('a config is written only if it is right, runs here, and strands nobody', a
   const late = await refusal(updateConfig(store, { text: good, expected: '0' }));
   assert.match(late.message, /somebody else has changed it meanwhile/);
   assert.is((await updateConfig(store, { text: elsewhere, force: true })).text, elsewhere);
+});
+
+test('a config that is only read is not written', async () => {
+  const { config, leases } = memoryStore([]);
+  const { write: _, ...source } = config;
+  const refused = await refusal(updateConfig({ config: source, leases }, { text: '{"Network":"10.5.0.0/16"}' }));
+  assert.is(refused.reason, 'conflict');
+  assert.match(refused.message, /only reads it; change it at its source, etcd key "\/p\/config"$/);
 });
 
 test.run();

@@ -5,7 +5,7 @@ import { keysBelow } from '../../../cluster/etcd/keys.ts';
 import { formatLeaseKey } from '../../../cluster/etcd/lease-key.ts';
 import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
-import type { SubnetClaim } from '../../../cluster/store.ts';
+import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
 import { chooseSubnet, ownLeases } from '../../../cluster/subnet-choice.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
@@ -18,7 +18,7 @@ const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
 const prefix = (text: string): Prefix => parsePrefix(text)!;
 const publicAddress = (n: number): Address => parseAddress(`192.0.2.${n}`)!;
 
-const claimOf = (n: number, more: Partial<SubnetClaim> = {}): SubnetClaim => ({
+const claimOf = (n: number, more: Partial<LeaseRequest> = {}): LeaseRequest => ({
   config,
   value: { publicAddresses: { 4: publicAddress(n) }, backendType: 'host-gw', backendData: {}, node: `node-${n}` },
   ...more,
@@ -40,7 +40,7 @@ const first = (): number => 0;
 const last = (): number => 0.999999;
 
 /** `how subnets`. */
-const choose = (claim: SubnetClaim, leases: Lease[], random = first, lostRaces = 0): string => {
+const choose = (claim: LeaseRequest, leases: Lease[], random = first, lostRaces = 0): string => {
   const choice = chooseSubnet(
     claim,
     leases,

@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { LeaseSet } from '../../../cluster/lease-set.ts';
 import type { ClusterStore } from '../../../cluster/store.ts';
 import { Condition } from '../../../daemon/answers/condition.ts';
 import { FiguresSource } from '../../../daemon/answers/figures.ts';
@@ -53,16 +54,20 @@ class Site {
   readonly figures: FiguresSource;
 
   constructor() {
-    const store: Pick<ClusterStore, 'health' | 'countNodes' | 'publishNode' | 'withdrawNode' | 'reconnect'> = {
+    const store: Pick<ClusterStore, 'kind' | 'health' | 'liveness' | 'reconnect'> = {
+      kind: 'etcd',
       health: () => ({ endpoints: [], connected: true, lastContactMs: 5000, error: undefined }),
-      countNodes: () => never,
-      publishNode: async () => {
-        this.records.push('begun');
-        await this.publish();
-        this.records.push('written');
-        return {};
+      liveness: {
+        count: () => never,
+        list: () => never,
+        publish: async () => {
+          this.records.push('begun');
+          await this.publish();
+          this.records.push('written');
+          return {};
+        },
+        withdraw: async () => void this.records.push('withdrawn'),
       },
-      withdrawNode: async () => void this.records.push('withdrawn'),
       reconnect() {},
     };
     const dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem' | 'state'> = {
@@ -142,7 +147,7 @@ class Site {
     backend: vxlan,
     own: { ...peer(1), expiresAtMs: undefined },
     formerSubnets: [],
-    peers: [peer(2)],
+    peers: LeaseSet.of([peer(2)]),
   };
 }
 

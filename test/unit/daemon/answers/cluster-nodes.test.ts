@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import type { NodeRecord } from '../../../../cluster/store.ts';
 import { ClusterNodesSource } from '../../../../daemon/answers/cluster-nodes.ts';
 import { address, peer } from '../overlay/cluster-of.ts';
@@ -15,6 +16,11 @@ const record = (n: number, health = 'ok'): NodeRecord => ({
   health,
 });
 
+const never = (): never => {
+  throw new Error('not asked for here');
+};
+const unused = { publish: never, withdraw: never, count: never };
+
 /** A node of flannel's: its lease names no node. */
 const nameless = (n: number): ReturnType<typeof peer> => {
   const { node: _, ...lease } = peer(n);
@@ -26,8 +32,8 @@ test('status and nodes say the same of every peer', async () => {
   // The weftd of host 6 has not written its name into the lease that it took over from flannel.
   const records = [record(2), record(4, 'Cannot reach etcd'), record(6)];
   const source = new ClusterNodesSource({
-    listLeases: async () => ({ leases, malformed: [], continuity: 'same', mark: undefined }),
-    listNodes: async () => ({ nodes: records, malformed: [] }),
+    list: async () => ({ leases: LeaseSet.of(leases), malformed: [], continuity: 'same', mark: undefined }),
+    liveness: { ...unused, list: async () => ({ nodes: records, malformed: [] }) },
   });
   assert.equal(source.livenessOf(leases[0]!), {}, 'nothing is known before the first listing');
   const { nodes } = await source.list();
@@ -54,16 +60,36 @@ test('status and nodes say the same of every peer', async () => {
 test('a listing that fails leaves what was known', async () => {
   let fails = false;
   const source = new ClusterNodesSource({
-    listLeases: async () => ({ leases: [], malformed: [], continuity: 'same', mark: undefined }),
-    listNodes: async () => {
-      if (fails) throw new Error('no etcd');
-      return { nodes: [record(2)], malformed: [] };
+    list: async () => ({ leases: LeaseSet.of([]), malformed: [], continuity: 'same', mark: undefined }),
+    liveness: {
+      ...unused,
+      list: async () => {
+        if (fails) throw new Error('no etcd');
+        return { nodes: [record(2)], malformed: [] };
+      },
     },
   });
   await source.refresh();
   fails = true;
   assert.is(await source.refresh().catch(() => undefined), undefined);
   assert.equal(source.livenessOf(peer(2)), { alive: true, health: 'ok' });
+});
+
+test('a store that keeps no records: nobody is said to be up or down', async () => {
+  const leases = [peer(2), nameless(5)];
+  const source = new ClusterNodesSource({
+    list: async () => ({ leases: LeaseSet.of(leases), malformed: [], continuity: 'same', mark: undefined }),
+  });
+  const { nodes, malformed } = await source.list();
+  assert.equal(
+    nodes.map((node) => [node.node, 'alive' in node, 'health' in node]),
+    [
+      ['h2', false, false],
+      [undefined, false, false],
+    ],
+  );
+  assert.equal(malformed, []);
+  assert.equal(source.livenessOf(leases[0]!), {});
 });
 
 test.run();

@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { ConfigPorts } from '../../../../cluster/administration.ts';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import type { ClusterNodes, NodeStatus } from '../../../../cluster/status.ts';
-import type { ClusterStore, StoredConfig } from '../../../../cluster/store.ts';
+import type { StoredConfig } from '../../../../cluster/store.ts';
 import { StoreUnavailableError } from '../../../../cluster/store-errors.ts';
 import { socketDoor, tcpDoor } from '../../../../daemon/answers/doors.ts';
 import { jsonAnswer, type Route, textAnswer } from '../../../../daemon/answers/route.ts';
@@ -20,15 +22,18 @@ const configText = '{"Network": "10.1.0.0/16", "Backend": {"Type": "host-gw"}}';
 
 /** weftd's own routes, on a cluster of variables. */
 function routesOf(): Route[] {
-  let config: StoredConfig | undefined;
-  const store: Partial<ClusterStore> = {
-    prefix: '/p',
-    readConfig: async () => config,
-    listLeases: async () => ({ leases: [], malformed: [], continuity: 'same', mark: undefined }),
-    writeConfig: async (text) => {
-      config = { text, modRevision: '7' };
-      return true;
+  let stored: StoredConfig | undefined;
+  const stores: ConfigPorts = {
+    config: {
+      path: '/p/config',
+      place: 'etcd key "/p/config"',
+      read: async () => stored,
+      write: async (text) => {
+        stored = { text, version: '7' };
+        return true;
+      },
     },
+    leases: { list: async () => ({ leases: LeaseSet.of([]), malformed: [], continuity: 'same', mark: undefined }) },
   };
   return weftdRoutes({
     status: async () => ({ node: 'h1' }) as NodeStatus,
@@ -40,7 +45,7 @@ function routesOf(): Route[] {
         message: 'Cannot list "/p/subnets/": no answer',
       });
     },
-    store: store as ClusterStore,
+    stores,
     probes: { health: () => undefined, readiness: () => 'starting', metrics: async () => 'x 1\n' },
     now: () => performance.now(),
   });

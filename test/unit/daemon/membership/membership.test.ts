@@ -1,14 +1,16 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Lease, OwnLease } from '../../../../cluster/lease.ts';
+import type { Lease, LeaseValue, OwnLease } from '../../../../cluster/lease.ts';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import type {
-  ClaimResult,
+  Acquired,
   ClusterStore,
+  ConfigSource,
+  Known,
   LeaseMemory,
+  LeaseRequest,
   MalformedEntry,
-  RenewResult,
-  StoredConfig,
-  SubnetClaim,
+  Updated,
 } from '../../../../cluster/store.ts';
 import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
@@ -23,6 +25,10 @@ const test = suite('daemon/membership/membership');
 const vxlanConfig = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}';
 const hourMs = 3_600_000;
 
+const unused = (): never => {
+  throw new Error('not asked for here');
+};
+
 /** An etcd of variables. What it was asked for is in `calls`. */
 class FakeCluster {
   config: string | undefined = vxlanConfig;
@@ -36,7 +42,7 @@ class FakeCluster {
   remembered: LeaseMemory | undefined;
   readonly written: LeaseMemory[] = [];
   lifeMs = 24 * hourMs;
-  renew: RenewResult | undefined;
+  renew: Updated | undefined;
   superseded: Lease[] = [];
   identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, macs: { 4: mac(1) } };
   identityError: Error | undefined;
@@ -50,6 +56,7 @@ class FakeCluster {
     const logger = openLogger({ level: 'info', format: 'text', write: (line) => this.lines.push(line), now: () => 0 });
     this.problems = new Problems(logger, () => 0);
     this.membership = new Membership({
+      config: this.source,
       store: this.store(),
       logger,
       problems: this.problems,
@@ -70,7 +77,7 @@ class FakeCluster {
     });
   }
 
-  own(claim: Pick<SubnetClaim, 'value'>): OwnLease {
+  own(claim: Pick<LeaseRequest, 'value'>): OwnLease {
     return { ...peer(1), ...claim.value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
   }
 
@@ -78,16 +85,28 @@ class FakeCluster {
     this.leases = [...this.leases.filter(({ ownerId }) => ownerId !== own.ownerId), own];
   }
 
+  private readonly source: ConfigSource = {
+    kind: 'etcd',
+    path: '/p/config',
+    place: 'etcd key "/p/config"',
+    read: async () => (this.config === undefined ? undefined : { text: this.config, version: '1' }),
+    watch: unused,
+  };
+
   private store(): ClusterStore {
-    const unused = (): never => {
-      throw new Error('not asked for here');
+    const renew = async (own: OwnLease, value: LeaseValue): Promise<Updated> => {
+      this.calls.push(own.ownerId === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.ownerId}`);
+      if (this.renew) return this.renew;
+      const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
+      this.put(renewed);
+      return { state: 'held', own: renewed };
     };
     return {
-      prefix: '/p',
-      readConfig: async (): Promise<StoredConfig | undefined> =>
-        this.config === undefined ? undefined : { text: this.config, modRevision: '1' },
-      listLeases: async ({ mark = this.mark, promised } = {}) => ({
-        leases: this.leases,
+      kind: 'etcd',
+      place: '/p',
+      scope: undefined,
+      list: async ({ mark = this.mark, promised }: Known = {}) => ({
+        leases: LeaseSet.of(this.leases),
         malformed: this.malformed,
         continuity:
           mark === this.mark &&
@@ -96,32 +115,21 @@ class FakeCluster {
             : 'lost',
         mark: this.mark,
       }),
-      holds: (own, listed) => own.ownerId === listed.ownerId,
-      memory: { format: unused, parse: unused },
-      claimSubnet: async (claim: SubnetClaim): Promise<ClaimResult> => {
-        this.calls.push(claim.previous ? 'claim again' : 'claim');
-        const own = this.own(claim);
+      acquire: async (request): Promise<Acquired> => {
+        this.calls.push(request.previous ? 'claim again' : 'claim');
+        const own = this.own(request);
         this.put(own);
-        return { own, how: claim.previous ? 'previous' : 'new', lostRaces: 0, superseded: this.superseded };
+        const how = request.previous ? 'previous' : 'new';
+        return { state: 'have', own, how, lostRaces: 0, superseded: this.superseded };
       },
-      renewLease: async (own, value): Promise<RenewResult> => {
-        this.calls.push(own.ownerId === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.ownerId}`);
-        if (this.renew) return this.renew;
-        const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
-        this.put(renewed);
-        return { outcome: 'renewed', own: renewed };
-      },
-      releaseLease: async (lease) => {
+      holds: (own, listed) => own.ownerId === listed.ownerId,
+      update: renew,
+      keepAlive: renew,
+      release: async (lease) => {
         this.calls.push(`release ${lease.ownerId}`);
         return true;
       },
-      writeConfig: unused,
-      publishNode: unused,
-      withdrawNode: unused,
-      listNodes: unused,
-      countNodes: unused,
       watch: unused,
-      reconnect: unused,
       health: unused,
       close: unused,
     };
@@ -133,7 +141,7 @@ test('claims once, and then leaves what is right alone', async () => {
   const view = await cluster.membership.sync();
   assert.is(view!.own.ownerId, '/p/subnets/10.1.1.0-24');
   assert.equal(
-    view!.peers.map(({ ownerId }) => ownerId),
+    view!.peers.all.map(({ ownerId }) => ownerId),
     ['/p/subnets/10.1.2.0-24'],
   );
   await cluster.membership.sync();
@@ -172,7 +180,7 @@ test('a lease that is gone or taken is claimed again', async () => {
   await cluster.membership.sync();
   cluster.leases = [peer(2)];
   await cluster.membership.sync();
-  cluster.renew = { outcome: 'lost', reason: 'taken', holder: peer(9) };
+  cluster.renew = { state: 'lost', how: 'taken', holder: peer(9) };
   cluster.identity = { ...cluster.identity, macs: { 4: mac(9) } };
   await cluster.membership.sync();
   assert.equal(cluster.calls, ['claim', 'claim again', 'renew', 'claim again']);
@@ -210,7 +218,7 @@ test('another config: claims under it; an older lease is given back unless somet
   cluster.leases.push(old);
   cluster.config = '{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}';
   const view = await cluster.membership.sync();
-  assert.not(view!.peers.includes(old));
+  assert.not(view!.peers.all.includes(old));
   cluster.used = true;
   cluster.config = vxlanConfig;
   await cluster.membership.sync();
@@ -261,11 +269,11 @@ test('a lease lost together with many others is claimed at its own time, alone a
   await cluster.membership.sync();
   assert.equal(cluster.calls, ['claim', 'claim again']);
   cluster.leases = [];
-  assert.is((await cluster.membership.sync())!.peers.length, 200);
+  assert.is((await cluster.membership.sync())!.peers.size, 200);
   assert.is(cluster.membership.renewalDelayMs, 200);
   assert.is(cluster.calls.length, 2);
   cluster.nowMs += 200;
-  assert.is((await cluster.membership.sync())!.peers.length, 200);
+  assert.is((await cluster.membership.sync())!.peers.size, 200);
   assert.equal(cluster.calls.slice(2), ['claim again']);
 });
 
@@ -276,7 +284,7 @@ test('nodes that were started together do not renew together', async () => {
   assert.is(cluster.membership.renewalDelayMs, 22.75 * hourMs);
 });
 
-const keysOf = (view: ClusterView | undefined): string[] => view!.peers.map(({ ownerId }) => ownerId).sort();
+const keysOf = (view: ClusterView | undefined): string[] => view!.peers.all.map(({ ownerId }) => ownerId).sort();
 
 test('an etcd begun anew, or restored: peers stay until they claim again, somebody else does, or a lease is over', async () => {
   const cluster = new FakeCluster();

@@ -1,5 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Lease } from '../../../../cluster/lease.ts';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
@@ -19,6 +21,9 @@ import { formatPrefix } from '../../../../net/prefix.ts';
 import { address, mac, peer, prefix } from './cluster-of.ts';
 
 const test = suite('daemon/overlay/data-path');
+
+/** Of a view: the peers as they are listed. */
+type ViewChanges = Partial<Omit<ClusterView, 'peers'>> & { readonly peers?: readonly Lease[] };
 
 const config: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}');
 const hostGateway: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}');
@@ -146,14 +151,14 @@ class FakeHost {
     return fake as Kernel;
   }
 
-  view(changes: Partial<ClusterView> = {}): ClusterView {
+  view({ peers = [peer(2), peer(3)], ...changes }: ViewChanges = {}): ClusterView {
     const of = changes.config ?? config;
     const own = { ...peer(1), expiresAtMs: undefined };
     return {
       config: of,
       backend: of.backend as ClusterView['backend'],
       own,
-      peers: [peer(2), peer(3)],
+      peers: LeaseSet.of(peers),
       formerSubnets: [],
       ...changes,
     };
@@ -261,7 +266,7 @@ test('a new peer is followed without a look at the rest, unless the host has cha
   dataPath.reconcile(before);
   const looks = host.looks;
   host.applied = [];
-  const after = host.view({ peers: [...before.peers, peer(4)] });
+  const after = host.view({ peers: [...before.peers.all, peer(4)] });
   assert.is(dataPath.follow(after)?.changes, 3);
   assert.equal(
     host.applied.map(({ kind }) => kind),

@@ -3,10 +3,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
-import { type LeaseChange, patchList } from '../../../../cluster/store.ts';
+import { differenceOf, type LeaseChange, patchList, sumOf } from '../../../../cluster/lease-set.ts';
 import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { type EventInterest, subjectOf } from '../../../../daemon/host/events.ts';
-import { listDifference, sumOf } from '../../../../daemon/overlay/data-path.ts';
 import { deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import { newFdbEntry, newNeighbour } from '../../../../linux/netlink/neighbour.ts';
@@ -102,10 +101,10 @@ test('property: following changes comes to what a comparison of everything comes
         else if (free.length > 0) changes.push([undefined, lease(free[random(free.length)]!)]);
       }
       const next = patchList(peers, changes)!;
-      const [removed, added] = sumOf(changes);
-      const [wereOnlyBefore, areOnlyAfter] = listDifference(peers, next);
-      assert.equal(new Set(removed), new Set(wereOnlyBefore));
-      assert.equal(new Set(added), new Set(areOnlyAfter));
+      const { removed, added } = sumOf(changes);
+      const difference = differenceOf(peers, next);
+      assert.equal(new Set(removed), new Set(difference.removed));
+      assert.equal(new Set(added), new Set(difference.added));
       const changed = desired.table.change(removed, added);
       if (changed) {
         followed++;

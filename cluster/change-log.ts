@@ -1,0 +1,35 @@
+/**
+ * What happened to a list, change by change: the one way in which changes travel from the store to the kernel. The list
+ * at some time is a version of the log. So whoever has followed the list up to a version gets just what came after it.
+ */
+
+/** Something before and after: the second is undefined where it is gone, the first where it has come. */
+export type Change<T> = readonly [was: T | undefined, is: T | undefined];
+
+/** Older changes are forgotten. Comparing two lists takes their place. */
+const keptAtLeast = 1024;
+
+export class ChangeLog<T> {
+  #changes: Change<T>[] = [];
+  /** The version that the first change kept was made to. */
+  #first = 0;
+
+  /** Grows by one with each change. */
+  get version(): number {
+    return this.#first + this.#changes.length;
+  }
+
+  add(change: Change<T>): void {
+    this.#changes.push(change);
+    if (this.#changes.length < 2 * keptAtLeast) return;
+    this.#changes.splice(0, keptAtLeast);
+    this.#first += keptAtLeast;
+  }
+
+  /** In their order; undefined where they are forgotten. */
+  between(from: number, to: number): readonly Change<T>[] | undefined {
+    return from < this.#first || from > to || to > this.version
+      ? undefined
+      : this.#changes.slice(from - this.#first, to - this.#first);
+  }
+}

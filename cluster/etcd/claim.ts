@@ -1,0 +1,164 @@
+/** Claims a subnet: a choice from what is free, then a transaction; again after a lost race. */
+
+import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
+import type { Clock, Random } from '../clock.ts';
+import { formatLeaseValue, type OwnLease } from '../lease.ts';
+import { families, isCompatible, type PerFamily } from '../network-config.ts';
+import type { Acquired, LeaseRequest } from '../store.ts';
+import { NoFreeSubnetError } from '../store-errors.ts';
+import { chooseSubnet, ownLeases } from '../subnet-choice.ts';
+import type { EtcdCalls } from './calls.ts';
+import { toStoreError } from './errors.ts';
+import { EtcdHandle } from './handle.ts';
+import type { Keys } from './keys.ts';
+import { formatLeaseKey } from './lease-key.ts';
+import type { LeaseReader } from './lease-reader.ts';
+import type { LeaseWriter } from './lease-writer.ts';
+import type { EtcdReader } from './reader.ts';
+import { entryOf, get, isAbsent, isUnchanged, put, remove } from './requests.ts';
+
+export interface ClaimOptions {
+  readonly calls: EtcdCalls;
+  readonly reader: EtcdReader;
+  readonly parser: LeaseReader;
+  readonly writer: LeaseWriter;
+  readonly keys: Keys;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly leaseTtlSeconds: number;
+  /** For errors. */
+  readonly endpoint: string;
+}
+
+type Have = Extract<Acquired, { state: 'have' }>;
+
+const op = 'claim a subnet';
+
+/** How long claiming goes on after lost races, and the pauses between the attempts. */
+const claimTimeoutMs = 60_000;
+const racePauseMs = 5;
+const longestRacePauseMs = 1000;
+
+const overlap = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean =>
+  families.some((family) => {
+    const x = a[family];
+    const y = b[family];
+    return x !== undefined && y !== undefined && prefixesOverlap(x, y);
+  });
+
+export class Claim {
+  readonly #options: ClaimOptions;
+  readonly #request: LeaseRequest;
+  #lostRaces = 0;
+  /** Granted, and holds nothing yet. */
+  #etcdLease: string | undefined;
+
+  constructor(options: ClaimOptions, request: LeaseRequest) {
+    this.#options = options;
+    this.#request = request;
+  }
+
+  /** @throws StoreError */
+  async run(): Promise<Acquired> {
+    const { calls, clock, random, keys, endpoint } = this.#options;
+    const endMs = clock.nowMs() + claimTimeoutMs;
+    try {
+      while (clock.nowMs() < endMs) {
+        const outcome = await this.#attempt();
+        if (typeof outcome === 'object') return outcome;
+        if (outcome === 'changed') continue;
+        this.#lostRaces++;
+        // Those who lost with us come again, too.
+        const pauseMs = random() * Math.min(racePauseMs * 2 ** this.#lostRaces, longestRacePauseMs);
+        await new Promise<void>((resolve) => clock.setTimer(resolve, pauseMs));
+      }
+      const error = new Error(`other nodes were faster ${this.#lostRaces} times`);
+      throw toStoreError({ op, key: keys.subnets, endpoint }, error);
+    } catch (error) {
+      if (error instanceof NoFreeSubnetError) return { state: 'none', why: error.message };
+      throw error;
+    } finally {
+      if (this.#etcdLease !== undefined) await calls.revoke(this.#etcdLease);
+    }
+  }
+
+  /** changed: a lease of ours did, under our hands. lost: somebody was faster. */
+  async #attempt(): Promise<Have | 'changed' | 'lost'> {
+    const { reader, parser, writer, random } = this.#options;
+    const request = this.#request;
+    const lostRaces = this.#lostRaces;
+    const { leases, malformed } = parser.read(await reader.snapshot());
+    const taken = [...leases, ...malformed].flatMap(({ subnets }) => (subnets ? [subnets] : []));
+    const choice = chooseSubnet(request, leases.all, taken, random, lostRaces);
+    const superseded = request.further
+      ? []
+      : ownLeases(leases.all, request).filter((lease) => !isCompatible(request.config, lease.subnets));
+    if (choice.how === 'kept') {
+      const refreshed = await writer.refresh(op, choice.lease, request.value);
+      return 'own' in refreshed ? { state: 'have', own: refreshed.own, how: 'kept', lostRaces, superseded } : 'changed';
+    }
+    const own = await this.#write(choice.subnets);
+    return own ? { state: 'have', own, how: choice.how, lostRaces, superseded } : 'lost';
+  }
+
+  async #write(subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
+    const { calls, writer, keys, clock, leaseTtlSeconds } = this.#options;
+    const { value } = this.#request;
+    const key = formatLeaseKey(keys, subnets);
+    const beforeMs = clock.nowMs();
+    // The next attempt may be for another subnet; what is wrong stays the same, and is told once.
+    const subject = keys.subnets;
+    this.#etcdLease ??= await calls.grant(op, subject, leaseTtlSeconds);
+    const etcdLease = this.#etcdLease;
+    const response = await writer.transact({
+      op,
+      subject,
+      compare: [isAbsent(key)],
+      success: [put(key, formatLeaseValue(value), etcdLease)],
+      failure: [get(key)],
+    });
+    const { revision } = response.header;
+    const found = response.succeeded
+      ? { modRevision: revision, createRevision: revision, etcdLease }
+      : entryOf(response);
+    // Found with our own etcd lease: the first of two attempts was carried out without our hearing of it.
+    if (found?.etcdLease !== etcdLease || (await this.#mustYield(key, subnets))) return undefined;
+    this.#etcdLease = undefined;
+    return {
+      ...value,
+      ownerId: key,
+      subnets,
+      reservation: false,
+      ofFlannel: false,
+      seniority: found.createRevision,
+      handle: new EtcdHandle(found.modRevision, etcdLease, {}),
+      expiresAtMs: beforeMs + leaseTtlSeconds * 1000,
+    };
+  }
+
+  /**
+   * Whether a lease that was there before ours overlaps it under another key: two dual-stack nodes may pick the same
+   * IPv4 subnet with different IPv6 ones at the same time, and a config just changed may have two lengths in use. If
+   * so, ours is taken back. Of two that overlap the later yields.
+   */
+  async #mustYield(key: string, subnets: PerFamily<Prefix>): Promise<boolean> {
+    const { reader, parser, writer } = this.#options;
+    const snapshot = await reader.snapshot();
+    const own = snapshot.leases.get(key);
+    if (!own) return true;
+    const { leases, malformed } = parser.read(snapshot);
+    const isOlder = (ownerId: string): boolean =>
+      BigInt(snapshot.leases.get(ownerId)!.createRevision) < BigInt(own.createRevision);
+    const hasRival = [...leases, ...malformed].some(
+      (other) =>
+        other.ownerId !== key &&
+        other.subnets !== undefined &&
+        overlap(other.subnets, subnets) &&
+        isOlder(other.ownerId),
+    );
+    if (!hasRival) return false;
+    const compare = [isUnchanged(key, own.modRevision)];
+    await writer.transact({ op, subject: key, compare, success: [remove(key)] });
+    return true;
+  }
+}

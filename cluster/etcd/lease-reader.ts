@@ -1,0 +1,91 @@
+/** Leases out of etcd's entries. A lease that nobody has written since is the same object as before. */
+
+import type { Prefix } from '../../net/prefix.ts';
+import { type Lease, LeaseFormatError, parseLeaseValue } from '../lease.ts';
+import { type LeaseChange, LeaseSet } from '../lease-set.ts';
+import type { PerFamily } from '../network-config.ts';
+import type { MalformedEntry } from '../store.ts';
+import { EtcdHandle } from './handle.ts';
+import type { Keys } from './keys.ts';
+import { parseLeaseKey } from './lease-key.ts';
+import type { Entry, Snapshot } from './snapshot.ts';
+
+export interface ParsedLeases {
+  readonly leases: LeaseSet;
+  readonly malformed: readonly MalformedEntry[];
+}
+
+export class LeaseReader {
+  readonly #keys: Keys;
+  /** What was made last of a watch's snapshot, and of which version of it. */
+  #last: { readonly of: Snapshot['changes']; readonly version: number; readonly parsed: ParsedLeases } | undefined;
+
+  constructor(keys: Keys) {
+    this.#keys = keys;
+  }
+
+  /** Of a watch's snapshot only what has changed is looked at. */
+  read(snapshot: Snapshot): ParsedLeases {
+    const { changes } = snapshot;
+    const parsed = this.#follow(snapshot) ?? this.#readAll(snapshot);
+    if (changes) this.#last = { of: changes, version: changes.version, parsed };
+    return parsed;
+  }
+
+  #readAll({ leases: entries }: Snapshot): ParsedLeases {
+    const leases: Lease[] = [];
+    const malformed: MalformedEntry[] = [];
+    for (const entry of entries.values()) {
+      const parsed = this.#parsed(entry);
+      if ('reason' in parsed) malformed.push(parsed);
+      else leases.push(parsed);
+    }
+    return { leases: LeaseSet.of(leases), malformed };
+  }
+
+  #follow({ changes }: Snapshot): ParsedLeases | undefined {
+    const last = this.#last;
+    if (!changes || !last || last.of !== changes || last.parsed.malformed.length > 0) return undefined;
+    const made = changes.between(last.version, changes.version);
+    if (!made) return undefined;
+    const parsed: LeaseChange[] = [];
+    for (const [was, is] of made) {
+      const pair = [was && this.#parsed(was), is && this.#parsed(is)] as const;
+      if (pair.some((each) => each && 'reason' in each)) return undefined;
+      parsed.push(pair as LeaseChange);
+    }
+    const leases = last.parsed.leases.with(parsed);
+    return leases && { leases, malformed: [] };
+  }
+
+  #parsed(entry: Entry): Lease | MalformedEntry {
+    entry.parsed ??= this.parse(entry);
+    return entry.parsed;
+  }
+
+  parse(entry: Entry): Lease | MalformedEntry {
+    let subnets: PerFamily<Prefix> | undefined;
+    try {
+      subnets = parseLeaseKey(this.#keys, entry.key);
+      const { extra, ...value } = parseLeaseValue(entry.value);
+      return {
+        ...value,
+        ownerId: entry.key,
+        subnets,
+        reservation: entry.etcdLease === '0',
+        ofFlannel: value.node === undefined,
+        seniority: entry.createRevision,
+        handle: new EtcdHandle(entry.modRevision, entry.etcdLease, extra),
+      };
+    } catch (error) {
+      if (!(error instanceof LeaseFormatError)) throw error;
+      return { ownerId: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) };
+    }
+  }
+
+  /** undefined where the entry cannot be read. */
+  readable(entry: Entry): Lease | undefined {
+    const parsed = this.parse(entry);
+    return 'reason' in parsed ? undefined : parsed;
+  }
+}

@@ -1,0 +1,151 @@
+/** Writes leases: only where nobody else has written since, so that no two nodes ever hold one. */
+
+import type { ITxnResponse } from 'etcd3';
+import type { Clock } from '../clock.ts';
+import {
+  formatLeaseValue,
+  type Lease,
+  type LeaseValue,
+  type OwnLease,
+  sameLeaseValue,
+  samePublicAddress,
+} from '../lease.ts';
+import type { Updated } from '../store.ts';
+import type { EtcdCalls, Transaction } from './calls.ts';
+import { toStoreError } from './errors.ts';
+import { EtcdHandle, handleOf } from './handle.ts';
+import type { Right } from './keys.ts';
+import type { LeaseReader } from './lease-reader.ts';
+import type { EtcdReader } from './reader.ts';
+import { entryOf, get, isUnchanged, put, remove } from './requests.ts';
+import type { Entry } from './snapshot.ts';
+
+export interface LeaseWriterOptions {
+  readonly calls: EtcdCalls;
+  readonly reader: EtcdReader;
+  readonly parser: LeaseReader;
+  readonly right: Right;
+  readonly clock: Clock;
+  readonly leaseTtlSeconds: number;
+  /** For errors. */
+  readonly endpoint: string;
+}
+
+export type Refreshed = { readonly own: OwnLease } | { readonly found: Entry | undefined };
+
+/** A lease that was written by somebody may still be ours, such as one just made a reservation: once more, then. */
+const attempts = 3;
+
+export class LeaseWriter {
+  readonly #options: LeaseWriterOptions;
+
+  constructor(options: LeaseWriterOptions) {
+    this.#options = options;
+  }
+
+  async transact(parts: Omit<Transaction, 'right'>): Promise<ITxnResponse> {
+    const { calls, reader, right } = this.#options;
+    const transaction = { ...parts, right };
+    const response = await calls.transact(transaction);
+    reader.noteTransaction('leases', transaction, response);
+    return response;
+  }
+
+  /**
+   * Another whole life for a lease, and the value, if nobody has written it since; without an event for the other nodes
+   * where the value is as it was. A reservation gets the value only.
+   * @param overwrites the key holds something else than `lease` says, which is to go
+   */
+  async refresh(op: string, lease: Lease, value: LeaseValue, overwrites = false): Promise<Refreshed> {
+    const { calls, clock, leaseTtlSeconds } = this.#options;
+    const { ownerId: key } = lease;
+    const { extra, ...before } = handleOf(lease);
+    const beforeMs = clock.nowMs();
+    let { etcdLease } = before;
+    let ttlSeconds: number | undefined;
+    let granted: string | undefined;
+    if (!lease.reservation) {
+      ttlSeconds = await calls.keepAlive(op, key, etcdLease);
+      // Made with a life that is not ours to keep up with (by hand, or before the option was changed), or just lapsed.
+      if (ttlSeconds < leaseTtlSeconds / 2) {
+        granted = await calls.grant(op, key, leaseTtlSeconds);
+        etcdLease = granted;
+        ttlSeconds = leaseTtlSeconds;
+      }
+    }
+    const mustWrite = overwrites || granted !== undefined || !sameLeaseValue(lease, value);
+    const text = formatLeaseValue(value, extra);
+    // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
+    const response = await this.transact({
+      op,
+      subject: key,
+      compare: [isUnchanged(key, before.modRevision)],
+      success: [mustWrite ? put(key, text, etcdLease) : get(key)],
+      failure: [get(key)],
+    });
+    const found = response.succeeded ? undefined : entryOf(response);
+    // The first of two attempts may have been carried out without our hearing of it.
+    const isWritten = response.succeeded || (mustWrite && found?.value === text && found.etcdLease === etcdLease);
+    if (!isWritten) {
+      if (granted !== undefined) await calls.revoke(granted);
+      return { found };
+    }
+    const written = response.succeeded ? response.header.revision : found!.modRevision;
+    const own: OwnLease = {
+      ...value,
+      ownerId: key,
+      subnets: lease.subnets,
+      reservation: lease.reservation,
+      ofFlannel: false,
+      seniority: lease.seniority,
+      handle: new EtcdHandle(mustWrite ? written : before.modRevision, etcdLease, extra),
+      expiresAtMs: ttlSeconds === undefined ? undefined : beforeMs + ttlSeconds * 1000,
+    };
+    return { own };
+  }
+
+  async update(own: OwnLease, value: LeaseValue): Promise<Updated> {
+    const op = 'renew the lease';
+    const { parser, endpoint } = this.#options;
+    let lease: Lease = own;
+    let overwrites = false;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const refreshed = await this.refresh(op, lease, value, overwrites);
+      if ('own' in refreshed) return { state: 'held', own: refreshed.own };
+      const { found } = refreshed;
+      if (!found) return { state: 'lost', how: 'gone' };
+      const holder = parser.readable(found);
+      if (holder && !samePublicAddress(holder, own) && !samePublicAddress(holder, value)) {
+        return { state: 'lost', how: 'taken', holder };
+      }
+      overwrites = holder === undefined;
+      const { etcdLease, extra } = handleOf(own);
+      lease = holder ?? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) };
+    }
+    throw toStoreError({ op, key: own.ownerId, endpoint }, new Error('somebody else keeps writing it'));
+  }
+
+  async release(lease: Lease): Promise<boolean> {
+    const { calls, parser } = this.#options;
+    const { ownerId: key } = lease;
+    let { modRevision, etcdLease } = handleOf(lease);
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const response = await this.transact({
+        op: 'release the lease',
+        subject: key,
+        compare: [isUnchanged(key, modRevision)],
+        success: [remove(key)],
+        failure: [get(key)],
+      });
+      if (response.succeeded) {
+        if (etcdLease !== '0') await calls.revoke(etcdLease);
+        return true;
+      }
+      const found = entryOf(response);
+      const holder = found && parser.readable(found);
+      if (!holder || !samePublicAddress(holder, lease)) return false;
+      ({ modRevision, etcdLease } = handleOf(holder));
+    }
+    return false;
+  }
+}

@@ -1,0 +1,122 @@
+/** What config and leases were in etcd at one time: reading that, and comparing two of them. */
+
+import type { IKeyValue, IRangeRequest, ITxnResponse } from 'etcd3';
+import type { ChangeLog } from '../change-log.ts';
+import type { Lease } from '../lease.ts';
+import type { MalformedEntry } from '../store.ts';
+import type { EtcdConnection } from './connection.ts';
+import { isDenied } from './errors.ts';
+import { type Keys, type Right, rightsBelow } from './keys.ts';
+
+/** A key with its value, as text. */
+export interface Entry {
+  readonly key: string;
+  readonly value: string;
+  readonly modRevision: string;
+  readonly createRevision: string;
+  /** Id of the etcd lease; '0' for none. */
+  readonly etcdLease: string;
+  /** What it says, once somebody has read it. */
+  parsed?: Lease | MalformedEntry;
+}
+
+/** What config and leases were at a revision. */
+export interface Snapshot {
+  readonly config: Entry | undefined;
+  /** Below `subnets/`, by key. */
+  readonly leases: ReadonlyMap<string, Entry>;
+  /** Up to which the leases are known. */
+  readonly revision: string;
+  /** Up to which the config is known. */
+  readonly configRevision: string;
+  /** etcd's number for itself; a new one has another. One restored from a backup may have the same. */
+  readonly clusterId: string;
+  /** How often etcd was found to be another one under the same number. */
+  readonly history: number;
+  /** Of `leases`, where they are followed. */
+  readonly changes?: ChangeLog<Entry>;
+}
+
+export const toEntry = (kv: IKeyValue): Entry => ({
+  key: kv.key.toString('utf8'),
+  value: kv.value.toString('utf8'),
+  modRevision: kv.mod_revision,
+  createRevision: kv.create_revision,
+  etcdLease: kv.lease,
+});
+
+/** The range of all keys that begin with the text, as etcd's `range_end` wants it. */
+export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
+  const end = Buffer.from(prefix);
+  // The prefixes here end in a slash, so the last byte never overflows.
+  end[end.length - 1]! += 1;
+  return { key: Buffer.from(prefix), range_end: end };
+}
+
+/** Config and all leases, of one revision. */
+export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
+  const ranges = [{ key: Buffer.from(keys.config) }, rangeOf(keys.subnets)] as const;
+  const success = ranges.map((range) => ({ request_range: range }));
+  let response: ITxnResponse;
+  try {
+    response = await connection.call('list the leases', keys.subnets, ({ client, deadline }) =>
+      client.kv.txn({ success }, deadline),
+    );
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+    // etcd does not say which of the two it refuses: asked for one by one, it does.
+    const { readConfig, readLeases } = rightsBelow(keys);
+    const ask = (op: string, right: Right, range: IRangeRequest): Promise<unknown> =>
+      connection.call(op, right.key, ({ client, deadline }) => client.kv.range(range, deadline), right);
+    await ask('read the network config', readConfig, { ...ranges[0], count_only: true });
+    await ask('list the leases', readLeases, { ...ranges[1], count_only: true });
+    throw error;
+  }
+  const [config, leases] = response.responses.map((part) => part.response_range.kvs.map(toEntry));
+  return {
+    config: config?.[0],
+    leases: new Map((leases ?? []).map((entry) => [entry.key, entry])),
+    revision: response.header.revision,
+    configRevision: response.header.revision,
+    clusterId: response.header.cluster_id,
+    history: 0,
+  };
+}
+
+/** What is compared of all leases: how many there are at a revision, and the newest of them. */
+export interface Digest {
+  readonly revision: string;
+  readonly count: number;
+  readonly newest: Entry | undefined;
+}
+
+const sameEntry = (a: Entry | undefined, b: Entry | undefined): boolean =>
+  a?.key === b?.key &&
+  a?.modRevision === b?.modRevision &&
+  a?.createRevision === b?.createRevision &&
+  a?.value === b?.value;
+
+export const isBefore = (a: string, b: string): boolean => BigInt(a) < BigInt(b);
+
+export function digestOf({ revision, leases }: Snapshot): Digest {
+  let newest: Entry | undefined;
+  for (const entry of leases.values()) {
+    if (!newest || isBefore(newest.modRevision, entry.modRevision)) newest = entry;
+  }
+  return { revision, count: leases.size, newest };
+}
+
+export const sameDigest = (a: Digest, b: Digest): boolean => a.count === b.count && sameEntry(a.newest, b.newest);
+
+/** Whether `later` can have come of `earlier` by writing alone. If not, the etcd of `earlier` is lost. */
+export function isContinued(earlier: Snapshot, later: Snapshot): boolean {
+  if (isBefore(later.revision, earlier.revision)) return false;
+  for (const entry of later.leases.values()) {
+    const before = earlier.leases.get(entry.key);
+    const isSound = before
+      ? sameEntry(before, entry) || isBefore(earlier.revision, entry.modRevision)
+      : isBefore(earlier.revision, entry.createRevision);
+    if (!isSound) return false;
+  }
+  return true;
+}

@@ -1,0 +1,133 @@
+/**
+ * Leases that are gone from the store, and are to be gone by all the same.
+ *
+ * One that the store has lost stays for as long as its holder was promised it, or until the subnet is somebody else's.
+ * Every weftd claims its own again at once, but some may be stopped, and their containers are not. One that somebody has
+ * deleted stays for a moment, within which its node claims it again.
+ */
+
+import type { Lease, OwnLease } from '../../cluster/lease.ts';
+import type { LeaseList } from '../../cluster/store.ts';
+import { overlapIndex } from '../../cluster/subnet-index.ts';
+import type { Problems } from '../report/problems.ts';
+import { formatAddresses } from './view.ts';
+
+export interface LostLeasesOptions {
+  /** What people call the store. */
+  readonly kind: string;
+  readonly problems: Problems;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly monotonic: () => number;
+}
+
+/** The peers as they were known before. */
+export interface PeersBefore {
+  readonly leases: readonly Lease[];
+  /** Set where they are an earlier weftd's knowledge: until when each was promised, by owner, in ms since the epoch. */
+  readonly promises?: ReadonlyMap<string, number>;
+}
+
+interface Kept {
+  readonly lease: Lease;
+  readonly untilMs: number;
+}
+
+/** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
+export const leaseLifeMs = 24 * 3_600_000;
+
+/** For how long the way to a node whose lease is gone stays: a weftd that lives claims it again within that. */
+const claimGraceMs = 1000;
+
+/** So many of a long list are named; the rest is a number. */
+const namedAtMost = 5;
+
+export class LostLeases {
+  readonly #options: LostLeasesOptions;
+  /** Those that the store has lost, by owner. */
+  readonly #lost = new Map<string, Kept>();
+  /** Those of the last moment that are gone, of nodes of Weft's, by owner. */
+  readonly #vanished = new Map<string, Kept>();
+
+  constructor(options: LostLeasesOptions) {
+    this.#options = options;
+  }
+
+  get isEmpty(): boolean {
+    return this.#lost.size + this.#vanished.size === 0;
+  }
+
+  /** When one that has vanished is to be given up; infinite where none has. */
+  get dueMs(): number {
+    return Math.min(Number.POSITIVE_INFINITY, ...[...this.#vanished.values()].map(({ untilMs }) => untilMs));
+  }
+
+  /** Until when a lost lease was promised to its holder, on the clock that does not go back. */
+  promisedUntilMs(ownerId: string): number | undefined {
+    return this.#lost.get(ownerId)?.untilMs;
+  }
+
+  /** The leases of the list, and those that are to be gone by: one that cannot be read any more stays what it was. */
+  complete(list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
+    const { all: leases } = list.leases;
+    const listed = new Set(leases.map(({ ownerId }) => ownerId));
+    const unreadable = new Set(list.malformed.map(({ ownerId }) => ownerId));
+    if (list.continuity === 'lost') this.#noteLost(before);
+    const notLost = before.promises ? [] : before.leases.filter(({ ownerId }) => !this.#lost.has(ownerId));
+    this.#dropLost(own, leases, (ownerId) => listed.has(ownerId) || unreadable.has(ownerId));
+    this.#report();
+    const lost = [...this.#lost.values()].map(({ lease }) => lease);
+    const known = [...leases, ...before.leases.filter(({ ownerId }) => unreadable.has(ownerId)), ...lost];
+    return [...known, ...this.#keepVanished(notLost, known, own)];
+  }
+
+  #noteLost({ leases, promises }: PeersBefore): void {
+    const { now, monotonic } = this.#options;
+    for (const lease of leases) {
+      if (this.#lost.has(lease.ownerId)) continue;
+      // By a clock that may have been set meanwhile: no longer than a whole life.
+      const leftMs = (promises?.get(lease.ownerId) ?? Number.POSITIVE_INFINITY) - now();
+      this.#lost.set(lease.ownerId, { lease, untilMs: monotonic() + Math.min(leftMs, leaseLifeMs) });
+    }
+  }
+
+  #dropLost(own: OwnLease, leases: readonly Lease[], isThere: (ownerId: string) => boolean): void {
+    if (this.#lost.size === 0) return;
+    const nowMs = this.#options.monotonic();
+    const isTaken = overlapIndex([own, ...leases].map(({ subnets }) => subnets));
+    for (const [ownerId, { lease, untilMs }] of this.#lost) {
+      if (isThere(ownerId) || nowMs >= untilMs || isTaken(lease.subnets)) this.#lost.delete(ownerId);
+    }
+  }
+
+  #report(): void {
+    const { kind, problems } = this.#options;
+    const names = [...this.#lost.values()].map(({ lease }) => lease.node ?? formatAddresses(lease.publicAddresses));
+    const further = names.length > namedAtMost ? ` and ${names.length - namedAtMost} more` : '';
+    problems.report(
+      'lost leases',
+      names.length === 0
+        ? undefined
+        : `${kind} has lost leases, those of ${names.slice(0, namedAtMost).join(', ')}${further}; the way there is kept for 24 h, or until they claim them again: see that weftd runs there`,
+      'debug',
+    );
+  }
+
+  /** A lease that somebody has deleted is claimed again by its node at once: no packet is to be lost until then. */
+  #keepVanished(before: readonly Lease[], known: readonly Lease[], own: OwnLease): Lease[] {
+    const nowMs = this.#options.monotonic();
+    const there = new Set(known.map(({ ownerId }) => ownerId));
+    for (const lease of before) {
+      if (lease.ofFlannel || there.has(lease.ownerId) || this.#vanished.has(lease.ownerId)) continue;
+      this.#vanished.set(lease.ownerId, { lease, untilMs: nowMs + claimGraceMs });
+    }
+    if (this.#vanished.size === 0) return [];
+    const nodes = new Set([own, ...known].map(({ node }) => node));
+    const isTaken = overlapIndex([own, ...known].map(({ subnets }) => subnets));
+    for (const [ownerId, { lease, untilMs }] of this.#vanished) {
+      if (nowMs >= untilMs || nodes.has(lease.node) || isTaken(lease.subnets)) this.#vanished.delete(ownerId);
+    }
+    return [...this.#vanished.values()].map(({ lease }) => lease);
+  }
+}

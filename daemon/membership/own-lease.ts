@@ -1,0 +1,191 @@
+/** Holds this node's lease: acquires it, renews it in time, and writes it when this node has changed. */
+
+import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../../cluster/lease.ts';
+import type { LeaseSet } from '../../cluster/lease-set.ts';
+import { isCompatible, type PerFamily } from '../../cluster/network-config.ts';
+import type { ClusterStore, LeaseList, Lost } from '../../cluster/store.ts';
+import { ownLeases } from '../../cluster/subnet-choice.ts';
+import type { Prefix } from '../../net/prefix.ts';
+import { spreadMs } from '../pace/spread.ts';
+import type { Logger } from '../report/log.ts';
+import type { Metrics } from '../report/metrics.ts';
+import type { GoodConfig } from './config-follower.ts';
+import { type RenewalClock, renewalTime } from './renewal.ts';
+import { formatAddresses } from './view.ts';
+
+export interface OwnLeaseOptions {
+  readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive'>;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
+  /** The subnets that this node had last, as far as its files tell. */
+  readonly previous: PerFamily<Prefix> | undefined;
+  readonly clock: RenewalClock;
+}
+
+/** The store has no lease for this node, now or at all. */
+export class NoLeaseError extends Error {
+  override readonly name = 'NoLeaseError';
+  readonly code: 'waiting' | 'none';
+
+  constructor(code: NoLeaseError['code'], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export interface Held {
+  readonly own: OwnLease;
+  /** Older leases of this host that the config no longer allows; absent where that was not looked at. */
+  readonly superseded?: readonly Lease[];
+}
+
+type OwnValue = LeaseValue & { readonly node: string };
+
+const leaseFields = (own: OwnLease) => ({
+  subnet: formatSubnets(own.subnets),
+  ...(own.expiresAtMs === undefined ? { reservation: true } : { expires: new Date(own.expiresAtMs).toISOString() }),
+});
+
+/** Older leases of this host, as if the store had been asked for one under the config. */
+const supersededBy = (own: OwnLease, { value: config }: GoodConfig, leases: LeaseSet, value: OwnValue): Lease[] =>
+  ownLeases(leases.all, { config, value, previous: own.subnets }).filter(
+    ({ subnets }) => !isCompatible(config, subnets),
+  );
+
+export class OwnLeaseHolder {
+  readonly #options: OwnLeaseOptions;
+  #own: OwnLease | undefined;
+  /** The config's text when the lease was acquired: another one may not allow the lease. */
+  #acquiredUnder: string | undefined;
+  #renewAtMs = Number.POSITIVE_INFINITY;
+  /** Until when the store has promised the lease to us. */
+  #promisedUntilMs = Number.POSITIVE_INFINITY;
+  /** When a lease that was lost together with many others is acquired again. */
+  #acquireAtMs = Number.POSITIVE_INFINITY;
+
+  constructor(options: OwnLeaseOptions) {
+    this.#options = options;
+  }
+
+  get own(): OwnLease | undefined {
+    return this.#own;
+  }
+
+  /** Whether the store has promised that the lease is there now. */
+  get isPromised(): boolean {
+    return this.#own !== undefined && this.#options.clock.monotonic() < this.#promisedUntilMs;
+  }
+
+  /** When there is something to do; infinite where there is nothing. */
+  get dueMs(): number {
+    return Math.min(this.#renewAtMs, this.#acquireAtMs);
+  }
+
+  /**
+   * Sees to it that the node has a lease that says `value`.
+   * @param before the peers as they were known before
+   * @throws StoreError, NoLeaseError
+   */
+  async hold(config: GoodConfig, list: LeaseList, value: OwnValue, before: LeaseSet | undefined): Promise<Held> {
+    const own = this.#own;
+    const isAnother = this.#acquiredUnder !== config.text;
+    if (own && (!isAnother || this.#isGoodUnder(own, config, list.leases))) {
+      const held = await this.#keep(own, list, value, before);
+      if (held && !isAnother) return { own: held };
+      if (held) {
+        this.#acquiredUnder = config.text;
+        return { own: held, superseded: supersededBy(own, config, list.leases, value) };
+      }
+      this.#options.metrics.leaseLost();
+    }
+    this.#acquireAtMs = Number.POSITIVE_INFINITY;
+    return this.#acquire(config, value);
+  }
+
+  /** @returns the lease where it is held, or will be; undefined where it is lost */
+  async #keep(
+    own: OwnLease,
+    { leases, malformed }: LeaseList,
+    value: OwnValue,
+    before: LeaseSet | undefined,
+  ): Promise<OwnLease | undefined> {
+    const { store, logger, metrics, clock } = this.#options;
+    const listed = leases.all.find(({ ownerId }) => ownerId === own.ownerId);
+    const isDue = clock.monotonic() >= this.#renewAtMs;
+    if (listed && !isDue && store.holds(own, listed) && sameLeaseValue(listed, value)) {
+      this.#acquireAtMs = Number.POSITIVE_INFINITY;
+      return own;
+    }
+    if (!listed && !malformed.some(({ ownerId }) => ownerId === own.ownerId)) {
+      if (this.#mustWait(leases, before)) return own;
+      this.#reportLost(own, { state: 'lost', how: 'gone' });
+      return undefined;
+    }
+    this.#acquireAtMs = Number.POSITIVE_INFINITY;
+    const updated = await (isDue && store.keepAlive ? store.keepAlive(own, value) : store.update(own, value));
+    if (updated.state === 'lost') {
+      this.#reportLost(own, updated);
+      return undefined;
+    }
+    this.#take(updated.own, true);
+    metrics.leaseRenewed();
+    logger.info('lease renewed', leaseFields(updated.own));
+    return updated.own;
+  }
+
+  /** Nodes that have lost their leases all at once acquire them again each at a time of its own. */
+  #mustWait(leases: LeaseSet, before: LeaseSet | undefined): boolean {
+    const { clock } = this.#options;
+    const nowMs = clock.monotonic();
+    if (this.#acquireAtMs === Number.POSITIVE_INFINITY) {
+      const there = new Set(leases.all.map(({ ownerId }) => ownerId));
+      const missing = [...(before ?? [])].filter(({ ownerId }) => !there.has(ownerId)).length;
+      this.#acquireAtMs = nowMs + spreadMs(missing, clock.random);
+    }
+    return nowMs < this.#acquireAtMs;
+  }
+
+  #reportLost(own: OwnLease, lost: Lost): void {
+    const { store, logger } = this.#options;
+    const how =
+      lost.how === 'taken'
+        ? `it is taken by "${lost.holder.node ?? formatAddresses(lost.holder.publicAddresses)}"`
+        : lost.how === 'replaced'
+          ? `its owner was made anew in ${store.kind}`
+          : `its key is no longer in ${store.kind}`;
+    logger.warn(`lease lost: ${how}; claiming again`, { key: own.ownerId });
+  }
+
+  /** Whether the lease is good under another config as well. Then nothing need be asked of the store for it. */
+  #isGoodUnder(own: OwnLease, config: GoodConfig, leases: LeaseSet): boolean {
+    const { store } = this.#options;
+    return isCompatible(config.value, own.subnets) && leases.all.some((listed) => store.holds(own, listed));
+  }
+
+  async #acquire(config: GoodConfig, value: OwnValue): Promise<Held> {
+    const { store, logger, metrics } = this.#options;
+    const before = this.#own;
+    const previous = before?.subnets ?? this.#options.previous;
+    const acquired = await store.acquire({ config: config.value, value, ...(previous ? { previous } : {}) });
+    if (acquired.state !== 'have') throw new NoLeaseError(acquired.state, acquired.why);
+    const { own, how, lostRaces, superseded } = acquired;
+    this.#acquiredUnder = config.text;
+    metrics.leaseClaimed(how);
+    this.#take(own, how !== 'kept');
+    if (how !== 'kept' || before?.ownerId !== own.ownerId) {
+      logger.info(`lease ${how === 'previous' ? 'claimed again' : how}`, {
+        ...leaseFields(own),
+        ...(lostRaces > 0 ? { lostRaces } : {}),
+      });
+    }
+    return { own, superseded };
+  }
+
+  #take(own: OwnLease, fresh: boolean): void {
+    const { store, clock } = this.#options;
+    this.#own = own;
+    this.#renewAtMs = store.keepAlive ? renewalTime(own, fresh, clock) : Number.POSITIVE_INFINITY;
+    this.#promisedUntilMs =
+      own.expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + own.expiresAtMs - clock.now();
+  }
+}
