@@ -42,3 +42,34 @@ export function filesReachedFrom(path) {
   }
   return reached;
 }
+
+/**
+ * The circles of a graph: sets of nodes that reach each other (Tarjan's strongly connected components).
+ * @param {ReadonlyMap<string, Iterable<string>>} graph each node with those that it leads to
+ * @returns {string[][]} each in the order of its names; empty where there is none
+ */
+export function circlesOf(graph) {
+  const state = new Map();
+  const stack = [];
+  const circles = [];
+  const visit = (node) => {
+    const own = { index: state.size, low: state.size, isOpen: true };
+    state.set(node, own);
+    stack.push(node);
+    for (const next of graph.get(node) ?? []) {
+      const other = state.get(next) ?? visit(next);
+      if (other.isOpen) own.low = Math.min(own.low, other.low);
+    }
+    if (own.low < own.index) return own;
+    const circle = [];
+    for (let member; member !== node; ) {
+      member = stack.pop();
+      state.get(member).isOpen = false;
+      circle.push(member);
+    }
+    if (circle.length > 1 || [...(graph.get(node) ?? [])].includes(node)) circles.push(circle.sort());
+    return own;
+  };
+  for (const node of graph.keys()) if (!state.has(node)) visit(node);
+  return circles;
+}

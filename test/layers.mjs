@@ -5,7 +5,7 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
-import { importsOf, root, withoutComments } from './import-graph.mjs';
+import { circlesOf, filesImportedBy, importsOf, root, withoutComments } from './import-graph.mjs';
 
 /** The rooms of weftd, from the ground up: each with those below that it may import from. */
 const ground = ['daemon/pace', 'daemon/host', 'daemon/backends'];
@@ -108,6 +108,21 @@ const rules = {
   ],
 };
 
+/** Files, and rooms of weftd, that reach themselves by imports, whatever the imports are for. */
+function circles() {
+  const ofFiles = circlesOf(new Map(files.map(({ path }) => [path, filesImportedBy(path)])));
+  const daemonRooms = daemonFloors.map(([room]) => room);
+  const targetsOf = (room) =>
+    files
+      .filter((file) => file.room === room)
+      .flatMap(({ path }) => filesImportedBy(path).map(roomOf))
+      .filter((other) => other !== room && daemonRooms.includes(other));
+  const ofRooms = circlesOf(new Map(daemonRooms.map((room) => [room, new Set(targetsOf(room))])));
+  return [...ofFiles, ...ofRooms].map(
+    (circle) => `${circle.join(' ↔ ')}: a circle (rule: no circle of files or rooms)`,
+  );
+}
+
 /** The files that package.json's scripts run. */
 function missingScripts() {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -128,7 +143,7 @@ const breaches = Object.entries(rules).map(([rule, check]) =>
       .map((what) => `${file.path}: ${what} (rule: ${rule})`),
   ),
 );
-breaches.push(missingScripts());
+breaches.push(circles(), missingScripts());
 for (const line of breaches.flat()) console.log(line);
 const broken = breaches.filter((found) => found.length > 0).length;
 console.log(`${breaches.length - broken} rules kept, ${broken} broken, in ${files.length} files`);

@@ -1,0 +1,2 @@
+export const root: string;
+export function circlesOf(graph: ReadonlyMap<string, Iterable<string>>): string[][];
