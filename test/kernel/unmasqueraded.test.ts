@@ -43,7 +43,7 @@ class Bench {
   nowMs = 0;
 
   constructor() {
-    const { name, there } = this.host;
+    const { namespace: name, there } = this.host;
     for (const [namespace, device, last] of [
       [name, 'flannel.1', 1],
       [there, 'eth0', 2],

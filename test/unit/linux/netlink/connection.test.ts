@@ -3,9 +3,16 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { errno, NetlinkError } from '../../../../linux/errors.ts';
-import { makeQuery, makeRequest, type NetlinkConnection, openNetlink } from '../../../../linux/netlink/connection.ts';
+import {
+  decodeAnswer,
+  makeQuery,
+  makeRequest,
+  type NetlinkConnection,
+  openNetlink,
+} from '../../../../linux/netlink/connection.ts';
 import { decodeMessages, type NetlinkMessage, NetlinkWriter, nlmsg } from '../../../../linux/netlink/wire.ts';
 import type { Sys } from '../../../../linux/sys.ts';
+import { readDatagrams } from '../../../support/netlink-fixture.ts';
 
 /** A datagram for the connection to receive, or an errno. */
 type Received = Uint8Array | number;
@@ -327,6 +334,14 @@ test('it is closed once, and where it cannot be set up', () => {
   const failing = { ...fake.sys, setsockopt: () => -errno.EINVAL };
   assert.throws(() => openNetlink(failing), /Cannot ask netlink for error texts: EINVAL/);
   assert.is(fake.closed(), 1);
+});
+
+test('answers: success, an error, an error in words', () => {
+  const answer = (name: string) => decodeAnswer(decodeMessages(readDatagrams(name)[0]!)[0]!);
+  assert.is(answer('success').errno, 0);
+  assert.equal(answer('error-plain'), { errno: 19, text: undefined, offset: undefined });
+  assert.is(answer('error-text').errno, 22);
+  assert.is(answer('error-text').text, 'mtu less than device minimum');
 });
 
 test.run();

@@ -1,0 +1,29 @@
+/** Events against what the kernel really sends. */
+
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { decodeEvents } from '../../../../linux/netlink/events.ts';
+import { NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { readDatagrams } from '../../../support/netlink-fixture.ts';
+import { takesRandomBytes } from './codec.ts';
+
+test('events tell what changed and where', () => {
+  const events = readDatagrams('events').flatMap(decodeEvents);
+  const has = (kind: string, change: string, index?: number): boolean =>
+    events.some((e) => e.kind === kind && e.change === change && e.index === index);
+  assert.ok(has('link', 'new', 10));
+  assert.ok(has('route', 'deleted'));
+  assert.ok(events.every((e) => e.kind !== 'other' && e.kind !== 'overrun'));
+});
+
+test('an overrun, and a message that is not told apart', () => {
+  const writer = new NetlinkWriter();
+  for (const type of [4, 36, 2]) writer.endMessage(writer.beginMessage(type, 0, 0));
+  assert.equal(decodeEvents(writer.toBytes()), [{ kind: 'overrun' }, { kind: 'other' }, { kind: 'other' }]);
+});
+
+test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+  takesRandomBytes(decodeEvents);
+});
+
+test.run();
