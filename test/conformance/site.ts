@@ -82,6 +82,13 @@ export class Site extends BareHost {
     return interfaces ? { ...result, ...(ips ? { ips } : {}), interfaces } : result;
   }
 
+  /** A new pod, attached by bridge's keys and these. */
+  attached(keys: Configuration, ipam: Configuration) {
+    const pod = this.addPod();
+    const configuration = this.bridge(keys, ipam);
+    return { site: this, pod, configuration, result: this.add(pod, configuration) };
+  }
+
   /** What a result before 0.3.0 does not list, as the kernel has it. */
   #interfaces(pod: PodSpace, options: CallOptions): CniDocument['interfaces'] {
     const ifname = options.ifname ?? 'eth0';

@@ -32,8 +32,8 @@ const longest = [
   'cluster/rights.test.ts',
   'cluster/members.test.ts',
   'cluster/soak.test.ts',
-  'conformance/bridge.test.ts under Bun',
-  'conformance/bridge.test.ts',
+  'conformance/attachment.test.ts under Bun',
+  'conformance/attachment.test.ts',
   'stress/kill.test.ts',
   'kernel/cni-faults.test.ts',
 ];
