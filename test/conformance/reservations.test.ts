@@ -275,7 +275,8 @@ test('GC frees what is not listed, and keeps what is', () => {
 });
 
 test('STATUS tells whether an ADD could be served', () => {
-  const status = (ipam: Keys, site?: Site) => new Store(site, ipam, { cniVersion: '1.1.0' }).call('STATUS', 'unused');
+  const status = (ipam: Keys, site = sites().make()) =>
+    new Store(site, ipam, { cniVersion: '1.1.0' }).call('STATUS', 'unused');
   succeeds(status({ subnet }));
   fails(status({ subnet: '10.1.2.0/33' }), [7, 50]);
   fails(status({}), [11, 50]);
