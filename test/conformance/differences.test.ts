@@ -16,6 +16,8 @@ import { referenceFolder } from '../lab/project.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
+import { Machine } from './machine.ts';
+import { environment, ipamOnly, type Keys, pair, reference, theirReservations } from './reference.ts';
 import { conformance } from './rows.ts';
 import { type Site, Sites } from './site.ts';
 
@@ -49,38 +51,7 @@ const difference = (letter: Letter, body: () => void | Promise<void>, aspect?: s
   test(`difference (${letter}): ${differences[letter]}${aspect === undefined ? '' : `: ${aspect}`}`, body);
 };
 
-type Keys = Record<string, unknown>;
-const v4 = { subnet: '10.1.2.0/24' };
-const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
-
-/** The same call to a plugin of the reference. */
-function reference(
-  site: Site,
-  program: string,
-  command: string,
-  pod: PodSpace,
-  stdin: Keys,
-  options: CallOptions = {},
-) {
-  const call = { executable: join(referenceFolder, program), path: bothFolders, ...options };
-  return site.weft(command, pod, stdin, { ...call, environment: { ...environment, ...options.environment } });
-}
-
-/** A configuration of ours and the same for the reference, each with a store of its own. */
-function pair(site: Site, keys: Keys = {}, ipam: Keys = v4): { ours: Keys; theirs: Keys } {
-  const ours = site.bridge({ cniVersion: '1.0.0', ...keys }, ipam);
-  const dataDir = join(site.folder, 'reference');
-  const theirs = { ...ours, type: 'bridge', bridge: 'br1', ipam: { ...ipam, type: 'host-local', dataDir } };
-  return { ours, theirs };
-}
-
-const ipamOnly = (site: Site, pod: PodSpace, command: string, stdin: Keys, options: CallOptions = {}): Outcome =>
-  site.call('weft-ipam', { command, containerId: pod.id, netns: pod.path, ifname: 'eth0', stdin, ...options });
-
-const theirReservations = (site: Site): string[] => {
-  const found = execute(['ls', join(site.folder, 'reference/net')]).stdout;
-  return found.split('\n').filter((name) => /^[0-9a-f]+[.:]/.test(name));
-};
+const _v4 = { subnet: '10.1.2.0/24' };
 
 /** strace's lines of these system calls. */
 function trace(site: Site, calls: string, run: (options: CallOptions) => void): string[] {
@@ -171,53 +142,6 @@ difference('e', () => {
   succeeds(reference(site, 'bridge', 'DEL', other, theirs, { netns: '' }));
   assert.match(rules(), /10\.1\.3\./);
 });
-
-/** A machine that can be started again: what it knows of its boot are files of ours, and its namespaces can be removed. */
-class Machine {
-  readonly mounts: MountNamespace;
-  readonly #site: Site;
-  #boot = 0;
-
-  private constructor(site: Site, mounts: MountNamespace) {
-    this.#site = site;
-    this.mounts = mounts;
-  }
-
-  static async start(site: Site): Promise<Machine> {
-    const machine = new Machine(site, await MountNamespace.open(site.scratch, 'slave'));
-    machine.#write();
-    for (const [path, name] of [
-      ['/proc/sys/kernel/random/boot_id', 'boot_id'],
-      ['/proc/uptime', 'uptime'],
-      ['/etc/machine-id', 'machine-id'],
-    ] as const) {
-      machine.mounts.mount('--bind', join(site.folder, name), path);
-    }
-    return machine;
-  }
-
-  #write(): void {
-    const boot = String(++this.#boot).padStart(12, '0');
-    writeFileSync(join(this.#site.folder, 'boot_id'), `b3b5c7d9-0000-4000-8000-${boot}\n`);
-    writeFileSync(join(this.#site.folder, 'uptime'), '0.01 0.00\n');
-    writeFileSync(join(this.#site.folder, 'machine-id'), '0123456789abcdef0123456789abcdef\n');
-  }
-
-  /** No pod and no link of the host is left. */
-  reboot(): void {
-    this.#write();
-    this.#site.scratch.removeNamespaces(this.#site.pods.map(({ namespace }) => namespace));
-    this.#site.pods.length = 0;
-    // Some of them go by themselves, with the pods.
-    for (const { name } of readLinks(this.#site.namespace)) {
-      execute(['ip', '-n', this.#site.namespace, 'link', 'del', name]);
-    }
-  }
-
-  get through(): CallOptions {
-    return { through: this.mounts.enter() };
-  }
-}
 
 difference(
   'f',

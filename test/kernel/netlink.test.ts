@@ -1,5 +1,5 @@
 /**
- * rtnetlink against this machine's kernel, in namespaces of its own; `ip` and `bridge` say what came of it. As root.
+ * rtnetlink against this machine's kernel, in namespaces of its own; `ip` and `bridge` show what came of it. As root.
  * @guest
  */
 
@@ -7,8 +7,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { NetlinkError } from '../../linux/errors.ts';
 import { deleteAddress, dumpAddresses, newAddress } from '../../linux/netlink/address.ts';
-import { type NetlinkConnection, openNetlink } from '../../linux/netlink/connection.ts';
-import { decodeEvents, type NetlinkEvent, openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
+import { openNetlink } from '../../linux/netlink/connection.ts';
 import {
   changeLink,
   createBridge,
@@ -29,111 +28,20 @@ import {
 } from '../../linux/netlink/neighbour.ts';
 import { deleteRoute, dumpRoutes, lookupRoute, newRoute } from '../../linux/netlink/route.ts';
 import { createVxlan, vxlanOf } from '../../linux/netlink/vxlan.ts';
-import { inNamespace, openCurrentNamespace, openNamespace, sameNamespace } from '../../linux/netns.ts';
 import { sys } from '../../linux/sys-bun.ts';
-import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
-import { type Address, formatAddress, parseAddress } from '../../net/address.ts';
-import { formatMac, type Mac, parseMac } from '../../net/mac.ts';
-import { formatPrefix, type Prefix, parsePrefix } from '../../net/prefix.ts';
-import { run } from '../lab/commands.ts';
-import { Scratch } from '../lab/scratch.ts';
+import { formatAddress } from '../../net/address.ts';
+import { formatMac } from '../../net/mac.ts';
+import { formatPrefix } from '../../net/prefix.ts';
 import { fixture } from '../support/fixture.ts';
-
-const address = (text: string): Address => parseAddress(text)!;
-const prefix = (text: string): Prefix => parsePrefix(text)!;
-const mac = (last: number): Mac => parseMac(`02:00:00:00:00:${last.toString(16).padStart(2, '0')}`)!;
+import { address, linkOf, mac, NetlinkPair, prefix, show, showOne } from './netlink-pair.ts';
 
 const test = suite('netlink');
-
-/** Two namespaces, and a connection to each. */
-interface Hosts {
-  readonly scratch: Scratch;
-  readonly host: NetlinkConnection;
-  readonly pod: NetlinkConnection;
-  readonly hostName: string;
-  readonly podName: string;
-  readonly hostFd: number;
-  readonly podFd: number;
-}
-const hosts = fixture<Hosts>(
+const hosts = fixture(
   test,
-  () => {
-    const scratch = new Scratch('kernel');
-    const [hostName, podName] = scratch.addNamespaces(['host', 'pod']) as [string, string];
-    const hostFd = openNamespace(sys, `/run/netns/${hostName}`);
-    const podFd = openNamespace(sys, `/run/netns/${podName}`);
-    const [host, pod] = [openNetlink(sys, { namespace: hostFd }), openNetlink(sys, { namespace: podFd })];
-    return { scratch, host, pod, hostName, podName, hostFd, podFd };
-  },
-  ({ scratch, host, pod, hostFd, podFd }) => {
-    host.close();
-    pod.close();
-    sys.close(hostFd);
-    sys.close(podFd);
-    scratch.remove();
-  },
+  () => new NetlinkPair('kernel'),
+  (made) => made.remove(),
 );
-
-/** One object of what `ip -j` and `bridge -j` show: those of its fields that are looked at here. */
-interface Shown {
-  readonly ifindex: number;
-  readonly address: string;
-  readonly mtu: number;
-  readonly flags: string[];
-  readonly master: string;
-  readonly ifalias: string;
-  readonly linkinfo: {
-    readonly info_kind: string;
-    readonly info_slave_data: { readonly hairpin: boolean; readonly isolated: boolean };
-    readonly info_data: {
-      readonly id: number;
-      readonly port: number;
-      readonly local?: string;
-      readonly local6?: string;
-      readonly link: string;
-      readonly learning: boolean;
-    };
-  };
-  readonly addr_info: {
-    readonly local: string;
-    readonly prefixlen: number;
-    readonly broadcast?: string;
-    readonly scope: string;
-    readonly nodad?: boolean;
-  }[];
-  readonly dst: string;
-  readonly gateway: string;
-  readonly dev: string;
-  readonly protocol: string;
-  readonly metric: number;
-  readonly metrics: unknown;
-  readonly scope: string;
-  readonly mac: string;
-  readonly lladdr: string;
-  readonly state: string;
-}
-const show = (name: string, program: string, ...words: string[]): Shown[] =>
-  JSON.parse(run([program, '-n', name, '-d', '-j', ...words]) || '[]');
-/** The only one that is shown. */
-function showOne(...argv: Parameters<typeof show>): Shown {
-  const [first, ...others] = show(...argv);
-  assert.ok(first && others.length === 0, argv.join(' '));
-  return first;
-}
-
-const linkOf = (connection: NetlinkConnection, name: string): Link => {
-  const link = connection.get(getLink({ name }));
-  assert.ok(link, name);
-  return link;
-};
-/** The bridge, made by whichever test comes first. */
-function bridge(): Link {
-  const { host } = hosts();
-  if (!host.get(getLink({ name: 'br0' }))) {
-    host.execute([createBridge({ name: 'br0', mac: mac(1), mtuBytes: 1450, up: true })]);
-  }
-  return linkOf(host, 'br0');
-}
+const bridge = (): Link => hosts().bridge();
 
 test('a bridge', () => {
   const link = bridge();
@@ -404,97 +312,6 @@ test('two thousand routes: many in one send, listed whole while others change th
   const repeated = host.executeEach(all.map((each) => newRoute(each)));
   assert.ok(repeated.every((error) => error?.code === 'EEXIST'));
   host.execute(all.map((each) => deleteRoute(each)));
-});
-
-test('events tell of what others change', () => {
-  const { host, hostFd } = hosts();
-  const { RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE } = rtnlgrp;
-  const events = openEvents(sys, [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE], {
-    namespace: hostFd,
-    receiveTimeoutMs: 5000,
-  });
-  try {
-    const { index } = bridge();
-    host.execute([
-      newAddress({ index, prefix: prefix('10.55.0.1/24') }),
-      newNeighbour({ index, address: address('10.55.0.9'), mac: mac(9) }),
-      deleteAddress({ index, prefix: prefix('10.55.0.1/24') }),
-      changeLink({ index }, { up: false }),
-    ]);
-    const wanted: NetlinkEvent[] = [
-      { kind: 'address', change: 'new', index },
-      { kind: 'route', change: 'new' },
-      { kind: 'neighbour', change: 'new', index },
-      { kind: 'address', change: 'deleted', index },
-      { kind: 'route', change: 'deleted' },
-      { kind: 'link', change: 'new', index },
-    ];
-    const seen = new Set<string>();
-    while (!wanted.every((each) => seen.has(JSON.stringify(each)))) {
-      const bytes = events.receiveEvents();
-      assert.ok(bytes instanceof Uint8Array, `${bytes} after ${[...seen].join(' ')}`);
-      for (const event of decodeEvents(bytes)) seen.add(JSON.stringify(event));
-    }
-    host.execute([changeLink({ index }, { up: true })]);
-  } finally {
-    events.close();
-  }
-});
-
-test('an overrun is told', () => {
-  const { host, hostFd } = hosts();
-  const { index } = bridge();
-  // A receive buffer that is full at once (SO_RCVBUF).
-  const events = openEvents(
-    {
-      ...sys,
-      setsockopt: (fd, level, option, value) =>
-        sys.setsockopt(fd, level, option === 33 ? 8 : option, option === 33 ? new Int32Array([2048]).buffer : value),
-    },
-    [rtnlgrp.RTNLGRP_NEIGH],
-    { namespace: hostFd, receiveTimeoutMs: 5000 },
-  );
-  const many = Array.from({ length: 200 }, (_, n) => ({ index, address: address(`10.66.0.${n + 1}`), mac: mac(n) }));
-  host.execute(many.map(newNeighbour));
-  let answer: Uint8Array | 'overrun' | undefined;
-  do answer = events.receiveEvents();
-  while (answer instanceof Uint8Array);
-  assert.is(answer, 'overrun');
-  events.close();
-  host.execute(many.map(deleteNeighbour));
-});
-
-test('namespaces and their settings', () => {
-  const { podFd, hostFd } = hosts();
-  const from = openCurrentNamespace(sys);
-  const name = ['net', 'ipv4', 'conf', 'all', 'arp_notify'];
-  const before = readSysctl(sys, name);
-  const inPod = <T>(body: () => T): T => inNamespace(sys, { from, to: podFd }, body);
-  inPod(() => ensureSysctl(sys, name, '0'));
-  assert.is(
-    inPod(() => ensureSysctl(sys, name, '1')),
-    true,
-  );
-  assert.is(
-    inPod(() => ensureSysctl(sys, name, '1')),
-    false,
-  );
-  assert.is(
-    inPod(() => readSysctl(sys, name)),
-    '1',
-  );
-  assert.is(readSysctl(sys, name), before);
-  const inside = inPod(() => openCurrentNamespace(sys));
-  assert.ok(sameNamespace(sys, inside, podFd));
-  assert.not(sameNamespace(sys, inside, hostFd));
-  const after = openCurrentNamespace(sys);
-  assert.ok(sameNamespace(sys, from, after));
-  const file = sys.open('/etc/hostname', 0, 0);
-  assert.throws(
-    () => openNetlink(sys, { namespace: file }),
-    /^Cannot enter network namespace "\/etc\/hostname": EINVAL$/,
-  );
-  for (const fd of [from, inside, after, file]) sys.close(fd);
 });
 
 test('a deleted veth takes its peer along', () => {
