@@ -1,6 +1,7 @@
 /** Inputs of a plugin, and what can be done to them: bytes, JSON, environment. Drawn from a seed. */
 
 import { randomStream } from '../support/random.ts';
+import { oddTexts } from './odd-texts.ts';
 
 export interface Input {
   readonly program: 'weft' | 'weft-ipam';
@@ -24,41 +25,6 @@ const rawMark = /"\\u0001raw:(.*?)\\u0001"/g;
 const raw = (text: string): string => `\u0001raw:${text}\u0001`;
 
 const addresses = ['10.1.2.7', 'fd00:1::7', '10.1.2.0/24', '::', '0.0.0.0', '255.255.255.255', '10.1.2.1'];
-const oddTexts = [
-  '',
-  ' ',
-  '/',
-  '..',
-  '../../x',
-  '%d',
-  'a%d%d',
-  '%s%n',
-  '\u0000',
-  '\ud800',
-  'é',
-  '𝒳',
-  '\n',
-  '"',
-  '\\',
-  '-1',
-  'NaN',
-  'null',
-  '__proto__',
-  'constructor',
-  '/dev/null',
-  '/dev/zero',
-  '/proc/self/mem',
-  '/proc/self/ns/net',
-  'lo',
-  'eth0',
-  'br0',
-  'weft-ipam',
-  'weft',
-  '9.9.9',
-  '0.2.0',
-  '1.1.0',
-];
-
 export class Mutator {
   readonly #random: () => number;
   readonly #grounds: Grounds;
