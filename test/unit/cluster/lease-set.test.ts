@@ -1,0 +1,78 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Lease } from '../../../cluster/lease.ts';
+import { type LeaseChange, LeaseSet } from '../../../cluster/lease-set.ts';
+import { randomStream } from '../../support/random.ts';
+import { peer } from '../daemon/overlay/cluster-of.ts';
+
+const test = suite('cluster/lease-set');
+
+const names = (leases: Iterable<Lease>): string[] => [...leases].map(({ node }) => node!);
+
+test('a set knows what led to it from an earlier one', () => {
+  const [two, three, four] = [peer(2), peer(3), peer(4)];
+  const first = LeaseSet.of([two, three]);
+  const changed = peer(3, { version: '2' });
+  const second = first.with([[three, changed]])!;
+  const third = second.with([
+    [undefined, four],
+    [two, undefined],
+  ])!;
+  assert.equal(names(first), ['h2', 'h3'], 'a set stays what it is');
+  assert.equal(third.all, [changed, four]);
+  assert.equal(third.changesSince(third), []);
+  assert.is(third.changesSince(second)?.length, 2);
+  assert.is(third.changesSince(first)?.length, 3);
+  assert.is(first.changesSince(third), undefined, 'there is no way back');
+  assert.equal(third.differenceTo(first), { removed: [three, two], added: [changed, four] });
+});
+
+test('no changes give the same set; changes of another set give none', () => {
+  const set = LeaseSet.of([peer(2)]);
+  assert.is(set.with([]), set);
+  assert.is(set.with([[peer(2), undefined]]), undefined, 'it looks alike, but is another lease');
+  assert.is(LeaseSet.of([]).with([])?.size, 0);
+});
+
+test('two that went on from one set know nothing of each other; they are compared', () => {
+  const [two, three, four] = [peer(2), peer(3), peer(4)];
+  const before = LeaseSet.of([two]);
+  const one = before.with([[undefined, three]])!;
+  const other = before.with([[undefined, four]])!;
+  assert.is(other.changesSince(before), undefined);
+  assert.is(other.changesSince(one), undefined);
+  assert.equal(other.differenceTo(one), { removed: [three], added: [four] });
+  assert.equal(other.differenceTo(before), { removed: [], added: [four] });
+});
+
+test('changes that are long past are forgotten, and lists compared instead', () => {
+  const first = LeaseSet.of([peer(2)]);
+  let set = first;
+  for (let i = 0; i < 3000; i++) set = set.with([[set.all[0]!, peer(2, { version: String(i) })]])!;
+  assert.is(set.changesSince(first), undefined);
+  assert.equal(set.differenceTo(first), { removed: first.all, added: set.all });
+});
+
+test('property: what has changed leads from any set to any later one', () => {
+  for (let seed = 1; seed <= 50; seed++) {
+    const stream = randomStream(seed);
+    const random = (below: number): number => Math.floor(stream() * below);
+    const sets = [LeaseSet.of([2, 3, 4].map((n) => peer(n)))];
+    for (let round = 0; round < 20; round++) {
+      const last = sets.at(-1)!;
+      const was = random(3) === 0 ? undefined : last.all[random(last.size + 1)];
+      const change: LeaseChange = [was, was && random(2) === 0 ? undefined : peer(random(200))];
+      sets.push(last.with([change])!);
+    }
+    const later = sets[random(sets.length)]!;
+    for (const earlier of sets.slice(0, sets.indexOf(later) + 1)) {
+      const { removed, added } = later.differenceTo(earlier);
+      const made = new Set(earlier.all);
+      for (const lease of removed) assert.ok(made.delete(lease), `seed ${seed}`);
+      for (const lease of added) made.add(lease);
+      assert.equal(made, new Set(later.all), `seed ${seed}`);
+    }
+  }
+});
+
+test.run();
