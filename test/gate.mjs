@@ -30,9 +30,10 @@ const options = {
 class UsageError extends Error {}
 
 /** The parts that these words ask for, each with its test files where not all are wanted. */
-function chosenParts(words) {
+function chosenParts(words, { list }) {
   if (words.length === 0) {
-    return new Map(Object.keys(parts).flatMap((part) => (byNameOnly.includes(part) ? [] : [[part, undefined]])));
+    const wanted = Object.keys(parts).filter((part) => list || !byNameOnly.includes(part));
+    return new Map(wanted.map((part) => [part, undefined]));
   }
   const chosen = new Map();
   const add = (part, files) => {
@@ -98,7 +99,7 @@ async function main() {
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const lanes = Number(values.lanes);
   if (!(Number.isInteger(lanes) && lanes > 0)) throw new UsageError(`--lanes ${values.lanes} is no number of lanes`);
-  const chosen = chosenParts(positionals);
+  const chosen = chosenParts(positionals, values);
   ensureNodeModules();
   if (values.list) {
     await listTests(chosen);

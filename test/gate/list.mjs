@@ -1,4 +1,4 @@
-/** `npm test -- --list`: every test by file, suite and name, without running any. */
+/** `npm test -- --list`: every test as `file › suite › name`, without running any. */
 
 import { join } from 'node:path';
 import { bunBinary } from '../../setup.mjs';
@@ -8,12 +8,12 @@ import { run } from './processes.mjs';
 
 const own = (name) => join(root, 'test', 'gate', name);
 
-/** The tests of a file: `suite: name`. @param {string} name a path from test/ */
+/** The tests of a file: `suite › name`. @param {string} name a path from test/ */
 async function testsOf(name) {
   const args = ['--preload', own('list-tests.mjs'), own('print-tests.mjs'), join(root, 'test', name)];
   const { ok, output } = await run(bunBinary(), args, { longestMs: 60_000 });
   if (!ok) throw new Error(`Cannot list the tests of test/${name}:\n${output}`);
-  return [...output.matchAll(/<test>(.*)$/gm)].map(([, text]) => JSON.parse(text).filter(Boolean).join(': '));
+  return [...output.matchAll(/<test>(.*)$/gm)].map(([, text]) => JSON.parse(text).filter(Boolean).join(' › '));
 }
 
 /** Prints the tests of these parts. @param {Map<string, string[] | undefined>} chosen */
@@ -25,7 +25,7 @@ export async function listTests(chosen) {
   let count = 0;
   for (const name of files) {
     for (const title of await testsOf(name)) {
-      console.log(`test/${name}  ${title}`);
+      console.log(`test/${name} › ${title}`);
       count += 1;
     }
   }
