@@ -122,7 +122,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     random,
     observer: metrics,
     leaseTtlSeconds: settings.leaseTtlSeconds,
-    timeoutMs: settings.etcdTimeoutMs,
+    timeoutMs: settings.storeTimeoutMs,
     heartbeatMs: settings.heartbeatMs,
   });
   const files = new NodeFiles(sys, options);

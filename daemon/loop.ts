@@ -1,5 +1,5 @@
 /**
- * weftd's loop: it schedules tasks. Each runs by itself, so that etcd's troubles never hold up the repair of the data
+ * weftd's loop: it schedules tasks. Each runs by itself, so that the store's troubles never hold up the repair of the data
  * path.
  */
 

@@ -5,7 +5,7 @@ export interface TestSettings {
   readonly leaseTtlSeconds: number | undefined;
   readonly renewMarginMs: number | undefined;
   readonly resyncMs: number | undefined;
-  readonly etcdTimeoutMs: number | undefined;
+  readonly storeTimeoutMs: number | undefined;
   readonly heartbeatMs: number | undefined;
   readonly stuckMs: number | undefined;
   readonly lockLifeMs: number | undefined;
@@ -20,7 +20,7 @@ export function readTestSettings(environment: Readonly<Record<string, string | u
     leaseTtlSeconds: integer('WEFTD_TEST_LEASE_TTL_SECONDS'),
     renewMarginMs: integer('WEFTD_TEST_RENEW_MARGIN_MS'),
     resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
-    etcdTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
+    storeTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
     heartbeatMs: integer('WEFTD_TEST_ETCD_HEARTBEAT_MS'),
     stuckMs: integer('WEFTD_TEST_STUCK_MS'),
     lockLifeMs: integer('WEFTD_TEST_LOCK_LIFE_MS'),

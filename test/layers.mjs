@@ -22,6 +22,8 @@ const daemonFloors = [
   [
     'daemon',
     [
+      'cluster/etcd',
+      'cluster/stores',
       ...ground,
       'daemon/report',
       'daemon/filter',
@@ -39,18 +41,21 @@ const rooms = {
   command: [],
   linux: ['net'],
   'cni/spec': ['net'],
-  cluster: ['net', 'command'],
+  cluster: ['net'],
+  // A folder for each kind of store. Nobody but the entry points knows which one there is.
+  'cluster/etcd': ['net', 'command', 'cluster'],
+  'cluster/stores': ['net', 'cluster', 'cluster/etcd'],
   reservations: ['net', 'linux', 'cni/spec'],
   ipam: ['net', 'linux', 'cni/spec', 'reservations'],
   cni: ['net', 'linux', 'cni/spec', 'reservations', 'ipam'],
   ...Object.fromEntries(
     daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', 'reservations', ...below]]),
   ),
-  cli: ['net', 'linux', 'command', 'cluster', 'reservations'],
+  cli: ['net', 'linux', 'command', 'cluster', 'cluster/etcd', 'cluster/stores', 'reservations'],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */
-const packages = { etcd3: ['cluster'], 'ip-address': ['net', 'cluster'] };
+const packages = { etcd3: ['cluster/etcd'], 'ip-address': ['net', 'cluster'] };
 
 /** These run in QuickJS: they have no API but `Sys`. */
 const nativeRooms = ['net', 'linux', 'cni/spec', 'reservations', 'ipam', 'cni'];

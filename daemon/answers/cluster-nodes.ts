@@ -1,6 +1,6 @@
 /**
  * The nodes of the cluster, for `weftctl nodes` and for the peers of `weftctl status`: both tell of a node by its record
- * in etcd, found in the same way.
+ * in the store, found in the same way.
  */
 
 import {

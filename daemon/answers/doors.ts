@@ -51,7 +51,7 @@ export const tcpDoor = (limits: Partial<DoorLimits> = {}): Door => ({
 
 const refusalStatus = { missing: 404, invalid: 400, conflict: 409 } as const;
 
-/** Root alone comes in here, and may wait for etcd. */
+/** Root alone comes in here, and may wait for the store. */
 const socketLimits: DoorLimits = {
   connectionMs: 120_000,
   connections: Number.POSITIVE_INFINITY,

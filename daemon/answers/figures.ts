@@ -26,8 +26,8 @@ export interface FiguresOptions {
   readonly now: () => number;
 }
 
-/** How long a question waits for etcd. */
-const etcdTimeoutMs = 500;
+/** How long a question waits for the store. */
+const storeTimeoutMs = 500;
 
 const pause = (ms: number): Promise<undefined> => new Promise((resolve) => setTimeout(() => resolve(undefined), ms));
 
@@ -56,19 +56,19 @@ export class FiguresSource {
       peers: condition.countPeers(),
       nodesAlive,
       leaseTtlSeconds: expiresAtMs === undefined ? undefined : Math.max(0, (expiresAtMs - now()) / 1000),
-      etcdConnected: connected,
-      etcdLastContactSeconds: lastContactMs === undefined ? undefined : lastContactMs / 1000,
+      storeConnected: connected,
+      storeLastContactSeconds: lastContactMs === undefined ? undefined : lastContactMs / 1000,
       addresses: view ? countAddresses(attachments.addresses(), valuesOf(view.own.subnets)) : [],
       peerLock: filter.peerLock(),
       process: readProcess(),
     };
   }
 
-  /** undefined where etcd does not answer soon. */
+  /** undefined where the store does not answer soon. */
   async #countAlive(): Promise<number | undefined> {
     const { progress, store } = this.#options;
     if (!progress.isInSync || !store.liveness) return undefined;
     const counted = store.liveness.count().catch(() => undefined);
-    return await Promise.race([counted, pause(etcdTimeoutMs)]);
+    return await Promise.race([counted, pause(storeTimeoutMs)]);
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Whether weftd's loop is alive: every piece of its work begins when it is due, and ends.
  *
- * An answer of the server itself would not say so. Work that waits for what never comes, such as an answer of etcd
+ * An answer of the server itself would not say so. Work that waits for what never comes, such as an answer of the store
  * without a deadline, leaves everything else running; work that blocks holds up everything, the answers of `/healthz` and
  * the service manager's watchdog with it.
  */

@@ -44,8 +44,8 @@ export interface NodeStatusOptions {
   readonly monotonic: () => number;
 }
 
-/** How long a question waits for etcd. */
-const etcdTimeoutMs = 500;
+/** How long a question waits for the store. */
+const storeTimeoutMs = 500;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -57,11 +57,11 @@ export class NodeStatusSource {
     this.#options = options;
   }
 
-  /** With the nodes that etcd knows to be alive now; with those known last where it does not answer soon. */
+  /** With the nodes that the store knows to be alive now; with those known last where it does not answer soon. */
   async read(): Promise<NodeStatus> {
     const { membership, nodes, progress } = this.#options;
     if (progress.isInSync && membership.view) {
-      await Promise.race([nodes.refresh().catch(() => {}), pause(etcdTimeoutMs)]);
+      await Promise.race([nodes.refresh().catch(() => {}), pause(storeTimeoutMs)]);
     }
     return this.#document();
   }
@@ -93,7 +93,7 @@ export class NodeStatusSource {
       ipMasq,
       peerLock: filter.peerLock(),
       ...this.#lease(),
-      etcd: this.#etcd(),
+      etcd: this.#store(),
       changes: this.#changes(),
       addresses: view ? countAddresses(attachments.addresses(), subnets) : [],
       peers: this.#peers(),
@@ -119,11 +119,11 @@ export class NodeStatusSource {
     };
   }
 
-  #etcd(): NodeStatus['etcd'] {
+  #store(): NodeStatus['etcd'] {
     const { store, metrics } = this.#options;
     const { endpoints, connected, lastContactMs, error } = store.health();
     const counted = metrics.summary;
-    const { etcdMedianMs: medianMs, etcdWorstMs: worstMs } = counted;
+    const { storeMedianMs: medianMs, storeWorstMs: worstMs } = counted;
     return {
       endpoints,
       prefix: store.place,
@@ -131,8 +131,8 @@ export class NodeStatusSource {
       ...(lastContactMs === undefined ? {} : { lastContact: iso(lastContactMs) }),
       ...(error === undefined ? {} : { error }),
       watching: counted.watching,
-      requests: counted.etcdRequests,
-      errors: counted.etcdErrors,
+      requests: counted.storeRequests,
+      errors: counted.storeErrors,
       ...(medianMs === undefined ? {} : { medianMs }),
       ...(worstMs === undefined ? {} : { worstMs }),
       watchLosses: counted.watchLosses,

@@ -24,7 +24,7 @@ export interface FilePaths {
   readonly subnetFile: string;
 }
 
-/** What outlives weftd besides the kernel's state and etcd's. */
+/** What outlives weftd besides the kernel's state and the store's. */
 export interface NodeState {
   /** MAC by tunnel device. The names are also those of the devices that weftd has made and may remove. */
   readonly devices: ReadonlyMap<string, Mac>;
@@ -52,7 +52,7 @@ export function formatState(state: NodeState): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** The state in `text`. What cannot be read is left out: all of it can be had again, from the kernel or from etcd. */
+/** The state in `text`. What cannot be read is left out: all of it can be had again, from the kernel or from the store. */
 export function parseState(text: string): NodeState {
   let value: { devices?: unknown; networks?: unknown; gateways?: unknown };
   try {

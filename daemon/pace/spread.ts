@@ -1,5 +1,5 @@
 /**
- * Spreads work that would make every node write to etcd at the same instant. The random delay grows with the number of
+ * Spreads work that would make every node write to the store at the same instant. The random delay grows with the number of
  * nodes, up to a limit. In a small cluster no node has to wait.
  */
 const spreadPerNodeMs = 2;

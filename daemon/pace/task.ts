@@ -33,7 +33,7 @@ export interface Task {
   failed?(error: Error): void;
 }
 
-/** Longer than a claim of a subnet in a slow etcd, with all its deadlines. */
+/** Longer than a claim of a subnet in a slow store, with all its deadlines. */
 export const taskDeadlineMs = 180_000;
 
 /** The first and the last pause after a failure. */

@@ -28,9 +28,9 @@ export interface Figures {
   readonly nodesAlive: number | undefined;
   /** Seconds; undefined for a reservation, or before there is a lease. */
   readonly leaseTtlSeconds: number | undefined;
-  readonly etcdConnected: boolean;
+  readonly storeConnected: boolean;
   /** Seconds since the epoch. */
-  readonly etcdLastContactSeconds: number | undefined;
+  readonly storeLastContactSeconds: number | undefined;
   /** By subnet. */
   readonly addresses: readonly { readonly subnet: string; readonly used: number; readonly free: number }[];
   readonly peerLock: NodeStatus['peerLock'];
@@ -48,10 +48,10 @@ export interface ProcessFigures {
   readonly maxDescriptors: number | undefined;
 }
 
-const etcdBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const storeBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const kernelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
-/** The number of etcd's answers in the status's figures. */
+/** The number of the store's answers in the status's figures. */
 const latenciesKept = 64;
 
 export interface MetricsOptions {
@@ -72,9 +72,9 @@ export class Metrics implements StoreObserver {
   private readonly healSeconds: Histogram;
   private readonly followSeconds: Histogram;
   private readonly reconcileSeconds: Histogram;
-  private readonly etcdSeconds: Histogram;
-  private readonly etcdErrors: Counter;
-  private readonly etcdConnections: Counter;
+  private readonly storeSeconds: Histogram;
+  private readonly storeErrors: Counter;
+  private readonly storeConnections: Counter;
   private readonly watchLosses: Counter;
   private readonly watchResyncs: Counter;
   private readonly watchEvents: Counter;
@@ -84,10 +84,10 @@ export class Metrics implements StoreObserver {
   private readonly peerLockPackets: Counter;
   private readonly peerLockBytes: Counter;
   private readonly cpuSeconds: Counter;
-  private etcdFailures = 0;
+  private storeFailures = 0;
   private watching = false;
   private leaseSinceMs: number | undefined;
-  /** etcd's last answers, the newest last. */
+  /** The store's last answers, the newest last. */
   private readonly latencies: number[] = [];
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
@@ -129,16 +129,16 @@ export class Metrics implements StoreObserver {
       { name: 'weftd_reconcile_seconds', help: 'Duration of a full comparison of the data path, changes included.' },
       kernelBounds,
     );
-    this.etcdSeconds = registry.histogram(
+    this.storeSeconds = registry.histogram(
       { name: 'weftd_etcd_request_seconds', help: "Duration of etcd's answers, by operation.", labels: ['operation'] },
-      etcdBounds,
+      storeBounds,
     );
-    this.etcdErrors = registry.counter({
+    this.storeErrors = registry.counter({
       name: 'weftd_etcd_request_errors_total',
       help: 'Requests to etcd without success: timeout, unavailable, denied, refused.',
       labels: ['operation', 'outcome'],
     });
-    this.etcdConnections = registry.counter({
+    this.storeConnections = registry.counter({
       name: 'weftd_etcd_connections_total',
       help: 'Connections made to etcd; all but the first are reconnections.',
     });
@@ -200,7 +200,7 @@ export class Metrics implements StoreObserver {
     this.healSeconds.observe(seconds);
   }
 
-  /** A change in etcd is in the kernel. */
+  /** A change in the store is in the kernel. */
   followTook(seconds: number): void {
     this.followSeconds.observe(seconds);
   }
@@ -211,17 +211,17 @@ export class Metrics implements StoreObserver {
 
   storeRequest(operation: string, seconds: number, outcome: string): void {
     if (outcome !== 'ok') {
-      this.etcdErrors.add(1, operation, outcome);
-      this.etcdFailures++;
+      this.storeErrors.add(1, operation, outcome);
+      this.storeFailures++;
       return;
     }
-    this.etcdSeconds.observe(seconds, operation);
+    this.storeSeconds.observe(seconds, operation);
     this.latencies.push(seconds);
     if (this.latencies.length > latenciesKept) this.latencies.shift();
   }
 
   storeConnection(): void {
-    this.etcdConnections.add(1);
+    this.storeConnections.add(1);
   }
 
   watchStarted(): void {
@@ -273,10 +273,10 @@ export class Metrics implements StoreObserver {
       healed: Object.fromEntries(healed.filter(([, count]) => count > 0)),
       leaseRenewals: this.renewals.value(),
       leaseLosses: this.losses.value(),
-      etcdRequests: this.etcdSeconds.count,
-      etcdErrors: this.etcdFailures,
-      etcdMedianMs: ms(sorted[Math.floor(sorted.length / 2)]),
-      etcdWorstMs: ms(sorted.at(-1)),
+      storeRequests: this.storeSeconds.count,
+      storeErrors: this.storeFailures,
+      storeMedianMs: ms(sorted[Math.floor(sorted.length / 2)]),
+      storeWorstMs: ms(sorted.at(-1)),
       watchLosses: this.watchLosses.value(),
       watchResyncs: this.watchResyncs.value(),
       watching: this.watching,
@@ -307,8 +307,8 @@ export class Metrics implements StoreObserver {
     gauges.nodesAlive.set(figures.nodesAlive);
     gauges.leaseAge.set(this.leaseAgeSeconds);
     gauges.leaseTtl.set(figures.leaseTtlSeconds);
-    gauges.etcdUp.set(figures.etcdConnected ? 1 : 0);
-    gauges.etcdLastContact.set(figures.etcdLastContactSeconds);
+    gauges.storeUp.set(figures.storeConnected ? 1 : 0);
+    gauges.storeLastContact.set(figures.storeLastContactSeconds);
     gauges.watchUp.set(this.watching ? 1 : 0);
     for (const { subnet, used, free } of figures.addresses) {
       gauges.addressesUsed.set(used, subnet);
@@ -343,8 +343,8 @@ const gaugesOf = (registry: Registry) => {
     nodesAlive: gauge('weftd_nodes_alive', 'Nodes whose weftd reported in the last 30 s; flanneld never reports.'),
     leaseAge: gauge('weftd_lease_age_seconds', 'Time since the subnet lease was claimed or renewed.'),
     leaseTtl: gauge('weftd_lease_ttl_seconds', 'Time until the subnet lease expires if it is not renewed.'),
-    etcdUp: gauge('weftd_etcd_up', 'Whether etcd answered the last request.'),
-    etcdLastContact: gauge('weftd_etcd_last_contact_timestamp_seconds', "Time of etcd's last answer."),
+    storeUp: gauge('weftd_etcd_up', 'Whether etcd answered the last request.'),
+    storeLastContact: gauge('weftd_etcd_last_contact_timestamp_seconds', "Time of etcd's last answer."),
     watchUp: gauge('weftd_etcd_watch_up', 'Whether the watch is running.'),
     addressesUsed: gauge('weftd_addresses_used', 'Addresses that containers hold in the subnet.', 'subnet'),
     addressesFree: gauge('weftd_addresses_free', 'Free addresses for containers in the subnet.', 'subnet'),

@@ -31,7 +31,7 @@ export class Problems {
   /**
    * Reports the problem of a kind that has one problem at a time.
    * @param message what is wrong and what to do; undefined if nothing is wrong
-   * @param changes the level for a changed message while the problem lasts: etcd's problems change theirs often
+   * @param changes the level for a changed message while the problem lasts: the store's problems change theirs often
    */
   report(kind: ProblemKind, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
     const before = this.#current.get(kind);

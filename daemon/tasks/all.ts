@@ -40,7 +40,7 @@ export interface TaskParts {
   readonly threadTime: () => number;
   readonly random: () => number;
   readonly lockLifeMs: number;
-  /** Of looking at etcd and at the kernel although nothing was heard of. */
+  /** Of looking at the store and at the kernel although nothing was heard of. */
   readonly resyncMs?: number | undefined;
   readonly deadlineMs?: number | undefined;
 }

@@ -22,7 +22,7 @@ export interface PublishNodeOptions {
   readonly deadlineMs: number;
 }
 
-/** How long a stop waits for etcd. */
+/** How long a stop waits for the store. */
 const withdrawTimeoutMs = 250;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -37,11 +37,11 @@ export class PublishNode implements Task {
   readonly pauseMs = 1000;
   readonly wakeOn: readonly Bell[];
   readonly #options: PublishNodeOptions;
-  /** Whether this node's record is in etcd, as far as we know. */
+  /** Whether this node's record is in the store, as far as we know. */
   #isPublished = false;
   /** The run that is under way. */
   #publishing: Promise<void> | undefined;
-  /** In a row, while etcd answered otherwise. */
+  /** In a row, while the store answered otherwise. */
   #failures = 0;
 
   constructor(options: PublishNodeOptions) {
@@ -65,7 +65,7 @@ export class PublishNode implements Task {
     if (!progress.isInSync || !liveness) return;
     const publishing = this.#publishing;
     // A record that is being written now would be there after the withdrawal. Where it takes too long, the withdrawal
-    // ends the etcd lease that it would be written with.
+    // ends the store's lease that it would be written with.
     if (publishing) await Promise.race([publishing.catch(() => {}), pause(withdrawTimeoutMs)]);
     if (!this.#isPublished && !this.#publishing) return;
     const withdrawn = liveness.withdraw(node).catch(() => {});
@@ -76,7 +76,7 @@ export class PublishNode implements Task {
     const { membership, problems, progress, node, version, attachments, bells } = this.#options;
     const { liveness } = this.#options.store;
     const { view } = membership;
-    // While etcd is away nothing can be told, and the listing finds out when it is back.
+    // While the store is away nothing can be told, and the listing finds out when it is back.
     if (!view || !progress.isInSync || !liveness) return;
     const containers = attachments.count();
     try {
@@ -99,7 +99,7 @@ export class PublishNode implements Task {
       );
     } catch (error) {
       this.#isPublished = false;
-      // Where etcd is away, the listing reports it. Where it is not, this has to be reported here.
+      // Where the store is away, the listing reports it. Where it is not, this has to be reported here.
       bells.sync.ring();
       if (++this.#failures > 1 || error instanceof StoreRefusedError) {
         problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');

@@ -3,7 +3,7 @@
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
 import type { MendFilter } from './mend-filter.ts';
 
-/** Soon after the start: the lock of an earlier weftd may not hold for much longer, and etcd may be away. */
+/** Soon after the start: the lock of an earlier weftd may not hold for much longer, and the store may be away. */
 const firstRenewalMs = 1000;
 
 /** @param lifeMs for how long the lock holds without a renewal */

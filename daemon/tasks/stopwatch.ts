@@ -1,10 +1,12 @@
 /** Measures how long changes in the cluster take to the kernel. */
 
+import type { ClusterStore } from '../../cluster/store.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Progress } from '../report/progress.ts';
 
 export interface StopwatchOptions {
+  readonly store: Pick<ClusterStore, 'kind'>;
   readonly logger: Pick<Logger, 'debug'>;
   readonly metrics: Pick<Metrics, 'followTook'>;
   readonly progress: Pick<Progress, 'noteChange'>;
@@ -29,12 +31,12 @@ export class ChangeStopwatch {
   /** The kernel has what the view says. */
   programmed(changes: number): void {
     if (this.#viewedMs === undefined) return;
-    const { logger, metrics, progress, now } = this.#options;
+    const { store, logger, metrics, progress, now } = this.#options;
     const tookMs = Math.round((now() - this.#viewedMs) * 10) / 10;
     this.#viewedMs = undefined;
     if (changes === 0) return;
     progress.noteChange(tookMs);
     metrics.followTook(tookMs / 1000);
-    logger.debug('change in etcd programmed', { tookMs, changes });
+    logger.debug(`change in ${store.kind} programmed`, { tookMs, changes });
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Follows the cluster: keeps this node's view and its lease up to date, and has peers that came or left programmed at
- * once. It may take as long as etcd does.
+ * once. It may take as long as the store does.
  */
 
 import type { ClusterStore } from '../../cluster/store.ts';
@@ -69,7 +69,7 @@ export class SyncCluster implements Task {
     this.wakeOn = [options.bells.sync];
   }
 
-  /** Something in etcd may have changed. */
+  /** Something in the store may have changed. */
   heard(): void {
     this.#heardMs ??= this.#options.now();
     this.#options.bells.sync.ring();
@@ -107,7 +107,7 @@ export class SyncCluster implements Task {
     if (subject === 'cluster' && !problems.has('cluster'))
       logger.debug('Cannot follow the cluster', { stack: error.stack });
     const stays = isSetUp() ? '; what is set up stays as it is' : '';
-    // A change of a problem that a person must solve is logged; etcd's own troubles change their words too often.
+    // A change of a problem that a person must solve is logged; the store's own troubles change their words too often.
     const changes = error instanceof StoreRefusedError ? 'warn' : 'debug';
     problems.report(subject, `${error.message}; trying again${stays}`, changes);
   }
