@@ -246,7 +246,7 @@ row(118, () => {
   newStore({ ranges: [[low], [{ subnet, rangeStart: '10.1.2.99' }]] }).isInvalid(/overlap/);
 });
 
-test('a requested address does not get past the one-address rule', () => {
+test('a requested address does not bypass the rule of one address per family', () => {
   const store = newStore({ subnet });
   store.take('c1', { args: 'IP=10.1.2.7' });
   store.refuses('c1', own, undefined, { args: 'IP=10.1.2.8' });

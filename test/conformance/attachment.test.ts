@@ -248,7 +248,7 @@ row(110, () => {
   assert.equal(site.reservations(), []);
 });
 
-test('a result’s routes keep mtu, advmss, priority and table', () => {
+test('routes in the result keep mtu, advmss, priority and table', () => {
   const routes = [{ dst: '192.168.0.0/16', gw: '10.1.2.9', mtu: 1300, advmss: 1260, priority: 77, table: 900 }];
   const { site, pod, configuration, result } = attached({ cniVersion: '1.1.0' }, { ...v4, routes });
   assert.equal(result.routes, routes);
@@ -260,14 +260,14 @@ test('a result’s routes keep mtu, advmss, priority and table', () => {
   succeeds(site.check(pod, configuration, result));
 });
 
-test('names that the kernel would change are refused', () => {
+test('interface names that the kernel would change are refused', () => {
   const site = sites().make();
   const pod = site.addPod();
   site.refuses(() => site.weft('ADD', pod, site.bridge({ bridge: 'a%d' })), 7, /a%d/);
   site.refuses(() => site.weft('ADD', pod, site.bridge(), { ifname: 'a%d' }), 4, /a%d/);
 });
 
-test('a container’s id may be long', () => {
+test("a container's id may be long", () => {
   const site = sites().make();
   const pod = { ...site.addPod(), id: 'i'.repeat(250) };
   site.add(pod, site.bridge());
@@ -275,7 +275,7 @@ test('a container’s id may be long', () => {
   assert.equal(site.reservations(), []);
 });
 
-test('enabledad waits until the addresses are known to be free, and refuses one that is not', () => {
+test('with enabledad, ADD waits until IPv6 knows the addresses to be free, and refuses a duplicate', () => {
   const ipam = { subnet: 'fd00:1::/64' };
   const { site, pod, configuration, result } = attached({ ...gateway, enabledad: true, hairpinMode: true }, ipam);
   const shown = () => runProgram(['ip', '-n', pod.namespace, '-6', 'addr', 'show', 'eth0']);
@@ -286,7 +286,7 @@ test('enabledad waits until the addresses are known to be free, and refuses one 
   site.refuses(() => site.weft('ADD', other, configuration, { args: 'IP=fd00:1::77' }), 115, /fd00:1::77/);
 });
 
-test('an interface’s alias tells a person whose it is', () => {
+test('the alias of an interface names its network and container', () => {
   const { site, pod, result } = attached();
   assert.is(site.link(result.interfaces![1]!.name).alias, `weft net ${pod.id} eth0`);
   assert.match(runProgram(['ip', 'link', 'show'], { namespace: site.namespace }), /alias weft net/);

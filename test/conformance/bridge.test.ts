@@ -104,7 +104,7 @@ row(82, () => {
   }
 });
 
-test('a gateway’s link whose name would be too long is refused before anything is made', () => {
+test("a gateway's link with too long a name is refused before anything is created", () => {
   const site = sites().make();
   const pod = site.addPod();
   const keys = { ...gateway, bridge: 'a-long-bridge', vlan: 100 };
@@ -195,14 +195,14 @@ test('two pods of a bridge reach each other, by both families', () => {
   for (const { address } of result.ips!) assert.ok(site.pings(other.namespace, address.split('/')[0]!), address);
 });
 
-test('mtu is that of bridge, veth and container', () => {
+test('bridge, veth and container get the configured MTU', () => {
   const { site, pod, result } = attached({ mtu: 1400 });
   assert.is(site.podLink(pod).mtu, 1400);
   assert.is(site.link(result.interfaces![1]!.name).mtu, 1400);
   assert.is(site.link('br0').mtu, 1400);
 });
 
-test('what the reference fails at: two IPv4 sets with a gateway each', () => {
+test('ADD succeeds where the reference fails: two IPv4 sets with a gateway each', () => {
   const ipam = { ranges: [[v4], [{ subnet: '10.9.2.0/24' }]] };
   const { site, pod, configuration, result } = attached(gateway, ipam);
   assert.is(result.ips?.length, 2);
@@ -212,7 +212,7 @@ test('what the reference fails at: two IPv4 sets with a gateway each', () => {
   assert.equal(site.reservations(), []);
 });
 
-test('what the reference fails at: a gateway ADD after a failed first one, and after an L2 one', () => {
+test('ADD succeeds where the reference fails: with a gateway, after a failed ADD and after an L2 ADD', () => {
   const site = sites().make();
   const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const unreachable = { ...v4, routes: [{ dst: '192.168.0.0/16', gw: '203.0.113.7' }] };
@@ -224,7 +224,7 @@ test('what the reference fails at: a gateway ADD after a failed first one, and a
   site.add(podB, site.bridge({ ...gateway, bridge: 'br1', name: 'second' }, { subnet: '10.9.2.0/24' }));
 });
 
-test('the gateway’s address has a broadcast address, and may stand beside another', () => {
+test("the gateway's address has a broadcast address, and the bridge may have another address", () => {
   const site = sites().make();
   const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   site.add(podA, site.bridge(gateway));

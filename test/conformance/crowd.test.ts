@@ -29,7 +29,7 @@ async function allAtOnce(what: string, pods: readonly PodSpace[], call: (pod: Po
   return calls.map(({ result }) => succeeds(result));
 }
 
-test('sixty ADDs at once give sixty addresses, sixty DELs at once leave nothing', async () => {
+test('sixty concurrent ADDs give sixty addresses, and sixty concurrent DELs leave nothing', async () => {
   const site = sites().make();
   site.writeNodeFile();
   const pods = site.addPods(60);
@@ -52,7 +52,7 @@ test('sixty ADDs at once give sixty addresses, sixty DELs at once leave nothing'
   for (const pod of pods) assert.equal(readLinks(pod.namespace), []);
 });
 
-test('ADD and DEL of different pods, and repeated DELs of one, do not disturb each other', async () => {
+test('concurrent ADDs and DELs of different pods, and repeated DELs of one pod, do not disturb each other', async () => {
   const site = sites().make();
   site.writeNodeFile();
   const [going, coming] = [site.addPods(10), site.addPods(10)];

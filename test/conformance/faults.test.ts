@@ -91,7 +91,7 @@ function preparedSite() {
 
 // Under Bun it is another program that makes the calls.
 if (pluginHost === 'native') {
-  test('each system call of an ADD fails in turn: an error with its cause, and nothing is left', () => {
+  test('if any one system call of ADD fails, the error has its cause and nothing is left', () => {
     const { site, pod, configuration, counts } = preparedSite();
     const problems: string[] = [];
     let [refused, tolerated] = [0, 0];
@@ -126,7 +126,7 @@ if (pluginHost === 'native') {
     site.add(pod, configuration);
   });
 
-  test('each system call of a DEL fails in turn: the next DEL frees the rest', () => {
+  test('if any one system call of DEL fails, the next DEL frees the rest', () => {
     const { site, pod, configuration } = preparedSite();
     site.add(pod, configuration);
     const clean = readLinks(site.namespace).filter(({ kind }) => kind === 'bridge').length;
@@ -157,7 +157,7 @@ if (pluginHost === 'native') {
     assert.equal(problems, [], problems.join('\n'));
   });
 
-  test('killed at any of its system calls, an ADD leaves nothing that DEL does not free', () => {
+  test('DEL frees everything that an ADD leaves which is killed at any system call', () => {
     const { site, pod, configuration, counts } = preparedSite();
     const problems: string[] = [];
     let kills = 0;

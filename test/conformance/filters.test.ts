@@ -138,7 +138,7 @@ row(113, () => {
   ]);
 });
 
-test('who knows the host alone answers a masqueraded pod, and no other', () => {
+test('a machine that knows only the host answers a masqueraded pod, and no other pod', () => {
   const site = sites().make();
   const outside = site.scratch.addNamespace('outside');
   site.ip('link', 'add', 'uplink', 'type', 'veth', 'peer', 'name', 'uplink', 'netns', outside);
@@ -160,7 +160,7 @@ test('who knows the host alone answers a masqueraded pod, and no other', () => {
   }
 });
 
-test('DEL without a namespace removes rules', () => {
+test('DEL without a namespace removes the packet-filter rules', () => {
   for (const netns of ['', undefined]) {
     const { site, pod, configuration } = attached({ ipMasq: true, macspoofchk: true });
     site.delete(pod, configuration, { netns });
@@ -168,7 +168,7 @@ test('DEL without a namespace removes rules', () => {
   }
 });
 
-test('GC removes the rules of attachments that vanished, and of this network only', () => {
+test('GC removes the rules of vanished attachments of this network, and no others', () => {
   const { site, pod, configuration } = attached({ cniVersion: '1.1.0', ipMasq: true, macspoofchk: true });
   const [kept, elsewhere] = site.addPods(2) as [typeof pod, typeof pod];
   site.add(kept, configuration);
@@ -192,7 +192,7 @@ test('GC removes the rules of attachments that vanished, and of this network onl
 });
 
 for (const variant of ['nft', 'legacy']) {
-  test(`GC and DEL remove what iptables-${variant} has made, of attachments that vanished and of this network only`, () => {
+  test(`GC and DEL remove the rules that iptables-${variant} made for vanished attachments of this network, and no others`, () => {
     const site = sites().make();
     const folder = site.scratch.makeFolder(`iptables-${variant}`);
     for (const program of ['iptables', 'ip6tables']) {
@@ -255,14 +255,14 @@ test('GC starts no program for a network that does not masquerade', () => {
   fails(site.call('weft', { command: 'GC', environment, stdin: { ...configuration, ipMasq: true } }), 112, /iptables/);
 });
 
-test('on the overlay the other hosts’ containers are reached without masquerading', () => {
+test('packets to containers on other hosts of the overlay are not masqueraded', () => {
   const site = sites().make();
   site.writeNodeFile();
   site.add(site.addPod(), site.overlay({ ipMasq: true }));
   assert.match(masqueraded(site).join(), /ip saddr 10\.96\.7\.2 ip daddr != 10\.96\.0\.0\/16 masquerade/);
 });
 
-test('a failure behind the rules’ step is undone, and what iptables refuses leaves nothing', () => {
+test('a failure after the rules are set removes the rules, and a refusal by iptables leaves nothing', () => {
   const site = sites().make();
   const [first, pod] = site.addPods(2) as [Site['pods'][0], Site['pods'][0]];
   const configuration = site.bridge({ ipMasq: true, ipMasqBackend: 'iptables', macspoofchk: true });
@@ -276,7 +276,7 @@ test('a failure behind the rules’ step is undone, and what iptables refuses le
   assert.not.match(nft(site, 'list', 'ruleset'), /cni-br-iface/);
 });
 
-test('what the reference bridge has set up, DEL removes', () => {
+test("DEL removes what the reference's bridge plugin has set up", () => {
   const site = sites().make();
   const pod = site.addPod();
   const keys = { ipMasq: true, macspoofchk: true, isDefaultGateway: true, type: 'bridge' };

@@ -14,7 +14,7 @@ const sites = fixture(
   (made) => made.remove(),
 );
 
-test('the shortest configuration is whole: everything else is in node.json', () => {
+test('the shortest configuration suffices: everything else is in node.json', () => {
   const site = sites().make();
   site.writeNodeFile();
   const pod = site.addPod();
@@ -32,7 +32,7 @@ test('the shortest configuration is whole: everything else is in node.json', () 
   assert.equal(site.reservations('weft'), []);
 });
 
-test('without node.json, flannel’s subnet.env serves', () => {
+test("without node.json, flannel's subnet.env is used", () => {
   const site = sites().make();
   site.writeSubnetEnv();
   const pod = site.addPod();
@@ -41,14 +41,14 @@ test('without node.json, flannel’s subnet.env serves', () => {
   assert.is(site.podLink(pod).mtu, 1400);
 });
 
-test('where both are there, node.json counts', () => {
+test('node.json is used if both files exist', () => {
   const site = sites().make();
   site.writeSubnetEnv();
   site.writeNodeFile();
   assert.is(site.add(site.addPod(), site.overlay()).ips?.[0]?.address, '10.96.7.2/24');
 });
 
-test('with neither, ADD says to try again, and what is missing', () => {
+test('with neither file, ADD answers "try again" and names the missing files', () => {
   const site = sites().make();
   const pod = site.addPod();
   const document = site.refuses(() => site.weft('ADD', pod, site.overlay()), 11);
@@ -58,7 +58,7 @@ test('with neither, ADD says to try again, and what is missing', () => {
   fails(site.call('weft', { command: 'STATUS', stdin: site.overlay() }), [11, 50]);
 });
 
-test('a damaged node.json is named, with what is wrong in it', () => {
+test('the error for a damaged node.json names the file and what is wrong in it', () => {
   for (const [text, problem] of [
     ['{', /JSON/],
     ['{"version":1,"node":"a","networks":[],"subnets":["10.96.7.0/33"],"mtu":1450}', /10\.96\.7\.0\/33/],
@@ -83,7 +83,7 @@ test('DEL needs neither file', () => {
   assert.equal(site.reservations('weft'), []);
 });
 
-test('both families at once', () => {
+test('an overlay of both families gives an address of each', () => {
   const site = sites().make();
   site.writeNodeFile({ networks: ['10.96.0.0/16', 'fd00:96::/48'], subnets: ['10.96.7.0/24', 'fd00:96:0:7::/64'] });
   const [podA, podB] = site.addPods(2);
@@ -107,7 +107,7 @@ test('a node’s further subnet is used when the first is full', () => {
   assert.equal(addresses, ['10.96.7.2/30', '10.96.9.2/24', '10.96.9.3/24']);
 });
 
-test('bridge’s and host-local’s keys count where they are given', () => {
+test("keys of bridge and host-local override the overlay's defaults", () => {
   const site = sites().make();
   site.writeNodeFile();
   const pod = site.addPod();
@@ -117,7 +117,7 @@ test('bridge’s and host-local’s keys count where they are given', () => {
   assert.is(site.link(result.interfaces![1]!.name).port['hairpin'], false);
 });
 
-test('every version of the protocol can be asked for', () => {
+test('ADD works at every version of the protocol', () => {
   const site = sites().make();
   site.writeNodeFile();
   for (const cniVersion of [undefined, '0.2.0', '0.3.1', '0.4.0', '1.0.0']) {

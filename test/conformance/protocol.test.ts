@@ -70,7 +70,7 @@ row(2, () => {
   }
 });
 
-test('VERSION does not wait for a stdin that stays open', async () => {
+test('VERSION does not wait for the end of stdin', async () => {
   const child = spawn(join(pluginFolder, 'weft'), { env: { CNI_COMMAND: 'VERSION' } });
   const status = await new Promise((resolve) => {
     const timer = setTimeout(() => child.kill('SIGKILL'), 5000);
@@ -400,7 +400,7 @@ test('a document ends with a line feed, and errors echo the version that was ask
   }
 });
 
-test('without root there is one clear message', () => {
+test('without root, there is one clear error message', () => {
   const site = sites().make();
   const through = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--'];
   const pod = site.addPod();

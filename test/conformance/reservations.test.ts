@@ -108,7 +108,7 @@ row(69, () => {
   fails(checked.call('CHECK', 'c1'), own);
 });
 
-test('STATUS says why no address can be had', () => {
+test('STATUS says why no address is available', () => {
   const status = (ipam: Keys, text: RegExp, site = sites().make()) =>
     fails(new Store(site, ipam, { cniVersion: '1.1.0' }).call('STATUS', 'c1'), 50, text);
   status({}, /no subnet yet/);
@@ -197,7 +197,7 @@ row(121, () => {
   assert.equal(store.take('c1', { args: 'MAC=02:11:22:33:44:55' }), ['10.1.2.2/24']);
 });
 
-test('the store is host-local’s, to the byte and both ways', () => {
+test("weft-ipam and host-local write the same bytes and read each other's store", () => {
   const { site } = newStore({ subnet });
   const configuration = { cniVersion: '1.0.0', name: 'net', type: 'any' };
   const call = (type: string, command: string, containerId: string) => {
@@ -230,7 +230,7 @@ test('the store is host-local’s, to the byte and both ways', () => {
   assert.equal(site.reservations(), []);
 });
 
-test('both wait for the one lock', () => {
+test('weft-ipam and host-local wait for the same lock', () => {
   const store = newStore({ subnet });
   store.take('c0');
   const lock = join(store.site.dataDir, 'net/lock');
@@ -252,7 +252,7 @@ test('both wait for the one lock', () => {
   assert.equal(store.take('c1'), ['10.1.2.3/24']);
 });
 
-test('GC frees what is not listed, and keeps what is', () => {
+test('GC frees the addresses of attachments that are not listed, and keeps the others', () => {
   const store = newStore({ subnet });
   for (const id of ['c1', 'c2', 'c3']) store.take(id);
   store.take('c1', { ifname: 'eth1' });
@@ -285,7 +285,7 @@ test('STATUS tells whether an ADD could be served', () => {
   fails(status({ subnet: '10.1.2.0/30' }, full.site), [50, 51]);
 });
 
-test('a damaged store does no harm', () => {
+test('a damaged store does not keep ADD from giving an address', () => {
   const store = newStore({ subnet });
   store.site.writeStore('10.1.2.2', '');
   store.site.writeStore('not-an-address', 'x');
@@ -295,7 +295,7 @@ test('a damaged store does no harm', () => {
   store.free('c1');
 });
 
-test('DEL works by a configuration whose ranges became invalid', () => {
+test('DEL succeeds with a configuration whose ranges have become invalid', () => {
   const store = newStore({ subnet });
   store.take('c1');
   store.with({ subnet: '10.1.2.0/32' }).free('c1');

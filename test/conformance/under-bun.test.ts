@@ -32,7 +32,7 @@ const single = /asks no network|system call|^difference /;
 /** Rows at versions whose results have the shape of another that is compared. */
 const ofOtherVersion = new RegExp(` at (${versions.filter((version) => !shapes.includes(version)).join('|')})$`);
 
-test('every call of this part prints the same under Bun', () => {
+test('every call in this part prints the same under Bun', () => {
   const bun = byTest(callsIn('bun'));
   const native = byTest(callsIn('native'));
   let compared = 0;

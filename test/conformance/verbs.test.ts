@@ -45,7 +45,7 @@ row(93, () => {
   fails(site.weft('DEL', { ...pod, path: file }, configuration), 8, /file/);
 });
 
-test('DEL without a namespace frees address and link', () => {
+test('DEL without a namespace frees the address and removes the link', () => {
   for (const netns of [undefined, '']) {
     const { site, pod, configuration } = attached();
     site.delete(pod, configuration, { netns });
@@ -81,7 +81,7 @@ row(94, () => {
   fails(site.check(pod, configuration, result), own, /eth0/);
 });
 
-test('CHECK finds a missing reservation, bridge port and bridge', () => {
+test('CHECK detects a missing reservation, a missing bridge port and a missing bridge', () => {
   const { site, pod, configuration, result } = attached();
   const hostVeth = result.interfaces![1]!.name;
   site.ip('link', 'set', hostVeth, 'nomaster');
@@ -132,7 +132,7 @@ row(114, () => {
   assert.equal(site.reservations(), []);
 });
 
-test('GC removes links and addresses of what is not listed', () => {
+test('GC removes the links and addresses of attachments that are not listed', () => {
   const site = sites().make();
   const [podA, podB] = site.addPods(2) as [PodSpace, PodSpace];
   const configuration = site.bridge({ cniVersion: '1.1.0' });
@@ -152,7 +152,7 @@ test('GC removes links and addresses of what is not listed', () => {
   assert.equal(site.reservations(), []);
 });
 
-test('a configuration that is wrong is refused with the key’s name', () => {
+test('a wrong configuration is refused, and the error names the key', () => {
   const site = sites().make();
   const pod = site.addPod();
   for (const [keys, name] of [
@@ -169,7 +169,7 @@ test('a configuration that is wrong is refused with the key’s name', () => {
   }
 });
 
-test('any other IPAM plugin is called, and called off', () => {
+test('another IPAM plugin is called for ADD, and for DEL', () => {
   const site = sites().make();
   const pod = site.addPod();
   const ipam = { type: 'host-local', dataDir: site.dataDir, ...v4 };
@@ -186,7 +186,7 @@ test('any other IPAM plugin is called, and called off', () => {
   site.refuses(() => site.weft('ADD', pod, absent, { path }), 50, /absent-ipam/);
 });
 
-test('the plugin does not call itself, nor a copy', () => {
+test('the plugin refuses to call itself or a copy of itself as its IPAM plugin', () => {
   const site = sites().make();
   const pod = site.addPod();
   copyFileSync(`${pluginFolder}/weft`, join(site.folder, 'weft'));
@@ -199,7 +199,7 @@ test('the plugin does not call itself, nor a copy', () => {
   }
 });
 
-test('however deep or long the input, the error is clear and short', () => {
+test('the error for deep or long input is clear and short', () => {
   const site = sites().make();
   const pod = site.addPod();
   const deep = `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`;
@@ -249,7 +249,7 @@ row(122, () => {
   assert.equal(site.reservations('cbr0'), []);
 });
 
-test('another’s IPAM plugin finds the interface there, and loses it where it gives nothing', () => {
+test('another IPAM plugin finds the interface in place; the interface is removed if the plugin gives no address', () => {
   const site = sites().make();
   const pod = site.addPod();
   const file = join(site.folder, 'calls');

@@ -30,7 +30,7 @@ const comparisons = fixture<readonly Comparison[]>(
   () => undefined,
 );
 
-test('no difference but those that are meant', () => {
+test('Weft differs from the reference only as listed', () => {
   const all = comparisons();
   const unlisted = all.flatMap(({ differences }) => differences).filter((difference) => !judge(difference));
   const steps = all.reduce((sum, comparison) => sum + comparison.steps, 0);
@@ -48,7 +48,7 @@ test('no difference but those that are meant', () => {
   assert.is(unlisted.length, 0, `${names.size} configurations differ, in ${kinds.size} kinds of lines: see above`);
 });
 
-test('every exception is in use', () => {
+test('every listed exception occurs', () => {
   const differences = comparisons().flatMap((comparison) => comparison.differences);
   const uses = exceptions.map((exception) => ({ ...exception, count: differences.filter(exception.covers).length }));
   console.log(`\n${uses.map(({ name, count }) => `  ${String(count).padStart(5)} ${name}`).join('\n')}`);
@@ -58,7 +58,7 @@ test('every exception is in use', () => {
   );
 });
 
-test('no two cases have one name', () => {
+test('no two cases have the same name', () => {
   const names = corpus().map(({ name }) => name);
   assert.equal(
     names.filter((name, i) => names.indexOf(name) !== i),

@@ -194,7 +194,7 @@ const bootFiles = ['/proc/sys/kernel/random/boot_id', '/etc/machine-id'];
 const describe = ({ name, number, args }: SysCall): string =>
   `call ${number}: ${name}(${args.filter((arg) => typeof arg !== 'object').join(', ')})`;
 
-test('an ADD without faults leaves two links, two addresses a family, two reservations', () => {
+test('ADD without faults makes two links, two addresses per family and two reservations', () => {
   const calls = recordCalls();
   assert.ok(calls.length > 50, `${calls.length} calls`);
   add(sys);
@@ -205,7 +205,7 @@ test('an ADD without faults leaves two links, two addresses a family, two reserv
 });
 
 for (const fresh of [false, true]) {
-  test(`each call refused in turn, ${fresh ? 'on a new host' : 'beside a bridge that is there'}`, () => {
+  test(`if any one system call fails, ADD undoes everything: ${fresh ? 'on a new host' : 'the bridge exists before'}`, () => {
     reset(fresh);
     const calls = recordCalls();
     const tolerated: string[] = [];
@@ -234,7 +234,7 @@ for (const fresh of [false, true]) {
   });
 }
 
-test('where there is no way back to the host’s namespace, an error document is the last thing that is done', () => {
+test("if there is no way back to the host's namespace, the process ends after it has written an error document", () => {
   reset(true);
   const calls = recordCalls();
   const waysBack = calls.filter((call) => isWayBack(calls, call));
@@ -272,7 +272,7 @@ test('where there is no way back to the host’s namespace, an error document is
   }
 });
 
-test('killed before each call in turn, on a new host: DEL frees all of it', () => {
+test('DEL frees everything if ADD is killed before any one system call, on a new host', () => {
   reset(true);
   const calls = recordCalls();
   for (const call of calls) {
@@ -292,7 +292,7 @@ test('killed before each call in turn, on a new host: DEL frees all of it', () =
   }
 });
 
-test('each call of the rules refused, or the last: they are undone, or go with DEL', () => {
+test('if any one call that sets rules fails, the rules are undone, or removed by DEL', () => {
   const keys = { ipMasq: true, macspoofchk: true };
   const addWith = (faulty: Sys): string =>
     onHost(() => {
@@ -327,7 +327,7 @@ test('each call of the rules refused, or the last: they are undone, or go with D
   }
 });
 
-test('a kernel without nf_tables has no rules to remove', () => {
+test('DEL and GC succeed on a kernel without nf_tables', () => {
   const without = (number: number) =>
     wrapSys(sys, ({ name, args }) => (name === 'socket' && args[2] === socket.NETLINK_NETFILTER ? number : undefined));
   const keys = { ipMasq: true, macspoofchk: true };
@@ -338,7 +338,7 @@ test('a kernel without nf_tables has no rules to remove', () => {
   });
 });
 
-test('what the kernel refuses is told in its words, and undone', () => {
+test('if the kernel refuses a route, the error names it and ADD is undone', () => {
   const { pod } = site();
   const refused = (routes: unknown[], message: RegExp) => {
     const bad = request('ADD');

@@ -82,7 +82,7 @@ const desired = (changes: Parameters<typeof overlay>[0] = {}): DesiredState => {
   return deriveDesired(overlay({ external: { ...external, index: externalIndex() }, ...changes })).state;
 };
 
-test('both families: made, complete, and settled after one run', () => {
+test('one run makes the devices, routes and entries of both families, and the second run changes nothing', () => {
   const state = desired(dualStack);
   assert.is(reconcile(state).length, 16);
   const { name } = host();
@@ -110,7 +110,7 @@ test('both families: made, complete, and settled after one run', () => {
   assert.equal(reconcile(state), []);
 });
 
-test('whatever is taken away or changed is put back as it was', async () => {
+test('everything that is deleted or changed is restored as it was', async () => {
   const { name } = host();
   const state = desired(dualStack);
   reconcile(state);
@@ -178,7 +178,7 @@ test('whatever is taken away or changed is put back as it was', async () => {
   }
 });
 
-test('a device has one weftd; who has it, is told; a program without rights keeps nobody from it', async () => {
+test('only one weftd keeps a device; the other is told which; a program without rights cannot take the lock', async () => {
   const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
   const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device));
   take(one, 'flannel.1');
@@ -219,7 +219,7 @@ test('a device has one weftd; who has it, is told; a program without rights keep
   await stranger.stop('SIGKILL');
 });
 
-test('a device with another attribute is made anew, a former one goes, entries follow', () => {
+test('a device with a wrong attribute is made anew, a former device is removed, and entries follow', () => {
   const { name } = host();
   reconcile(desired());
   for (const backend of [{ ...vxlan, port: 4789 }, { ...vxlan, learning: true }, vxlan]) {
@@ -248,7 +248,7 @@ test("flannel's device, routes and entries are taken over without a change", () 
   assert.equal(reconcile(desired({ peers: [peer(2)] })), []);
 });
 
-test("direct routes: beside the tunnel and back, and nobody else's routes are touched", () => {
+test("direct routes replace the tunnel's and go again, and routes of others stay", () => {
   const { name } = host();
   const others = (): string[] =>
     readRoutes(name).flatMap(({ device, gateway, destination }) =>
@@ -271,7 +271,7 @@ test("direct routes: beside the tunnel and back, and nobody else's routes are to
   assert.not(run(['ip', '-n', name, '-br', 'link']).includes('flannel'));
 });
 
-test('one step that the kernel refuses does not keep the others from being done', () => {
+test('a step that the kernel refuses does not stop the other steps', () => {
   const state = desired({ peers: [peer(2), peer(3, { backendData: { 4: { vni: 1, vtepMac: mac(0) } } })] });
   const outcomes = inside(() => {
     const kernel = new Kernel(sys);
@@ -300,7 +300,7 @@ const rulesOptions = (name: string): RulesOptions => ({
   addresses: () => [],
 });
 
-test('rules: set once, left alone when right, set again when not; removed', () => {
+test('rules are set once, left alone if right, set again if wrong, and removed', () => {
   const settings: RuleSettings = {
     networks: dualStack.networks,
     subnets: [{ 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') }],
@@ -337,7 +337,7 @@ test('rules: set once, left alone when right, set again when not; removed', () =
   });
 });
 
-test('a route that went meanwhile counts as removed, a device that went as one problem', () => {
+test('a route that has vanished counts as removed; a device that has vanished is one problem', () => {
   const state = desired({ peers: [peer(2)] });
   reconcile(state);
   const errors = inside(() => {
@@ -358,7 +358,7 @@ test('a route that went meanwhile counts as removed, a device that went as one p
   reconcile(nothingDesired([prefix('10.1.0.0/16')], [...names], []));
 });
 
-test('a greater MTU than the interface takes does not keep the device from being right', () => {
+test('a device with a greater MTU than the interface takes is settled after one run', () => {
   const state = desired({ backend: { ...vxlan, mtuBytes: 9000 } });
   reconcile(state);
   assert.equal(reconcile(state), []);

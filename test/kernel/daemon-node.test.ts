@@ -115,7 +115,7 @@ const lab = fixture(
 const stable = (host: string): string[] =>
   describeHost(host).map((line) => line.replace(/"index":\d+,?|"handle":\s*\d+,?/g, ''));
 
-test('no network config: says which key is missing and how to write it; goes on when it is there', async () => {
+test('without a network config, weftd names the missing key and how to write it, and continues once it exists', async () => {
   lab().start(1);
   await lab().logged(1, 'No network config in etcd at \\"/coreos.com/network/config\\"; write one: weftctl config set');
   assert.not(existsSync(lab().path(1, 'subnet.env')));
@@ -127,14 +127,14 @@ test('no network config: says which key is missing and how to write it; goes on 
   assert.is(statSync(lab().path(1, 'run', 'weftd.sock')).mode & 0o777, 0o600);
 });
 
-test('hosts find each other, and packets get through', async () => {
+test('hosts find each other, and packets arrive', async () => {
   await Promise.all([lab().ready(2), lab().ready(3)]);
   await waitFor('all peers', () => lab().reaches(1, 2, 3) && lab().reaches(2, 1, 3) && lab().reaches(3, 1, 2));
   const endpointOf = (n: number): string => lab().subnet(n).replace(/\/.*/, '');
   run(['ping', '-c', '1', '-W', '2', '-I', endpointOf(1), endpointOf(2)], { namespace: lab().host(1) });
 });
 
-test('killed and started again: nothing in the kernel changes, no file is written anew', async () => {
+test('after a kill and a start, nothing in the kernel changes and no file is rewritten', async () => {
   const files = ['run/node.json', 'subnet.env', 'state/state.json'].map((file) => lab().path(2, file));
   const before = [describeHost(lab().host(2)), files.map((file) => statSync(file).ino)];
   await lab().weftd(2).stop('SIGKILL');
@@ -143,7 +143,7 @@ test('killed and started again: nothing in the kernel changes, no file is writte
   assert.equal([describeHost(lab().host(2)), files.map((file) => statSync(file).ino)], before);
 });
 
-test('whatever is taken away is put back within a second', async () => {
+test('everything that is deleted is restored within a second', async () => {
   const host = lab().host(1);
   const before = stable(host);
   const peer = lab().subnet(2);
@@ -172,7 +172,7 @@ test('whatever is taken away is put back within a second', async () => {
   }
 });
 
-test('the lease deleted: the same subnet is claimed again', async () => {
+test('after its lease is deleted, weftd claims the same subnet again', async () => {
   const subnet = lab().subnet(1);
   const from = lab().log(1).length;
   lab().ctl('del', `/coreos.com/network/subnets/${subnet.replace('/', '-')}`);
@@ -181,7 +181,7 @@ test('the lease deleted: the same subnet is claimed again', async () => {
   await waitFor('the others', () => lab().reaches(2, 1, 3) && lab().reaches(3, 1, 2));
 });
 
-test('a malformed and a foreign lease are skipped, the rest stand', async () => {
+test('a malformed lease and one of an unknown backend are skipped, and the others are kept', async () => {
   const before = stable(lab().host(1));
   const from = lab().log(1).length;
   lab().ctl('put', '/coreos.com/network/subnets/10.1.250.0-24', 'nonsense');
@@ -192,7 +192,7 @@ test('a malformed and a foreign lease are skipped, the rest stand', async () => 
   for (const subnet of ['10.1.250.0', '10.1.251.0']) lab().ctl('del', `/coreos.com/network/subnets/${subnet}-24`);
 });
 
-test('etcd stopped: repairs go on, a restart waits and leaves all as it is; etcd back: nothing changes', async () => {
+test('while etcd is stopped, repairs go on and a restarted weftd waits and changes nothing; nothing changes when etcd is back', async () => {
   const hosts = [1, 2].map((n) => lab().host(n));
   const before = hosts.map(stable);
   await lab().cluster.stopEtcd();
@@ -212,7 +212,7 @@ test('etcd stopped: repairs go on, a restart waits and leaves all as it is; etcd
   assert.equal(hosts.map(stable), before);
 });
 
-test('another address of the host is followed at once, by this host and the others', async () => {
+test('a changed address of the host is followed at once, on this host and on the others', async () => {
   const ip = (...words: string[]): string => run(['ip', '-n', lab().host(3), ...words]);
   const leads = (address: string): boolean => readFdb(lab().host(1)).some(({ destination }) => destination === address);
   for (const [before, after] of [
@@ -229,7 +229,7 @@ test('another address of the host is followed at once, by this host and the othe
   assert.ok(lab().reaches(1, 2, 3));
 });
 
-test('etcd begun anew: peers stay, also one whose weftd is stopped, until all have claimed again', async () => {
+test('after all leases are lost, peers stay until all have claimed again, even one whose weftd is stopped', async () => {
   await lab().weftd(3).stop('SIGTERM');
   const before = stable(lab().host(1));
   const from = lab().log(1).length;
@@ -247,7 +247,7 @@ test('etcd begun anew: peers stay, also one whose weftd is stopped, until all ha
   assert.equal(difference(before, stable(lab().host(1))), []);
 });
 
-test('--leave without etcd changes nothing, and the weftd that runs goes on', async () => {
+test('--leave without etcd changes nothing, and the running weftd continues', async () => {
   const before = stable(lab().host(3));
   await lab().cluster.stopEtcd();
   const { status, stderr } = await lab().once(3, '--leave');
@@ -258,13 +258,13 @@ test('--leave without etcd changes nothing, and the weftd that runs goes on', as
   assert.equal(difference(before, stable(lab().host(3))), []);
 });
 
-test('a second weftd on the same run folder is refused', async () => {
+test('a second weftd with the same run folder is refused', async () => {
   const { status, stderr } = await lab().once(1);
   assert.is(status, 1);
   assert.match(stderr, /Another weftd \(process \d+\) uses/);
 });
 
-test('without the right to change the network: one line', async () => {
+test('without the right to change the network, weftd ends with one line', async () => {
   const { status, stderr } = await executeAsync(
     ['setpriv', '--bounding-set', '-net_admin', ...command, '--run-dir', join(lab().cluster.scratch.folder, 'nobody')],
     { namespace: lab().host(1) },
@@ -274,7 +274,7 @@ test('without the right to change the network: one line', async () => {
   assert.match(stderr, /CAP_NET_ADMIN\): run it as root/);
 });
 
-test('--leave: the weftd that runs ends, everything of it goes, here and on the others', async () => {
+test('--leave ends the running weftd and removes everything of it, on this host and on the others', async () => {
   const host = lab().host(3);
   const { status, stderr } = await lab().once(3, '--leave');
   assert.is(status, 0, stderr);

@@ -72,13 +72,13 @@ const listed = (family: 4 | 6): string[] => iptables(family, '-S').trim().split(
 const weft4 = ['-A WEFT-FORWARD -s 10.5.0.0/16 -j ACCEPT', '-A WEFT-FORWARD -d 10.5.0.0/16 -j ACCEPT'];
 const forwardRules = (): string[] => listed(4).filter((line) => line.startsWith('-A FORWARD'));
 
-test('a host without other rules gets none', () => {
+test('on a host without other rules, weftd adds no forward rules', () => {
   assert.equal(bench().look(), {});
   assert.is(bench().host.run('nft', 'list', 'tables').trim(), 'table inet weft');
   assert.is(bench().host.forwards(), '46');
 });
 
-test('iptables with FORWARD at DROP: packets are dropped, then not, by rules that iptables knows as its own', () => {
+test("with iptables' FORWARD at DROP, weftd adds rules that iptables lists, and packets pass", () => {
   const { host } = bench();
   for (const family of [4, 6] as const) iptables(family, '-P', 'FORWARD', 'DROP');
   assert.is(host.forwards(), '');
@@ -99,7 +99,7 @@ test('iptables with FORWARD at DROP: packets are dropped, then not, by rules tha
   assert.equal(bench().look(), {});
 });
 
-test('iptables saves and restores, checks and deletes them', () => {
+test("iptables can save, restore, check and delete weftd's rules", () => {
   const { host } = bench();
   const saved = host.run('iptables-nft-save');
   assert.not.match(saved, /incompatible/);
@@ -114,7 +114,7 @@ test('iptables saves and restores, checks and deletes them', () => {
   assert.equal(bench().look(), { 'ip filter FORWARD': 'they were changed' });
 });
 
-test('whatever is done to them is undone', () => {
+test("every change to weftd's rules is undone", () => {
   const before = listed(4);
   const harms = [
     '-F FORWARD',
@@ -138,7 +138,7 @@ test('whatever is done to them is undone', () => {
   assert.equal(listed(4), before);
 });
 
-test('a rule that drops the cluster’s packets is put behind; one about particular packets stays where it is', () => {
+test("weftd's rules move before a rule that drops the cluster's packets; a rule about particular packets stays first", () => {
   const { host } = bench();
   for (const drop of [
     '-j DROP',
@@ -171,7 +171,7 @@ test('a rule that drops the cluster’s packets is put behind; one about particu
   }
 });
 
-test('chains of others before it, such as Docker’s and a network policy’s, are left where they want to be', () => {
+test("jumps to chains of others, such as Docker's and a network policy's, stay first unless those drop the cluster's packets", () => {
   const { host } = bench();
   for (const words of [
     '-N DOCKER-USER',
@@ -197,7 +197,7 @@ test('chains of others before it, such as Docker’s and a network policy’s, a
   assert.is(host.forwards(), '46');
 });
 
-test('two networks on a host have a chain each', () => {
+test('each of two networks on a host has a chain of its own', () => {
   const other = bench().open(tableName('/blue/network'));
   const theirs = {
     ...settings,
@@ -211,7 +211,7 @@ test('two networks on a host have a chain each', () => {
   assert.is(listed(4).filter((line) => line.startsWith('-N WEFT-FORWARD')).length, 1);
 });
 
-test('--iptables-forward-rules=false takes them away, and so does leaving', () => {
+test('--iptables-forward-rules=false removes the rules, and so does --leave', () => {
   const off = { ...settings, forward: false };
   bench().look(bench().rules, off);
   assert.not.match(listed(4).join(), /WEFT/);
@@ -221,7 +221,7 @@ test('--iptables-forward-rules=false takes them away, and so does leaving', () =
   bench().clear();
 });
 
-test('a firewall of nft’s that rejects what it does not know', () => {
+test('weftd opens an nft firewall that rejects unknown packets', () => {
   const { host } = bench();
   // As firewalld makes it.
   run(['nft', '-f', '-'], {
@@ -263,7 +263,7 @@ test('a firewall of nft’s that rejects what it does not know', () => {
   bench().clear();
 });
 
-test('policy drop in any other table', () => {
+test('weftd opens a chain with policy drop in any other table', () => {
   const { host } = bench();
   host.run('nft', 'add', 'table', 'ip', 'mine');
   host.run('nft', 'add', 'chain', 'ip', 'mine', 'pass', '{ type filter hook forward priority -5; policy drop; }');
@@ -273,7 +273,7 @@ test('policy drop in any other table', () => {
   bench().clear();
 });
 
-test('a chain that cannot be mended is told of, and keeps no other from being looked after', () => {
+test('a chain that weftd cannot open is reported, and does not stop the work on others', () => {
   const { host } = bench();
   for (const family of [4, 6] as const) iptables(family, '-P', 'FORWARD', 'DROP');
   // The name is taken by a chain that nothing can jump to.
@@ -292,7 +292,7 @@ test('a chain that cannot be mended is told of, and keeps no other from being lo
   bench().clear();
 });
 
-test('a table that only its owner may change: the way out is named', async () => {
+test('the problem about a table that only its owner may change names the way out', async () => {
   const { host } = bench();
   const nft = spawn('nsenter', [`--net=/run/netns/${host.namespace}`, 'nft', '-i'], {
     stdio: ['pipe', 'ignore', 'ignore'],
@@ -316,7 +316,7 @@ test('a table that only its owner may change: the way out is named', async () =>
   bench().clear();
 });
 
-test('the older iptables', () => {
+test('weftd opens the FORWARD chain of legacy iptables', () => {
   const { host } = bench();
   for (const command of ['iptables-legacy', 'ip6tables-legacy']) host.run(command, '-P', 'FORWARD', 'DROP');
   assert.is(host.forwards(), '');
@@ -348,7 +348,7 @@ test('the older iptables', () => {
   assert.is(host.forwards(), '');
 });
 
-test('an older iptables that hangs is ended and told of, tried less often, and all is well once it works', () => {
+test('a legacy iptables that hangs is killed, reported and tried less often, and weftd recovers once it works', () => {
   const { host } = bench();
   for (const command of ['iptables-legacy', 'ip6tables-legacy']) {
     host.run(command, '-P', 'FORWARD', 'DROP');
@@ -382,7 +382,7 @@ test('an older iptables that hangs is ended and told of, tried less often, and a
   bench().leave(other);
 });
 
-test('one who undoes it again and again is given in to, and named', () => {
+test('weftd gives in to a program that undoes its rules again and again, and names the place', () => {
   const { host } = bench();
   for (const command of ['iptables-legacy', 'ip6tables-legacy']) {
     host.run(command, '-P', 'FORWARD', 'ACCEPT');

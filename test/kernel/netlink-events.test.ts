@@ -21,7 +21,7 @@ const hosts = fixture(
 );
 const bridge = (): Link => hosts().bridge();
 
-test('events tell of what others change', () => {
+test('events report changes by others', () => {
   const { host, hostFd } = hosts();
   const { RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE } = rtnlgrp;
   const events = openEvents(sys, [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE], {
@@ -56,7 +56,7 @@ test('events tell of what others change', () => {
   }
 });
 
-test('an overrun is told', () => {
+test('an overrun of the receive buffer is reported', () => {
   const { host, hostFd } = hosts();
   const { index } = bridge();
   // A receive buffer that is full at once (SO_RCVBUF).

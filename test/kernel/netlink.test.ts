@@ -43,7 +43,7 @@ const hosts = fixture(
 );
 const bridge = (): Link => hosts().bridge();
 
-test('a bridge', () => {
+test('a bridge is created with name, MAC, MTU and state', () => {
   const link = bridge();
   const shown = showOne(hosts().hostName, 'ip', 'link', 'show', 'br0');
   assert.is(shown.linkinfo.info_kind, 'bridge');
@@ -55,7 +55,7 @@ test('a bridge', () => {
   assert.ok(link.up);
 });
 
-test('a veth pair across namespaces, in one batch: port, hairpin, isolated, alias', () => {
+test('one batch creates a veth pair across namespaces, with port, hairpin, isolated and alias', () => {
   const { host, pod, hostName, podName, podFd } = hosts();
   host.execute([
     createVeth({
@@ -88,7 +88,7 @@ test('a veth pair across namespaces, in one batch: port, hairpin, isolated, alia
   assert.equal([bridgePort?.hairpin, bridgePort?.isolated], [false, true]);
 });
 
-test('links are changed in what is given, and found by kind and master', () => {
+test('a change of a link changes only the given attributes, and links are found by kind and master', () => {
   const { host, pod } = hosts();
   const { index } = linkOf(pod, 'eth0');
   pod.execute([changeLink({ index }, { name: 'net1', mtuBytes: 1400, mac: mac(9), promiscuous: true })]);
@@ -111,7 +111,7 @@ test('links are changed in what is given, and found by kind and master', () => {
   assert.is(host.get(getLinkIndex('nothing')), undefined);
 });
 
-test('addresses of both families', () => {
+test('addresses of both families are added, listed and deleted', () => {
   const { pod, podName } = hosts();
   const { index } = linkOf(pod, 'eth0');
   pod.execute([
@@ -141,7 +141,7 @@ test('addresses of both families', () => {
   assert.equal(pod.dump(dumpAddresses({ index: 9999 })), []);
 });
 
-test('routes of both families', () => {
+test('routes of both families are added, listed, looked up and deleted', () => {
   const { pod, podName } = hosts();
   const oif = linkOf(pod, 'eth0').index;
   pod.execute([
@@ -261,7 +261,7 @@ for (const [family, local, remote, outer] of [
   });
 }
 
-test('errors carry what the kernel says', () => {
+test("errors carry the kernel's words", () => {
   const { host } = hosts();
   const settings = { mac: mac(0x60), mtuBytes: 1400, vni: 99, port: 8472, learning: false, gbp: false };
   const messages = host
@@ -288,7 +288,7 @@ test('errors carry what the kernel says', () => {
   ]);
 });
 
-test('two thousand routes: many in one send, listed whole while others change them', () => {
+test('two thousand routes are added in a few sends, and listed completely while others change them', () => {
   const { host } = hosts();
   const oif = bridge().index;
   const route = (n: number) => ({
@@ -314,7 +314,7 @@ test('two thousand routes: many in one send, listed whole while others change th
   host.execute(all.map((each) => deleteRoute(each)));
 });
 
-test('a deleted veth takes its peer along', () => {
+test('deleting a veth deletes its peer', () => {
   const { host, pod } = hosts();
   host.execute([deleteLink({ name: 'v0' })]);
   assert.is(pod.get(getLink({ name: 'eth0' })), undefined);

@@ -19,7 +19,7 @@ const hosts = fixture(
   (made) => made.remove(),
 );
 
-test('namespaces and their settings', () => {
+test("code runs in another namespace, with that namespace's sysctls", () => {
   const { podFd, hostFd } = hosts();
   const from = openCurrentNamespace(sys);
   const name = ['net', 'ipv4', 'conf', 'all', 'arp_notify'];

@@ -144,7 +144,7 @@ const weft: NftTable = {
   ],
 };
 
-test('a table of everything, as nft shows it', () => {
+test('nft shows a table with every kind of rule as it was written', () => {
   replaceAndRead(host().nft, weft);
   assert.equal(rulesShown('inet', 'weft', 'postrouting'), [
     'meta mark & 0x00004000 == 0x00004000 return comment "weft masq"',
@@ -180,7 +180,7 @@ test('a table of everything, as nft shows it', () => {
   assert.match(sets, /elements = { 02:00:00:00:00:01 }/);
 });
 
-test('what someone changes is noticed', () => {
+test('changes by others are detected', () => {
   const { nft } = host();
   const difference = (): string | undefined => tableDifference(weft, nft.readTable(weft)!);
   const changes: [string[], RegExp][] = [
@@ -201,7 +201,7 @@ test('what someone changes is noticed', () => {
   nft.replaceTable(weft);
 });
 
-test('elements come and go without the rest being touched', () => {
+test('elements are added and removed without touching the rest', () => {
   const { nft } = host();
   nft.replaceTable(weft);
   const handles = () => nft.readTable(weft)!.chains.map((chain) => chain.rules.map(({ handle }) => handle));
@@ -217,7 +217,7 @@ test('elements come and go without the rest being touched', () => {
   assert.match(sets, /{ 0.0.0.0\/8, 10.0.0.0\/24, 10.0.2.0\/23, 255.255.255.0\/24 }/);
 });
 
-test('a bridge table', () => {
+test('a table of the bridge family is written and read back', () => {
   const items = (...list: Parameters<typeof rule>[0]): NftRule => rule(list, { family: 'bridge' });
   replaceAndRead(host().nft, {
     family: 'bridge',
@@ -240,7 +240,7 @@ test('a bridge table', () => {
   ]);
 });
 
-test("a rule in another program's chain, whose rules are left alone and read as they are", () => {
+test("a rule is added to another program's chain, whose own rules are kept and read as they are", () => {
   const { nft } = host();
   nftTool(
     'table ip other { chain FORWARD { type filter hook forward priority 0; policy drop; ' +
@@ -261,7 +261,7 @@ test("a rule in another program's chain, whose rules are left alone and read as 
   nftTool('delete', 'table', 'ip', 'other');
 });
 
-test('a transaction is all or nothing, and names what was refused', () => {
+test('a transaction is applied completely or not at all, and the error names the refused request', () => {
   const { nft } = host();
   const before = nftTool('list', 'ruleset');
   const table = { family: 'ip', name: 'new' } as const;
@@ -286,7 +286,7 @@ test('a transaction is all or nothing, and names what was refused', () => {
   replaceAndRead(nft, weft);
 });
 
-test('twenty thousand elements in one transaction', () => {
+test('twenty thousand elements fit in one transaction', () => {
   const elements = Array.from({ length: 20_000 }, (_, n) => Uint8Array.of(10, n >> 16, n >> 8, n));
   const table: NftTable = {
     family: 'inet',
@@ -298,7 +298,7 @@ test('twenty thousand elements in one transaction', () => {
   host().nft.removeTable(table);
 });
 
-test('a table is removed, once or twice', () => {
+test('removing a table twice succeeds', () => {
   const { nft } = host();
   nft.removeTable(weft);
   nft.removeTable(weft);

@@ -102,7 +102,7 @@ function send(
 
 const dropped = (): number => host().rules.counters()!.packets;
 
-test('only packets of its network from others than peers are dropped, and each is counted', () => {
+test('only packets of its own network from hosts that are not peers are dropped, and each is counted', () => {
   const { rules } = host();
   assert.is(rules.counters(), undefined);
   assert.is(rules.ensure(settings).changes, 1);
@@ -120,7 +120,7 @@ test('only packets of its network from others than peers are dropped, and each i
   assert.ok(rules.counters()!.bytes > 4 * 68);
 });
 
-test('what arrives in fragments is judged as a whole', () => {
+test('fragmented packets are judged as a whole', () => {
   const before = dropped();
   send('192.0.2.3', `${vxlan(1)}${'00'.repeat(4000)}`);
   assert.is(dropped(), before + 1);
@@ -128,7 +128,7 @@ test('what arrives in fragments is judged as a whole', () => {
   assert.is(dropped(), before + 1);
 });
 
-test('what only passes through the host is left alone', () => {
+test('packets that the host forwards for others are not dropped', () => {
   const { name, other } = host();
   run(['sysctl', '-qw', 'net.ipv4.ip_forward=1'], { namespace: name });
   run(['ip', '-n', other, 'route', 'add', '198.51.100.0/24', 'via', '192.0.2.1']);
@@ -138,7 +138,7 @@ test('what only passes through the host is left alone', () => {
   assert.is(dropped(), before);
 });
 
-test('containers cannot speak to peers’ tunnels in the name of their host', () => {
+test('containers cannot send to the tunnels of peers in the name of their host', () => {
   const { name, scratch } = host();
   const namespace = scratch.addNamespace('pod');
   run(['ip', 'link', 'add', 'cni0', 'netns', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace]);
@@ -163,7 +163,7 @@ test('containers cannot speak to peers’ tunnels in the name of their host', ()
   assert.is(dropped(), before + 3);
 });
 
-test('no accept of another chain lets them in', () => {
+test('an accept in another chain does not let forged packets in', () => {
   nft('add', 'table', 'inet', 'lax');
   nft('add', 'chain', 'inet', 'lax', 'input', '{ type filter hook input priority -400; policy accept; }');
   nft('add', 'rule', 'inet', 'lax', 'input', 'accept');
@@ -175,7 +175,7 @@ test('no accept of another chain lets them in', () => {
 
 const handles = (): string[] => nft('-a', 'list', 'table', 'inet', 'weft').match(/# handle \d+/g)!;
 
-test('peers come and go in the sets alone; counting goes on', () => {
+test('peers are added and removed in the sets alone, and counters continue', () => {
   const { rules } = host();
   const [before, places] = [dropped(), handles()];
   const three = withPeers('192.0.2.3', '2001:db8::2');
@@ -189,7 +189,7 @@ test('peers come and go in the sets alone; counting goes on', () => {
   assert.equal(handles(), places);
 });
 
-test('it opens by itself when it is not renewed, and is closed again by the next look', async () => {
+test('the lock opens if it is not renewed, and the next look closes it again', async () => {
   const { rules } = host();
   const short = { ...settings, lock: { ...lock, lifeMs: 1000 } };
   const stranger = (): void => send('192.0.2.3', vxlan(1));
@@ -224,7 +224,7 @@ test('it opens by itself when it is not renewed, and is closed again by the next
   assert.is(rules.ensure(settings).changes, 1);
 });
 
-test('what an earlier weftd has left is kept closed by the next, before that knows what is wanted', async () => {
+test('a restarted weftd keeps the lock of the earlier one closed before it knows its peers', async () => {
   const { name, rules } = host();
   const short = { ...settings, lock: { ...lock, lifeMs: 1000 } };
   const stranger = (): void => send('192.0.2.3', vxlan(1));
@@ -259,7 +259,7 @@ test('what an earlier weftd has left is kept closed by the next, before that kno
   assert.is(rules.ensure(settings).changes, 1);
 });
 
-test('two networks on one port: each judges its own', () => {
+test('two networks on one port judge only their own packets', () => {
   const { name } = host();
   const other = inside(name, () => openRules(sys, logger, options('weft/other')));
   const theirs = { ...settings, lock: { ...lock, vni: 2, peers: [address('192.0.2.3')] } };
@@ -277,7 +277,7 @@ test('two networks on one port: each judges its own', () => {
   other.close();
 });
 
-test('whatever others do to the table is undone, and what was counted is not lost', () => {
+test('changes to the table by others are undone, and counts are not lost', () => {
   const { rules } = host();
   const harms = [
     ['delete', 'element', 'inet', 'weft', 'peers4', '{ 192.0.2.2 }'],
@@ -305,7 +305,7 @@ test('whatever others do to the table is undone, and what was counted is not los
   }
 });
 
-test('a weftd that starts anew changes nothing where all is right', () => {
+test('a restarted weftd changes nothing if everything is right', () => {
   const { name, rules } = host();
   const before = [handles(), dropped()];
   const another = inside(name, () => openRules(sys, logger, options('weft')));
@@ -319,7 +319,7 @@ test('a weftd that starts anew changes nothing where all is right', () => {
   assert.is(rules.ensure(settings).changes, 0);
 });
 
-test('without the lock there is nothing of it', () => {
+test('with the lock switched off, none of its rules exist', () => {
   const { rules } = host();
   assert.is(rules.ensure({ ...settings, lock: undefined }).changes, 1);
   assert.not.match(nft('list', 'ruleset'), /8472|peers/);
@@ -327,7 +327,7 @@ test('without the lock there is nothing of it', () => {
   assert.is(rules.ensure(settings).changes, 1);
 });
 
-test('five thousand peers: set in one transaction, followed one by one, and not read again', async () => {
+test('five thousand peers are set in one transaction, followed one by one, and not read again', async () => {
   const { rules } = host();
   const many = Array.from({ length: 5000 }, (_, i) => `192.0.${2 + (i >> 8)}.${i & 255}`);
   const figures: string[] = [];

@@ -82,7 +82,7 @@ const bench = fixture(
   },
 );
 
-test('a connection of the gap is masqueraded once the rules are back; others are left alone', async () => {
+test('a connection made without masquerading is masqueraded once the rules are back, and others are left alone', async () => {
   const { host, scratch } = bench();
   bench().ensure();
   // Somebody else's rule that needs connections keeps the kernel following them.
@@ -122,7 +122,7 @@ const speakers = `
   }
 `;
 
-test('no more are looked for and forgotten at once than there is time for', () => {
+test('each run looks at and forgets only as many connections as time allows', () => {
   const { host } = bench();
   host.run('nft', 'flush', 'chain', 'inet', 'weft', 'postrouting');
   run([process.execPath, '-e', speakers], { namespace: host.here });
@@ -137,7 +137,7 @@ test('no more are looked for and forgotten at once than there is time for', () =
   assert.equal(forget({ lookMs: 60_000, connections: 100 }), { forgotten: 0, isWhole: true });
 });
 
-test('which connections should have been masqueraded', () => {
+test('connections that should have been masqueraded are recognised', () => {
   const containers = [parsePrefix('10.5.0.0/16')!];
   const own = [parseAddress('192.0.2.1')!];
   const is = (source: string, destination: string, from = destination, to = source): boolean => {

@@ -25,7 +25,7 @@ const vethsOf = (site: Site): string[] =>
     .filter(({ kind }) => kind === 'veth')
     .map(({ name }) => name);
 
-test('four DELs of one container at once, in every combination of what they know', async () => {
+test('four concurrent DELs of one container succeed, whatever each of them knows', async () => {
   const site = sites().make();
   const pod = site.addPod();
   const bystander = site.addPod();
@@ -99,7 +99,7 @@ test('DEL of an old sandbox in another namespace harms nothing', () => {
   assertAlive(site, replacement, result);
 });
 
-test('two interfaces of a container: DEL of one leaves the other', () => {
+test('DEL of one interface of a container leaves the other', () => {
   const site = sites().make();
   const pod = site.addPod();
   const configuration = site.bridge({ isGateway: true }, v4);

@@ -144,7 +144,7 @@ test(`${kills} ADDs killed, then DEL or GC`, async () => {
   site.delete(pod, configuration);
 });
 
-test('DELs killed, then DEL', async () => {
+test('DEL frees everything after earlier DELs were killed', async () => {
   const random = randomStream(seed + 1);
   const { site, pod, configuration } = makeSite();
   const add = (): Promise<RawOutcome> => call(site, pod, 'ADD', configuration);

@@ -38,7 +38,7 @@ async function refused(site: Site, configuration: unknown, codes: Codes, path?: 
   assert.ok(outcome.document!.msg!.length < 2000, `a message of ${outcome.document!.msg!.length} characters`);
 }
 
-test('files that never end', async () => {
+test('a file that never ends is refused with one error', async () => {
   const site = sites().make();
   for (const path of ['/dev/zero', '/dev/urandom']) {
     await refused(site, site.bridge({}, { ...v4, resolvConf: path }), [5, 7, 103, 108]);
@@ -49,19 +49,19 @@ test('files that never end', async () => {
   await refused(site, site.bridge({}, { ...v4, dataDir: '/proc/sys' }), own);
 });
 
-test('an IPAM plugin that is Weft itself', async () => {
+test('Weft as its own IPAM plugin is refused', async () => {
   const site = sites().make();
   for (const type of ['weft', './weft', '../bin/weft', 'weft-ipam/../weft']) {
     await refused(site, { ...site.bridge(), ipam: { type, ...v4 } }, [2, 7, 50, 109]);
   }
 });
 
-test('stdin of twenty megabytes', async () => {
+test('twenty megabytes on stdin are refused with one error', async () => {
   const site = sites().make();
   await refused(site, { ...site.bridge(), filler: 'x'.repeat(20 << 20) }, [5, 6]);
 });
 
-test('many routes, sets and attachments', async () => {
+test('ADD, CHECK, GC and DEL cope with thousands of routes and attachments and sixty sets', async () => {
   const site = sites().make();
   const pod = site.addPod();
   const routes = Array.from({ length: 2000 }, (_, i) => ({ dst: `172.${16 + (i >> 8)}.${i & 255}.0/24` }));
@@ -88,7 +88,7 @@ function writePlugin(site: Site, name: string, lines: readonly string[], reads =
 
 const address = (text: string): string => `{"cniVersion":"1.0.0","ips":[{"address":"${text}"}]}`;
 
-test('IPAM plugins that misbehave', async () => {
+test('an IPAM plugin that misbehaves gives one error, and nothing is left', async () => {
   const site = sites().make();
   const path = `${pluginFolder}:${site.folder}`;
   const plugins: readonly [string, readonly string[]][] = [
@@ -130,7 +130,7 @@ test('IPAM plugins that misbehave', async () => {
   }
 });
 
-test('an IPAM plugin that does not read its input', async () => {
+test('an IPAM plugin that does not read its input works', async () => {
   const site = sites().make();
   writePlugin(site, 'deaf', [`[ "$CNI_COMMAND" = ADD ] && echo '${address('10.1.2.3/24')}'`, 'exit 0'], false);
   const pod = site.addPod();
@@ -144,7 +144,7 @@ test('an IPAM plugin that does not read its input', async () => {
   succeeds(await inTime(() => site.weft('DEL', pod, configuration, { path })));
 });
 
-test('a namespace that is none, of every kind of file', async () => {
+test('a file of any kind that is no namespace is refused', async () => {
   const site = sites().make();
   const pod = site.addPod();
   const file = join(site.folder, 'file');

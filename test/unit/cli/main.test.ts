@@ -154,7 +154,7 @@ const status: NodeStatus = {
   ],
 };
 
-test('help, version and what is written wrong', async () => {
+test('weftctl prints help and version, and refuses wrong words', async () => {
   assert.match((await weftctl(['--help'])).stdout, /^weftctl: .*\n\nUsage: weftctl \[OPTION\]\.\.\. VERB\n/);
   assert.match((await weftctl(['help', 'config', 'set'])).stdout, /Usage: weftctl .* config set \[JSON \| FILE \| -\]/);
   assert.match((await weftctl(['nodes', '-help'])).stdout, /^weftctl nodes: /);
@@ -181,7 +181,7 @@ test('help, version and what is written wrong', async () => {
   assert.equal(asked, []);
 });
 
-test('status, for people', async () => {
+test('status prints a text for people', async () => {
   answers['GET /status'] = [200, status];
   const store = join(folder, 'networks', 'weft');
   mkdirSync(store, { recursive: true });
@@ -226,7 +226,7 @@ ADDRESS     CONTAINER     INTERFACE  ON THE HOST  NETWORK  STATE
   assert.not.ok(plain.stdout.includes('\x1b'));
 });
 
-test('status: what etcd takes, and that nothing was wrong so far', async () => {
+test('status shows how long etcd takes, and that there was no problem so far', async () => {
   const etcd = { ...status.etcd, connected: true, medianMs: 2.1, worstMs: 1234 };
   const changes = { programmed: 3, healed: 0, healedLastHour: 0, healedByKind: {}, failed: 2 };
   answers['GET /status'] = [200, { ...status, state: 'running', problems: [], stuck: '"x" sleeps', etcd, changes }];
@@ -236,7 +236,7 @@ test('status: what etcd takes, and that nothing was wrong so far', async () => {
   assert.match(stdout, /^ {2}weftd itself is stuck: "x" sleeps; restart it$/m);
 });
 
-test('status, for programs, and without weftd', async () => {
+test('status --json prints the document; without weftd, status is an error', async () => {
   answers['GET /status'] = [200, status];
   const { stdout } = await weftctl(['status', '--json', '--data-dir', join(folder, 'none')]);
   assert.equal(JSON.parse(stdout), { ...status, containers: [] });
@@ -316,7 +316,7 @@ test('config get', async () => {
   });
 });
 
-test('config set: from argument, file and stdin; what changes is shown; validated before anybody is asked', async () => {
+test('config set reads an argument, a file or stdin, validates it first, and shows the changes', async () => {
   const before = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}';
   const after = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":7}}';
   answers['GET /config'] = [200, { text: before, modRevision: '7' }];
@@ -360,7 +360,7 @@ test('config set: from argument, file and stdin; what changes is shown; validate
   });
 });
 
-test('etcd is asked where the command line names it, or the environment does and no weftd runs', async () => {
+test('etcd is asked if the command line names it, or if the environment names it and no weftd runs', async () => {
   const dead = 'http://127.0.0.1:1';
   const refused = /^weftctl: Cannot list the (leases|nodes) .* in etcd at http:\/\/127\.0\.0\.1:1: connection refused/;
   // gRPC's deadlines are by the system's clock.

@@ -7,12 +7,12 @@ import { parseNetworkConfig } from '../../../cluster/network-config.ts';
 
 const test = suite('weftctl’s words');
 
-test('what others have written shows on the screen, and does nothing there', () => {
+test('text written by others is shown without control characters', () => {
   const shown = forScreen({ peers: [{ node: 'h\x1b[2J', subnets: ['10.1.2.0/24'], problem: undefined }], count: 2 });
   assert.equal(shown, { peers: [{ node: 'h\\u001b[2J', subnets: ['10.1.2.0/24'], problem: undefined }], count: 2 });
 });
 
-test('spans of time in two units', () => {
+test('spans of time are printed in two units', () => {
   for (const [ms, text] of [
     [0, '0 s'],
     [-5, '0 s'],
@@ -29,7 +29,7 @@ test('spans of time in two units', () => {
   }
 });
 
-test('tables are aligned by what is seen, not by the colours', () => {
+test('tables are aligned by visible width, without colour codes', () => {
   const style = styleFor(true);
   const rows = [
     [style.green('up'), 'b'],
@@ -39,11 +39,11 @@ test('tables are aligned by what is seen, not by the colours', () => {
   assert.is(seen, 'A       B\nup      b\nlonger\n');
 });
 
-test('numbers of things', () => {
+test('counts have the right plural', () => {
   assert.equal([count(1, 'node'), count(0, 'node'), count(2, 'entry')], ['1 node', '0 nodes', '2 entries']);
 });
 
-test('a change of the config, point by point', () => {
+test('a change of the config is shown key by key', () => {
   const parse = (text: string) => parseNetworkConfig(text);
   const before = parse('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}');
   assert.equal(compareConfigs(before, parse('{"backend":{"type":"VXLAN","vni":1},"network":"10.5.0.0/16"}')), []);

@@ -41,7 +41,7 @@ const routesOf = ({ container }: ReturnType<typeof planAttachment>) =>
 const sysctls = (list: readonly { path: readonly string[]; value: string }[]) =>
   list.map(({ path, value }) => `${path.slice(1).join('/')}=${value}`);
 
-test('the overlay, both families', () => {
+test('the overlay is planned for both families', () => {
   const { bridge, host, container, bridgeSysctls, hostSysctls, containerSysctls } = plan(overlay, both, [], {
     nodeMtuBytes: 1450,
   });
@@ -82,7 +82,7 @@ test('the overlay, both families', () => {
   ]);
 });
 
-test('the result: bridge, host end, container end; addresses on the third', () => {
+test('the result lists bridge, host end and container end, with the addresses on the third', () => {
   const { result, host } = plan({ ...overlay, mtu: 1400 }, both);
   const { interfaces, ips, routes, dns } = result(mac('02:00:00:00:00:03'));
   assert.equal(interfaces, [
@@ -111,7 +111,7 @@ test('only isGateway puts addresses on the bridge, only isDefaultGateway makes d
   assert.equal(plan({ ...ranged, isGateway: true }, [both[0]!, both[0]!]).bridge.gateways.length, 1);
 });
 
-test("the IPAM's routes: gateways filled in, extras applied, a default route not doubled", () => {
+test('routes from IPAM get their gateways and extras, and a default route is not doubled', () => {
   const routes = [
     { dst: '0.0.0.0/0' },
     { dst: '10.9.0.0/16', gw: '10.5.2.7', mtu: 1300, advmss: 1200, priority: 7, table: 99 },
@@ -127,7 +127,7 @@ test("the IPAM's routes: gateways filled in, extras applied, a default route not
   assert.is(planned.result(undefined).routes.length, 4);
 });
 
-test('duplicate address detection, isolation, a disabled interface', () => {
+test('duplicate address detection, isolation and a disabled interface are planned as configured', () => {
   const detecting = plan({ ...overlay, enabledad: true }, both);
   assert.is(detecting.container.addresses[1]!.noDad, false);
   assert.ok(sysctls(detecting.containerSysctls).includes('ipv6/conf/eth0/accept_dad=1'));
@@ -135,7 +135,7 @@ test('duplicate address detection, isolation, a disabled interface', () => {
   assert.equal([host.isolated, host.hairpin, container.up], [true, false, false]);
 });
 
-test('a long name cuts the alias, never the kernel', () => {
+test('a long alias is cut before the kernel refuses it', () => {
   const attachment = { network: 'n'.repeat(200), containerId: 'c'.repeat(100), ifname: 'eth0' };
   assert.is(plan(overlay, both, [], { attachment }).host.alias.length, 254);
 });

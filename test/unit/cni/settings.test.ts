@@ -16,7 +16,7 @@ const test = suite('cni/settings');
 const overlay = { ipam: { type: 'weft-ipam' } };
 const ranged = { ipam: { type: 'weft-ipam', subnet: '10.0.0.0/24' } };
 
-test('the overlay has defaults that suit it, ranges have those of bridge', () => {
+test('an overlay has its own defaults, and a configuration with ranges has those of bridge', () => {
   const { overlay: isOverlay, isGateway, isDefaultGateway, hairpin, bridge } = readSettings(overlay);
   assert.equal([isOverlay, isGateway, isDefaultGateway, hairpin, bridge], [true, true, true, true, 'cni0']);
   for (const configuration of [
@@ -29,7 +29,7 @@ test('the overlay has defaults that suit it, ranges have those of bridge', () =>
   }
 });
 
-test('what is written goes before the defaults', () => {
+test('written keys override the defaults', () => {
   const given = readSettings({
     ...overlay,
     isDefaultGateway: false,
@@ -44,13 +44,13 @@ test('what is written goes before the defaults', () => {
   assert.is(readSettings({ mtu: 9000 }).mtuBytes, 9000);
 });
 
-test('no IPAM is layer 2', () => {
+test('without IPAM, the attachment is layer 2', () => {
   assert.is(readSettings({}).ipamType, '');
   assert.is(readSettings({ ipam: {} }).ipamType, '');
   assert.is(readSettings({ disableContainerInterface: true }).interfaceDisabled, true);
 });
 
-test('what excludes each other, or is out of range, is one clear error', () => {
+test('keys that exclude each other or are out of range give one clear error', () => {
   refused(() => readSettings({ hairpinMode: true, promiscMode: true }), 7, /"hairpinMode" and "promiscMode"/);
   refused(
     () => readSettings({ ...ranged, disableContainerInterface: true }),
@@ -66,7 +66,7 @@ test('what excludes each other, or is out of range, is one clear error', () => {
   refused(() => readSettings({ dns: { search: ['a', 1] } }), 7, /"dns\.search\[1\]" has to be a text, but is 1/);
 });
 
-test('masquerading is by nf_tables unless iptables is asked for by name', () => {
+test('masquerading uses nf_tables unless the configuration names iptables', () => {
   const backend = (keys: JsonObject) => readSettings({ ...ranged, ...keys }).masquerade;
   assert.equal(
     [backend({}), backend({ ipMasqBackend: 'iptables' }), backend({ ipMasq: true, ipMasqBackend: '' })],
@@ -76,7 +76,7 @@ test('masquerading is by nf_tables unless iptables is asked for by name', () => 
   refused(() => backend({ ipMasq: true, ipMasqBackend: 'pf' }), 7, /"ipMasqBackend" is "pf"/);
 });
 
-test('the VLANs of a port', () => {
+test('vlan and vlanTrunk give the VLANs of a port', () => {
   const vlans = (keys: JsonObject) => readSettings(keys).vlans;
   assert.is(vlans({ vlan: 0, preserveDefaultVlan: true }), undefined);
   assert.equal(vlans({ vlan: 5 }), { native: 5, tagged: [], keepsDefault: false });
@@ -93,7 +93,7 @@ test('the VLANs of a port', () => {
   refused(() => vlans({ vlan: 4000, bridge: 'a-long-bridge', isGateway: true }), 7, /"a-long-bridge\.4000"/);
 });
 
-test("the IPAM's section", () => {
+test('the ipam section is read with its defaults', () => {
   checkIpamConfiguration(ranged as JsonObject);
   refused(() => checkIpamConfiguration({}), 7, /no "ipam" section/);
   const check = (ipam: JsonObject) => () => checkIpamConfiguration({ ipam });
@@ -103,7 +103,7 @@ test("the IPAM's section", () => {
   refused(check({ dataDir: 1 }), 7, /"ipam\.dataDir" has to be a text/);
 });
 
-test('MAC: runtimeConfig, then args.cni, then CNI_ARGS', () => {
+test('the MAC is taken from runtimeConfig, then args.cni, then CNI_ARGS', () => {
   const mac = (configuration: JsonObject, args = '') => {
     const found = requestedMac({ configuration, args } as CniRequest);
     return found && formatMac(found);
@@ -133,12 +133,12 @@ function missingKeys(
   return missing;
 }
 
-test('the schemas and the tables of keys agree', () => {
+test('the schemas and the tables of keys list the same keys', () => {
   assert.equal(missingKeys(weftSchema, weftKeys), []);
   assert.equal(missingKeys(ipamSchema, ipamKeys), []);
 });
 
-test('keys in any case', () => {
+test('keys are recognised in any case', () => {
   const configuration = {
     BRIDGE: 'br9',
     IPAM: { Type: 'weft-ipam', Ranges: [[{ SUBNET: '10.0.0.0/24' }]] },

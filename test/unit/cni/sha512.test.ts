@@ -5,7 +5,7 @@ import { sha512 } from '../../../cni/sha512.ts';
 
 const test = suite('cni/sha512');
 
-test('as OpenSSL computes it, for every length around the blocks’ ends', () => {
+test("the digest equals OpenSSL's for every length around the ends of blocks", () => {
   for (let length = 0; length < 300; length++) {
     const bytes = Uint8Array.from({ length }, (_, i) => (i * 131 + length * 7) & 255);
     assert.is(sha512(bytes), createHash('sha512').update(bytes).digest('hex'), `${length} bytes`);

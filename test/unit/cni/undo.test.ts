@@ -5,7 +5,7 @@ import { UndoStack } from '../../../cni/undo.ts';
 
 const test = suite('cni/undo');
 
-test('undoes in reverse, and reports the first cause', () => {
+test('undo runs in reverse order, and the first cause is reported', () => {
   const undone: string[] = [];
   const undo = new UndoStack();
   for (const step of ['a', 'b', 'c']) undo.push(`undo ${step}`, () => undone.push(step));
@@ -14,7 +14,7 @@ test('undoes in reverse, and reports the first cause', () => {
   assert.equal(undone, ['c', 'b', 'a']);
 });
 
-test('goes on past what cannot be undone, and says so', () => {
+test('undo continues after a step that cannot be undone, and says so', () => {
   const undone: string[] = [];
   const undo = new UndoStack();
   undo.push('release the address', () => undone.push('a'));

@@ -31,7 +31,7 @@ const order = (set: RangeSet, last?: string): string[] =>
     formatAddress(address),
   );
 
-test('the order of the candidates', () => {
+test('candidates come in order, starting after the last given address', () => {
   assert.equal(order(small), ['10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5', '10.0.0.6']);
   assert.equal(order(small, '10.0.0.4'), ['10.0.0.5', '10.0.0.6', '10.0.0.2', '10.0.0.3', '10.0.0.4']);
   assert.equal(order(small, '10.0.0.6'), ['10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5', '10.0.0.6']);
@@ -42,7 +42,7 @@ test('the order of the candidates', () => {
   assert.equal(order(two, '10.0.1.1'), ['10.0.0.2', '10.0.1.1']);
 });
 
-test('round robin, also after a release, and around the end', () => {
+test('addresses are given round robin, after a release and around the end too', () => {
   const store = createMemoryStore();
   assert.equal(take(store, [small], 'a'), ['10.0.0.2/29 10.0.0.1']);
   assert.equal(take(store, [small], 'b'), ['10.0.0.3/29 10.0.0.1']);
@@ -54,14 +54,14 @@ test('round robin, also after a release, and around the end', () => {
   refused(() => take(store, [small], 'g'), 100, /no IP addresses available in range set 10\.0\.0\.1-10\.0\.0\.6/);
 });
 
-test('the last one given out is found where all others are taken', () => {
+test('the last given address is found if all others are taken', () => {
   const store = createMemoryStore();
   for (const id of ['a', 'b', 'c', 'd', 'e']) take(store, [small], id);
   store.release(parseAddress('10.0.0.6')!, { containerId: 'e', ifname: 'eth0' });
   assert.equal(take(store, [small], 'f'), ['10.0.0.6/29 10.0.0.1']);
 });
 
-test('IPv4 and IPv6 are one path', () => {
+test('IPv4 and IPv6 are allocated the same way', () => {
   const store = createMemoryStore();
   const sets = [setOf(range('10.0.0.0/24')), setOf(range('fd00::/64'))];
   assert.equal(take(store, sets, 'a'), ['10.0.0.2/24 10.0.0.1', 'fd00::2/64 fd00::1']);
@@ -76,7 +76,7 @@ test('a second ADD of an attachment is refused, whatever it asks for', () => {
   assert.is(store.held.size, 1);
 });
 
-test('requested addresses', () => {
+test('requested addresses are given, or refused as a whole', () => {
   const store = createMemoryStore({ '10.0.0.5': 'x/eth0' });
   const sets = [setOf(range('10.0.0.0/29')), setOf(range('10.0.1.0/24'), range('10.0.2.0/24'))];
   assert.equal(take(store, sets, 'a', ['10.0.2.9', '10.0.0.4']), ['10.0.0.4/29 10.0.0.1', '10.0.2.9/24 10.0.2.1']);
@@ -97,7 +97,7 @@ test('requested addresses', () => {
   assert.equal(store.held, before, 'nothing stays of what was refused');
 });
 
-test('a later set that is full frees the earlier ones', () => {
+test('a full later set frees the addresses of earlier sets', () => {
   const store = createMemoryStore({ '10.0.1.2': 'x/eth0' });
   refused(() => take(store, [small, setOf(range('10.0.1.0/30'))], 'a'), 100, /10\.0\.1\.1-10\.0\.1\.2/);
   assert.equal([...store.held.keys()], ['10.0.1.2']);

@@ -73,7 +73,7 @@ const byHostLocal = (host: number, id: string): void => {
 };
 const names = (): string[] => readdirSync(folder()).sort();
 
-test('what an earlier boot has left is freed, once, by whatever call comes first', () => {
+test('reservations of an earlier boot are freed once, by the first call', () => {
   for (const call of [
     (through: Sys) => reserve(through, 'new', 9),
     (through: Sys) => withDiskStore(through, folder(), (store) => store.find(holder('a'))),
@@ -96,7 +96,7 @@ test('what an earlier boot has left is freed, once, by whatever call comes first
   }
 });
 
-test('in one boot nothing is freed, however often the index is made anew', () => {
+test('within one boot nothing is freed, however often the index is rebuilt', () => {
   const through = machine({ boot: 1 });
   reserve(through, 'a', 2);
   byHostLocal(3, 'b');
@@ -105,7 +105,7 @@ test('in one boot nothing is freed, however often the index is made anew', () =>
   assert.equal(held(through), ['10.0.0.2 a', '10.0.0.3 b', '10.0.0.4 c']);
 });
 
-test('a store that Weft has not had before this boot is kept', () => {
+test('a store that Weft first sees in this boot is kept', () => {
   byHostLocal(2, 'a');
   utimesSync(join(folder(), '10.0.0.2'), 1, 1);
   const second = machine({ boot: 2 });
@@ -113,7 +113,7 @@ test('a store that Weft has not had before this boot is kept', () => {
   assert.equal(held(second), ['10.0.0.2 a', '10.0.0.3 b']);
 });
 
-test('what host-local has made in this boot, before Weft came back, is kept', () => {
+test('reservations that host-local made in this boot are kept', () => {
   reserve(machine({ boot: 1 }), 'a', 2);
   reserve(machine({ boot: 1 }), 'same', 3);
   // The container is started again, and gets its address again.
@@ -128,7 +128,7 @@ test('what host-local has made in this boot, before Weft came back, is kept', ()
   assert.equal(held(machine({ boot: 2 })), ['10.0.0.3 same', '10.0.0.4 living']);
 });
 
-test('a reservation whose maker was killed is an earlier boot’s as well', () => {
+test('a reservation whose maker was killed is freed after a boot as well', () => {
   for (let n = 1; ; n++) {
     rmSync(folder(), { recursive: true, force: true });
     const first = machine({ boot: 1 });
@@ -150,7 +150,7 @@ test('a reservation whose maker was killed is an earlier boot’s as well', () =
   }
 });
 
-test('another machine’s reservations are kept, and so are those of a machine or a boot without an id', () => {
+test('reservations of another machine are kept, and so are those of a machine or a boot without an id', () => {
   const other = 'f'.repeat(32);
   for (const [first, second] of [
     [{ boot: 1 }, { boot: 2, machineId: other }],
@@ -182,7 +182,7 @@ for (const [how, faulty] of [
   ['refused', (through: Sys, n: number) => failAt(through, n, errno.EIO)],
   ['killed', killAt],
 ] as const) {
-  test(`${how} at each system call in turn, what is living is kept, and a later call frees the rest`, () => {
+  test(`${how} at any one system call, living reservations are kept, and a later call frees the rest`, () => {
     for (let n = 1; ; n++) {
       prepare();
       const second = machine({ boot: 2 });
@@ -207,7 +207,7 @@ for (const [how, faulty] of [
   });
 }
 
-test('where the answer cannot be written down nothing is freed, and the next call tries again', () => {
+test('if the boot cannot be recorded, nothing is freed and the next call tries again', () => {
   prepare();
   const second = machine({ boot: 2 });
   const full = {
@@ -219,7 +219,7 @@ test('where the answer cannot be written down nothing is freed, and the next cal
   assert.equal(held(second), []);
 });
 
-test('the answer names the very files: those that came in their place are kept', () => {
+test('only the recorded files are freed: files that replaced them are kept', () => {
   prepare();
   const second = machine({ boot: 2 });
   let listed = 0;

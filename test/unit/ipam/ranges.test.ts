@@ -20,7 +20,7 @@ const sets = (sources: Partial<RangeSources>, version: CniVersion = '1.1.0') =>
 
 const invalid = (run: () => unknown, message: RegExp) => refused(run, 7, message);
 
-test('defaults: the first address to the last but the broadcast address, the gateway first', () => {
+test('a range defaults to the first through the last address before the broadcast address, with the first as the gateway', () => {
   for (const [subnet, range, gateway] of [
     ['10.1.2.0/24', '10.1.2.1-10.1.2.254', '10.1.2.1'],
     ['10.1.2.128/30', '10.1.2.129-10.1.2.130', '10.1.2.129'],
@@ -33,7 +33,7 @@ test('defaults: the first address to the last but the broadcast address, the gat
   }
 });
 
-test('what is wrong with a range is said with its place', () => {
+test('the error for a wrong range names its place', () => {
   const range = (values: Parameters<typeof parseRange>[0]) => () => parseRange(values, 'ipam.ranges[0][1]');
   invalid(range({}), /"ipam\.ranges\[0\]\[1\]\.subnet" is ""/);
   invalid(range({ subnet: '10.0.0.0/33' }), /not a subnet/);
@@ -48,7 +48,7 @@ test('what is wrong with a range is said with its place', () => {
   invalid(range({ subnet: '10.0.0.0/24', gateway: 'fd00::1' }), /not of the same family/);
 });
 
-test('sources in their order: runtimeConfig, subnet, ranges', () => {
+test('ranges come from runtimeConfig, then subnet, then ranges', () => {
   assert.equal(
     sets({
       ranges: [[{ subnet: '10.3.0.0/24' }]],
@@ -59,7 +59,7 @@ test('sources in their order: runtimeConfig, subnet, ranges', () => {
   );
 });
 
-test('sets: none, empty, of mixed families, overlapping', () => {
+test('missing, empty, mixed and overlapping sets are refused', () => {
   invalid(() => sets({}), /no IP ranges/);
   invalid(() => sets({ ranges: [[]] }), /"ipam\.ranges\[0\]" is an empty range set/);
   invalid(() => sets({ ranges: [[{ subnet: '10.0.0.0/24' }, { subnet: 'fd00::/64' }]] }), /mixes IPv4 and IPv6/);
@@ -70,7 +70,7 @@ test('sets: none, empty, of mixed families, overlapping', () => {
   );
 });
 
-test('a subnet split in two does not overlap, and families never do', () => {
+test('two parts of one subnet do not overlap, and families never do', () => {
   const half = (rangeStart: string, rangeEnd: string) => ({ subnet: '10.0.0.0/24', rangeStart, rangeEnd });
   const split = [half('10.0.0.1', '10.0.0.99'), half('10.0.0.100', '10.0.0.200')];
   assert.equal(sets({ ranges: [split] }), ['10.0.0.1-10.0.0.99,10.0.0.100-10.0.0.200']);
@@ -78,14 +78,14 @@ test('a subnet split in two does not overlap, and families never do', () => {
   assert.is(sets({ ranges: [[{ subnet: '10.0.0.0/24' }], [{ subnet: '::/64' }]] }).length, 2);
 });
 
-test('old versions have one address of each family', () => {
+test('old versions allow one address of each family', () => {
   const two = [[{ subnet: '10.0.0.0/24' }], [{ subnet: '10.0.1.0/24' }]];
   invalid(() => sets({ ranges: two }, '0.2.0'), /cniVersion 0\.2\.0 has one IPv4 address only/);
   assert.is(sets({ ranges: two }, '0.3.0').length, 2);
   assert.is(sets({ ranges: [[{ subnet: '10.0.0.0/24' }], [{ subnet: 'fd00::/64' }]] }, '0.2.0').length, 2);
 });
 
-test("a node's subnets are one set a family, in their order", () => {
+test('the subnets of a node make one set per family, in their order', () => {
   const subnets = ['10.5.2.0/24', 'fd00:5::/64', '10.5.9.0/24'].map((text) => parsePrefix(text)!);
   assert.equal(rangeSetsOfNode({ subnets }).map(formatRangeSet), [
     '10.5.2.1-10.5.2.254,10.5.9.1-10.5.9.254',

@@ -51,7 +51,7 @@ const scans = (body: (through: Sys) => void): boolean => callsOf(body).includes(
 /** As host-local does it, or a person. */
 const writeByHand = (name: string, content: string): void => writeFileSync(join(folder(), name), content);
 
-test('once there is an index nothing is listed, and the calls are as many for many reservations as for few', () => {
+test('with an index, no folder is listed, and the number of system calls does not depend on the number of reservations', () => {
   mkdirSync(folder());
   for (let host = 2; host < 1500; host++) writeByHand(formatAddress(address(host)), `c${host}\r\neth0`);
   assert.ok(
@@ -69,7 +69,7 @@ test('once there is an index nothing is listed, and the calls are as many for ma
   assert.ok(reserve('y', 77));
 });
 
-test('what is not the index’s, no index holds', () => {
+test('a record in a form of its own is not in the index, and is found all the same', () => {
   reserve('abc', 2);
   writeByHand('10.0.0.3', 'some\tthing else\r\neth0');
   writeByHand('10.0.0.4', 'abc');
@@ -80,7 +80,7 @@ test('what is not the index’s, no index holds', () => {
   assert.equal(find('abc', 'eth1'), []);
 });
 
-test('a reservation made behind our back is found, however quick the other was', () => {
+test('a reservation that another program made is found, however quickly it was made', () => {
   for (let host = 2; host < 60; host += 2) {
     reserve(`a${host}`, host);
     writeByHand(`10.0.0.${host + 1}`, `b${host}\r\neth0`);
@@ -89,7 +89,7 @@ test('a reservation made behind our back is found, however quick the other was',
   }
 });
 
-test('one that was removed or given to another behind our back is no longer found', () => {
+test('a reservation that another program removed or gave away is no longer found', () => {
   reserve('a', 2);
   reserve('b', 3);
   unlinkSync(join(folder(), '10.0.0.2'));
@@ -99,7 +99,7 @@ test('one that was removed or given to another behind our back is no longer foun
   assert.ok(reserve('d', 2));
 });
 
-test('what the lock does not hold off is not overwritten', () => {
+test('a file that another program writes without the lock is not overwritten', () => {
   withDiskStore(sys, folder(), (store) => {
     assert.not(store.isReserved(address(2)));
     writeByHand('10.0.0.2', 'other\r\neth0');
@@ -109,7 +109,7 @@ test('what the lock does not hold off is not overwritten', () => {
   assert.equal(readdirSync(folder()).sort(), ['10.0.0.2', 'lock']);
 });
 
-test('a temporary file of one that was killed is no second name of its reservation', () => {
+test('the temporary file of a killed process is not a second name of its reservation', () => {
   let linked = 0;
   const dying = wrapSys(sys, ({ name, number }) => {
     if (name === 'link') linked = number;
@@ -125,7 +125,7 @@ test('a temporary file of one that was killed is no second name of its reservati
   assert.equal(readdirSync(folder()).sort(), ['10.0.0.3', 'lock']);
 });
 
-test('an index that is gone, or of another folder, is made anew', () => {
+test('a missing index, or one of another folder, is rebuilt', () => {
   reserve('a', 2);
   rmSync(join(base, '.weft'), { recursive: true });
   assert.equal(find('a'), ['10.0.0.2']);
@@ -138,7 +138,7 @@ test('an index that is gone, or of another folder, is made anew', () => {
   assert.equal(find('b'), []);
 });
 
-test('an index that cannot be written fails nothing', () => {
+test('a call succeeds although the index cannot be written', () => {
   writeFileSync(join(base, '.weft'), '');
   reserve('a', 2);
   reserve('b', 3);
@@ -152,7 +152,7 @@ for (const [how, faulty] of [
   ['refused', (n: number) => failAt(sys, n, errno.EIO)],
   ['killed', (n: number) => killAt(sys, n)],
 ] as const) {
-  test(`${how} at each system call in turn, nothing is lost and nothing found that is not there`, () => {
+  test(`${how} at any one system call, no reservation is lost and no absent one is found`, () => {
     for (const [what, body] of [
       ['reserve', (through: Sys) => reserve('x', 9, through)],
       ['release', (through: Sys) => release('b', through)],
@@ -186,7 +186,7 @@ for (const [how, faulty] of [
   });
 }
 
-test('an index that has been outgrown is made anew, with more files', () => {
+test('an index that has become too small is rebuilt with more files', () => {
   const name = (host: number) => `${'c'.repeat(240)}${host}`;
   const files = () => readdirSync(index()).filter((file) => /^[0-9a-f]{2}$/.test(file)).length;
   let largest = 0;

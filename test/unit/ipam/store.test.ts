@@ -20,7 +20,7 @@ const address = (text: string) => parseAddress(text)!;
 const holder = (containerId: string, ifname = 'eth0') => ({ containerId, ifname });
 const folder = () => join(base, 'data', 'net');
 
-test("host-local's files, to the byte", () => {
+test("the store's files are host-local's, byte for byte", () => {
   withDiskStore(sys, folder(), (store) => {
     assert.ok(store.reserve(address('10.0.0.2'), holder('abc')));
     assert.not(store.reserve(address('10.0.0.2'), holder('other')));
@@ -35,7 +35,7 @@ test("host-local's files, to the byte", () => {
   assert.is(statSync(folder()).mode & 0o777, 0o755);
 });
 
-test('finds, releases and remembers', () => {
+test('the store finds, releases and remembers addresses', () => {
   withDiskStore(sys, folder(), (store) => {
     store.reserve(address('10.0.0.2'), holder('abc'));
     store.reserve(address('10.0.0.3'), holder('abc', 'eth1'));
@@ -53,7 +53,7 @@ test('finds, releases and remembers', () => {
   });
 });
 
-test('records of an old host-local hold the id alone', () => {
+test('a record of an old host-local holds only the id, and is found', () => {
   mkdirSync(folder(), { recursive: true });
   writeFileSync(join(folder(), '10.0.0.2'), 'abc');
   writeFileSync(join(folder(), '10.0.0.3'), 'abc\r\neth1\n');
@@ -63,7 +63,7 @@ test('records of an old host-local hold the id alone', () => {
   });
 });
 
-test('what others leave is tolerated: empty records are freed, other names and a broken last address ignored', () => {
+test('files of others are tolerated: empty records are freed, other names and a broken last address are ignored', () => {
   mkdirSync(folder(), { recursive: true });
   for (const name of ['10.0.0.2', 'last_reserved_ip.0', '.weft-reservation']) writeFileSync(join(folder(), name), '');
   writeFileSync(join(folder(), 'deadbeef'), 'abc\r\neth0');
@@ -77,7 +77,7 @@ test('what others leave is tolerated: empty records are freed, other names and a
   assert.is(readFileSync(join(folder(), '10.0.0.2'), 'latin1'), 'abc\r\neth0');
 });
 
-test('what only removes makes no folder', () => {
+test('a call that only removes makes no folder', () => {
   assert.is(
     withExistingDiskStore(sys, folder(), () => 1),
     undefined,
@@ -85,7 +85,7 @@ test('what only removes makes no folder', () => {
   assert.equal(readdirSync(base), []);
 });
 
-test('a store that cannot be used is one clear error', () => {
+test('an unusable store gives one clear error', () => {
   writeFileSync(join(base, 'data'), '');
   try {
     withDiskStore(sys, folder(), () => undefined);

@@ -27,7 +27,7 @@ const folder = fixture(
   (path) => rmSync(path, { recursive: true }),
 );
 
-test('reading: whole, empty, absent, a folder', () => {
+test('reading gives the whole file, an empty one, none, or an error for a folder', () => {
   const path = join(folder(), 'file');
   for (const length of [0, 1, 4095, 4096, 4097, 100_000]) {
     const bytes = Uint8Array.from({ length }, (_, i) => i % 251);
@@ -58,7 +58,7 @@ test('reading stops at the limit', () => {
   }
 });
 
-test('reading and writing what does not block, and comes in pieces', () => {
+test('reading and writing cope with non-blocking files and short pieces', () => {
   const input = [-errno.EAGAIN, 2, -errno.EAGAIN, 1, 0];
   let polls = 0;
   const output: number[] = [];
@@ -111,7 +111,7 @@ test('a file is replaced as a whole, or not at all', () => {
   }
 });
 
-test('folders are made as deep as it takes', () => {
+test('folders are made with their parents', () => {
   const path = join(folder(), 'a/b/c');
   ensureDirectory(sys, path, 0o750);
   ensureDirectory(sys, path, 0o750);
@@ -129,7 +129,7 @@ test('folders are made as deep as it takes', () => {
   assert.throws(() => ensureDirectory({ ...sys, mkdir: () => -errno.ENOENT }, 'relative', 0o755), /ENOENT/);
 });
 
-test('a lock is held while the body runs, and let go whatever it does', () => {
+test('a lock is held while the body runs, and released whatever happens in it', () => {
   const path = join(folder(), 'lock');
   const isFree = (): boolean => {
     const fd = sys.open(path, 2, 0);
@@ -153,7 +153,7 @@ test('a lock is held while the body runs, and let go whatever it does', () => {
   assert.throws(() => withLock({ ...sys, flock: () => -errno.EIO }, path, () => 1), /Cannot lock ".*": EIO/);
 });
 
-test('a setting is written only where it differs, and only inside /proc/sys', () => {
+test('a setting is written only if it differs, and only inside /proc/sys', () => {
   const opened: [string, number][] = [];
   let value = '0\n';
   const fake: Sys = {

@@ -27,7 +27,7 @@ function fake(fail = 0): { sys: Sys; entered: number[]; output: string[] } {
   return { sys: calls, entered, output };
 }
 
-test('there and back, whatever happens there', () => {
+test('a body runs in the namespace, and the thread returns whatever happens in it', () => {
   const { sys: calls, entered } = fake();
   assert.is(
     inNamespace(calls, { from: 3, to: 4 }, () => entered.length),
@@ -41,7 +41,7 @@ test('there and back, whatever happens there', () => {
   assert.equal(entered, [4, 3, 4, 3]);
 });
 
-test('what is no network namespace is named, and nothing runs', () => {
+test('a file that is no network namespace is named in the error, and nothing runs', () => {
   const { sys: calls, entered } = fake(1);
   const body = () => assert.unreachable();
   assert.throws(
@@ -57,7 +57,7 @@ test('a process that cannot come back ends', () => {
   assert.equal(output, ["2: Cannot return to the host's network namespace: EINVAL; giving up\n"]);
 });
 
-test('namespaces by path', () => {
+test('namespaces are opened by path', () => {
   const a = openCurrentNamespace(sys);
   const b = openNamespace(sys, `/proc/${process.pid}/ns/net`);
   const other = openNamespace(sys, '/proc/self/ns/uts');

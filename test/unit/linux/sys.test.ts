@@ -39,7 +39,7 @@ const folder = (name: string) => {
   return join(scratch, name);
 };
 
-test('one program tells the same on both', () => {
+test('one program prints the same on both', () => {
   process.env['WEFT_TEST'] = 'a=b';
   const underBun = JSON.parse(JSON.stringify(exercise(sys, folder('bun'))));
   const native = spawnSync(buildNative(), [folder('native')], { encoding: 'utf8' });

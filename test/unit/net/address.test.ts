@@ -70,7 +70,7 @@ test('an IPv4-mapped IPv6 address is the IPv4 address', () => {
   assert.is(address('::ffff:a00:1').family, 4);
 });
 
-test('agrees with ip-address on random addresses and on broken ones', () => {
+test('parsing agrees with ip-address on random and on broken addresses', () => {
   const random = randomStream(1);
   for (let i = 0; i < 3000; i++) {
     const bytes = new Uint8Array(16).map(() => (random() < 0.5 ? 0 : Math.floor(random() * 256)));
@@ -91,7 +91,7 @@ test('agrees with ip-address on random addresses and on broken ones', () => {
   }
 });
 
-test('offsets carry over bytes and stop at the ends of the address space', () => {
+test('offsets carry over bytes, and stop at the ends of the address space', () => {
   assert.is(formatAddress(offsetAddress(address('10.0.0.255'), 1)!), '10.0.1.0');
   assert.is(formatAddress(offsetAddress(address('10.0.1.0'), -1)!), '10.0.0.255');
   assert.is(formatAddress(offsetAddress(address('fd00::ffff:ffff'), 2)!), 'fd00::1:0:1');
@@ -111,7 +111,7 @@ test('an offset is a sum of numbers', () => {
   }
 });
 
-test('kinds of address', () => {
+test('kinds of addresses are recognised', () => {
   assert.ok(isMulticast(address('224.0.0.1')) && isMulticast(address('ff02::1')) && !isMulticast(address('10.0.0.1')));
   assert.ok(isLinkLocal(address('169.254.1.1')) && isLinkLocal(address('fe80::1')) && !isLinkLocal(address('fec0::1')));
   assert.ok(isUnspecified(address('0.0.0.0')) && isUnspecified(address('::')) && !isUnspecified(address('::1')));

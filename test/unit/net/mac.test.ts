@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { formatMac, isUnicastMac, localMac, parseMac, sameMac } from '../../../net/mac.ts';
 import { vxlanOverheadBytes } from '../../../net/mtu.ts';
 
-test('text both ways', () => {
+test('MACs are parsed and formatted', () => {
   assert.is(formatMac(parseMac('C6:01:02:0a:0B:ff')!), 'c6:01:02:0a:0b:ff');
   assert.is(formatMac(parseMac('c6-01-02-0a-0b-ff')!), 'c6:01:02:0a:0b:ff');
   for (const bad of [
@@ -18,7 +18,7 @@ test('text both ways', () => {
   }
 });
 
-test('a local address is unicast and locally administered whatever the random bytes are', () => {
+test('a random MAC is unicast and locally administered, whatever the random bytes', () => {
   for (let byte = 0; byte < 256; byte++) {
     const mac = localMac(new Uint8Array(6).fill(byte));
     assert.is(mac[0]! & 3, 2);

@@ -20,12 +20,12 @@ const dualStack: NodeNetwork = {
   ipMasq: true,
 };
 
-test('node.json both ways', () => {
+test('node.json is written and read back', () => {
   const back = parseNodeFile(formatNodeFile(dualStack));
   assert.equal(back, dualStack);
 });
 
-test('subnet.env is flannel’s, to the byte', () => {
+test("subnet.env is flannel's, byte for byte", () => {
   assert.is(
     formatSubnetEnv(dualStack),
     'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.72.1/24\n' +
@@ -47,7 +47,7 @@ test('subnet.env is read back, with SUBNET masked and NETWORK a list', () => {
   assert.is(several.ipMasq, false);
 });
 
-test('broken files say what is wrong', () => {
+test('the error for a broken file says what is wrong', () => {
   const cases: [() => unknown, RegExp][] = [
     [() => parseNodeFile('{'), /not JSON/],
     [() => parseNodeFile('[]'), /"networks" is not a list/],

@@ -23,7 +23,7 @@ const prefix = (text: string): Prefix => {
   return parsed;
 };
 
-test('text is address/length', () => {
+test('prefixes are parsed and formatted as address/length', () => {
   assert.is(formatPrefix(prefix('10.5.52.7/24')), '10.5.52.7/24');
   for (const bad of [
     '10.0.0.0',
@@ -56,7 +56,7 @@ test('network and last address agree with ip-address at every length', () => {
   }
 });
 
-test('containment and overlap', () => {
+test('containment and overlap of prefixes are computed', () => {
   assert.ok(prefixContains(prefix('10.5.0.0/16'), prefix('10.5.255.255/32').address));
   assert.not(prefixContains(prefix('10.5.0.0/16'), prefix('10.6.0.0/32').address));
   assert.not(prefixContains(prefix('0.0.0.0/0'), prefix('::/128').address));
@@ -67,7 +67,7 @@ test('containment and overlap', () => {
   assert.not(samePrefix(prefix('10.5.52.0/24'), prefix('10.5.52.0/25')));
 });
 
-test('host bits, host and default prefixes', () => {
+test('host bits, host prefixes and default prefixes are recognised', () => {
   assert.ok(hasHostBits(prefix('10.5.52.1/24')));
   assert.not(hasHostBits(prefix('10.5.52.0/24')));
   assert.is(formatPrefix(hostPrefix(prefix('fd00::1/64').address)), 'fd00::1/128');

@@ -21,7 +21,7 @@ test("the host's end is named by FNV-1a's lower 44 bits", () => {
   }
 });
 
-test('it never changes: links made by an older version have to be found', () => {
+test('the name never changes, so that links of older versions are found', () => {
   assert.is(hostVethName({ network: 'weft', containerId: 'c1', ifname: 'eth0' }), 'veth1e1ef56fba0');
 });
 

@@ -57,12 +57,12 @@ async function fails(code: number, call: Call, message: RegExp = /./) {
   return document;
 }
 
-test('the result goes out, and nothing where there is none', async () => {
+test('the result is printed, and nothing if there is none', async () => {
   assert.equal(await run({ verb: () => '{"a":1}' }), { status: 0, document: { a: 1 }, loaded: true });
   assert.equal(await run({}), { status: 0, document: undefined, loaded: true });
 });
 
-test('the request has what the protocol says', async () => {
+test('the request carries what the protocol says', async () => {
   let seen: CniRequest | undefined;
   await run({
     stdin: { NAME: 'net', CNIVersion: '0.4.0', more: 1 },
@@ -77,7 +77,7 @@ test('the request has what the protocol says', async () => {
   assert.is(seen?.configuration['more'], 1);
 });
 
-test('order of checks', async () => {
+test('checks run in the order of the protocol', async () => {
   const unreadable = new SyscallError('read stdin', 5);
   await fails(4, { environment: { CNI_CONTAINERID: '%%', CNI_IFNAME: '' }, stdin: unreadable }, /%%/);
   await fails(4, { environment: { CNI_IFNAME: '', CNI_PATH: '' }, stdin: unreadable }, /CNI_IFNAME, CNI_PATH/);
@@ -91,7 +91,7 @@ test('order of checks', async () => {
   await fails(1, { stdin: { name: 'n', cniVersion: '9.9.9' } }, /9\.9\.9/);
 });
 
-test('name and version', async () => {
+test('name and version are checked', async () => {
   await fails(7, { stdin: { name: 'a b' } }, /"a b"/);
   await fails(7, { stdin: { name: '' } });
   await fails(7, { stdin: { name: null } });
@@ -112,7 +112,7 @@ test('name and version', async () => {
   }
 });
 
-test('commands and the versions that have them', async () => {
+test('a command is refused at versions that do not have it', async () => {
   const at = (CNI_COMMAND: string, cniVersion: string) => ({
     environment: { CNI_COMMAND },
     stdin: { name: 'n', cniVersion },
@@ -126,7 +126,7 @@ test('commands and the versions that have them', async () => {
   assert.is((await run(at('GC', '1.1.0'))).status, 0);
 });
 
-test("errors carry the configuration's version, or the latest", async () => {
+test('an error carries the version of the configuration, or the latest', async () => {
   const broken = (): never => {
     throw new CniError(11, 'wait');
   };
@@ -151,7 +151,7 @@ test('every error becomes a document', async () => {
   assert.is(wrapped.details, 'a: b');
 });
 
-test('no delegate document is changed', async () => {
+test('the document of a delegate is passed on unchanged', async () => {
   const document = { cniVersion: '0.4.0', code: 77, msg: 'm', details: 'd', more: [1] };
   const { document: seen } = await run({
     verb: () => {

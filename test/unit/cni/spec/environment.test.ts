@@ -26,7 +26,7 @@ const read = (changes: Record<string, string | undefined> = {}) =>
     ),
   );
 
-test('what is given is read', () => {
+test('given variables are read', () => {
   const { command, containerId, netns, ifname, path, netnsOverride, args } = read({ CNI_ARGS: 'A=B=C' });
   assert.equal(
     { command, containerId, netns, ifname, path, netnsOverride, args },
@@ -43,7 +43,7 @@ test('what is given is read', () => {
   for (const value of ['1', 'TRUE', 'true']) assert.ok(read({ CNI_NETNS_OVERRIDE: value }).netnsOverride);
 });
 
-test('what is missing is named together, by command', () => {
+test('missing variables are named together, for each command', () => {
   const none = { CNI_CONTAINERID: '', CNI_NETNS: undefined, CNI_IFNAME: undefined, CNI_PATH: undefined };
   const missing = (command: string) => () => read({ ...none, CNI_COMMAND: command });
   bad(missing('ADD'), /^ADD needs CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH in the environment$/);
@@ -54,18 +54,18 @@ test('what is missing is named together, by command', () => {
   assert.is(missing('NONSENSE')().command, 'NONSENSE', 'an unknown command needs nothing yet');
 });
 
-test('a bad value goes before what is missing', () => {
+test('a bad value is reported before missing variables', () => {
   bad(() => read({ CNI_CONTAINERID: '%%', CNI_NETNS: undefined }), /^CNI_CONTAINERID "%%" is not/);
   bad(() => read({ CNI_IFNAME: '..', CNI_PATH: undefined }), /^CNI_IFNAME "\.\."/);
   assert.is(read({ CNI_COMMAND: 'GC', CNI_IFNAME: '..' }).ifname, '..', 'not looked at where it is not needed');
 });
 
-test('identifiers', () => {
+test('container ids are checked', () => {
   for (const good of ['a', 'A9', '0.x_-', 'x'.repeat(300)]) assert.ok(isIdentifier(good), good);
   for (const wrong of ['', '%%', '-a', '.a', 'a\n', 'a b', 'ä', 'a/b']) assert.not(isIdentifier(wrong), wrong);
 });
 
-test('names of interfaces', () => {
+test('interface names are checked', () => {
   for (const good of ['eth0', 'a', 'x'.repeat(15), 'a.b', 'é234567890123'])
     assert.is(interfaceNameProblem(good), undefined);
   for (const wrong of ['', '.', '..', 'x'.repeat(16), 'é23456789012345', 'a/b', 'a:b', 'a b', 'a\t']) {
@@ -73,7 +73,7 @@ test('names of interfaces', () => {
   }
 });
 
-test('CNI_ARGS', () => {
+test('CNI_ARGS is read as pairs, and refused if malformed', () => {
   assert.equal(parseArguments(''), {});
   assert.equal(parseArguments('IP=10.0.0.2;MAC=0a:00:00:00:00:01'), { IP: '10.0.0.2', MAC: '0a:00:00:00:00:01' });
   assert.equal(parseArguments('K8S_POD_NAME=p;IgnoreUnknown=1;IP=::1'), { IP: '::1' });

@@ -6,7 +6,7 @@ import { NetlinkError, SyscallError } from '../../../../linux/errors.ts';
 
 const test = suite('cni/spec/errors');
 
-test('each code is there once, and each of our own has a text', () => {
+test("each error code occurs once, and each of Weft's own has a text", () => {
   const codes = Object.values(errorCodes);
   assert.is(new Set(codes).size, codes.length);
   assert.equal(
@@ -15,7 +15,7 @@ test('each code is there once, and each of our own has a text', () => {
   );
 });
 
-test('errors of lower layers', () => {
+test('errors of lower layers get their codes', () => {
   const codeOf = (error: unknown) => toCniError(error).code;
   assert.is(codeOf(new SyscallError('open "/x"', 2)), errorCodes.systemCallFailed);
   assert.is(codeOf(new SyscallError('open "/x"', 13)), errorCodes.notPermitted);
@@ -26,7 +26,7 @@ test('errors of lower layers', () => {
   assert.is(toCniError(own), own);
 });
 
-test('the document', () => {
+test('the error document has code, msg and details', () => {
   const error = new CniError(103, 'Cannot use the store', { cause: new SyscallError('open "/x"', 28) });
   assert.equal(JSON.parse(formatError(error, '0.4.0')), {
     cniVersion: '0.4.0',

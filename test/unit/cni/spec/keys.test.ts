@@ -6,7 +6,7 @@ const test = suite('cni/spec/keys');
 
 const table = { isGateway: {}, ipam: { ranges: { subnet: {} } } };
 
-test('known keys are renamed as deep as they are known, others stay', () => {
+test('known keys are renamed at every depth, and others stay', () => {
   const value = { ISGATEWAY: true, Other: { IPAM: 1 }, IPAM: { RANGES: [[{ Subnet: 'x', Unknown: 1 }]] } };
   foldKeys(value, table);
   assert.equal(value, {
@@ -16,26 +16,26 @@ test('known keys are renamed as deep as they are known, others stay', () => {
   } as unknown);
 });
 
-test('the exact spelling goes first, and null is absent', () => {
+test('the exact spelling wins, and null counts as absent', () => {
   const value: Record<string, unknown> = { isgateway: false, isGateway: true, ipam: null };
   foldKeys(value, table);
   assert.equal(value, { isGateway: true });
 });
 
-test('what is no object is left alone', () => {
+test('a value that is no object is left alone', () => {
   for (const value of [null, 1, 'x', [], [1]]) foldKeys(value, table);
   const value = { ipam: 'x' };
   foldKeys(value, table);
   assert.equal(value, { ipam: 'x' });
 });
 
-test('lookUp', () => {
+test('lookUp finds a key in any case', () => {
   assert.is(lookUp({ CNIVERSION: 1 }, 'cniVersion'), 1);
   assert.is(lookUp({ CNIVERSION: 1, cniVersion: 2 }, 'cniVersion'), 2);
   assert.is(lookUp({}, 'toString'), undefined);
 });
 
-test('lookUp says what foldKeys leaves, in whatever order the spellings come', () => {
+test('lookUp and foldKeys choose the same spelling, in any order', () => {
   const values = [undefined, null, true, false];
   for (const exact of values) {
     for (const other of values) {

@@ -25,7 +25,7 @@ const result: Result = {
 };
 const format = (version: CniVersion, value = result) => JSON.parse(formatResult(value, version));
 
-test('0.1.0 and 0.2.0', () => {
+test('results are written as 0.1.0 and 0.2.0 have them', () => {
   for (const version of ['0.1.0', '0.2.0'] as const) {
     assert.equal(format(version), {
       cniVersion: version,
@@ -36,7 +36,7 @@ test('0.1.0 and 0.2.0', () => {
   }
 });
 
-test('0.3.0 to 0.4.0', () => {
+test('results are written as 0.3.0 to 0.4.0 have them', () => {
   for (const version of ['0.3.0', '0.3.1', '0.4.0'] as const) {
     const { interfaces, ips, dns } = format(version);
     assert.equal(interfaces[1], { name: 'eth0', mac: '02:00:00:00:00:02', sandbox: '/run/netns/x' });
@@ -47,7 +47,7 @@ test('0.3.0 to 0.4.0', () => {
   }
 });
 
-test('1.0.0 and 1.1.0', () => {
+test('results are written as 1.0.0 and 1.1.0 have them', () => {
   for (const version of ['1.0.0', '1.1.0'] as const) {
     const { interfaces, ips, routes } = format(version);
     assert.is(interfaces[1].mtu, 1450);
@@ -64,9 +64,9 @@ test('an IPAM result has no interfaces', () => {
   assert.equal(document.ips, [{ address: '10.1.2.3/24' }, { address: 'fd00::3/64' }]);
 });
 
-test('colons follow their keys', () => assert.match(formatResult(result, '1.1.0'), /"ips":\[/));
+test('colons follow their keys without a space', () => assert.match(formatResult(result, '1.1.0'), /"ips":\[/));
 
-test('what a version cannot say is refused before', () => {
+test('a result that the version cannot express is refused before any work', () => {
   const refused = (count: number, version: CniVersion) => {
     const ips = Array.from({ length: count }, () => ({ address: prefix('10.0.0.2/24') }));
     try {
@@ -92,7 +92,7 @@ test('every version reads what it writes', () => {
   }
 });
 
-test('a result without a version is of the version in use, one of another family is refused', () => {
+test('a result without a version has the version in use, and one of an incompatible version is refused', () => {
   assert.is(parseResult({ ips: [{ address: '10.0.0.2/24' }] }, '0.4.0').ips.length, 1);
   assert.is(parseResult({ cniVersion: '0.3.0', ips: [] }, '0.4.0').ips.length, 0);
   const refused = (own: string, version: CniVersion) =>
@@ -106,7 +106,7 @@ test('a result without a version is of the version in use, one of another family
   refused('9.9.9', '1.1.0');
 });
 
-test('null is absent', () => {
+test('null counts as absent', () => {
   const { interfaces, ips, routes, dns } = parseResult(
     { interfaces: null, ips: null, routes: null, dns: null },
     '1.1.0',
@@ -114,7 +114,7 @@ test('null is absent', () => {
   assert.equal({ interfaces, ips, routes, dns }, { interfaces: [], ips: [], routes: [], dns: {} });
 });
 
-test('what cannot be read is named', () => {
+test('the error names the part of a result that cannot be read', () => {
   for (const [value, message] of [
     [null, /it is not an object/],
     [{ ips: {} }, /^ips is not a list/],

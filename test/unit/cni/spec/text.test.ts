@@ -5,7 +5,7 @@ import { quote, shorten } from '../../../../cni/spec/text.ts';
 
 const test = suite('cni/spec/text');
 
-test('values are quoted, long ones cut, what is too deep told by its kind', () => {
+test('values are quoted, long ones are cut, and deep ones are described by their kind', () => {
   assert.equal([quote('a"b'), quote(5), quote(null), quote(undefined)], ['"a\\"b"', '5', 'null', 'nothing']);
   assert.equal([quote({ a: 1 }), quote([1, 2])], ['{"a":1}', '[1,2]']);
   assert.is(quote('x'.repeat(50_000)).length, 120);
@@ -14,7 +14,7 @@ test('values are quoted, long ones cut, what is too deep told by its kind', () =
   assert.equal([quote(deep), quote([deep])], ['a large object', 'a long list']);
 });
 
-test('what is shortened keeps its two ends', () => {
+test('a shortened text keeps its two ends', () => {
   assert.is(shorten('short', 10), 'short');
   assert.is(shorten('0123456789abcdef', 12), '01234...cdef');
 });

@@ -24,7 +24,7 @@ import {
   takesRandomBytes,
 } from './codec.ts';
 
-test('addresses, there and back', () => {
+test('addresses survive decoding and encoding', () => {
   const addresses = readMessages('addresses').map(({ body }) => decodeAddress(body)!);
   const shown = addresses.map(
     (a) => `${a.index} ${formatPrefix(a.prefix)} ${a.scope} ${a.broadcast ? 'broadcast' : ''}`,
@@ -43,7 +43,7 @@ test('addresses, there and back', () => {
   }
 });
 
-test('requests say what iproute2 says', () => {
+test("requests have the contents of iproute2's", () => {
   saysWhatIproute2Says([
     [
       'request-address',
@@ -55,17 +55,17 @@ test('requests say what iproute2 says', () => {
   ]);
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   refusesCutBodies('addresses', decodeAddress);
 });
 
-test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes((bytes) => {
     for (const { body } of decodeMessages(bytes)) decodeAddress(body);
   });
 });
 
-test('random values survive the way there and back', () => {
+test('random values survive encoding and decoding', () => {
   randomValues(({ integer, address, maybe }, family) => {
     const bits = family === 4 ? 32 : 128;
     const interfaceAddress: InterfaceAddress = {
@@ -83,7 +83,7 @@ test('random values survive the way there and back', () => {
   });
 });
 
-test('what a request is about, in words', () => {
+test('a request is described in words', () => {
   const words = (request: NetlinkRequest): string => formatAction(request.action);
   assert.is(words(newAddress({ index: 2, prefix: prefix('fd00::1/64') })), 'add address "fd00::1/64" to interface 2');
 });

@@ -13,7 +13,7 @@ function bodyOf(request: NetlinkRequest): Uint8Array {
 }
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-test('what is written is read, with neighbours as ranges', () => {
+test('written VLANs are read back, with adjacent ones as ranges', () => {
   const vlans = [7, 100, 101, 102, 4094].map((vlan) => ({ vlan, native: false }));
   const body = bodyOf(addPortVlans(9, [{ vlan: 5, native: true }, ...vlans]));
   assert.equal(decodePortVlans(NetlinkReader.of('port', body)), {
@@ -26,7 +26,7 @@ test('what is written is read, with neighbours as ranges', () => {
   assert.is(hex(body), `${header}2c001a00${infos.join('')}`);
 });
 
-test('a VLAN that is taken away', () => {
+test('removing a VLAN of a port is encoded', () => {
   assert.is(hex(bodyOf(removePortVlan(9, 1))), '070000000900000000000000000000000c001a000800020000000100');
 });
 

@@ -118,7 +118,7 @@ test('a batch is one datagram, and only its last message asks for an answer', ()
   assert.is(sent.length, 2);
 });
 
-test('all are carried out, then the first error is thrown', () => {
+test('all requests are carried out, then the first error is thrown', () => {
   const { c } = open(kernel({ 2: errno.EEXIST, 4: errno.ENODEV }));
   const all = [1, 2, 3, 4, 5].map((n) => request(n));
   assert.throws(() => c.execute(all), /^Cannot do "2": EEXIST$/);
@@ -128,12 +128,12 @@ test('all are carried out, then the first error is thrown', () => {
   );
 });
 
-test('the last request failing is the end, too', () => {
+test('a batch also ends if its last request fails', () => {
   const { c } = open(kernel({ 3: errno.EPERM }));
   assert.throws(() => c.execute([1, 2, 3].map((n) => request(n))), /^Cannot do "3": EPERM$/);
 });
 
-test("the kernel's words are in the error, or the place if it has none", () => {
+test("an error carries the kernel's words, or the offset if there are none", () => {
   const { c } = open(([first]) => [ack(first!.sequence, errno.EINVAL, 'Unknown device type')]);
   try {
     c.execute([request(1)]);
@@ -155,7 +155,7 @@ test("the kernel's words are in the error, or the place if it has none", () => {
   assert.throws(() => place.c.execute([request(1)]), /EINVAL \(attribute at byte 24 of the message\)/);
 });
 
-test('large batches go out in several datagrams, by count and by size', () => {
+test('large batches are sent as several datagrams, by count and by size', () => {
   const { c, sent } = open(kernel({ 200: errno.EEXIST }));
   const outcome = c.executeEach(Array.from({ length: 400 }, (_, n) => request(n)));
   assert.equal(
@@ -179,7 +179,7 @@ test('large batches go out in several datagrams, by count and by size', () => {
   assert.equal(huge.sent.map(sequences), [[1], [2]]);
 });
 
-test('answers to others are passed over', () => {
+test('answers to other requests are ignored', () => {
   const { c } = open(([first]) => [ack(first!.sequence + 77, errno.EPERM), ack(first!.sequence)]);
   c.execute([request(1)]);
   const late = open((messages) =>
@@ -189,19 +189,19 @@ test('answers to others are passed over', () => {
   assert.is(late.c.get(query), 8);
 });
 
-test('no answer is an error that says how long it was waited for', () => {
+test('a missing answer is an error that names the time waited', () => {
   const { c } = open(() => []);
   assert.throws(() => c.execute([request(1)]), /^Cannot do "1": no answer within 15000 ms: ETIMEDOUT$/);
   assert.throws(() => c.get(query), /ETIMEDOUT/);
   assert.throws(() => c.dump(query), /ETIMEDOUT/);
 });
 
-test('lost answers are an error', () => {
+test('lost answers give an error', () => {
   const { c } = open(() => [-errno.ENOBUFS]);
   assert.throws(() => c.execute([request(1)]), /^Cannot receive the answer to the request to do "1": ENOBUFS$/);
 });
 
-test('get: the thing, none, an error', () => {
+test('get gives the object, nothing, or an error', () => {
   const answers: Record<number, (sequence: number) => Received[]> = {
     1: (s) => [item(s, 42, 0)],
     2: (s) => [ack(s, errno.ENODEV)],
@@ -216,7 +216,7 @@ test('get: the thing, none, an error', () => {
   assert.is(sent[0]![0]!.flags, nlmsg.NLM_F_REQUEST);
 });
 
-test('an answer that does not fit is asked for again, with room for it', () => {
+test('an answer that does not fit the buffer is requested again with a larger one', () => {
   const { c, sent } = open(([first]) => [
     message(100, 0, first!.sequence, (writer) => {
       writer.u32(7);
@@ -227,7 +227,7 @@ test('an answer that does not fit is asked for again, with room for it', () => {
   assert.is(sent.length, 2);
 });
 
-test('a dump is all datagrams until the end, filtered by the kernel', () => {
+test('a dump collects all datagrams until its end, filtered by the kernel', () => {
   const { c, sent, options } = open(([first]) => {
     const s = first!.sequence;
     return [Uint8Array.from([...item(s, 1), ...item(s, 2)]), item(s + 5, 99), item(s, 3), done(s)];
@@ -238,7 +238,7 @@ test('a dump is all datagrams until the end, filtered by the kernel', () => {
   assert.is(options.filter(([, option]) => option === 12).length, 1);
 });
 
-test('an interrupted dump is read to its end and asked for again, but not for ever', () => {
+test('an interrupted dump is read to its end and repeated, but not for ever', () => {
   let calls = 0;
   const { c, sent } = open(([first]) => {
     const s = first!.sequence;
@@ -253,7 +253,7 @@ test('an interrupted dump is read to its end and asked for again, but not for ev
   assert.is(never.sent.length, 8);
 });
 
-test('a piece of a dump that does not fit is asked for again, after the end of this one', () => {
+test('a dump with a piece that does not fit the buffer is read to its end and repeated', () => {
   const { c, sent } = open(([first]) => {
     const s = first!.sequence;
     const big = message(100, nlmsg.NLM_F_MULTI, s, (writer) => {
@@ -266,7 +266,7 @@ test('a piece of a dump that does not fit is asked for again, after the end of t
   assert.is(sent.length, 2);
 });
 
-test('a dump that fails: at once, at its end, or for want of what it is limited to', () => {
+test("a dump fails at once, at its end, or because its filter's object is missing", () => {
   const answers: ((s: number) => Received[])[] = [
     (s) => [ack(s, errno.EPERM)],
     (s) => [item(s, 1), done(s, errno.EMSGSIZE)],
@@ -280,7 +280,7 @@ test('a dump that fails: at once, at its end, or for want of what it is limited 
   assert.equal(c.dump(query), []);
 });
 
-test('a transaction: the answer to the last request ends it, the first error is thrown', () => {
+test('a transaction ends with the answer to its last request, and throws the first error', () => {
   const batch = (n: number) => ({ ...request(n), type: n });
   const { c, sent } = open(kernel({ 2: errno.ENOENT, 3: errno.EEXIST }));
   c.transact(batch(16), [request(1)], batch(17));
@@ -304,7 +304,7 @@ test('a transaction: the answer to the last request ends it, the first error is 
   assert.throws(() => refused.c.transact(batch(16), [request(1), request(2)], batch(17)), /Cannot do "16": EPERM/);
 });
 
-test('a connection that listens sends nothing; events come, or are lost, or do not', () => {
+test('a listening connection sends nothing, and gives events, an overrun, or nothing in time', () => {
   const { c } = open(() => []);
   c.join(1);
   assert.throws(() => c.execute([request(1)]), /this netlink connection is for events/);
@@ -325,7 +325,7 @@ test('a connection that listens sends nothing; events come, or are lost, or do n
   assert.is(listening.receiveEvents(), 'overrun');
 });
 
-test('it is closed once, and where it cannot be set up', () => {
+test('a connection is closed once, and also if it cannot be set up', () => {
   const { c, closed } = open(() => []);
   c.close();
   c.close();
@@ -336,7 +336,7 @@ test('it is closed once, and where it cannot be set up', () => {
   assert.is(fake.closed(), 1);
 });
 
-test('answers: success, an error, an error in words', () => {
+test('answers of the kernel are decoded: success, an error, an error with a text', () => {
   const answer = (name: string) => decodeAnswer(decodeMessages(readDatagrams(name)[0]!)[0]!);
   assert.is(answer('success').errno, 0);
   assert.equal(answer('error-plain'), { errno: 19, text: undefined, offset: undefined });

@@ -7,7 +7,7 @@ import { NetlinkWriter } from '../../../../linux/netlink/wire.ts';
 import { readDatagrams } from '../../../support/netlink-fixture.ts';
 import { takesRandomBytes } from './codec.ts';
 
-test('events tell what changed and where', () => {
+test('events name the kind of change and the interface', () => {
   const events = readDatagrams('events').flatMap(decodeEvents);
   const has = (kind: string, change: string, index?: number): boolean =>
     events.some((e) => e.kind === kind && e.change === change && e.index === index);
@@ -16,13 +16,13 @@ test('events tell what changed and where', () => {
   assert.ok(events.every((e) => e.kind !== 'other' && e.kind !== 'overrun'));
 });
 
-test('an overrun, and a message that is not told apart', () => {
+test('an overrun and unknown messages are events of their own', () => {
   const writer = new NetlinkWriter();
   for (const type of [4, 36, 2]) writer.endMessage(writer.beginMessage(type, 0, 0));
   assert.equal(decodeEvents(writer.toBytes()), [{ kind: 'overrun' }, { kind: 'other' }, { kind: 'other' }]);
 });
 
-test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes(decodeEvents);
 });
 

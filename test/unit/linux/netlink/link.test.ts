@@ -10,7 +10,7 @@ import { formatMac } from '../../../../net/mac.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
 import { bodyOf, linkOf, mac, refusesCutBodies, requestOf, takesRandomBytes, tree } from './codec.ts';
 
-test('a veth that is a port of a bridge', () => {
+test('a veth that is a port of a bridge is decoded', () => {
   const { bridgePort, mac: hardware, kindData: _, operstate, ...link } = linkOf('link-veth');
   // Down, or that with the lower layer: it has no carrier either way.
   assert.ok(operstate === 2 || operstate === 3);
@@ -32,7 +32,7 @@ test('a veth that is a port of a bridge', () => {
   assert.equal({ ...bridgePort, state: 0 }, { state: 0, hairpin: true, learning: true, isolated: true });
 });
 
-test('all links, with the attributes that are not known kept where that is asked for', () => {
+test('all links are decoded, and unknown attributes are kept if asked for', () => {
   const links = readMessages('links').map(({ body }) => decodeLink(body, true));
   assert.equal(
     links.map(({ name, kind }) => [name, kind]),
@@ -80,17 +80,17 @@ test('links are made as iproute2 makes them', () => {
   }
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   refusesCutBodies('link-veth', decodeLink);
 });
 
-test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes((bytes) => {
     for (const { body } of decodeMessages(bytes)) decodeLink(body);
   });
 });
 
-test('what a request is about, in words', () => {
+test('a request is described in words', () => {
   const words = (request: NetlinkRequest): string => formatAction(request.action);
   assert.is(words(changeLink({ name: 'v0' }, { up: true })), 'change link "v0"');
   assert.is(words(deleteLink({ index: 7 })), 'delete link 7');

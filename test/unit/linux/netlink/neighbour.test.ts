@@ -27,7 +27,7 @@ import {
   takesRandomBytes,
 } from './codec.ts';
 
-test('neighbours and FDB entries, there and back', () => {
+test('neighbours and FDB entries survive decoding and encoding', () => {
   const all = ['neighbours-ipv4', 'neighbours-ipv6', 'fdb'].flatMap(readMessages).map((m) => decodeNeighbour(m.body)!);
   const shown = all.map(
     (n) =>
@@ -49,7 +49,7 @@ test('neighbours and FDB entries, there and back', () => {
   for (const neighbour of all) assert.equal(roundTrip(neighbour, encodeNeighbour, decodeNeighbour), neighbour);
 });
 
-test('requests say what iproute2 says', () => {
+test("requests have the contents of iproute2's", () => {
   saysWhatIproute2Says([
     [
       'request-neighbour',
@@ -70,18 +70,18 @@ test('requests say what iproute2 says', () => {
   ]);
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   refusesCutBodies('neighbours-ipv6', decodeNeighbour);
   refusesCutBodies('fdb', decodeNeighbour);
 });
 
-test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes((bytes) => {
     for (const { body } of decodeMessages(bytes)) decodeNeighbour(body);
   });
 });
 
-test('random values survive the way there and back', () => {
+test('random values survive encoding and decoding', () => {
   randomValues(({ random, integer, bytes, address, maybe }, family) => {
     const neighbour: Neighbour = {
       family: random() < 0.3 ? 'bridge' : family,
@@ -100,7 +100,7 @@ test('random values survive the way there and back', () => {
   });
 });
 
-test('what a request is about, in words', () => {
+test('a request is described in words', () => {
   const words = (request: NetlinkRequest): string => formatAction(request.action);
   assert.is(words(deleteNeighbour({ index: 7, address: address('::1') })), 'delete neighbour "::1" on interface 7');
 });

@@ -22,7 +22,7 @@ import {
 const summary = (r: Route): string =>
   `${formatPrefix(r.destination)}${r.gateway ? ` via ${formatAddress(r.gateway)}` : ''} dev ${r.oif} table ${r.table}`;
 
-test('routes of both families, there and back', () => {
+test('routes of both families survive decoding and encoding', () => {
   const routes = ['routes-ipv4', 'routes-ipv6'].flatMap(readMessages).map(({ body }) => decodeRoute(body)!);
   const find = (destination: string): Route => routes.find((r) => formatPrefix(r.destination) === destination)!;
   assert.is(summary(find('10.2.1.0/24')), '10.2.1.0/24 via 10.2.1.0 dev 12 table 254');
@@ -41,7 +41,7 @@ test('routes of both families, there and back', () => {
   for (const route of routes) assert.equal(roundTrip(route, encodeRoute, decodeRoute), route);
 });
 
-test('requests say what iproute2 says', () => {
+test("requests have the contents of iproute2's", () => {
   saysWhatIproute2Says([
     [
       'request-route',
@@ -75,18 +75,18 @@ test('requests say what iproute2 says', () => {
   ]);
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   refusesCutBodies('routes-ipv4', decodeRoute);
   refusesCutBodies('routes-ipv6', decodeRoute);
 });
 
-test('random bytes in place of captured ones give values or a DecodeError, nothing else', () => {
+test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes((bytes) => {
     for (const { body } of decodeMessages(bytes)) decodeRoute(body);
   });
 });
 
-test('random values survive the way there and back', () => {
+test('random values survive encoding and decoding', () => {
   randomValues(({ integer, bytes, address, maybe }, family) => {
     const bits = family === 4 ? 32 : 128;
     const flags = integer(16);
@@ -112,7 +112,7 @@ test('random values survive the way there and back', () => {
   });
 });
 
-test('what a request is about, in words', () => {
+test('a request is described in words', () => {
   const words = (request: NetlinkRequest): string => formatAction(request.action);
   assert.is(
     words(newRoute({ destination: prefix('10.1.0.0/24'), gateway: address('10.1.0.0'), oif: 5 }, 'replace')),

@@ -7,7 +7,7 @@ import { createVxlan, vxlanOf } from '../../../../linux/netlink/vxlan.ts';
 import { NetlinkReader } from '../../../../linux/netlink/wire.ts';
 import { address, bodyOf, linkKindNests, linkOf, mac, refusesCutBodies, requestOf, tree } from './codec.ts';
 
-test('a bridge, and VXLAN devices of both families', () => {
+test('VXLAN devices of both families are decoded, and a bridge is none', () => {
   const bridge = linkOf('link-bridge');
   assert.is(bridge.kind, 'bridge');
   assert.is(bridge.mtuBytes, 1450);
@@ -38,7 +38,7 @@ test('links are made as iproute2 makes them', () => {
   }
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   refusesCutBodies('link-vxlan-ipv6', (body) => vxlanOf(decodeLink(body)));
 });
 

@@ -43,7 +43,7 @@ function encodeMessages(messages: readonly NetlinkMessage[]): Uint8Array {
   return writer.toBytes();
 }
 
-test('every captured datagram is the same after being taken apart and put together', () => {
+test('every captured datagram is the same after decoding and encoding', () => {
   assert.ok(fixtures.length > 30);
   for (const name of fixtures) {
     for (const datagram of readDatagrams(name)) {
@@ -57,7 +57,7 @@ test('every captured datagram is the same after being taken apart and put togeth
   }
 });
 
-test('a datagram cut off anywhere is a DecodeError, or as many whole messages as are in it', () => {
+test('a datagram that is cut off gives a DecodeError, or the whole messages in it', () => {
   for (const name of fixtures) {
     for (const datagram of readDatagrams(name)) {
       const whole = decodeMessages(datagram);
@@ -74,7 +74,7 @@ test('a datagram cut off anywhere is a DecodeError, or as many whole messages as
   }
 });
 
-test('lengths that lie are a DecodeError', () => {
+test('wrong lengths give a DecodeError', () => {
   const message = (length: number) => {
     const writer = new NetlinkWriter();
     writer.u32(length);
@@ -105,7 +105,7 @@ test('lengths that lie are a DecodeError', () => {
   }
 });
 
-test('a value that is shorter than what is read of it is a DecodeError that names the attribute', () => {
+test('reading past a value gives a DecodeError that names the attribute', () => {
   const r = NetlinkReader.of('link', Uint8Array.from([6, 0, 5, 0, 1, 2, 0, 0])).nested();
   assert.ok(r.next());
   assert.is(r.u16(), 0x0201);
@@ -114,7 +114,7 @@ test('a value that is shorter than what is read of it is a DecodeError that name
   assert.not(r.next());
 });
 
-test('text: zero-terminated or not, UTF-8, and bytes that are none', () => {
+test('text is read with or without a final zero, and bytes that are no UTF-8 are replaced', () => {
   const read = (...bytes: number[]): string => {
     const writer = new NetlinkWriter(8);
     writer.attributeBytes(3, Uint8Array.from(bytes));
@@ -136,7 +136,7 @@ test('text: zero-terminated or not, UTF-8, and bytes that are none', () => {
   }
 });
 
-test('attributes of any shape and depth survive the way there and back', () => {
+test('attributes of any shape and depth survive encoding and decoding', () => {
   const random = randomStream(7);
   const integer = (below: number): number => Math.floor(random() * below);
   type Tree = { type: number; value: Uint8Array | Tree[] };
@@ -174,7 +174,7 @@ test('attributes of any shape and depth survive the way there and back', () => {
   }
 });
 
-test('integers in both byte orders', () => {
+test('integers are written and read in both byte orders', () => {
   const writer = new NetlinkWriter(1);
   writer.attributeU8(1, 0xab);
   writer.attributeU16(2, 0xabcd);
@@ -204,7 +204,7 @@ test('an attribute too long for its length field is refused', () => {
   assert.throws(() => writer.attributeBytes(1, new Uint8Array(65532)), RangeError);
 });
 
-test('what is truncated is gone, and zero when written over', () => {
+test('truncated bytes are gone, and zero when written again', () => {
   const writer = new NetlinkWriter(8);
   writer.u32(0xffffffff);
   writer.u32(0xffffffff);

@@ -87,7 +87,7 @@ const unpadded = (each: NftRule): NftRule => ({
 });
 const text = (each: NftRule): string => `${each.expressions.map(formatExpression).join('\n')} ${each.comment}`;
 
-test('our rules are the instructions that nft makes of the same rules, and that the kernel lists', () => {
+test("Weft's rules equal nft's for the same text, and those the kernel lists", () => {
   const listed = readMessages('nft-rules').map(({ body }) => decodeRule(body));
   const sent = decodeMessages(readDatagrams('request-nft')[0]!)
     .filter(({ type }) => type === nftMessage.NFT_MSG_NEWRULE)
@@ -116,7 +116,7 @@ const roundTrip = (expression: Expression): Expression => {
   return decodeExpression(NetlinkReader.of('expression', writer.toBytes()).nested());
 };
 
-test('every captured rule survives the way there and back, also what is not known', () => {
+test('every captured rule survives decoding and encoding, unknown parts too', () => {
   for (const { body } of readMessages('nft-rules')) {
     const { chain, rule: each } = decodeRule(body);
     for (const expression of each.expressions) assert.equal(roundTrip(expression), expression);
@@ -127,7 +127,7 @@ test('every captured rule survives the way there and back, also what is not know
   }
 });
 
-test('every kind of expression survives the way there and back', () => {
+test('every kind of expression survives encoding and decoding', () => {
   const bytes = (...values: number[]) => Uint8Array.from(values);
   const all: Expression[] = [
     { type: 'meta', key: 6, register: 1 },
@@ -155,7 +155,7 @@ test('every kind of expression survives the way there and back', () => {
   for (const expression of all) assert.equal(roundTrip(expression), expression);
 });
 
-test('a known expression with an attribute that is not known is kept as bytes', () => {
+test('a known expression with an unknown attribute is kept as bytes', () => {
   const writer = new NetlinkWriter();
   writer.attributeText(1, 'masq');
   const data = writer.begin(2);
@@ -166,7 +166,7 @@ test('a known expression with an attribute that is not known is kept as bytes', 
   assert.equal(roundTrip(expression), expression);
 });
 
-test('a body cut off inside an attribute is a DecodeError', () => {
+test('a body that is cut off inside an attribute gives a DecodeError', () => {
   const decoders: [string, (body: NetlinkReader) => unknown][] = [
     ['nft-rules', decodeRule],
     ['nft-chains', decodeChain],
@@ -187,7 +187,7 @@ test('a body cut off inside an attribute is a DecodeError', () => {
   }
 });
 
-test('chains and sets as the kernel lists them', () => {
+test('chains and sets are decoded as the kernel lists them', () => {
   const chains = readMessages('nft-chains').map(({ body }) => decodeChain(body)!);
   assert.equal(
     chains.map(({ table, chain }) => [table.family, table.name, chain.name, chain.base]),
@@ -208,7 +208,7 @@ test('chains and sets as the kernel lists them', () => {
   assert.equal(networks.map(formatPrefix).sort(), ['fd00:0:0:2::/63', 'fd00::/64']);
 });
 
-test('elements of any set are found again, and split into messages that hold them', () => {
+test('elements of any set are read back, and split into messages that hold them', () => {
   const random = randomStream(5);
   const set: NftSet = { name: 's', keyType: 'ipv4_addr', interval: true, elements: [] };
   for (let i = 0; i < 100; i++) {
@@ -246,7 +246,7 @@ test('elements of any set are found again, and split into messages that hold the
 
 const words = (each: NftRule): string[] => each.expressions.map(({ type }) => type);
 
-test('guards come once, before what needs them, and as the family wants them', () => {
+test('each guard comes once, before the match that needs it, in the form of the family', () => {
   const items = [sourceIn(prefix('10.0.0.0/8')), not(destinationIn(prefix('10.0.0.0/9'))), drop()];
   assert.equal(words(rule(items)), ['meta', 'cmp', 'payload', 'cmp', 'payload', 'bitwise', 'cmp', 'verdict']);
   assert.equal(words(rule(items, { family: 'ip' })), ['payload', 'cmp', 'payload', 'bitwise', 'cmp', 'verdict']);
@@ -265,18 +265,18 @@ test('guards come once, before what needs them, and as the family wants them', (
   assert.equal(words(rule([destinationPort('UDP', 8472)])), ['meta', 'cmp', 'payload', 'cmp']);
 });
 
-test('a prefix of no bits is every address, and its opposite none', () => {
+test('a prefix of no bits matches every address, and its opposite none', () => {
   assert.equal(words(rule([sourceIn(prefix('0.0.0.0/0'))])), ['meta', 'cmp']);
   assert.equal(words(rule([not(sourceIn(prefix('::/0')))])), ['meta', 'cmp', 'payload', 'range']);
 });
 
-test('not of not is the match itself', () => {
+test('a double negation is the match itself', () => {
   const match = sourceIn(prefix('10.0.0.0/8'));
   assert.equal(not(not(match)), match);
   assert.not(sameRule(rule([match]), rule([not(match)])));
 });
 
-test('what cannot be said is refused', () => {
+test('a match that nf_tables cannot express is refused', () => {
   assert.throws(() => inputInterface('an-interface-name'), RangeError);
   const long = rule([accept()], { comment: 'x'.repeat(129) });
   const writer = new NetlinkWriter();
@@ -300,7 +300,7 @@ const table: NftTable = {
   ],
 };
 
-test('a table differs from another in what matters, and in nothing else', () => {
+test('two tables differ only in what matters', () => {
   assert.is(tableDifference(table, table), undefined);
   const [postrouting, sub] = table.chains;
   const [peers, networks] = table.sets;
@@ -331,7 +331,7 @@ test('a table differs from another in what matters, and in nothing else', () => 
   assert.is(differ({ chains: [{ ...postrouting!, rules: [] }, sub!] }), 'chain "postrouting" has 0 rules, not 3');
 });
 
-test('a table is replaced in one batch: gone, made, filled', () => {
+test('a table is replaced in one batch: deleted, created, filled', () => {
   const names = Object.entries(nftMessage);
   const order = replaceTableRequests(table).map(({ type }) => names.find(([, number]) => number === type)![0]);
   assert.equal(order, [
@@ -348,7 +348,7 @@ test('a table is replaced in one batch: gone, made, filled', () => {
   ]);
 });
 
-test('a table that never stays the same while it is read is an error', () => {
+test('a table that keeps changing while it is read gives an error', () => {
   let generation = 0;
   const netlink = {
     get: ({ type }: { type: number }) => (type === nftMessage.NFT_MSG_GETGEN ? ++generation : undefined),
