@@ -114,7 +114,7 @@ export function suggestion(word: string, names: readonly string[], dashes = ''):
 }
 
 /** The environment variables of an option; the first that is set counts. */
-export const environmentNames = (name: string): readonly string[] => {
+const environmentNames = (name: string): readonly string[] => {
   const upper = name.toUpperCase().replaceAll('-', '_');
   return [`WEFTD_${upper}`, `FLANNELD_${upper}`];
 };

@@ -57,7 +57,7 @@ export type ErrnoName = keyof typeof errno;
 const names = new Map<number, string>(Object.entries(errno).map(([name, number]) => [number, name]));
 
 /** `ENOENT` for 2 (or −2); `errno 200` for a number without a name here. */
-export const errnoName = (number: number): string => names.get(Math.abs(number)) ?? `errno ${Math.abs(number)}`;
+const errnoName = (number: number): string => names.get(Math.abs(number)) ?? `errno ${Math.abs(number)}`;
 
 /**
  * What was tried, and on what: `['open', '/run/x']` reads `open "/run/x"`. A number stands without quotes. A third part

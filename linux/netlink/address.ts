@@ -6,7 +6,7 @@ import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from '
 import { encodeRawAttributes, type NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from './wire.ts';
 
 /** include/uapi/linux/rtnetlink.h */
-export const rtmAddress = { RTM_NEWADDR: 20, RTM_DELADDR: 21, RTM_GETADDR: 22 } as const;
+const rtmAddress = { RTM_NEWADDR: 20, RTM_DELADDR: 21, RTM_GETADDR: 22 } as const;
 
 /** include/uapi/linux/if_addr.h: attributes and flags */
 export const ifa = {

@@ -1,15 +1,10 @@
 /**
- * What the kernel tells of changes: rtnetlink's multicast groups (include/uapi/linux/rtnetlink.h). Events only wake
- * their listener, who then looks at the state itself; so of each only the kind and the interface are decoded.
- *
- *     const events = openEvents(sys, [rtnlgrp.RTNLGRP_LINK, rtnlgrp.RTNLGRP_NEIGH]);
- *     // read events.fd as the runtime does it; ENOBUFS there means 'overrun'
- *     for (const event of decodeEvents(bytes)) …
+ * The kernel's events: rtnetlink's multicast groups (include/uapi/linux/rtnetlink.h). An event only wakes its listener,
+ * who then looks at the state itself.
  */
 
 import type { Sys } from '../sys.ts';
 import { type NetlinkConnection, type NetlinkOptions, openNetlink, socket } from './connection.ts';
-import { eachMessage, nlmsg } from './wire.ts';
 
 /** include/uapi/linux/rtnetlink.h: enum rtnetlink_groups */
 export const rtnlgrp = {
@@ -23,28 +18,11 @@ export const rtnlgrp = {
   RTNLGRP_IPV6_NETCONF: 25,
 } as const;
 
-/** include/uapi/linux/netfilter/nfnetlink.h: enum nfnetlink_groups; any change of any table. */
+/** include/uapi/linux/netfilter/nfnetlink.h: enum nfnetlink_groups. The group hears of every change of every table. */
 export const NFNLGRP_NFTABLES = 7;
 
-export interface NetlinkEvent {
-  /** 'overrun': events were lost; look at everything. 'other': a message of a kind that is not told apart. */
-  readonly kind: 'link' | 'address' | 'route' | 'neighbour' | 'overrun' | 'other';
-  /** 'new' is also "changed". */
-  readonly change?: 'new' | 'deleted';
-  /** The interface; absent for routes, which may have several. */
-  readonly index?: number;
-}
-
-/** enum of include/uapi/linux/rtnetlink.h: four numbers a family: NEW, DEL, GET, SET. */
-const kinds: Readonly<Record<number, NetlinkEvent['kind']>> = {
-  16: 'link',
-  20: 'address',
-  24: 'route',
-  28: 'neighbour',
-};
-
 /**
- * Opens a connection that hears the groups. An event arrives whoever caused it, the listener's own process included.
+ * Opens a connection that receives the groups' events, also those that this process causes.
  * @param options `receiveTimeoutMs` is how long `receiveEvents` waits
  */
 export function openEvents(sys: Sys, groups: readonly number[], options?: NetlinkOptions): NetlinkConnection {
@@ -58,29 +36,4 @@ export function openEvents(sys: Sys, groups: readonly number[], options?: Netlin
     throw error;
   }
   return connection;
-}
-
-/**
- * The events in one datagram.
- * @throws DecodeError where it is cut off (read with at least 32 KiB)
- */
-export function decodeEvents(bytes: Uint8Array): NetlinkEvent[] {
-  const events: NetlinkEvent[] = [];
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  eachMessage(view, 0, bytes.byteLength, ({ type, body }) => {
-    if (type === nlmsg.NLMSG_OVERRUN) {
-      events.push({ kind: 'overrun' });
-      return;
-    }
-    const kind = kinds[type & ~3];
-    const operation = type & 3;
-    if (kind === undefined || operation > 1) {
-      events.push({ kind: 'other' });
-      return;
-    }
-    const change = operation === 0 ? 'new' : 'deleted';
-    // ifinfomsg, ifaddrmsg and ndmsg have the index in the same place; rtmsg has none.
-    events.push(kind === 'route' ? { kind, change } : { kind, change, index: body.i32(4) });
-  });
-  return events;
 }

@@ -11,7 +11,7 @@ import { type NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from
 export const rtmLink = { RTM_NEWLINK: 16, RTM_DELLINK: 17, RTM_GETLINK: 18 } as const;
 
 /** include/uapi/linux/if_link.h: enum IFLA_*, the IFLA_INFO_* inside IFLA_LINKINFO, IFLA_BRPORT_*, IFLA_BR_* */
-export const ifla = {
+const ifla = {
   IFLA_ADDRESS: 1,
   IFLA_IFNAME: 3,
   IFLA_MTU: 4,

@@ -54,11 +54,6 @@ export class NetlinkWriter {
     this.#array = new Uint8Array(this.buffer);
   }
 
-  /** A copy of what is written so far. */
-  toBytes(): Uint8Array {
-    return this.#array.slice(0, this.length);
-  }
-
   /** Makes room for `count` more bytes and returns where they start. New bytes are zero. */
   #grow(count: number): number {
     const at = this.length;
@@ -429,12 +424,4 @@ export function eachMessage(
     });
     at += align(length);
   }
-}
-
-/** As a list; for tests and tools. */
-export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
-  const messages: NetlinkMessage[] = [];
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  eachMessage(view, 0, bytes.byteLength, (message) => messages.push(message));
-  return messages;
 }

@@ -10,16 +10,7 @@
 import type { Address, Family } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
-import {
-  type Comparison,
-  type Expression,
-  nfNatRange,
-  nftCt,
-  nftFib,
-  nftMeta,
-  nftPayload,
-  nftRegister,
-} from './expression.ts';
+import { type Comparison, type Expression, nfNatRange, nftMeta, nftPayload, nftRegister } from './expression.ts';
 import type { NftFamily, NftRule } from './table.ts';
 
 /** What has to hold for a match to make sense. */
@@ -107,10 +98,6 @@ export const destinationInSet = (set: string, family: Family): Match => addressI
 export const sourceMac = (mac: Mac): Match =>
   compare(['Ethernet'], [payload(nftPayload.NFT_PAYLOAD_LL_HEADER, 6, 6)], mac);
 
-/** UDP or TCP, to this port. */
-export const destinationPort = (protocol: 'UDP' | 'TCP', port: number): Match =>
-  compare([protocol], [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2)], bigU16(port));
-
 /** UDP or TCP, to a port in the table's set of that name. */
 export const destinationPortInSet = (protocol: 'UDP' | 'TCP', set: string): Match =>
   inSet([protocol], payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2), set);
@@ -135,13 +122,6 @@ function interfaceName(name: string): Uint8Array {
 /** It came in by the interface of this name, which need not exist yet. */
 export const inputInterface = (name: string): Match =>
   compare([], [meta(nftMeta.NFT_META_IIFNAME)], interfaceName(name));
-/** It leaves by the interface of this name. */
-export const outputInterface = (name: string): Match =>
-  compare([], [meta(nftMeta.NFT_META_OIFNAME)], interfaceName(name));
-
-/** The packet is IPv4, or IPv6. */
-export const isFamily = (family: Family): RuleItem => ({ guards: [ipGuard(family)], expressions: [] });
-
 const masked = (load: Expression, value: number, mask: number): Match =>
   mask >>> 0 === 0xffffffff
     ? compare([], [load], hostU32(value))
@@ -152,31 +132,6 @@ const masked = (load: Expression, value: number, mask: number): Match =>
       );
 /** Those bits of the packet's mark that are in `mask` are as in `value`. */
 export const markIs = (value: number, mask = 0xffffffff): Match => masked(meta(nftMeta.NFT_META_MARK), value, mask);
-/** The same of the connection's mark. */
-export const connectionMarkIs = (value: number, mask = 0xffffffff): Match =>
-  masked({ type: 'ct', key: nftCt.NFT_CT_MARK, register }, value, mask);
-
-/** NF_CT_STATE_BIT of enum ip_conntrack_info, include/uapi/linux/netfilter/nf_conntrack_common.h */
-const connectionStates = { invalid: 1, established: 2, related: 4, new: 8, untracked: 64 } as const;
-/** The packet's connection is in one of the states. */
-export function connectionStateIn(states: readonly (keyof typeof connectionStates)[]): Match {
-  const bits = states.reduce((sum, state) => sum | connectionStates[state], 0);
-  const load: Expression[] = [
-    { type: 'ct', key: nftCt.NFT_CT_STATE, register },
-    { type: 'bitwise', source: register, register, mask: hostU32(bits), xor: hostU32(0) },
-  ];
-  const none = compare([], load, hostU32(0));
-  return { guards: [], expressions: none.negated, negated: none.expressions };
-}
-
-/** The destination is an address of this host. */
-export const destinationIsLocal = (): Match =>
-  compare(
-    [],
-    [{ type: 'fib', result: nftFib.NFT_FIB_RESULT_ADDRTYPE, flags: nftFib.NFTA_FIB_F_DADDR, register }],
-    hostU32(2), // RTN_LOCAL
-  );
-
 /** The opposite of a match, in what the match is about: not(sourceIn(an IPv4 prefix)) holds for IPv4 packets only. */
 export const not = (match: Match): Match => ({
   guards: match.guards,
@@ -198,29 +153,6 @@ export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, 
 /** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */
 export const masquerade = (options: { fullyRandom?: boolean } = {}): RuleItem =>
   statement({ type: 'masq', flags: options.fullyRandom ? nfNatRange.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0 });
-/** Sets those bits of the packet's mark that are in `mask`. */
-export function setMark(value: number, mask = 0xffffffff): RuleItem {
-  const set: Expression = { type: 'meta set', key: nftMeta.NFT_META_MARK, source: register };
-  if (mask >>> 0 === 0xffffffff) return statement({ type: 'immediate', register, value: hostU32(value) }, set);
-  const change: Expression = {
-    type: 'bitwise',
-    source: register,
-    register,
-    mask: hostU32(~mask >>> 0),
-    xor: hostU32((value & mask) >>> 0),
-  };
-  return statement(meta(nftMeta.NFT_META_MARK), change, set);
-}
-/** Copies the packet's mark to its connection. */
-export const saveMark = (): RuleItem =>
-  statement(meta(nftMeta.NFT_META_MARK), { type: 'ct set', key: nftCt.NFT_CT_MARK, source: register });
-/** Copies the connection's mark to the packet. */
-export const restoreMark = (): RuleItem =>
-  statement(
-    { type: 'ct', key: nftCt.NFT_CT_MARK, register },
-    { type: 'meta set', key: nftMeta.NFT_META_MARK, source: register },
-  );
-
 /** The expressions that check a guard in a table of the family; none where the family says it already. */
 function guardExpressions(guard: Guard, family: NftFamily): readonly Expression[] {
   const is = (key: number, value: Uint8Array) => compare([], [meta(key)], value).expressions;

@@ -16,7 +16,7 @@ export type NftFamily = keyof typeof nfproto;
 
 /** include/uapi/linux/netfilter/nfnetlink.h */
 const NFNL_SUBSYS_NFTABLES = 10;
-export const nfnlBatch = { NFNL_MSG_BATCH_BEGIN: 16, NFNL_MSG_BATCH_END: 17 } as const;
+const nfnlBatch = { NFNL_MSG_BATCH_BEGIN: 16, NFNL_MSG_BATCH_END: 17 } as const;
 
 /** enum nf_tables_msg_types, with the subsystem in the upper byte as a netlink message's type has it */
 export const nftMessage = {

@@ -6,11 +6,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { deleteAddress, newAddress } from '../../linux/netlink/address.ts';
-import { decodeEvents, type NetlinkEvent, openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
+import { openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
 import { changeLink, type Link } from '../../linux/netlink/link.ts';
 import { deleteNeighbour, newNeighbour } from '../../linux/netlink/neighbour.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { fixture } from '../support/fixture.ts';
+import { decodeEvents, type NetlinkEvent } from '../support/netlink-messages.ts';
 import { address, mac, NetlinkPair, prefix } from './netlink-pair.ts';
 
 const test = suite('netlink events');

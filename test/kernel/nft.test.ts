@@ -8,26 +8,17 @@ import * as assert from 'uvu/assert';
 import { type NftConnection, openNft, tableDifference } from '../../linux/nft/connection.ts';
 import {
   accept,
-  connectionMarkIs,
-  connectionStateIn,
   counter,
   destinationIn,
   destinationInSet,
-  destinationIsLocal,
-  destinationPort,
   drop,
   inputInterface,
-  isFamily,
   jump,
   markIs,
   masquerade,
   not,
-  outputInterface,
-  restoreMark,
   returnVerdict,
   rule,
-  saveMark,
-  setMark,
   sourceIn,
   sourceInSet,
   sourceMac,
@@ -50,6 +41,17 @@ import { run } from '../lab/commands.ts';
 import { withNamespace } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
+import {
+  connectionMarkIs,
+  connectionStateIn,
+  destinationIsLocal,
+  destinationPort,
+  isFamily,
+  outputInterface,
+  restoreMark,
+  saveMark,
+  setMark,
+} from '../support/nft-match.ts';
 
 const prefix = (text: string): Prefix => parsePrefix(text)!;
 const key = (text: string): Uint8Array => parseAddress(text)!.bytes;

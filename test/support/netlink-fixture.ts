@@ -2,7 +2,8 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decodeMessages, messageHeaderBytes, type NetlinkMessage } from '../../linux/netlink/wire.ts';
+import { messageHeaderBytes, type NetlinkMessage } from '../../linux/netlink/wire.ts';
+import { decodeMessages } from './netlink-messages.ts';
 
 /** The datagrams of a fixture, in the order in which they were seen. */
 export function readDatagrams(name: string): Uint8Array[] {

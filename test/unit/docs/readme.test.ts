@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { errorTexts } from '../../../cni/spec/error-texts.ts';
 import { helpText } from '../../../daemon/options.ts';
 import { Metrics } from '../../../daemon/report/metrics.ts';
+import { errorTexts } from '../../support/error-texts.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const read = (name: string): string => readFileSync(`${root}${name}`, 'utf8');

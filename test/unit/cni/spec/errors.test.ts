@@ -1,8 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { errorTexts } from '../../../../cni/spec/error-texts.ts';
 import { CniError, errorCodes, formatError, toCniError } from '../../../../cni/spec/errors.ts';
 import { NetlinkError, SyscallError } from '../../../../linux/errors.ts';
+import { errorTexts } from '../../../support/error-texts.ts';
 
 const test = suite('cni/spec/errors');
 

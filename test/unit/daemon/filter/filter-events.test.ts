@@ -2,9 +2,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { FilterEvents } from '../../../../daemon/filter/filter-events.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
-import { decodeMessages, type NetlinkMessage, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { type NetlinkMessage, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
 import { accept, rule } from '../../../../linux/nft/match.ts';
 import { encodeNfgenmsg, type NftChain, newChain, newRule, newTable, nftMessage } from '../../../../linux/nft/table.ts';
+import { decodeMessages } from '../../../support/netlink-messages.ts';
 
 const test = suite('daemon/filter/filter-events');
 

@@ -10,7 +10,8 @@ import { deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/o
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import { newFdbEntry, newNeighbour } from '../../../../linux/netlink/neighbour.ts';
 import { newRoute } from '../../../../linux/netlink/route.ts';
-import { decodeMessages, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { bytesOf, decodeMessages } from '../../../support/netlink-messages.ts';
 import { randomStream } from '../../../support/random.ts';
 import { address, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
@@ -147,7 +148,7 @@ test('events of our own doing are nobody’s business, nor entries that are as t
     const start = writer.beginMessage(type, 0, 1);
     request.encodeBody(writer);
     writer.endMessage(start);
-    const bytes = writer.toBytes();
+    const bytes = bytesOf(writer);
     new DataView(bytes.buffer).setUint32(12, port, true);
     return subjectOf(decodeMessages(bytes)[0]!, interest);
   };

@@ -11,9 +11,9 @@ import {
   newAddress,
 } from '../../../../linux/netlink/address.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
-import { decodeMessages } from '../../../../linux/netlink/wire.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
+import { decodeMessages } from '../../../support/netlink-messages.ts';
 import {
   address,
   prefix,

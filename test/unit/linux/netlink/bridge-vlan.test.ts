@@ -3,13 +3,14 @@ import * as assert from 'uvu/assert';
 import { addPortVlans, decodePortVlans, removePortVlan } from '../../../../linux/netlink/bridge-vlan.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
 import { NetlinkReader, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { bytesOf } from '../../../support/netlink-messages.ts';
 
 const test = suite('linux/netlink/bridge-vlan');
 
 function bodyOf(request: NetlinkRequest): Uint8Array {
   const writer = new NetlinkWriter();
   request.encodeBody(writer);
-  return writer.toBytes();
+  return bytesOf(writer);
 }
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 

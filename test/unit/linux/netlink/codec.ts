@@ -9,6 +9,7 @@ import { type Address, parseAddress } from '../../../../net/address.ts';
 import { parseMac } from '../../../../net/mac.ts';
 import { parsePrefix } from '../../../../net/prefix.ts';
 import { readDatagrams, readMessages } from '../../../support/netlink-fixture.ts';
+import { bytesOf } from '../../../support/netlink-messages.ts';
 import { randomStream } from '../../../support/random.ts';
 
 export const address = (text: string): Address => parseAddress(text)!;
@@ -18,7 +19,7 @@ export const mac = (text: string) => parseMac(text)!;
 export const bodyOf = (request: Pick<NetlinkRequest, 'encodeBody'>): Uint8Array => {
   const writer = new NetlinkWriter();
   request.encodeBody(writer);
-  return writer.toBytes();
+  return bytesOf(writer);
 };
 /** The last message of the fixture: tools may ask before they act. */
 export const requestOf = (name: string) => readMessages(name).at(-1)!;
@@ -32,7 +33,7 @@ export function roundTrip<T>(
 ): T | undefined {
   const writer = new NetlinkWriter();
   encode(writer, value);
-  return decode(NetlinkReader.of('round trip', writer.toBytes()));
+  return decode(NetlinkReader.of('round trip', bytesOf(writer)));
 }
 
 /** Attributes as text, sorted: tools write them in another order. Those in `nests` are of attributes themselves. */

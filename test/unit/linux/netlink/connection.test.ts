@@ -10,9 +10,10 @@ import {
   type NetlinkConnection,
   openNetlink,
 } from '../../../../linux/netlink/connection.ts';
-import { decodeMessages, type NetlinkMessage, NetlinkWriter, nlmsg } from '../../../../linux/netlink/wire.ts';
+import { type NetlinkMessage, NetlinkWriter, nlmsg } from '../../../../linux/netlink/wire.ts';
 import type { Sys } from '../../../../linux/sys.ts';
 import { readDatagrams } from '../../../support/netlink-fixture.ts';
+import { bytesOf, decodeMessages } from '../../../support/netlink-messages.ts';
 
 /** A datagram for the connection to receive, or an errno. */
 type Received = Uint8Array | number;
@@ -56,7 +57,7 @@ const message = (type: number, flags: number, sequence: number, body: (writer: N
   const start = writer.beginMessage(type, flags, sequence);
   body(writer);
   writer.endMessage(start);
-  return writer.toBytes();
+  return bytesOf(writer);
 };
 /** `struct nlmsgerr`, capped. */
 const ack = (sequence: number, error = 0, text?: string): Uint8Array =>

@@ -2,9 +2,9 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { decodeEvents } from '../../../../linux/netlink/events.ts';
 import { NetlinkWriter } from '../../../../linux/netlink/wire.ts';
 import { readDatagrams } from '../../../support/netlink-fixture.ts';
+import { bytesOf, decodeEvents } from '../../../support/netlink-messages.ts';
 import { takesRandomBytes } from './codec.ts';
 
 test('events name the kind of change and the interface', () => {
@@ -19,7 +19,7 @@ test('events name the kind of change and the interface', () => {
 test('an overrun and unknown messages are events of their own', () => {
   const writer = new NetlinkWriter();
   for (const type of [4, 36, 2]) writer.endMessage(writer.beginMessage(type, 0, 0));
-  assert.equal(decodeEvents(writer.toBytes()), [{ kind: 'overrun' }, { kind: 'other' }, { kind: 'other' }]);
+  assert.equal(decodeEvents(bytesOf(writer)), [{ kind: 'overrun' }, { kind: 'other' }, { kind: 'other' }]);
 });
 
 test('captured messages with random bytes give values or a DecodeError', () => {

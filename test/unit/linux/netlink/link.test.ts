@@ -5,9 +5,10 @@ import * as assert from 'uvu/assert';
 import { formatAction } from '../../../../linux/errors.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
 import { changeLink, createBridge, createVeth, decodeLink, deleteLink } from '../../../../linux/netlink/link.ts';
-import { decodeMessages, NetlinkReader } from '../../../../linux/netlink/wire.ts';
+import { NetlinkReader } from '../../../../linux/netlink/wire.ts';
 import { formatMac } from '../../../../net/mac.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
+import { decodeMessages } from '../../../support/netlink-messages.ts';
 import { bodyOf, linkOf, mac, refusesCutBodies, requestOf, takesRandomBytes, tree } from './codec.ts';
 
 test('a veth that is a port of a bridge is decoded', () => {

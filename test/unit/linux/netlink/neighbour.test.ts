@@ -13,10 +13,10 @@ import {
   newFdbEntry,
   newNeighbour,
 } from '../../../../linux/netlink/neighbour.ts';
-import { decodeMessages } from '../../../../linux/netlink/wire.ts';
 import { formatAddress } from '../../../../net/address.ts';
 import { formatMac } from '../../../../net/mac.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
+import { decodeMessages } from '../../../support/netlink-messages.ts';
 import {
   address,
   mac,

@@ -5,10 +5,10 @@ import * as assert from 'uvu/assert';
 import { formatAction } from '../../../../linux/errors.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
 import { decodeRoute, deleteRoute, encodeRoute, newRoute, type Route } from '../../../../linux/netlink/route.ts';
-import { decodeMessages } from '../../../../linux/netlink/wire.ts';
 import { formatAddress } from '../../../../net/address.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
+import { decodeMessages } from '../../../support/netlink-messages.ts';
 import {
   address,
   prefix,

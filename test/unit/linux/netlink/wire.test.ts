@@ -4,7 +4,6 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DecodeError } from '../../../../linux/errors.ts';
 import {
-  decodeMessages,
   encodeRawAttributes,
   type NetlinkMessage,
   NetlinkReader,
@@ -12,6 +11,7 @@ import {
   type RawAttribute,
 } from '../../../../linux/netlink/wire.ts';
 import { readDatagrams } from '../../../support/netlink-fixture.ts';
+import { bytesOf, decodeMessages } from '../../../support/netlink-messages.ts';
 import { randomStream } from '../../../support/random.ts';
 
 const fixtures = readdirSync(join(import.meta.dirname, '../../../fixtures/netlink'))
@@ -40,7 +40,7 @@ function encodeMessages(messages: readonly NetlinkMessage[]): Uint8Array {
     encodeRawAttributes(writer, raw);
     writer.endMessage(start);
   }
-  return writer.toBytes();
+  return bytesOf(writer);
 }
 
 test('every captured datagram is the same after decoding and encoding', () => {
@@ -79,7 +79,7 @@ test('wrong lengths give a DecodeError', () => {
     const writer = new NetlinkWriter();
     writer.u32(length);
     writer.zeros(16);
-    return writer.toBytes();
+    return bytesOf(writer);
   };
   for (const length of [0, 1, 15, 21, 0xffffffff]) {
     assert.throws(
@@ -118,7 +118,7 @@ test('text is read with or without a final zero, and bytes that are no UTF-8 are
   const read = (...bytes: number[]): string => {
     const writer = new NetlinkWriter(8);
     writer.attributeBytes(3, Uint8Array.from(bytes));
-    const r = NetlinkReader.of('test', writer.toBytes()).nested();
+    const r = NetlinkReader.of('test', bytesOf(writer)).nested();
     r.next();
     return r.text();
   };
@@ -129,7 +129,7 @@ test('text is read with or without a final zero, and bytes that are no UTF-8 are
   for (const text of ['wäft', '网络', '🕸 x%41', 'a%b']) {
     const writer = new NetlinkWriter();
     writer.attributeText(1, text);
-    const r = NetlinkReader.of('test', writer.toBytes()).nested();
+    const r = NetlinkReader.of('test', bytesOf(writer)).nested();
     r.next();
     assert.is(r.text(), text);
     assert.equal([...r.bytes(0, r.length - 1)], [...Buffer.from(text)]);
@@ -170,7 +170,7 @@ test('attributes of any shape and depth survive encoding and decoding', () => {
     const trees = grow(0);
     const writer = new NetlinkWriter(4);
     write(writer, trees);
-    compare(NetlinkReader.of('test', writer.toBytes()).nested(), trees);
+    compare(NetlinkReader.of('test', bytesOf(writer)).nested(), trees);
   }
 });
 
@@ -182,7 +182,7 @@ test('integers are written and read in both byte orders', () => {
   writer.attributeU32(4, 0xfedcba98);
   writer.attributeU32be(5, 0xfedcba98);
   writer.attributeU64be(6, 2 ** 53 - 1);
-  const r = NetlinkReader.of('test', writer.toBytes()).nested();
+  const r = NetlinkReader.of('test', bytesOf(writer)).nested();
   const next = () => assert.ok(r.next());
   next();
   assert.is(r.u8(), 0xab);
@@ -210,7 +210,7 @@ test('truncated bytes are gone, and zero when written again', () => {
   writer.u32(0xffffffff);
   writer.truncate(2);
   writer.zeros(4);
-  assert.equal([...writer.toBytes()], [255, 255, 0, 0, 0, 0]);
+  assert.equal([...bytesOf(writer)], [255, 255, 0, 0, 0, 0]);
 });
 
 test.run();

@@ -3,7 +3,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DecodeError, errno } from '../../../../linux/errors.ts';
-import { decodeMessages, NetlinkReader, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
+import { NetlinkReader, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
 import { NftConnection, replaceTableRequests, sameRule, tableDifference } from '../../../../linux/nft/connection.ts';
 import {
   decodeExpression,
@@ -13,11 +13,8 @@ import {
 } from '../../../../linux/nft/expression.ts';
 import {
   accept,
-  connectionStateIn,
   counter,
   destinationIn,
-  destinationIsLocal,
-  destinationPort,
   drop,
   inputInterface,
   jump,
@@ -26,8 +23,6 @@ import {
   not,
   returnVerdict,
   rule,
-  saveMark,
-  setMark,
   sourceIn,
   sourceInSet,
   sourceMac,
@@ -53,6 +48,14 @@ import { parseAddress } from '../../../../net/address.ts';
 import { parseMac } from '../../../../net/mac.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../../../../net/prefix.ts';
 import { readDatagrams, readMessages } from '../../../support/netlink-fixture.ts';
+import { bytesOf, decodeMessages } from '../../../support/netlink-messages.ts';
+import {
+  connectionStateIn,
+  destinationIsLocal,
+  destinationPort,
+  saveMark,
+  setMark,
+} from '../../../support/nft-match.ts';
 import { randomStream } from '../../../support/random.ts';
 
 const prefix = (text: string): Prefix => parsePrefix(text)!;
@@ -113,7 +116,7 @@ test("Weft's rules equal nft's for the same text, and those the kernel lists", (
 const roundTrip = (expression: Expression): Expression => {
   const writer = new NetlinkWriter();
   encodeExpression(writer, expression);
-  return decodeExpression(NetlinkReader.of('expression', writer.toBytes()).nested());
+  return decodeExpression(NetlinkReader.of('expression', bytesOf(writer)).nested());
 };
 
 test('every captured rule survives decoding and encoding, unknown parts too', () => {
@@ -123,7 +126,7 @@ test('every captured rule survives decoding and encoding, unknown parts too', ()
     const writer = new NetlinkWriter();
     newRule({ family: 'inet', name: 'weft' }, chain, each).encodeBody(writer);
     const { handle: _, ...withoutHandle } = each;
-    assert.equal(decodeRule(NetlinkReader.of('rule', writer.toBytes())), { chain, rule: withoutHandle });
+    assert.equal(decodeRule(NetlinkReader.of('rule', bytesOf(writer))), { chain, rule: withoutHandle });
   }
 });
 
@@ -161,7 +164,7 @@ test('a known expression with an unknown attribute is kept as bytes', () => {
   const data = writer.begin(2);
   writer.attributeU32be(2, 8); // NFTA_MASQ_REG_PROTO_MIN
   writer.end(data);
-  const expression = decodeExpression(NetlinkReader.of('expression', writer.toBytes()).nested());
+  const expression = decodeExpression(NetlinkReader.of('expression', bytesOf(writer)).nested());
   assert.is(expression.type, 'other');
   assert.equal(roundTrip(expression), expression);
 });
@@ -238,7 +241,7 @@ test('elements of any set are read back, and split into messages that hold them'
   for (const request of requests) {
     const writer = new NetlinkWriter();
     request.encodeBody(writer);
-    count += decodeElements(NetlinkReader.of('elements', writer.toBytes())).length;
+    count += decodeElements(NetlinkReader.of('elements', bytesOf(writer))).length;
   }
   assert.is(count, 2500);
   assert.equal(newElements({ family: 'inet', name: 'weft' }, 'peers', []), []);

@@ -1,6 +1,6 @@
-/** What Weft's own codes mean. For people alone: no program loads it. */
+/** What Weft's own error codes mean: the text of the documentation, by code. */
 
-import { type ErrorCode, errorCodes } from './errors.ts';
+import { type ErrorCode, errorCodes } from '../../cni/spec/errors.ts';
 
 /** Code → text. */
 export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
