@@ -1,6 +1,7 @@
 /** What a network config says, defaults filled in, and how two of them differ. Pure. */
 
-import { backendName, families, type NetworkConfig } from '../cluster/network-config.ts';
+import { backendName, families, isOtherBackend, type NetworkConfig } from '../cluster/network-config.ts';
+import { backends } from '../daemon/backends/map.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 
@@ -19,19 +20,10 @@ export function completeConfig(config: NetworkConfig): Record<string, unknown> {
     document[`${infix}SubnetMax`] = formatAddress(network.subnetMax);
   }
   document['EnableNFTables'] = config.enableNftables;
-  document['Backend'] =
-    backend.type === 'vxlan'
-      ? {
-          Type: 'vxlan',
-          VNI: backend.vni,
-          Port: backend.port,
-          // 0: the external interface's.
-          MTU: backend.mtuBytes ?? 0,
-          GBP: backend.gbp,
-          Learning: backend.learning,
-          DirectRouting: backend.directRouting,
-        }
-      : { Type: backendName(backend) };
+  const name = backendName(backend);
+  document['Backend'] = isOtherBackend(backend)
+    ? { Type: name }
+    : { Type: name, ...backends.get(name)?.formatConfig(backend) };
   return document;
 }
 

@@ -1,6 +1,7 @@
 /** `weftctl config get`: the network config as it stands, or with --json what it means. */
 
 import { parseNetworkConfig } from '../cluster/network-config.ts';
+import { backends } from '../daemon/backends/map.ts';
 import { completeConfig } from './config-change.ts';
 import { CliError } from './host.ts';
 import type { VerbContext } from './verb.ts';
@@ -13,7 +14,7 @@ export async function run({ host, options, source }: VerbContext): Promise<numbe
     );
   }
   if (options.flag('json')) {
-    const config = completeConfig(parseNetworkConfig(document.text));
+    const config = completeConfig(parseNetworkConfig(document.text, backends));
     host.stdout(`${JSON.stringify({ config, text: document.text, modRevision: document.modRevision }, null, 2)}\n`);
     return 0;
   }

@@ -1,8 +1,10 @@
 /** `weftctl config set`: validates a network config, shows what it changes, and writes it. */
 
 import { readFile } from 'node:fs/promises';
-import { ConfigError, type NetworkConfig, parseNetworkConfig, unknownConfigKeys } from '../cluster/network-config.ts';
+import { ConfigError } from '../cluster/config-section.ts';
+import { backendName, type NetworkConfig, parseNetworkConfig, unknownConfigKeys } from '../cluster/network-config.ts';
 import { UsageError } from '../command/options.ts';
+import { backends } from '../daemon/backends/map.ts';
 import { compareConfigs } from './config-change.ts';
 import { CliError } from './host.ts';
 import type { VerbContext } from './verb.ts';
@@ -23,7 +25,7 @@ async function readDocument({ host, words }: VerbContext): Promise<string> {
 
 function parsedOrUndefined(text: string): NetworkConfig | undefined {
   try {
-    return parseNetworkConfig(text);
+    return parseNetworkConfig(text, backends);
   } catch {
     return undefined;
   }
@@ -34,13 +36,16 @@ export async function run(context: VerbContext): Promise<number> {
   const text = (await readDocument(context)).trim();
   let config: NetworkConfig;
   try {
-    config = parseNetworkConfig(text);
+    config = parseNetworkConfig(text, backends);
   } catch (error) {
     if (error instanceof ConfigError) throw new CliError(error.message, [], error);
     throw error;
   }
   for (const key of unknownConfigKeys(text)) {
     host.stderr(`weftctl: "${key}" means nothing in a network config: it is written, and ignored\n`);
+  }
+  for (const warning of [backends.get(backendName(config.backend))?.warning, config.problem]) {
+    if (warning !== undefined) host.stderr(`weftctl: ${warning}\n`);
   }
   const before = await source.config();
   // One that cannot be read is replaced by all of the new one.

@@ -5,6 +5,7 @@ import type { Clock } from '../cluster/clock.ts';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
 import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
+import { backends } from '../daemon/backends/map.ts';
 import { CliError, type CliHost } from './host.ts';
 
 export interface Source {
@@ -121,7 +122,7 @@ async function open(etcd: EtcdEndpoints, host: CliHost) {
     },
   };
   const [stores, administration] = await Promise.all([
-    openStore({ etcd, clock, random: host.random }),
+    openStore({ etcd, backends, clock, random: host.random }),
     import('../cluster/administration.ts'),
   ]);
   return { stores, administration };
@@ -170,7 +171,7 @@ export class EtcdSource implements Source {
   }
 
   updateConfig(update: ConfigUpdate): Promise<ConfigDocument> {
-    return this.#ask(({ stores, administration }) => administration.updateConfig(stores, update));
+    return this.#ask(({ stores, administration }) => administration.updateConfig(stores, update, backends));
   }
 
   close(): void {

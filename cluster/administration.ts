@@ -5,11 +5,13 @@
 
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
+import type { BackendFormats } from './backend-format.ts';
+import { ConfigError } from './config-section.ts';
 import { compareLeases, formatSubnets, type Lease, type LeaseValue } from './lease.ts';
 import {
   backendName,
-  ConfigError,
   isCompatible,
+  isOtherBackend,
   type NetworkConfig,
   parseNetworkConfig,
   valuesOf,
@@ -136,6 +138,7 @@ export interface ConfigPorts {
 export async function updateConfig(
   { config: source, leases }: ConfigPorts,
   update: ConfigUpdate,
+  backends: BackendFormats,
 ): Promise<ConfigDocument> {
   if (!source.write) {
     throw new RefusedError(
@@ -143,14 +146,14 @@ export async function updateConfig(
       `Cannot write the network config: Weft only reads it; change it at its source, ${source.place}`,
     );
   }
-  const config = validConfig(update.text);
+  const config = validConfig(update.text, backends);
   if (!update.force) {
     const { backend } = config;
-    if (backend.type === 'other') {
+    if (isOtherBackend(backend)) {
       throw new RefusedError(
         'conflict',
         `Cannot write the network config: its backend is "${backendName(backend)}", which Weft does not run; ` +
-          'give "Backend": {"Type": "vxlan"} or "host-gw" (--force writes it even so)',
+          `it runs ${[...backends.keys()].join(', ')} (--force writes it even so)`,
       );
     }
     const stranded = strandedLeases(config, (await leases.list()).leases.all);
@@ -175,9 +178,9 @@ export async function updateConfig(
   return readConfigDocument(source);
 }
 
-function validConfig(text: string): NetworkConfig {
+function validConfig(text: string, backends: BackendFormats): NetworkConfig {
   try {
-    return parseNetworkConfig(text);
+    return parseNetworkConfig(text, backends);
   } catch (error) {
     if (error instanceof ConfigError) throw new RefusedError('invalid', error.message);
     throw error;

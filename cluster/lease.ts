@@ -3,6 +3,7 @@
  * its leases is the store's.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import {
   type Address,
   compareAddresses,
@@ -12,16 +13,9 @@ import {
   parseAddress,
   sameAddress,
 } from '../net/address.ts';
-import { formatMac, type Mac, parseMac, sameMac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, samePrefix } from '../net/prefix.ts';
+import type { BackendFormats } from './backend-format.ts';
 import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
-
-/** What a vxlan node tells its peers, a family. */
-export interface VxlanLeaseData {
-  /** 0 where the lease does not say (written by an old flannel): it is the config's. */
-  readonly vni: number;
-  readonly vtepMac: Mac;
-}
 
 /** What the owner says about itself in a lease's value. */
 export interface LeaseValue {
@@ -29,8 +23,8 @@ export interface LeaseValue {
   readonly publicAddresses: PerFamily<Address>;
   /** `vxlan`, `host-gw`, or whatever a flannel peer runs. */
   readonly backendType: string;
-  /** Filled in where the backend is vxlan; empty otherwise. */
-  readonly backendData: PerFamily<VxlanLeaseData>;
+  /** As the backend parsed it; empty where weftd does not run the backend. */
+  readonly backendData: PerFamily<unknown>;
   /** The owner's name; absent where the owner is flannel. */
   readonly node?: string;
   /** The owner's version of Weft; absent where the owner is flannel. */
@@ -73,10 +67,11 @@ const valueKeys = { 4: ['PublicIP', 'BackendData'], 6: ['PublicIPv6', 'BackendV6
  * The value, byte for byte as flannel's Go writes it, then `Weft`, then what was found there and is not ours.
  * `extra` is what `parseLeaseValue` gave.
  */
-export function formatLeaseValue(value: LeaseValue, extra: ExtraKeys = {}): string {
+export function formatLeaseValue(value: LeaseValue, backends: BackendFormats, extra: ExtraKeys = {}): string {
+  const format = backends.get(value.backendType);
   const backendData = perFamily((family) => {
     const data = value.backendData[family];
-    return data && { VNI: data.vni, VtepMAC: formatMac(data.vtepMac) };
+    return data === undefined ? undefined : format?.formatLeaseData?.(data);
   });
   return JSON.stringify({
     // Go's zero value of an IPv4 address is written out; IPv6's is a null pointer.
@@ -90,11 +85,11 @@ export function formatLeaseValue(value: LeaseValue, extra: ExtraKeys = {}): stri
   });
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
+export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A key's value in whatever case it is written, as Go finds it; null counts as nothing. */
-function lookUp(object: Record<string, unknown>, key: string): unknown {
+export function lookUp(object: Record<string, unknown>, key: string): unknown {
   const wanted = key.toLowerCase();
   let found: unknown;
   for (const [name, value] of Object.entries(object)) if (name.toLowerCase() === wanted) found = value;
@@ -110,26 +105,13 @@ function parsePublicAddress(value: unknown, key: string, family: Family): Addres
   return isUnspecified(address) ? undefined : address;
 }
 
-function parseVxlanData(value: unknown, key: string): VxlanLeaseData | undefined {
-  if (value === undefined) return undefined;
-  if (!isObject(value)) throw new LeaseFormatError(`"${key}" is ${JSON.stringify(value)}, not an object`);
-  const macText = lookUp(value, 'VtepMAC');
-  const vtepMac = typeof macText === 'string' ? parseMac(macText) : undefined;
-  if (!vtepMac) throw new LeaseFormatError(`"${key}.VtepMAC" is ${JSON.stringify(macText)}, which is no MAC address`);
-  const vni = lookUp(value, 'VNI') ?? 0;
-  if (typeof vni !== 'number' || !Number.isInteger(vni) || vni < 0) {
-    throw new LeaseFormatError(`"${key}.VNI" is ${JSON.stringify(vni)}, not a number`);
-  }
-  return { vni, vtepMac };
-}
-
 const ourKeys = new Set(['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data', 'weft']);
 
 /**
  * Reads a lease's value. Addresses and backend may be missing: a reservation made by hand need not have them.
  * @throws LeaseFormatError
  */
-export function parseLeaseValue(text: string): LeaseValue & { readonly extra: ExtraKeys } {
+export function parseLeaseValue(text: string, backends: BackendFormats): LeaseValue & { readonly extra: ExtraKeys } {
   let document: unknown;
   try {
     document = JSON.parse(text);
@@ -142,6 +124,7 @@ export function parseLeaseValue(text: string): LeaseValue & { readonly extra: Ex
   if (typeof backendType !== 'string') {
     throw new LeaseFormatError(`"BackendType" is ${JSON.stringify(backendType)}, not a string`);
   }
+  const format = backends.get(backendType);
   const weft = lookUp(object, 'Weft');
   const { node, version } = isObject(weft) ? weft : {};
   return {
@@ -150,10 +133,11 @@ export function parseLeaseValue(text: string): LeaseValue & { readonly extra: Ex
       return parsePublicAddress(lookUp(object, key), key, family);
     }),
     backendType,
-    backendData:
-      backendType === 'vxlan'
-        ? perFamily((family) => parseVxlanData(lookUp(object, valueKeys[family][1]), valueKeys[family][1]))
-        : {},
+    backendData: perFamily((family) => {
+      const key = valueKeys[family][1];
+      const data = format?.parseLeaseData && lookUp(object, key);
+      return data === undefined ? undefined : format?.parseLeaseData?.(data, key);
+    }),
     ...(typeof node === 'string' && node !== '' ? { node } : {}),
     ...(typeof version === 'string' && version !== '' ? { version } : {}),
     extra: Object.fromEntries(Object.entries(object).filter(([key]) => !ourKeys.has(key.toLowerCase()))),
@@ -176,7 +160,7 @@ export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
   a.node === b.node &&
   a.version === b.version &&
   sameForEachFamily(a.publicAddresses, b.publicAddresses, sameAddress) &&
-  sameForEachFamily(a.backendData, b.backendData, (x, y) => x.vni === y.vni && sameMac(x.vtepMac, y.vtepMac));
+  sameForEachFamily(a.backendData, b.backendData, isDeepStrictEqual);
 
 /** Whether both are the same host's: by the IPv4 address where both have one, as flannel does, else by the IPv6 one. */
 export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {

@@ -4,9 +4,10 @@
  */
 
 import { type Address, compareAddresses, type Family, isUnspecified, parseAddress } from '../net/address.ts';
-import { maximumMtuBytes, minimumMtuBytes, vxlanOverheadBytes } from '../net/mtu.ts';
 import { formatPrefix, networkOf, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
 import { addressToInteger, integerToAddress, subnetSize } from './arithmetic.ts';
+import type { BackendConfig, BackendFormats } from './backend-format.ts';
+import { ConfigError, ConfigSection } from './config-section.ts';
 
 /** A value for each family in use: at least one of the two. */
 export interface PerFamily<T> {
@@ -44,64 +45,28 @@ export interface FamilyNetwork {
   readonly subnetMax: Address;
 }
 
-export interface VxlanBackend {
-  readonly type: 'vxlan';
-  /** VXLAN network identifier; flannel's default is 1. */
-  readonly vni: number;
-  /** Destination UDP port, the kernel's default 8472 already filled in where the config says 0 or nothing. */
-  readonly port: number;
-  /** MTU of the outer interface (not of the VXLAN device); absent: the interface's own. */
-  readonly mtuBytes?: number;
-  /** Group policy extension. */
-  readonly gbp: boolean;
-  readonly learning: boolean;
-  /** Peers that are reached without a gateway get a plain route and no tunnel. */
-  readonly directRouting: boolean;
-}
-
-export interface HostGatewayBackend {
-  readonly type: 'host-gw';
-}
-
-/** A backend that flannel knows and Weft does not (udp, wireguard, ipip, …). */
+/** A backend that weftd does not run (udp, wireguard, …). */
 export interface OtherBackend {
   readonly type: 'other';
   /** The config's Type, in lower case. `udp` where there is no Backend at all. */
   readonly name: string;
 }
 
-export type Backend = VxlanBackend | HostGatewayBackend | OtherBackend;
-
 export interface NetworkConfig {
   /** The families in use, at least one. */
   readonly networks: PerFamily<FamilyNetwork>;
   readonly enableNftables: boolean;
-  readonly backend: Backend;
-}
-
-/** The document breaks a rule: where, what stands there, and the rule as the message. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  /** Such as `Backend.VNI`; empty for the document as a whole. */
-  readonly path: string;
-  /** What stands there; undefined if nothing does. */
-  readonly value: unknown;
-
-  constructor(path: string, value: unknown, rule: string) {
-    super(
-      path === ''
-        ? `Network config: ${rule}`
-        : value === undefined
-          ? `Network config: "${path}" is missing: ${rule}`
-          : `Network config: "${path}" is ${JSON.stringify(value)}: ${rule}`,
-    );
-    this.path = path;
-    this.value = value;
-  }
+  readonly backend: BackendConfig | OtherBackend;
+  /** Why a family that the document enables is not in use. */
+  readonly problem?: string;
 }
 
 /** The name by which leases and people call a backend: `vxlan`, `host-gw`, `wireguard`, … */
-export const backendName = (backend: Backend): string => (backend.type === 'other' ? backend.name : backend.type);
+export const backendName = (backend: BackendConfig | OtherBackend): string =>
+  isOtherBackend(backend) ? backend.name : backend.type;
+
+export const isOtherBackend = (backend: BackendConfig | OtherBackend): backend is OtherBackend =>
+  backend.type === 'other';
 
 /** Which of the document's keys and rules belong to a family (flannel names IPv4's without a mark). */
 const familyRules = {
@@ -109,65 +74,7 @@ const familyRules = {
   6: { enable: 'EnableIPv6', infix: 'IPv6', longest: 126, smallest: 124, usual: 64 },
 } as const;
 
-/** The kernel's own choice, drivers/net/vxlan: not IANA's 4789. */
-const kernelVxlanPort = 8472;
-const greatestVni = 0xffffff;
-
-/** A JSON object whose keys are found in any case; of several that match, the last counts, as in Go. */
-class Section {
-  readonly #path: string;
-  readonly #values = new Map<string, unknown>();
-  readonly #names = new Map<string, string>();
-
-  constructor(path: string, value: object) {
-    this.#path = path;
-    for (const [key, item] of Object.entries(value)) {
-      this.#values.set(key.toLowerCase(), item);
-      this.#names.set(key.toLowerCase(), key);
-    }
-  }
-
-  get(key: string): unknown {
-    return this.#values.get(key.toLowerCase()) ?? undefined;
-  }
-
-  has(key: string): boolean {
-    return this.#values.has(key.toLowerCase());
-  }
-
-  names(): string[] {
-    return [...this.#names.values()];
-  }
-
-  error(key: string, rule: string): ConfigError {
-    return new ConfigError(this.#path + key, this.get(key), rule);
-  }
-
-  boolean(key: string, byDefault: boolean): boolean {
-    const value = this.get(key);
-    if (value === undefined) return byDefault;
-    if (typeof value !== 'boolean') throw this.error(key, 'it must be true or false');
-    return value;
-  }
-
-  integer(key: string, lowest: number, highest: number): number | undefined {
-    const value = this.get(key);
-    if (value === undefined) return undefined;
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < lowest || value > highest) {
-      throw this.error(key, `it must be a whole number from ${lowest} to ${highest}`);
-    }
-    return value;
-  }
-
-  text(key: string, what: string): string | undefined {
-    const value = this.get(key);
-    if (value === undefined) return undefined;
-    if (typeof value !== 'string') throw this.error(key, `it must be ${what}, as a string`);
-    return value;
-  }
-}
-
-function parseFamilyNetwork(document: Section, family: Family): FamilyNetwork {
+function parseFamilyNetwork(document: ConfigSection, family: Family): FamilyNetwork {
   const { infix, longest, smallest, usual, enable } = familyRules[family];
   const networkKey = `${infix}Network`;
   const example = family === 4 ? '"10.1.0.0/16"' : '"fd00:10::/48"';
@@ -225,37 +132,33 @@ function parseFamilyNetwork(document: Section, family: Family): FamilyNetwork {
   return { network, subnetLength, subnetMin, subnetMax };
 }
 
-function parseBackend(document: Section, enabled: readonly Family[]): Backend {
+const quoted = (names: Iterable<string>): string => [...names].map((name) => `"${name}"`).join(' or ');
+
+/** The backend's own part, and the families that it carries of those enabled. */
+function parseBackend(
+  document: ConfigSection,
+  enabled: readonly Family[],
+  backends: BackendFormats,
+): { backend: BackendConfig | OtherBackend; carried: readonly Family[] } {
   // Sic: in flannel no Backend at all is "udp", a tunnel through user space.
-  if (!document.has('Backend')) return { type: 'other', name: 'udp' };
+  if (!document.has('Backend')) return { backend: { type: 'other', name: 'udp' }, carried: enabled };
   const value = document.get('Backend');
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw document.error('Backend', 'it must be an object such as {"Type": "vxlan"}');
   }
-  const backend = new Section('Backend.', value);
-  const name = backend.text('Type', 'a backend such as "vxlan"')?.toLowerCase();
-  if (!name) throw backend.error('Type', 'name the backend: "vxlan" or "host-gw"');
-  if (name === 'host-gw') return { type: 'host-gw' };
-  if (name !== 'vxlan') return { type: 'other', name };
-  const vni = backend.integer('VNI', 0, greatestVni) ?? 1;
-  const port = backend.integer('Port', 0, 65535) || kernelVxlanPort;
-  const mtuBytes = backend.integer('MTU', 0, maximumMtuBytes) || undefined;
-  const leastMtuBytes = Math.max(...enabled.map((family) => minimumMtuBytes[family] + vxlanOverheadBytes(family)));
-  if (mtuBytes !== undefined && mtuBytes < leastMtuBytes) {
-    throw backend.error('MTU', `it is the external interface's, and must be 0 (its own) or at least ${leastMtuBytes}`);
+  const section = new ConfigSection('Backend.', value);
+  const name = section.text('Type', 'a backend such as "vxlan"')?.toLowerCase();
+  if (!name) throw section.error('Type', `name the backend: ${quoted(backends.keys())}`);
+  const format = backends.get(name);
+  if (!format) return { backend: { type: 'other', name }, carried: enabled };
+  const carried = enabled.filter((family) => format.families.includes(family));
+  if (carried.length === 0) {
+    throw section.error('Type', `it carries IPv${format.families.join(' and IPv')} only, which is not enabled`);
   }
-  return {
-    type: 'vxlan',
-    vni,
-    port,
-    ...(mtuBytes === undefined ? {} : { mtuBytes }),
-    gbp: backend.boolean('GBP', false),
-    learning: backend.boolean('Learning', false),
-    directRouting: backend.boolean('DirectRouting', false),
-  };
+  return { backend: format.parseConfig(section, carried), carried };
 }
 
-function parseDocument(text: string): Section {
+function parseDocument(text: string): ConfigSection {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -265,22 +168,29 @@ function parseDocument(text: string): Section {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new ConfigError('', undefined, 'it is not a JSON object');
   }
-  return new Section('', value);
+  return new ConfigSection('', value);
 }
 
 /**
  * Reads the document and fills in flannel's defaults. The network loses its host bits.
+ * @param backends those that weftd runs, by name
  * @throws ConfigError with path, value and rule
  */
-export function parseNetworkConfig(text: string): NetworkConfig {
+export function parseNetworkConfig(text: string, backends: BackendFormats): NetworkConfig {
   const document = parseDocument(text);
   const enabled = families.filter((family) => document.boolean(familyRules[family].enable, family === 4));
   if (enabled.length === 0) throw document.error('EnableIPv4', 'IPv4, IPv6 or both must be enabled');
-  return {
-    networks: perFamily((family) => (enabled.includes(family) ? parseFamilyNetwork(document, family) : undefined)),
-    enableNftables: document.boolean('EnableNFTables', false),
-    backend: parseBackend(document, enabled),
-  };
+  const networks = perFamily((family) => (enabled.includes(family) ? parseFamilyNetwork(document, family) : undefined));
+  const enableNftables = document.boolean('EnableNFTables', false);
+  const { backend, carried } = parseBackend(document, enabled, backends);
+  const left = enabled.filter((family) => !carried.includes(family));
+  const config = { networks: perFamily((family) => (carried.includes(family) ? networks[family] : undefined)) };
+  if (left.length === 0) return { ...config, enableNftables, backend };
+  const [family] = left as [Family];
+  const problem =
+    `Network config: backend "${backendName(backend)}" carries IPv${carried.join()} only, so IPv${family} is left out; ` +
+    `set "${familyRules[family].enable}" to false, or give another backend`;
+  return { ...config, enableNftables, backend, problem };
 }
 
 const knownKeys = new Set(

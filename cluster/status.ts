@@ -92,7 +92,8 @@ export interface PeerStatus {
   /** Whether the kernel has all it takes to reach it. */
   readonly programmed: boolean;
   /** How packets travel: tunnel or plain route. */
-  readonly path: 'vxlan' | 'direct' | 'none';
+  /** `direct`, `none`, or the backend's name where its tunnel leads there. */
+  readonly path: string;
   /** Why it is not programmed. */
   readonly problem?: string;
 }

@@ -15,6 +15,7 @@ import type { Prefix } from '../net/prefix.ts';
 import type { Attachments } from '../reservations/attachments.ts';
 import { openAnswers } from './answers/open.ts';
 import { ServiceManager } from './answers/service-manager.ts';
+import { backends } from './backends/map.ts';
 import { FilterEvents } from './filter/filter-events.ts';
 import { lockLifeMs } from './filter/peer-lock.ts';
 import { tableName } from './filter/rule-table.ts';
@@ -118,6 +119,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   const clock = clockOf(sys);
   const { config, leases: store } = await openStore({
     etcd: options.etcd,
+    backends,
     clock,
     random,
     observer: metrics,
@@ -151,6 +153,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   const locks = new DeviceLocks(sys);
   const dataPath = new DataPath({
     kernel,
+    backends,
     filter,
     healing,
     files,
@@ -174,6 +177,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
     metrics,
     node,
     version,
+    backends,
     renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
     previous: before && byFamily(before.subnets),
     now: clock.nowMs,

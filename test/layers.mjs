@@ -51,7 +51,7 @@ const rooms = {
   ...Object.fromEntries(
     daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', 'reservations', ...below]]),
   ),
-  cli: ['net', 'linux', 'command', 'cluster', 'cluster/etcd', 'cluster/stores', 'reservations'],
+  cli: ['net', 'linux', 'command', 'cluster', 'cluster/etcd', 'cluster/stores', 'reservations', 'daemon/backends'],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */

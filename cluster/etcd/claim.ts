@@ -1,6 +1,7 @@
 /** Claims a subnet: a choice from what is free, then a transaction; again after a lost race. */
 
 import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
+import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import { formatLeaseValue, type OwnLease } from '../lease.ts';
 import { families, isCompatible, type PerFamily } from '../network-config.ts';
@@ -23,6 +24,7 @@ export interface ClaimOptions {
   readonly parser: LeaseReader;
   readonly writer: LeaseWriter;
   readonly keys: Keys;
+  readonly backends: BackendFormats;
   readonly clock: Clock;
   readonly random: Random;
   readonly leaseTtlSeconds: number;
@@ -102,7 +104,7 @@ export class Claim {
   }
 
   async #write(subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
-    const { calls, writer, keys, clock, leaseTtlSeconds } = this.#options;
+    const { calls, writer, keys, backends, clock, leaseTtlSeconds } = this.#options;
     const { value } = this.#request;
     const key = formatLeaseKey(keys, subnets);
     const beforeMs = clock.nowMs();
@@ -114,7 +116,7 @@ export class Claim {
       op,
       subject,
       compare: [isAbsent(key)],
-      success: [put(key, formatLeaseValue(value), etcdLease)],
+      success: [put(key, formatLeaseValue(value, backends), etcdLease)],
       failure: [get(key)],
     });
     const { revision } = response.header;

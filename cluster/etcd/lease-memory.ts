@@ -5,6 +5,7 @@
  * its revision has gone back, or if the node's own lease is gone before its time.
  */
 
+import type { BackendFormats } from '../backend-format.ts';
 import { formatLeaseValue, LeaseFormatError, parseLeaseValue } from '../lease.ts';
 import type { LeaseMemory, RememberedLease } from '../store.ts';
 import { EtcdHandle, handleOf } from './handle.ts';
@@ -13,7 +14,7 @@ import { parseLeaseKey } from './lease-key.ts';
 import { EtcdMark } from './mark.ts';
 
 /** @param prefix of the keys: what is remembered of one network says nothing of another */
-export function formatLeaseMemory(memory: LeaseMemory, prefix: string): string {
+export function formatLeaseMemory(memory: LeaseMemory, prefix: string, backends: BackendFormats): string {
   if (!(memory.mark instanceof EtcdMark)) throw new TypeError('What is to be remembered is not of this store');
   const { clusterId, revision } = memory.mark;
   return `${JSON.stringify({
@@ -25,14 +26,14 @@ export function formatLeaseMemory(memory: LeaseMemory, prefix: string): string {
     ownUntil: memory.ownUntilMs,
     peers: memory.peers.map(({ lease, untilMs }) => ({
       key: lease.ownerId,
-      value: formatLeaseValue(lease, handleOf(lease).extra),
+      value: formatLeaseValue(lease, backends, handleOf(lease).extra),
       until: untilMs,
     })),
   })}\n`;
 }
 
 /** @returns undefined where it is none, or of another network; what cannot be read of it is left out */
-export function parseLeaseMemory(text: string, keys: Keys): LeaseMemory | undefined {
+export function parseLeaseMemory(text: string, keys: Keys, backends: BackendFormats): LeaseMemory | undefined {
   let value: Record<string, unknown>;
   try {
     value = JSON.parse(text) ?? {};
@@ -55,7 +56,7 @@ export function parseLeaseMemory(text: string, keys: Keys): LeaseMemory | undefi
     if (typeof key !== 'string' || typeof written !== 'string' || typeof until !== 'number') return [];
     try {
       const subnets = parseLeaseKey(keys, key);
-      const { extra, ...lease } = parseLeaseValue(written);
+      const { extra, ...lease } = parseLeaseValue(written, backends);
       const ofFlannel = lease.node === undefined;
       const handle = new EtcdHandle('0', '0', extra);
       return [

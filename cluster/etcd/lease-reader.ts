@@ -1,6 +1,7 @@
 /** Leases out of etcd's entries. A lease that nobody has written since is the same object as before. */
 
 import type { Prefix } from '../../net/prefix.ts';
+import type { BackendFormats } from '../backend-format.ts';
 import { type Lease, LeaseFormatError, parseLeaseValue } from '../lease.ts';
 import { type LeaseChange, LeaseSet } from '../lease-set.ts';
 import type { PerFamily } from '../network-config.ts';
@@ -17,11 +18,13 @@ export interface ParsedLeases {
 
 export class LeaseReader {
   readonly #keys: Keys;
+  readonly #backends: BackendFormats;
   /** What was made last of a watch's snapshot, and of which version of it. */
   #last: { readonly of: Snapshot['changes']; readonly version: number; readonly parsed: ParsedLeases } | undefined;
 
-  constructor(keys: Keys) {
+  constructor(keys: Keys, backends: BackendFormats) {
     this.#keys = keys;
+    this.#backends = backends;
   }
 
   /** Of a watch's snapshot only what has changed is looked at. */
@@ -67,7 +70,7 @@ export class LeaseReader {
     let subnets: PerFamily<Prefix> | undefined;
     try {
       subnets = parseLeaseKey(this.#keys, entry.key);
-      const { extra, ...value } = parseLeaseValue(entry.value);
+      const { extra, ...value } = parseLeaseValue(entry.value, this.#backends);
       return {
         ...value,
         ownerId: entry.key,

@@ -1,6 +1,7 @@
 /** Writes leases: only where nobody else has written since, so that no two nodes ever hold one. */
 
 import type { ITxnResponse } from 'etcd3';
+import type { BackendFormats } from '../backend-format.ts';
 import type { Clock } from '../clock.ts';
 import {
   formatLeaseValue,
@@ -25,6 +26,7 @@ export interface LeaseWriterOptions {
   readonly reader: EtcdReader;
   readonly parser: LeaseReader;
   readonly right: Right;
+  readonly backends: BackendFormats;
   readonly clock: Clock;
   readonly leaseTtlSeconds: number;
   /** For errors. */
@@ -74,7 +76,7 @@ export class LeaseWriter {
       }
     }
     const mustWrite = overwrites || granted !== undefined || !sameLeaseValue(lease, value);
-    const text = formatLeaseValue(value, extra);
+    const text = formatLeaseValue(value, this.#options.backends, extra);
     // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
     const response = await this.transact({
       op,

@@ -1,5 +1,6 @@
 /** The cluster's shared state in etcd, v3 API. Tested against a real etcd 3.4. */
 
+import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { Lease, LeaseValue, OwnLease } from '../lease.ts';
 import type {
@@ -33,6 +34,8 @@ import { EtcdReader, markOf } from './reader.ts';
 
 export interface EtcdStoreOptions {
   readonly etcd: EtcdEndpoints;
+  /** The backends whose data in leases is read and written. */
+  readonly backends: BackendFormats;
   readonly clock: Clock;
   readonly random: Random;
   /** Life of a subnet lease; flannel's 24 h. */
@@ -51,7 +54,7 @@ export interface EtcdStoreOptions {
 
 /** Nothing is contacted before the first call. */
 export function openEtcdStore(options: EtcdStoreOptions): Stores {
-  const { etcd, clock, random, observer } = options;
+  const { etcd, backends, clock, random, observer } = options;
   const { leaseTtlSeconds = 86_400, nodeTtlSeconds = 30, timeoutMs = 5000 } = options;
   const { heartbeatMs = 5000, verifyMs = 60_000, maxBackoffMs = 5000 } = options;
   const keys = keysBelow(etcd.prefix);
@@ -61,18 +64,18 @@ export function openEtcdStore(options: EtcdStoreOptions): Stores {
   const calls = new EtcdCalls(connection);
   const watch = { clock, random, heartbeatMs, verifyMs, timeoutMs, maxBackoffMs, observer };
   const reader = new EtcdReader({ connection, keys, watch });
-  const parser = new LeaseReader(keys);
+  const parser = new LeaseReader(keys, backends);
   const right = rights.writeLeases;
-  const writer = new LeaseWriter({ calls, reader, parser, right, clock, leaseTtlSeconds, endpoint });
+  const writer = new LeaseWriter({ calls, reader, parser, right, backends, clock, leaseTtlSeconds, endpoint });
   return {
     config: new EtcdConfigSource(calls, reader, rights),
     leases: new EtcdStore(
-      { calls, reader, parser, writer, keys, clock, random, leaseTtlSeconds, endpoint },
+      { calls, reader, parser, writer, keys, backends, clock, random, leaseTtlSeconds, endpoint },
       connection,
       {
         memory: {
-          format: (memory) => formatLeaseMemory(memory, keys.prefix),
-          parse: (text) => parseLeaseMemory(text, keys),
+          format: (memory) => formatLeaseMemory(memory, keys.prefix, backends),
+          parse: (text) => parseLeaseMemory(text, keys, backends),
         },
         liveness: new EtcdLiveness({ connection, calls, keys, rights, nodeTtlSeconds }),
       },

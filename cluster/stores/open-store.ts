@@ -1,5 +1,6 @@
 /** Opens the store that a cluster has. Its library is loaded here, and only then. */
 
+import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import type { EtcdEndpoints } from '../etcd/options.ts';
 import type { Stores } from '../store.ts';
@@ -8,6 +9,8 @@ import type { StoreObserver } from '../store-observer.ts';
 export interface StoreOptions {
   /** Where the store is; etcd is the only kind so far. */
   readonly etcd: EtcdEndpoints;
+  /** The backends whose data in leases is read and written. */
+  readonly backends: BackendFormats;
   readonly clock: Clock;
   readonly random: Random;
   readonly observer?: StoreObserver;

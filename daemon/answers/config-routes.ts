@@ -2,6 +2,7 @@
 
 import { type ConfigPorts, readConfigDocument, updateConfig } from '../../cluster/administration.ts';
 import type { ConfigUpdate } from '../../cluster/status.ts';
+import { backends } from '../backends/map.ts';
 import { jsonAnswer, RequestError, type Route } from './route.ts';
 
 const maxBodyBytes = 1024 * 1024;
@@ -31,6 +32,6 @@ export const configRoutes = (stores: ConfigPorts): Route[] => [
     method: 'PUT',
     path: '/config',
     maxBodyBytes,
-    handle: async ({ body }) => jsonAnswer(200, await updateConfig(stores, parseUpdate(body))),
+    handle: async ({ body }) => jsonAnswer(200, await updateConfig(stores, parseUpdate(body), backends)),
   },
 ];

@@ -3,24 +3,32 @@
  * by what they say. `desired.ts` derives it from the cluster, `kernel.ts` reads it, `plan.ts` compares the two.
  */
 
-import { type Address, formatAddress } from '../../net/address.ts';
+import { type Address, formatAddress, sameAddress } from '../../net/address.ts';
 import { formatMac, type Mac } from '../../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix } from '../../net/prefix.ts';
 
-/** A VXLAN device (RFC 7348) with one tunnel endpoint. */
-export interface VxlanDevice {
+/** A tunnel device of a kind that linux/netlink/tunnel.ts knows, with one tunnel endpoint. */
+export interface TunnelDevice<Data = unknown> {
   readonly name: string;
-  readonly vni: number;
-  /** UDP port. */
-  readonly port: number;
+  /** IFLA_INFO_KIND: `vxlan`, … */
+  readonly kind: string;
   /** Source address of the tunnel's packets. */
   readonly local: Address;
-  /** Index of the interface that carries the tunnel. */
-  readonly lower: number;
-  readonly mac: Mac;
+  /** Absent where the kind has none. */
+  readonly mac?: Mac;
   readonly mtuBytes: number;
-  readonly learning: boolean;
-  readonly gbp: boolean;
+  /** What only this kind has, as its codec takes it. */
+  readonly data: Data;
+  /** The same object for all devices of a kind. */
+  readonly rules: DeviceRules<Data>;
+}
+
+/** How a device of ours stands to those that are there. */
+export interface DeviceRules<Data = unknown> {
+  /** Why the device of this name and kind has to be made anew, if it has. */
+  difference(wanted: TunnelDevice<Data>, actual: ActualDevice<Data>): string | undefined;
+  /** Why the kernel makes no such device while the other is there, and what to do; undefined where it does. */
+  clash(wanted: TunnelDevice<Data>, other: ActualDevice<Data>): string | undefined;
 }
 
 export interface DeviceAddress {
@@ -42,10 +50,10 @@ export interface FdbEntry {
   readonly destination: Address;
 }
 
-/** A unicast route with a gateway, in the main table. */
+/** A unicast route with a gateway or with an encapsulation, in the main table. */
 export interface RouteEntry {
   readonly destination: Prefix;
-  readonly gateway: Address;
+  readonly gateway?: Address;
   readonly device: string;
   /** The gateway is taken to be on the link although no address says so. */
   readonly onlink: boolean;
@@ -53,7 +61,7 @@ export interface RouteEntry {
 
 /** What should be. */
 export interface DesiredState {
-  readonly devices: readonly VxlanDevice[];
+  readonly devices: readonly TunnelDevice[];
   readonly addresses: readonly DeviceAddress[];
   readonly neighbours: readonly NeighbourEntry[];
   readonly fdb: readonly FdbEntry[];
@@ -67,7 +75,7 @@ export interface DesiredState {
 }
 
 /** A link as it is. */
-export interface ActualDevice {
+export interface ActualDevice<Data = unknown> {
   readonly name: string;
   readonly index: number;
   readonly kind: string | undefined;
@@ -80,17 +88,8 @@ export interface ActualDevice {
   readonly protoDown?: boolean;
   /** Index of the bridge (bond, VRF) that it is a port of. */
   readonly master?: number | undefined;
-  readonly vxlan:
-    | {
-        readonly vni: number;
-        readonly port: number;
-        readonly local: Address | undefined;
-        readonly lower: number | undefined;
-        readonly learning: boolean;
-        readonly gbp: boolean;
-        readonly oddity?: string | undefined;
-      }
-    | undefined;
+  /** What only its kind has; absent where linux/netlink/tunnel.ts does not know the kind. */
+  readonly data?: Data | undefined;
 }
 
 /** An entry as it is. `oddity`: what is wrong with it besides what it says, see oddities.ts; it counts as another one. */
@@ -125,7 +124,7 @@ export interface ActualState {
   readonly neighbours: readonly NeighbourEntry[];
   /** Permanent ones with a destination. */
   readonly fdb: readonly ActualFdbEntry[];
-  /** Unicast routes with one gateway in the main table, anyone's. */
+  /** Unicast routes with one gateway, or with an encapsulation, in the main table, anyone's. */
   readonly routes: readonly ActualRoute[];
 }
 
@@ -144,5 +143,22 @@ export const formatNeighbour = (entry: NeighbourEntry): string =>
 export const formatFdbEntry = (entry: FdbEntry): string =>
   `FDB entry "${formatMac(entry.mac)}" to "${formatAddress(entry.destination)}" on "${entry.device}"`;
 
-export const formatRoute = (route: RouteEntry): string =>
-  `route "${formatPrefix(networkOf(route.destination))}" via "${formatAddress(route.gateway)}" on "${route.device}"`;
+export const formatRoute = ({ destination, gateway, device }: RouteEntry): string =>
+  `route "${formatPrefix(networkOf(destination))}"${gateway ? ` via "${formatAddress(gateway)}"` : ''} on "${device}"`;
+
+/** Whether two routes lead the same way; both are to one destination. */
+export const sameWay = (a: RouteEntry, b: RouteEntry): boolean =>
+  a.device === b.device && (a.gateway && b.gateway ? sameAddress(a.gateway, b.gateway) : a.gateway === b.gateway);
+
+/** Why a device's local address is not the wanted one. */
+export function addressDifference(is: Address | undefined, wanted: Address): string | undefined {
+  if (is && sameAddress(is, wanted)) return undefined;
+  return `its local address is ${is ? `"${formatAddress(is)}"` : 'unset'}, not "${formatAddress(wanted)}"`;
+}
+
+/** Where else an FDB entry leads than its destination says. The kernel tells only what is not the device's own. */
+export function fdbOddity({ port, vni, lower }: Pick<ActualFdbEntry, 'port' | 'vni' | 'lower'>): string | undefined {
+  if (port !== undefined) return `port ${port}`;
+  if (vni !== undefined) return `VNI ${vni}`;
+  return lower === undefined ? undefined : 'another interface';
+}

@@ -1,18 +1,23 @@
 /** The backends that weftd runs. A new one is a file of its own and a line here. */
 
-import type { HostGatewayBackend, VxlanBackend } from '../../cluster/network-config.ts';
 import type { Family } from '../../net/address.ts';
 import type { Backend, BackendConfig, OuterHeader } from './backend.ts';
-import { hostGateway } from './host-gw.ts';
-import { vxlan } from './vxlan.ts';
+import { type HostGatewayConfig, hostGateway } from './host-gw.ts';
+import { type VxlanConfig, vxlan } from './vxlan.ts';
 
-/** The backends that weftd runs itself. */
-export type OwnBackend = VxlanBackend | HostGatewayBackend;
+/** The config of any of them. */
+export type OwnBackend = VxlanConfig | HostGatewayConfig;
 
+/** By name. */
 export type Backends = ReadonlyMap<string, Backend>;
 
-export const backends: Backends = new Map<string, Backend>([vxlan, hostGateway].map((each) => [each.name, each]));
+const all: readonly Backend[] = [vxlan, hostGateway];
+
+export const backends: Backends = new Map(all.map((each) => [each.name, each]));
 
 /** How packets of a family look from outside; undefined where they travel as they are. */
 export const outer = (config: BackendConfig, family: Family): OuterHeader | undefined =>
   backends.get(config.type)?.outer(config, family);
+
+/** Whether a device is a tunnel of weftd's or flannel's, by its name. */
+export const isTunnelName = (name: string): boolean => all.some((backend) => backend.isDeviceName(name));

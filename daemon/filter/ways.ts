@@ -2,7 +2,8 @@
 
 import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
-import { type HostInterface, isTunnelName } from '../host/external-interface.ts';
+import { isTunnelName } from '../backends/map.ts';
+import type { HostInterface } from '../host/external-interface.ts';
 import type { Roads } from './packet-walk.ts';
 
 /** The host's interfaces that the cluster's packets take, but for the containers' own. */

@@ -41,7 +41,7 @@ export interface EventInterest {
   readonly networks: readonly Prefix[];
   /** By what number events name us as their cause. */
   readonly port: number | undefined;
-  /** Whether an entry of a VXLAN device's table is as it should be: such events do not say who caused them. */
+  /** Whether an entry of the bridge family is as it should be: such events do not say who caused them. */
   readonly expects: (entry: Neighbour, isThere: boolean) => boolean;
 }
 

@@ -6,6 +6,7 @@
  */
 
 import { type Address, type Family, formatAddress, isLinkLocal, parseAddress, sameAddress } from '../../net/address.ts';
+import { isTunnelName } from '../backends/map.ts';
 
 /** A network interface of the host with its usable addresses, the preferred first. */
 export interface HostInterface {
@@ -60,9 +61,6 @@ export interface HostView {
 
 const describe = ({ name, up, addresses }: HostInterface): string =>
   `${name} (${up ? addresses.map(formatAddress).join(', ') || 'no address' : 'down'})`;
-
-/** Whether a device is a tunnel of ours or flannel's, by its name. */
-export const isTunnelName = (name: string): boolean => /^flannel(?:-v6)?\.\d+$/.test(name);
 
 /** `eth0 (192.0.2.1, 2001:db8::1), eth1 (down)`; the loopback interface is no choice. */
 function describeAll(interfaces: readonly HostInterface[]): string {

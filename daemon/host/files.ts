@@ -26,8 +26,8 @@ export interface FilePaths {
 
 /** What outlives weftd besides the kernel's state and the store's. */
 export interface NodeState {
-  /** MAC by tunnel device. The names are also those of the devices that weftd has made and may remove. */
-  readonly devices: ReadonlyMap<string, Mac>;
+  /** MAC by tunnel device, where it has one. The names are those of the devices that weftd has made and may remove. */
+  readonly devices: ReadonlyMap<string, Mac | undefined>;
   /** The cluster's networks that routes were made for. */
   readonly networks: readonly Prefix[];
   /** Peers that plain routes were made through. */
@@ -45,7 +45,7 @@ const lockPath = (runDir: string): string => `${runDir}/weftd.pid`;
 export function formatState(state: NodeState): string {
   const value = {
     version: 1,
-    devices: Object.fromEntries([...state.devices].map(([name, mac]) => [name, formatMac(mac)])),
+    devices: Object.fromEntries([...state.devices].map(([name, mac]) => [name, mac ? formatMac(mac) : null])),
     networks: state.networks.map(formatPrefix),
     gateways: state.gateways.map(formatAddress),
   };
@@ -62,11 +62,11 @@ export function parseState(text: string): NodeState {
   }
   const list = <T>(items: unknown, parse: (text: string) => T | undefined): T[] =>
     (Array.isArray(items) ? items : []).flatMap((item) => (typeof item === 'string' ? (parse(item) ?? []) : []));
-  const devices = new Map<string, Mac>();
+  const devices = new Map<string, Mac | undefined>();
   if (typeof value.devices === 'object' && value.devices !== null) {
     for (const [name, text] of Object.entries(value.devices)) {
       const mac = typeof text === 'string' ? parseMac(text) : undefined;
-      if (mac) devices.set(name, mac);
+      if (mac || text === null) devices.set(name, mac);
     }
   }
   return { devices, networks: list(value.networks, parsePrefix), gateways: list(value.gateways, parseAddress) };

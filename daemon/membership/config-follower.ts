@@ -1,12 +1,8 @@
 /** Follows the network config. A bad one is reported, and the last good one stays in force. */
 
-import {
-  backendName,
-  ConfigError,
-  families,
-  type NetworkConfig,
-  parseNetworkConfig,
-} from '../../cluster/network-config.ts';
+import type { BackendFormats } from '../../cluster/backend-format.ts';
+import { ConfigError } from '../../cluster/config-section.ts';
+import { families, isOtherBackend, type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ConfigSource } from '../../cluster/store.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import type { OwnBackend } from '../backends/map.ts';
@@ -23,6 +19,8 @@ export interface GoodConfig {
 
 export interface ConfigFollowerOptions {
   readonly source: Pick<ConfigSource, 'kind' | 'path' | 'place' | 'read'>;
+  /** Those that weftd runs. */
+  readonly backends: BackendFormats;
   readonly logger: Logger;
   readonly problems: Problems;
   /** Milliseconds on a clock that does not go back. */
@@ -75,7 +73,7 @@ export class ConfigFollower {
   }
 
   #take(text: string | undefined): void {
-    const { problems, source, logger } = this.#options;
+    const { problems, source, backends, logger } = this.#options;
     const report = (problem: string | undefined): void => problems.report('network config', problem);
     const kept = this.#good ? '; the last good one stays in force' : '; waiting for a better one';
     if (text === undefined) {
@@ -90,24 +88,24 @@ export class ConfigFollower {
     this.#text = text;
     let value: NetworkConfig;
     try {
-      value = parseNetworkConfig(text);
+      value = parseNetworkConfig(text, backends);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       report(`${error.message} (${source.place})${kept}`);
       return;
     }
     const { backend } = value;
-    if (backend.type === 'other') {
+    if (isOtherBackend(backend)) {
       report(
-        `Network config: backend "${backendName(backend)}" is none that weftd can run; use "vxlan" or "host-gw" (${source.place})${kept}`,
+        `Network config: weftd cannot run backend "${backend.name}"; it runs ${[...backends.keys()].join(', ')} (${source.place})${kept}`,
       );
       return;
     }
-    report(undefined);
+    report(value.problem);
     if (this.#good?.text !== text) {
       const networks = families.flatMap((family) => value.networks[family]?.network ?? []);
       logger.info('network config', { networks: networks.map(formatPrefix).join(', '), backend: backend.type });
     }
-    this.#good = { text, value, backend };
+    this.#good = { text, value, backend: backend as OwnBackend };
   }
 }

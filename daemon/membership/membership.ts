@@ -5,12 +5,11 @@
  * from the data path by itself.
  */
 
+import type { BackendFormats } from '../../cluster/backend-format.ts';
 import type { Lease, LeaseValue, OwnLease } from '../../cluster/lease.ts';
 import { LeaseSet } from '../../cluster/lease-set.ts';
 import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Known, LeaseList, LeaseMemory, MalformedEntry } from '../../cluster/store.ts';
-import type { Family } from '../../net/address.ts';
-import type { Mac } from '../../net/mac.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
@@ -21,11 +20,13 @@ import { LostLeases, type PeersBefore } from './lost-leases.ts';
 import { type MembershipMemory, MemoryKeeper } from './memory.ts';
 import { OwnLeaseHolder } from './own-lease.ts';
 import type { RenewalClock } from './renewal.ts';
-import { type ClusterView, familiesInUse, type Identity, isOfHost } from './view.ts';
+import { type ClusterView, type Identity, isOfHost } from './view.ts';
 
 export interface MembershipOptions extends RenewalClock {
   readonly config: ConfigSource;
   readonly store: ClusterStore;
+  /** Those that weftd runs. */
+  readonly backends: BackendFormats;
   readonly logger: Logger;
   readonly problems: Problems;
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
@@ -61,10 +62,10 @@ export class Membership {
 
   constructor(options: MembershipOptions) {
     const { config, store, logger, problems, metrics, previous, memory, isInUse } = options;
-    const { renewMarginMs, now, monotonic, random } = options;
+    const { backends, renewMarginMs, now, monotonic, random } = options;
     const clock = { renewMarginMs, now, monotonic, random };
     this.#options = options;
-    this.#config = new ConfigFollower({ source: config, logger, problems, monotonic, random });
+    this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
     this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, clock });
     this.#former = new FormerLeases({ store, logger, isInUse, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
@@ -175,14 +176,9 @@ export class Membership {
     return isSimple ? before.peers.with(changes!) : undefined;
   }
 
-  #leaseValue({ value: config, backend }: GoodConfig, identity: Identity): LeaseValue & { node: string } {
+  #leaseValue({ backend }: GoodConfig, identity: Identity): LeaseValue & { node: string } {
     const { node, version } = this.#options;
-    const backendData: { [family in Family]?: { vni: number; vtepMac: Mac } } = {};
-    if (backend.type === 'vxlan') {
-      for (const family of familiesInUse(config)) {
-        backendData[family] = { vni: backend.vni, vtepMac: identity.macs[family]! };
-      }
-    }
-    return { publicAddresses: identity.publicAddresses, backendType: backend.type, backendData, node, version };
+    const { publicAddresses, leaseData } = identity;
+    return { publicAddresses, backendType: backend.type, backendData: leaseData, node, version };
   }
 }

@@ -4,7 +4,6 @@ import type { Lease, OwnLease } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily } from '../../cluster/network-config.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
-import type { Mac } from '../../net/mac.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { OwnBackend } from '../backends/map.ts';
 
@@ -22,8 +21,8 @@ export interface ClusterView {
 /** What the lease says of this node. */
 export interface Identity {
   readonly publicAddresses: PerFamily<Address>;
-  /** MACs of the tunnel devices, for the families in use. */
-  readonly macs: PerFamily<Mac>;
+  /** The backend's, for the families in use that have any. */
+  readonly leaseData: PerFamily<unknown>;
 }
 
 export const formatAddresses = (addresses: PerFamily<Address>): string =>

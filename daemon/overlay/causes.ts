@@ -10,7 +10,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { addressKey, sameAddress } from '../../net/address.ts';
 import { macKey, sameMac } from '../../net/mac.ts';
 import { networkKey, samePrefix } from '../../net/prefix.ts';
-import type { DesiredState, DeviceAddress, FdbEntry, NeighbourEntry, RouteEntry } from '../backends/entries.ts';
+import {
+  type DesiredState,
+  type DeviceAddress,
+  type FdbEntry,
+  type NeighbourEntry,
+  type RouteEntry,
+  sameWay,
+} from '../backends/entries.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** So many are looked for one by one; for more, an index pays. */
@@ -55,8 +62,7 @@ const sameNeighbour = (a: NeighbourEntry, b: NeighbourEntry): boolean =>
   a.device === b.device && sameAddress(a.address, b.address) && sameMac(a.mac, b.mac);
 const sameFdbEntry = (a: FdbEntry, b: FdbEntry): boolean =>
   a.device === b.device && sameMac(a.mac, b.mac) && sameAddress(a.destination, b.destination);
-const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
-  a.device === b.device && samePrefix(a.destination, b.destination) && sameAddress(a.gateway, b.gateway);
+const sameRoute = (a: RouteEntry, b: RouteEntry): boolean => sameWay(a, b) && samePrefix(a.destination, b.destination);
 
 /** What was wanted before, asked about one step at a time. */
 class Before {

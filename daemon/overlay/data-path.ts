@@ -6,13 +6,15 @@
  */
 
 import { type Lease, sameLeaseValue } from '../../cluster/lease.ts';
-import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
+import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
-import { nda } from '../../linux/netlink/neighbour.ts';
+import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
 import { type Address, addressKey, type Family, sameAddress } from '../../net/address.ts';
-import { isUnicastMac, localMac, type Mac, sameMac } from '../../net/mac.ts';
+import { sameMac } from '../../net/mac.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
+import type { Backend } from '../backends/backend.ts';
+import { type Backends, isTunnelName } from '../backends/map.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
 import type { FilterInterfaces } from '../filter/ways.ts';
 import type { EventInterest } from '../host/events.ts';
@@ -22,7 +24,6 @@ import {
   findSourceProblem,
   type InterfaceChoice,
   InterfaceError,
-  isTunnelName,
   keepInterface,
 } from '../host/external-interface.ts';
 import type { NodeFiles, NodeState } from '../host/files.ts';
@@ -33,15 +34,16 @@ import { Backoff } from '../pace/wakeup.ts';
 import type { Logger } from '../report/log.ts';
 import type { ProblemKind } from '../report/problem-catalogue.ts';
 import type { Problems } from '../report/problems.ts';
-import { type Desired, deriveDesired, deviceName, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
+import { type Desired, deriveDesired, narrowToPeers, nothingDesired, type PeerOutcome } from './desired.ts';
 import type { Healing, HealingSummary } from './healing.ts';
 import type { Kernel } from './kernel.ts';
-import { fdbOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation, plan } from './plan.ts';
 import { findShadows, isShadowed, withoutTaken } from './shadows.ts';
 
 export interface DataPathOptions {
   readonly kernel: Kernel;
+  /** Those that weftd runs. */
+  readonly backends: Backends;
   readonly filter: FilterPort;
   readonly healing: Healing;
   readonly files: NodeFiles;
@@ -87,7 +89,8 @@ export interface ReconcileResult {
 
 export interface PeerState {
   readonly lease: Lease;
-  readonly path: 'vxlan' | 'direct' | 'none';
+  /** As the status has it: `direct`, `none`, or the backend's name where its tunnel leads there. */
+  readonly path: string;
   readonly problem: string | undefined;
 }
 
@@ -117,8 +120,8 @@ function concerns(operation: Operation, peer: Lease): boolean {
       });
     case 'set-fdb':
       return families.some((family) => {
-        const data = peer.backendData[family];
-        return data && sameMac(data.vtepMac, operation.entry.mac);
+        const host = peer.publicAddresses[family];
+        return host && sameAddress(host, operation.entry.destination);
       });
     case 'add-device':
       return true;
@@ -150,7 +153,7 @@ function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Fai
   const used = Object.values(paths);
   return {
     lease: peer,
-    path: used.includes('tunnel') ? 'vxlan' : used.includes('direct') ? 'direct' : 'none',
+    path: used.includes('tunnel') ? peer.backendType : used.includes('direct') ? 'direct' : 'none',
     problem: problem ?? failed?.message,
   };
 }
@@ -176,11 +179,9 @@ const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 
 /** The ways that the cluster's packets take on this host. */
-function interfacesOf({ backend, config }: ClusterView, external: ExternalInterface): FilterInterfaces {
-  const tunnels =
-    backend.type === 'vxlan' ? familiesInUse(config).map((family) => deviceName(family, backend.vni)) : [];
-  const isDirect = backend.type === 'host-gw' || backend.directRouting;
-  return { peers: isDirect ? [...tunnels, external.name] : tunnels, external: external.name };
+function interfacesOf(backend: Backend, { backend: own, config }: ClusterView, external: string): FilterInterfaces {
+  const tunnels = familiesInUse(config).flatMap((family) => backend.deviceName(own, family) ?? []);
+  return { peers: backend.routesDirectly(own) ? [...tunnels, external] : tunnels, external };
 }
 
 export class DataPath {
@@ -192,8 +193,8 @@ export class DataPath {
   /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
   #hears = false;
   private remembered: NodeState;
-  /** By device. */
-  private readonly toldMacs = new Map<string, Mac>();
+  /** What this process has said of each device. */
+  private readonly told = new Map<string, unknown>();
   private failures = new Map<string, Failure>();
   private external: ExternalInterface | undefined;
   private current: DataPathState | undefined;
@@ -241,37 +242,55 @@ export class DataPath {
       return before.identity;
     }
     const host = known ?? this.options.kernel.readHost();
-    const inUse = familiesInUse(config);
+    const _inUse = familiesInUse(config);
     const { publicAddresses } = this.choose(host, config);
-    const macs: { [family in Family]?: Mac } = {};
     const own = leases.find((lease) => isOfHost(lease, publicAddresses));
-    if (config.backend.type === 'vxlan') {
-      // A host made from another's image remembers the other's MACs.
-      const isMacOf = ({ backendData }: Lease, mac: Mac): boolean =>
-        families.some((family) => {
-          const data = backendData[family];
-          return data !== undefined && sameMac(data.vtepMac, mac);
-        });
-      const isOthers = (mac: Mac): boolean =>
-        leases.some((lease) => isMacOf(lease, mac) && lease !== own && lease.node !== this.options.node);
-      for (const family of inUse) {
-        const name = deviceName(family, config.backend.vni);
-        this.options.lockDevice?.(name);
-        const link = host.links.find((candidate) => candidate.name === name && candidate.kind === 'vxlan');
-        // What this process has told once it stands by, whatever somebody writes into the lease.
-        const told = [this.toldMacs.get(name), own?.backendData[family]?.vtepMac];
-        const known = [...told, this.remembered.devices.get(name), link?.mac];
-        const mac =
-          known.find((mac) => mac && isUnicastMac(mac) && !isOthers(mac)) ?? localMac(this.options.randomMacBytes());
-        macs[family] = mac;
-        this.toldMacs.set(name, mac);
-      }
-    }
-    // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
-    this.remember(config, macs);
-    const identity = { publicAddresses, macs };
+    const leaseData = this.prepare(config, host, own, leases);
+    const identity = { publicAddresses, leaseData };
     this.identified = own && { config, host, own, identity };
     return identity;
+  }
+
+  /** What our lease says of this node's devices, which are ours from here on. */
+  private prepare(
+    { backend: config, networks }: NetworkConfig,
+    host: HostState,
+    own: Lease | undefined,
+    leases: readonly Lease[],
+  ): PerFamily<unknown> {
+    const backend = this.backendOf(config);
+    const leaseData: { [family in Family]?: unknown } = {};
+    const devices = new Map(this.remembered.devices);
+    const sameBackend = (lease: Lease | undefined): boolean => lease?.backendType === backend.name;
+    // A host made from another's image remembers the other's data.
+    const isTaken = (test: (data: unknown) => boolean): boolean =>
+      leases.some(
+        (lease) =>
+          sameBackend(lease) &&
+          lease !== own &&
+          lease.node !== this.options.node &&
+          valuesOf(lease.backendData).some(test),
+      );
+    for (const family of families.filter((each) => networks[each])) {
+      const name = backend.deviceName(config, family);
+      if (name === undefined) continue;
+      this.options.lockDevice?.(name);
+      const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
+      const prepared = backend.prepare?.(config, {
+        // What this process has told once it stands by, whatever somebody writes into the lease.
+        said: [this.told.get(name), sameBackend(own) ? own?.backendData[family] : undefined],
+        macs: [this.remembered.devices.get(name), link?.mac],
+        isTaken,
+        randomMacBytes: this.options.randomMacBytes,
+      });
+      devices.set(name, prepared?.mac);
+      if (!prepared) continue;
+      leaseData[family] = prepared.leaseData;
+      this.told.set(name, prepared.leaseData);
+    }
+    // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
+    this.remember(networks, devices);
+    return leaseData;
   }
 
   /**
@@ -287,7 +306,8 @@ export class DataPath {
     try {
       const chosen = chooseInterface(choice, inUse, view);
       // Peers are taken to be run as this host is.
-      if (peerLock && config.backend.type === 'vxlan') this.interfaceProblem = findSourceProblem(chosen, view);
+      const isTunnel = inUse.some((family) => this.backendOf(config.backend).outer(config.backend, family));
+      if (peerLock && isTunnel) this.interfaceProblem = findSourceProblem(chosen, view);
       return chosen;
     } catch (error) {
       if (!(error instanceof InterfaceError) || !this.external) throw error;
@@ -304,23 +324,21 @@ export class DataPath {
     }
   }
 
+  private backendOf({ type }: NetworkConfig['backend']): Backend {
+    return this.options.backends.get(type)!;
+  }
+
   /** Adds devices and networks to what outlives us: the union of what was and is, as removal needs all of it. */
-  private remember(config: NetworkConfig, macs: PerFamily<Mac>): void {
-    const devices = new Map(this.remembered.devices);
-    for (const family of families) {
-      const mac = macs[family];
-      if (mac && config.backend.type === 'vxlan') devices.set(deviceName(family, config.backend.vni), mac);
-    }
+  private remember(inUse: NetworkConfig['networks'], devices: NodeState['devices']): void {
     const networks = [...this.remembered.networks];
-    for (const family of familiesInUse(config)) {
-      const { network } = config.networks[family]!;
+    for (const { network } of valuesOf(inUse)) {
       if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
     }
     const isNew =
       networks.length > this.remembered.networks.length ||
       [...devices].some(([name, mac]) => {
         const known = this.remembered.devices.get(name);
-        return !known || !sameMac(known, mac);
+        return !this.remembered.devices.has(name) || (mac && (!known || !sameMac(known, mac)));
       });
     // The whole comparison sees to it that the file is there.
     if (this.baseline && !isNew) return;
@@ -391,19 +409,14 @@ export class DataPath {
     const addressChanged = this.noteExternal(external, own.publicAddresses);
     this.noteCircumstances(host);
 
-    const macs: { [family in Family]?: Mac } = {};
-    const networks: { [family in Family]?: Prefix } = {};
-    for (const family of inUse) {
-      networks[family] = config.networks[family]!.network;
-      const data = own.backendData[family];
-      if (data) macs[family] = data.vtepMac;
-    }
+    const networks = perFamily((family) => config.networks[family]?.network);
     const tunnels = new Set(this.remembered.devices.keys());
     const derived = deriveDesired({
       networks,
       backend,
+      backends: this.options.backends,
       subnets: own.subnets,
-      macs,
+      leaseData: own.backendData,
       external,
       peers: view.peers.all,
       isNeighbour: neighbourTest(
@@ -424,7 +437,7 @@ export class DataPath {
     this.rememberGateways([...this.usedGateways(host), ...direct]);
 
     // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
-    filter.useInterfaces(interfacesOf(view, external));
+    filter.useInterfaces(interfacesOf(this.backendOf(backend), view, external.name));
     const rules = filter.ensure(view, { keepPeers: true, trust: true });
     const names = new Set([...this.remembered.devices.keys(), ...desired.state.devices.map(({ name }) => name)]);
     const { operations, problems: obstacles } = plan(desired.state, kernel.readActual(host, names));
@@ -459,7 +472,7 @@ export class DataPath {
       obstacles.length > 0 || [...this.failures.values()].some(({ operation }) => isDeviceOperation(operation));
     const complete = !devicesFailed && this.writeNetwork(network);
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
-    this.note(desired, external, hostNow);
+    this.note(this.backendOf(backend), desired, external, hostNow);
     const inOrder = complete && this.#hears && this.failures.size === 0 && shadows.taken.length === 0;
     this.baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const total = changes + rules.changes;
@@ -510,9 +523,10 @@ export class DataPath {
     this.healing.forget();
     const changed = desired.table.change(removed, added);
     if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;
-    const direct = changed.added.flatMap(({ routes }) => routes.filter(({ onlink }) => !onlink));
-    if (direct.length > 0)
-      this.rememberGateways([...this.remembered.gateways, ...direct.map(({ gateway }) => gateway)]);
+    const direct = changed.added.flatMap(({ routes }) =>
+      routes.flatMap(({ device, gateway }) => (device === external.name && gateway ? [gateway] : [])),
+    );
+    if (direct.length > 0) this.rememberGateways([...this.remembered.gateways, ...direct]);
     const admitted = filter.change(view, added, []);
     if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
     const narrowed = narrowToPeers(desired.state, changed);
@@ -645,7 +659,7 @@ export class DataPath {
     return written.length;
   }
 
-  private note(desired: Desired, external: ExternalInterface, host: HostState): void {
+  private note(backend: Backend, desired: Desired, external: ExternalInterface, host: HostState): void {
     this.noteState(desired, external);
     const devices = desired.state.devices.map(({ name }) => name);
     const watched = new Set([external.name, ...devices, ...this.remembered.devices.keys()]);
@@ -661,11 +675,9 @@ export class DataPath {
         return kernel.port;
       },
       expects: (entry, isThere) => {
-        const { mac, address, state } = entry;
-        if (!mac || !address) return false;
-        const host = desired.table.hostOfMac(address.family, mac);
-        const isWanted = host !== undefined && sameAddress(host, address) && fdbOddity(entry) === undefined;
-        return isThere ? isWanted && (state & nda.NUD_PERMANENT) !== 0 : !isWanted;
+        const { address } = entry;
+        if (!address) return false;
+        return backend.expects?.(entry, isThere, (key) => desired.table.hostOf(address.family, key)) ?? false;
       },
     };
   }

@@ -8,8 +8,6 @@
 import type { Lease } from '../../cluster/lease.ts';
 import type { PerFamily } from '../../cluster/network-config.ts';
 import { type Address, type Family, formatAddress, isUnspecified, sameAddress } from '../../net/address.ts';
-import { formatMac, type Mac, macKey, sameMac } from '../../net/mac.ts';
-import { vxlanOverheadBytes } from '../../net/mtu.ts';
 import {
   formatPrefix,
   hostPrefix,
@@ -19,28 +17,28 @@ import {
   prefixContains,
   prefixesOverlap,
 } from '../../net/prefix.ts';
+import type { Backend, BackendConfig, Claim, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
 import {
   type ActualDevice,
   type ActualState,
   type DesiredState,
   type DeviceAddress,
   defaultMetric,
-  type FdbEntry,
-  type NeighbourEntry,
-  type RouteEntry,
   routeProtocol,
-  type VxlanDevice,
+  type TunnelDevice,
 } from '../backends/entries.ts';
-import type { OwnBackend } from '../backends/map.ts';
+import { type Backends, backends as ownBackends } from '../backends/map.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 
 export interface Overlay {
   /** Families in use, with the cluster's network of each. */
   readonly networks: PerFamily<Prefix>;
-  readonly backend: OwnBackend;
+  readonly backend: BackendConfig;
+  /** Those that weftd runs. */
+  readonly backends: Backends;
   readonly subnets: PerFamily<Prefix>;
-  /** MACs of our own tunnel devices. */
-  readonly macs: PerFamily<Mac>;
+  /** Our own lease's data of the backend. */
+  readonly leaseData: PerFamily<unknown>;
   readonly external: ExternalInterface;
   readonly peers: readonly Lease[];
   /** Whether a host is on a network that this host is connected to, so that it can be a gateway. */
@@ -52,9 +50,6 @@ export interface Overlay {
   /** Addresses that peers had before. */
   readonly formerPeerAddresses: readonly Address[];
 }
-
-/** How a peer is reached. */
-export type PeerPath = 'tunnel' | 'direct';
 
 export interface PeerOutcome {
   readonly peer: Lease;
@@ -75,70 +70,65 @@ export interface Desired {
   readonly table: PeerTable;
 }
 
-/** flannel's names, so that each finds the other's device: `flannel.1`, `flannel-v6.1`. */
-export const deviceName = (family: Family, vni: number): string =>
-  family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
-
 export const familiesOf = (networks: PerFamily<Prefix>): Family[] =>
   ([4, 6] as const).filter((family) => networks[family] !== undefined);
 
-/** The tunnel devices' MTU: what the outer network takes less the overhead of the family. */
-const tunnelMtu = (outerMtuBytes: number, family: Family): number => outerMtuBytes - vxlanOverheadBytes(family);
-
 /** MTU of the outer network: the config's, unless the interface takes less; the kernel would refuse more. */
-const outerMtu = (backend: OwnBackend, externalMtuBytes: number): number =>
-  Math.min((backend.type === 'vxlan' ? backend.mtuBytes : undefined) ?? externalMtuBytes, externalMtuBytes);
+const outerMtu = ({ mtuBytes }: BackendConfig, externalMtuBytes: number): number =>
+  Math.min(mtuBytes ?? externalMtuBytes, externalMtuBytes);
 
 /**
  * MTU of a container's interface: that of the narrowest path among the families in use, for one interface carries all
  * of them.
  */
-export function containerMtu(backend: OwnBackend, families: readonly Family[], externalMtuBytes: number): number {
-  const outerMtuBytes = outerMtu(backend, externalMtuBytes);
-  if (backend.type === 'host-gw') return outerMtuBytes;
-  return Math.min(...families.map((family) => tunnelMtu(outerMtuBytes, family)));
+export function containerMtu(
+  config: BackendConfig,
+  families: readonly Family[],
+  externalMtuBytes: number,
+  backends: Backends = ownBackends,
+): number {
+  const backend = backends.get(config.type)!;
+  const overheads = families.map((family) => backend.overheadBytes(config, family));
+  return outerMtu(config, externalMtuBytes) - Math.max(0, ...overheads);
 }
 
 function ownDevices(
-  overlay: Overlay,
+  backend: Backend,
+  node: NodeSide<BackendConfig, unknown>,
+  subnets: PerFamily<Prefix>,
   families: readonly Family[],
-): { devices: VxlanDevice[]; addresses: DeviceAddress[] } {
-  const { backend, external } = overlay;
-  const devices: VxlanDevice[] = [];
+): { devices: TunnelDevice[]; addresses: DeviceAddress[] } {
+  const { config, external } = node;
+  const devices: TunnelDevice[] = [];
   const addresses: DeviceAddress[] = [];
-  if (backend.type !== 'vxlan') return { devices, addresses };
   for (const family of families) {
-    const name = deviceName(family, backend.vni);
-    devices.push({
-      name,
-      vni: backend.vni,
-      port: backend.port,
-      local: external.addresses[family]!,
-      lower: external.index,
-      mac: overlay.macs[family]!,
-      mtuBytes: tunnelMtu(outerMtu(backend, external.mtuBytes), family),
-      learning: backend.learning,
-      gbp: backend.gbp,
-    });
+    const mtuBytes = outerMtu(config, external.mtuBytes) - backend.overheadBytes(config, family);
+    const device = backend.device?.(node, family, mtuBytes);
+    if (!device) continue;
+    devices.push(device);
     // The subnet's network address: nothing else on this node has it, and peers know it from the subnet alone.
-    addresses.push({ device: name, prefix: hostPrefix(networkOf(overlay.subnets[family]!).address) });
+    addresses.push({ device: device.name, prefix: hostPrefix(networkOf(subnets[family]!).address) });
   }
   return { devices, addresses };
 }
 
-/** What a peer comes to. */
-export interface PlacedPeer extends PeerOutcome {
-  readonly neighbours: readonly NeighbourEntry[];
-  readonly fdb: readonly FdbEntry[];
-  readonly routes: readonly RouteEntry[];
+/** A peer with its entries. */
+export interface PlacedPeer extends PeerOutcome, Entries {
+  /** What it was the first to claim. */
+  readonly claims: readonly { readonly family: Family; readonly key: Claim['key'] }[];
 }
+
+const entryKinds = ['neighbours', 'fdb', 'routes'] as const satisfies readonly (keyof Entries)[];
 
 type MutablePlace = {
   paths: { [family in Family]?: PeerPath };
-  neighbours: NeighbourEntry[];
-  fdb: FdbEntry[];
-  routes: RouteEntry[];
-};
+  claims: { family: Family; key: Claim['key'] }[];
+} & { [K in keyof Entries]: Entries[K][number][] };
+
+function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [kind]: entries }: Partial<Entries>) {
+  const list: Entries[K][number][] = place[kind];
+  if (entries) list.push(...(entries as readonly Entries[K][number][]));
+}
 
 /** What changes of some peers come to, when the others are as they were. */
 export interface PeerChanges {
@@ -148,83 +138,85 @@ export interface PeerChanges {
 
 /** The peers with the entries of each. Refuses what clashes with a peer before it. */
 export class PeerTable {
-  private readonly overlay: Overlay;
-  private readonly families: readonly Family[];
-  private readonly placed = new Map<Lease, PlacedPeer>();
-  private readonly leaseOfSubnet = new Map<number | string, string>();
-  private readonly holderOfMac: PerFamily<Map<number, { readonly lease: string; readonly host: Address }>> = {
+  readonly #overlay: Overlay;
+  readonly #backend: Backend;
+  readonly #node: NodeSide<BackendConfig, unknown>;
+  readonly #families: readonly Family[];
+  readonly #placed = new Map<Lease, PlacedPeer>();
+  readonly #leaseOfSubnet = new Map<number | string, string>();
+  readonly #holders: PerFamily<Map<Claim['key'], { readonly lease: string; readonly host: Address }>> = {
     4: new Map(),
     6: new Map(),
   };
   /** Leases that want the same as another one, or that share it. */
-  private readonly contested = new Set<string>();
-  private lists: { readonly [K in 'neighbours' | 'fdb' | 'routes']?: PlacedPeer[K] } = {};
+  readonly #contested = new Set<string>();
+  #lists: Partial<Entries> = {};
 
-  constructor(overlay: Overlay) {
-    this.overlay = overlay;
-    this.families = familiesOf(overlay.networks);
-    for (const peer of overlay.peers) this.add(peer);
+  constructor(overlay: Overlay, backend: Backend, node: NodeSide<BackendConfig, unknown>) {
+    this.#overlay = overlay;
+    this.#backend = backend;
+    this.#node = node;
+    this.#families = familiesOf(overlay.networks);
+    for (const peer of overlay.peers) this.#add(peer);
   }
 
   get peers(): PlacedPeer[] {
-    return [...this.placed.values()];
+    return [...this.#placed.values()];
   }
 
   /** All of one kind, as they are now; the same list until something changes. */
-  entries<K extends 'neighbours' | 'fdb' | 'routes'>(kind: K): PlacedPeer[K] {
-    const known = this.lists[kind];
+  entries<K extends keyof Entries>(kind: K): Entries[K] {
+    const known = this.#lists[kind];
     if (known) return known;
-    const list = this.peers.flatMap((peer) => peer[kind] as readonly unknown[]) as unknown as PlacedPeer[K];
-    this.lists = { ...this.lists, [kind]: list };
+    const list = this.peers.flatMap((peer) => peer[kind] as readonly unknown[]) as unknown as Entries[K];
+    this.#lists = { ...this.#lists, [kind]: list };
     return list;
   }
 
-  /** The host behind a tunnel's MAC. */
-  hostOfMac(family: Family, mac: Mac): Address | undefined {
-    return this.holderOfMac[family]!.get(macKey(mac))?.host;
+  /** The host whose claim this is. */
+  hostOf(family: Family, key: Claim['key']): Address | undefined {
+    return this.#holders[family]!.get(key)?.host;
   }
 
   /**
    * Takes peers away and adds others, as if all had been derived anew. Undefined where these changes bear on other
-   * peers, by a subnet or a MAC that several want: then all is to be derived anew, and this table is of no more use.
+   * peers, by a subnet or a claim that several have: then all is to be derived anew, and this table is of no more use.
    */
   change(removed: readonly Lease[], added: readonly Lease[]): PeerChanges | undefined {
-    const contestedBefore = this.contested.size;
-    this.lists = {};
+    const contestedBefore = this.#contested.size;
+    this.#lists = {};
     const gone: PlacedPeer[] = [];
     for (const lease of removed) {
-      const place = this.placed.get(lease);
-      if (!place || this.contested.has(lease.ownerId)) return undefined;
+      const place = this.#placed.get(lease);
+      if (!place || this.#contested.has(lease.ownerId)) return undefined;
       gone.push(place);
-      this.placed.delete(lease);
-      for (const { destination } of place.routes) this.leaseOfSubnet.delete(networkKey(destination));
-      for (const { mac, destination } of place.fdb) this.holderOfMac[destination.family]!.delete(macKey(mac));
+      this.#placed.delete(lease);
+      for (const { destination } of place.routes) this.#leaseOfSubnet.delete(networkKey(destination));
+      for (const { family, key } of place.claims) this.#holders[family]!.delete(key);
     }
-    const come = added.map((lease) => this.add(lease));
-    return this.contested.size === contestedBefore ? { removed: gone, added: come } : undefined;
+    const come = added.map((lease) => this.#add(lease));
+    return this.#contested.size === contestedBefore ? { removed: gone, added: come } : undefined;
   }
 
-  private add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, neighbours: [], fdb: [], routes: [] };
-    const placed: PlacedPeer = { peer, ...place, problem: this.place(peer, place) };
-    this.placed.set(peer, placed);
+  #add(peer: Lease): PlacedPeer {
+    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
+    const placed: PlacedPeer = { peer, ...place, problem: this.#place(peer, place) };
+    this.#placed.set(peer, placed);
     return placed;
   }
 
   /** @returns why the peer is left out, wholly or for a family */
-  private place(peer: Lease, place: MutablePlace): string | undefined {
-    const backendType = this.overlay.backend.type;
-    if (peer.backendType !== backendType) {
-      return `its backend is "${peer.backendType}", this host's is "${backendType}"`;
-    }
-    const problems = this.families.flatMap((family) => this.placeFamily(peer, family, place) ?? []);
+  #place(peer: Lease, place: MutablePlace): string | undefined {
+    const { name } = this.#backend;
+    if (peer.backendType !== name) return `its backend is "${peer.backendType}", this host's is "${name}"`;
+    const problems = this.#families.flatMap((family) => this.#placeFamily(peer, family, place) ?? []);
     return problems.length > 0 ? problems.join('; ') : undefined;
   }
 
   /** Makes the peer's entries for a family, or says why not. */
-  private placeFamily(peer: Lease, family: Family, place: MutablePlace): string | undefined {
-    const { overlay } = this;
-    const { backend, external } = overlay;
+  #placeFamily(peer: Lease, family: Family, place: MutablePlace): string | undefined {
+    const overlay = this.#overlay;
+    const { external } = overlay;
     const leased = peer.subnets[family];
     const host = peer.publicAddresses[family];
     if (!leased) return `it has no IPv${family} subnet`;
@@ -242,61 +234,53 @@ export class PeerTable {
     if (swallowed) {
       return `its subnet "${formatPrefix(leased)}" contains the host address "${formatAddress(swallowed)}"`;
     }
-    const destination = networkOf(leased);
-    const subnetKey = networkKey(destination);
-    const other = this.leaseOfSubnet.get(subnetKey);
+    const subnet = networkOf(leased);
+    const subnetKey = networkKey(subnet);
+    const other = this.#leaseOfSubnet.get(subnetKey);
     if (other !== undefined) {
-      this.contest(other, peer.ownerId);
+      this.#contest(other, peer.ownerId);
       return `lease "${other}" has the same subnet`;
     }
+    const leaseData = peer.backendData[family];
+    const found = this.#backend.entries(this.#node, {
+      host,
+      subnet,
+      leaseData,
+      isNeighbour: overlay.isNeighbour(host),
+    });
+    if (typeof found === 'string') return found;
 
-    if (backend.type === 'host-gw' && !overlay.isNeighbour(host)) {
-      return `its address "${formatAddress(host)}" is on no network of this host, which host-gw needs`;
-    }
-    if (backend.type === 'host-gw' || (backend.directRouting && overlay.isNeighbour(host))) {
-      this.leaseOfSubnet.set(subnetKey, peer.ownerId);
-      place.routes.push({ destination, gateway: host, device: external.name, onlink: false });
-      place.paths[family] = 'direct';
-      return undefined;
-    }
-
-    const mac = peer.backendData[family]?.vtepMac;
-    if (!mac) return `it tells no MAC of its IPv${family} tunnel device`;
-    const ownMac = overlay.macs[family];
-    if (ownMac && sameMac(ownMac, mac)) {
-      return `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own`;
-    }
-    const holders = this.holderOfMac[family]!;
-    const key = macKey(mac);
-    // Two leases of one host share its tunnel device; two hosts cannot.
-    const holder = holders.get(key);
-    if (holder) this.contest(holder.lease, peer.ownerId);
+    const { claim } = found;
+    const holder = claim && this.#holders[family]!.get(claim.key);
+    if (holder) this.#contest(holder.lease, peer.ownerId);
     if (holder && !sameAddress(holder.host, host)) {
-      return `lease "${holder.lease}" of another host has the same MAC "${formatMac(mac)}"`;
+      return `lease "${holder.lease}" of another host has the same ${claim.text}`;
     }
-    this.leaseOfSubnet.set(subnetKey, peer.ownerId);
-    const device = deviceName(family, backend.vni);
-    const endpoint = destination.address;
-    place.neighbours.push({ device, address: endpoint, mac });
-    if (!holder) {
-      holders.set(key, { lease: peer.ownerId, host });
-      place.fdb.push({ device, mac, destination: host });
+    this.#leaseOfSubnet.set(subnetKey, peer.ownerId);
+    if (claim && !holder) {
+      this.#holders[family]!.set(claim.key, { lease: peer.ownerId, host });
+      place.claims.push({ family, key: claim.key });
     }
-    place.routes.push({ destination, gateway: endpoint, device, onlink: true });
-    place.paths[family] = 'tunnel';
+    for (const kind of entryKinds) {
+      addEntries(place, kind, found);
+      if (claim && !holder) addEntries(place, kind, claim.entries);
+    }
+    place.paths[family] = found.path;
     return undefined;
   }
 
-  private contest(...leases: readonly string[]): void {
-    for (const lease of leases) this.contested.add(lease);
+  #contest(...leases: readonly string[]): void {
+    for (const lease of leases) this.#contested.add(lease);
   }
 }
 
 export function deriveDesired(overlay: Overlay): Desired {
   const families = familiesOf(overlay.networks);
-  const { backend, external } = overlay;
-  const { devices, addresses } = ownDevices(overlay, families);
-  const table = new PeerTable(overlay);
+  const { backend: config, external, leaseData, backends } = overlay;
+  const backend = backends.get(config.type)!;
+  const node = { config, external, leaseData };
+  const { devices, addresses } = ownDevices(backend, node, overlay.subnets, families);
+  const table = new PeerTable(overlay, backend, node);
   const current = new Set(devices.map(({ name }) => name));
   return {
     state: {
@@ -316,7 +300,7 @@ export function deriveDesired(overlay: Overlay): Desired {
       // Not those of peers with a backend that is not ours: the way to them may be of another program's making.
       peerAddresses: [
         ...overlay.peers
-          .filter(({ backendType }) => backendType === 'vxlan' || backendType === 'host-gw')
+          .filter(({ backendType }) => backends.has(backendType))
           .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
         ...overlay.formerPeerAddresses,
       ],
@@ -325,23 +309,23 @@ export function deriveDesired(overlay: Overlay): Desired {
       return table.peers;
     },
     table,
-    mtuBytes: containerMtu(backend, families, external.mtuBytes),
+    mtuBytes: containerMtu(config, families, external.mtuBytes, backends),
     mtuProblem:
-      backend.type === 'vxlan' && (backend.mtuBytes ?? 0) > external.mtuBytes
-        ? `The network config's Backend.MTU is ${backend.mtuBytes}, but "${external.name}" takes ${external.mtuBytes} only, which counts; raise the interface's MTU, or lower the config's`
+      (config.mtuBytes ?? 0) > external.mtuBytes
+        ? `The network config's Backend.MTU is ${config.mtuBytes}, but "${external.name}" takes ${external.mtuBytes} only, which counts; raise the interface's MTU, or lower the config's`
         : undefined,
   };
 }
 
 /** A device that is as it should be. */
-const asWanted = ({ name, mac, mtuBytes, ...vxlan }: VxlanDevice): ActualDevice => ({
+const asWanted = ({ name, kind, mac, mtuBytes, data }: TunnelDevice): ActualDevice => ({
   name,
   index: 0,
-  kind: 'vxlan',
+  kind,
   up: true,
   mac,
   mtuBytes,
-  vxlan,
+  data,
 });
 
 /**

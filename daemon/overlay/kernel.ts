@@ -19,10 +19,10 @@ import {
   newNeighbour,
 } from '../../linux/netlink/neighbour.ts';
 import { deleteRoute, dumpRoutes, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
-import { createVxlan, vxlanOf } from '../../linux/netlink/vxlan.ts';
+import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../linux/netlink/tunnel.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
-import { isLinkLocal } from '../../net/address.ts';
+import { type Address, isLinkLocal } from '../../net/address.ts';
 import { hostPrefix } from '../../net/prefix.ts';
 import {
   type ActualAddress,
@@ -31,14 +31,14 @@ import {
   type ActualRoute,
   type ActualState,
   defaultMetric,
+  fdbOddity,
   type NeighbourEntry,
-  type RouteEntry,
   routeProtocol,
 } from '../backends/entries.ts';
 import type { HostInterface, HostView } from '../host/external-interface.ts';
 import { answerOf, defaultRouteOf, type HostState, hostInterfaces } from '../host/host-state.ts';
 import type { SysctlSetting } from '../host/sysctls.ts';
-import { addressOddity, fdbOddity, routeOddity, vxlanOddity } from './oddities.ts';
+import { addressOddity, routeOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
 /** How a step of a plan ended. */
@@ -47,29 +47,18 @@ export interface Outcome {
   readonly error: Error | undefined;
 }
 
-function actualDevice(link: Link): ActualDevice {
-  const vxlan = vxlanOf(link);
-  return {
-    name: link.name,
-    index: link.index,
-    kind: link.kind,
-    up: link.up,
-    mac: link.mac,
-    mtuBytes: link.mtuBytes,
-    noArp: (link.flags & iff.IFF_NOARP) !== 0,
-    protoDown: link.protoDown === true,
-    master: link.master,
-    vxlan: vxlan && {
-      vni: vxlan.vni,
-      port: vxlan.port,
-      local: vxlan.local,
-      lower: vxlan.lower,
-      learning: vxlan.learning,
-      gbp: vxlan.gbp,
-      oddity: vxlanOddity(vxlan),
-    },
-  };
-}
+const actualDevice = (link: Link): ActualDevice => ({
+  name: link.name,
+  index: link.index,
+  kind: link.kind,
+  up: link.up,
+  mac: link.mac,
+  mtuBytes: link.mtuBytes,
+  noArp: (link.flags & iff.IFF_NOARP) !== 0,
+  protoDown: link.protoDown === true,
+  master: link.master,
+  data: tunnelOf(link),
+});
 
 /** Routes with one gateway; others are never weftd's. */
 function actualRoutes({ links, routes }: HostState): ActualRoute[] {
@@ -177,8 +166,8 @@ export class Kernel {
     const fdb: ActualFdbEntry[] = [];
     const own = host.links.filter(({ name }) => deviceNames.has(name));
     this.use((connection) => {
-      for (const { index, name: device, kind } of own) {
-        if (kind !== 'vxlan') continue;
+      for (const { index, name: device, kind, mac: ownMac } of own) {
+        if (!isTunnelKind(kind)) continue;
         for (const address of host.addresses) {
           if (address.index !== index || isLinkLocal(address.prefix.address)) continue;
           const { prefix, local } = address;
@@ -190,7 +179,8 @@ export class Kernel {
             if (address && mac && state & nda.NUD_PERMANENT) neighbours.push({ device, address, mac });
           }
         }
-        for (const entry of connection.dump(dumpFdb({ index }))) {
+        // A device without a MAC has no such table.
+        for (const entry of ownMac ? connection.dump(dumpFdb({ index })) : []) {
           const { address: destination, mac, state, port, vni, lower } = entry;
           if (entry.index !== index || !destination || !mac) continue;
           if (state & nda.NUD_PERMANENT)
@@ -241,7 +231,7 @@ export class Kernel {
           execute(changeLink({ name: operation.name }, operation.changes));
         } else if (operation.kind === 'add-device') {
           const { device } = operation;
-          execute(createVxlan(device));
+          execute(createTunnel(device.kind, device, device.data));
           // Before it is up, or a router's advertisement from the tunnel could give it an address and a route.
           this.ensureSysctl({ path: ['net', 'ipv6', 'conf', device.name, 'accept_ra'], value: '0' });
           execute(changeLink({ name: device.name }, { up: true }));
@@ -252,12 +242,16 @@ export class Kernel {
       return undefined;
     } catch (error) {
       if (operation.kind === 'remove-device' && hasCode(error, 'ENODEV')) return undefined;
-      const name = operation.kind === 'add-device' ? operation.device.name : undefined;
-      if (name !== undefined) {
-        failedDevices.set(name, error as Error);
-        indexes.delete(name);
-      }
-      return error as Error;
+      if (operation.kind !== 'add-device') return error as Error;
+      const { name, kind } = operation.device;
+      const reason = hasCode(error, 'EOPNOTSUPP')
+        ? new Error(`Cannot ${formatOperation(operation)}: the kernel has no module "${moduleOf(kind)}"; install it`, {
+            cause: error,
+          })
+        : (error as Error);
+      failedDevices.set(name, reason);
+      indexes.delete(name);
+      return reason;
     }
   }
 
@@ -290,7 +284,7 @@ export class Kernel {
       if (!error || hasCode(error, ...(alreadyDone[outcome.operation.kind] ?? []))) return;
       const { operation } = outcome;
       outcome.error = isGatewayElsewhere(operation, error)
-        ? this.setRouteElsewhere(operation.route, requests[i]!, indexes.get(operation.route.device)!)
+        ? this.setRouteElsewhere(operation.route.gateway!, requests[i]!, indexes.get(operation.route.device)!)
         : error;
     });
     return outcomes;
@@ -300,7 +294,7 @@ export class Kernel {
    * Sets an IPv6 route whose gateway another route leads to by another interface, which the kernel refuses even where
    * it is that route that is replaced. A route to the gateway alone, there for that instant, says otherwise.
    */
-  private setRouteElsewhere({ gateway }: RouteEntry, request: NetlinkRequest, index: number): Error | undefined {
+  private setRouteElsewhere(gateway: Address, request: NetlinkRequest, index: number): Error | undefined {
     const helper = { destination: hostPrefix(gateway), oif: index, protocol: routeProtocol.RTPROT_WEFT };
     const [, error] = this.use((connection) =>
       connection.executeEach([newRoute(helper, 'replace'), request, deleteRoute(helper)]),
@@ -328,7 +322,7 @@ const isGatewayElsewhere = (
 ): operation is Extract<Operation, { kind: 'set-route' }> =>
   operation.kind === 'set-route' &&
   operation.route.onlink &&
-  operation.route.gateway.family === 6 &&
+  operation.route.gateway?.family === 6 &&
   hasCode(error, 'EINVAL');
 
 /** The request with the step's own words in its errors: interfaces by name, not by number. */
@@ -353,11 +347,11 @@ function requestOf(operation: Operation, index: number): NetlinkRequest {
     case 'set-route': {
       const { destination, gateway, onlink } = operation.route;
       const protocol = routeProtocol.RTPROT_WEFT;
-      return newRoute({ destination, gateway, oif: index, onlink, protocol }, 'replace');
+      return newRoute({ destination, ...(gateway && { gateway }), oif: index, onlink, protocol }, 'replace');
     }
     case 'remove-route': {
       const { destination, gateway, metric } = operation.route;
-      return deleteRoute({ destination, gateway, oif: index, ...(metric > 0 ? { metric } : {}) });
+      return deleteRoute({ destination, ...(gateway && { gateway }), oif: index, ...(metric > 0 && { metric }) });
     }
     default:
       throw new TypeError(`${operation.kind} is no step on an entry`);

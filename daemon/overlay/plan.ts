@@ -8,8 +8,9 @@
  * Applying a plan and planning again gives nothing.
  */
 
-import { addressKey, formatAddress, sameAddress } from '../../net/address.ts';
-import { macKey, sameMac } from '../../net/mac.ts';
+import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
+import { addressKey, sameAddress } from '../../net/address.ts';
+import { type Mac, macKey, sameMac } from '../../net/mac.ts';
 import { formatPrefix, networkKey, networkOf, type Prefix, prefixContains } from '../../net/prefix.ts';
 import {
   type ActualAddress,
@@ -27,12 +28,13 @@ import {
   type NeighbourEntry,
   type RouteEntry,
   routeProtocol,
-  type VxlanDevice,
+  sameWay,
+  type TunnelDevice,
 } from '../backends/entries.ts';
-import { isTunnelName } from '../host/external-interface.ts';
+import { isTunnelName } from '../backends/map.ts';
 
 export interface DeviceChanges {
-  readonly mac?: VxlanDevice['mac'];
+  readonly mac?: Mac;
   readonly mtuBytes?: number;
   readonly up?: true;
   /** Out of the bridge that somebody has put it in. */
@@ -43,7 +45,7 @@ export interface DeviceChanges {
 
 /** One step. `set-…` adds, or replaces what is there under the same key. */
 export type Operation =
-  | { readonly kind: 'add-device'; readonly device: VxlanDevice }
+  | { readonly kind: 'add-device'; readonly device: TunnelDevice }
   | { readonly kind: 'change-device'; readonly name: string; readonly changes: DeviceChanges }
   | { readonly kind: 'remove-device'; readonly name: string; readonly because: string }
   | { readonly kind: 'add-address'; readonly address: DeviceAddress }
@@ -60,11 +62,14 @@ export interface Plan {
   readonly problems: readonly string[];
 }
 
+/** `VXLAN device "flannel.1"` */
+const describeDevice = ({ kind, name }: TunnelDevice): string => `${kind.toUpperCase()} device "${name}"`;
+
 /** The step in words: `set route "10.1.2.0/24" via "10.1.2.0" on "flannel.1"`. Also what identifies it across plans. */
 export function formatOperation(operation: Operation): string {
   switch (operation.kind) {
     case 'add-device':
-      return `add VXLAN device "${operation.device.name}"`;
+      return `add ${describeDevice(operation.device)}`;
     case 'change-device':
       return `change ${Object.keys(operation.changes).map(changeName).join(', ')} of device "${operation.name}"`;
     case 'remove-device':
@@ -122,34 +127,14 @@ type Key = number | string;
 
 const prefixKey = (prefix: Prefix): Key => networkKey(networkOf(prefix));
 
-/** Which attribute that only a new device can have is wrong, if one is. */
-function unchangeableDifference(device: VxlanDevice, { vxlan }: ActualDevice): string | undefined {
-  if (!vxlan) return 'it is no VXLAN device';
-  if (vxlan.vni !== device.vni) return `its VNI is ${vxlan.vni}, not ${device.vni}`;
-  if (vxlan.port !== device.port) return `its port is ${vxlan.port}, not ${device.port}`;
-  if (vxlan.lower !== device.lower) return 'it is bound to another interface';
-  if (!vxlan.local || !sameAddress(vxlan.local, device.local)) {
-    const is = vxlan.local ? `"${formatAddress(vxlan.local)}"` : 'unset';
-    return `its local address is ${is}, not "${formatAddress(device.local)}"`;
-  }
-  if (vxlan.learning !== device.learning) return `learning is ${vxlan.learning ? 'on' : 'off'}`;
-  if (vxlan.gbp !== device.gbp) return `group-based policy is ${vxlan.gbp ? 'on' : 'off'}`;
-  if (vxlan.oddity !== undefined) return `it has ${vxlan.oddity}`;
-  return undefined;
-}
-
-/** Whether the kernel makes no such device while the other is there (vxlan_config_validate in vxlan_core.c). */
-function excludes({ vxlan }: ActualDevice, { vni, port, local, gbp }: VxlanDevice): boolean {
-  return vxlan?.vni === vni && vxlan.port === port && vxlan.gbp === gbp && (vxlan.local?.family ?? 4) === local.family;
-}
-
-function deviceChanges(device: VxlanDevice, actual: ActualDevice): DeviceChanges | undefined {
+function deviceChanges({ mac, ...device }: TunnelDevice, actual: ActualDevice): DeviceChanges | undefined {
   const changes: DeviceChanges = {
-    ...(actual.mac && sameMac(actual.mac, device.mac) ? {} : { mac: device.mac }),
+    ...(!mac || (actual.mac && sameMac(actual.mac, mac)) ? {} : { mac }),
     ...(actual.mtuBytes === device.mtuBytes ? {} : { mtuBytes: device.mtuBytes }),
     ...(actual.up ? {} : { up: true as const }),
     ...(actual.master ? { master: 0 as const } : {}),
-    ...(actual.noArp ? { arp: true as const } : {}),
+    // A device without a MAC asks nobody for one.
+    ...(mac && actual.noArp ? { arp: true as const } : {}),
     ...(actual.protoDown ? { protoDown: false as const } : {}),
   };
   return Object.keys(changes).length > 0 ? changes : undefined;
@@ -228,27 +213,32 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   for (const device of desired.devices) {
     const link = actual.devices.find(({ name }) => name === device.name);
     if (!link) {
-      const other = actual.devices.find((candidate) => excludes(candidate, device));
-      if (other && !(other.mac && sameMac(other.mac, device.mac))) {
-        problems.push(
-          `Cannot make VXLAN device "${device.name}": "${other.name}" has VNI ${device.vni} at port ${device.port} already; delete it, or give the network another Backend.VNI`,
-        );
+      const clashes = actual.devices.flatMap((other) => {
+        const clash = other.kind === device.kind ? device.rules.clash(device, other) : undefined;
+        return clash === undefined ? [] : [{ other, clash }];
+      });
+      const [first] = clashes;
+      const isOurs = first?.other.mac && device.mac && sameMac(first.other.mac, device.mac);
+      if (first && !isOurs) {
+        problems.push(`Cannot make ${describeDevice(device)}: ${first.clash}`);
         blocked.add(device.name);
         continue;
       }
       // With our MAC it is ours, by another name.
-      if (other) devicesBefore.push({ kind: 'remove-device', name: other.name, because: `it was "${device.name}"` });
+      if (first) {
+        devicesBefore.push({ kind: 'remove-device', name: first.other.name, because: `it was "${device.name}"` });
+      }
       devicesBefore.push({ kind: 'add-device', device });
       continue;
     }
-    if (link.kind !== 'vxlan') {
+    if (link.kind !== device.kind) {
       problems.push(
-        `Cannot make VXLAN device "${device.name}": a link of kind "${link.kind ?? 'physical'}" has this name; rename or delete it`,
+        `Cannot make ${describeDevice(device)}: a link of kind "${link.kind ?? 'physical'}" has this name; rename or delete it`,
       );
       blocked.add(device.name);
       continue;
     }
-    const because = unchangeableDifference(device, link);
+    const because = device.rules.difference(device, link);
     if (because !== undefined) {
       devicesBefore.push({ kind: 'remove-device', name: device.name, because }, { kind: 'add-device', device });
       gone.add(device.name);
@@ -258,7 +248,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
     if (changes) devicesBefore.push({ kind: 'change-device', name: device.name, changes });
   }
   const formerDevices = actual.devices.filter(
-    ({ name, kind }) => kind === 'vxlan' && desired.formerDevices.includes(name) && !wantedDevices.has(name),
+    ({ name, kind }) => isTunnelKind(kind) && desired.formerDevices.includes(name) && !wantedDevices.has(name),
   );
 
   const usable = <E extends { readonly device: string }>(entries: readonly E[]): E[] =>
@@ -320,8 +310,10 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
 
   const formerNames = new Set(formerDevices.map(({ name }) => name));
   const peerAddresses = new Set(desired.peerAddresses.map(addressKey));
-  const owned = ownsRoute(desired, new Set([...wantedDevices, ...formerNames]), ({ gateway }) =>
-    peerAddresses.has(addressKey(gateway)),
+  const owned = ownsRoute(
+    desired,
+    new Set([...wantedDevices, ...formerNames]),
+    ({ gateway }) => gateway !== undefined && peerAddresses.has(addressKey(gateway)),
   );
   const presentRoutes = actual.routes.filter(({ device }) => !gone.has(device) && !blocked.has(device));
   const routes = compare<RouteEntry, ActualRoute>(
@@ -330,8 +322,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
     () => '',
     ({ destination }) => prefixKey(destination),
     (a, b) =>
-      a.device === b.device &&
-      sameAddress(a.gateway, b.gateway) &&
+      sameWay(a, b) &&
       b.metric === defaultMetric[a.destination.address.family] &&
       (b.onlink || !a.onlink) &&
       b.oddity === undefined,

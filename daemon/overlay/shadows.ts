@@ -31,7 +31,8 @@ function rankOf(route: Route, ours: RouteEntry, { routes }: HostState): 'before'
   const same = routes.filter(
     (other) => (other.metric ?? usual) === usual && samePrefix(networkOf(other.destination), ours.destination),
   );
-  const isOurs = ({ gateway }: Route): boolean => gateway !== undefined && sameAddress(gateway, ours.gateway);
+  const isOurs = ({ gateway }: Route): boolean =>
+    gateway !== undefined && ours.gateway !== undefined && sameAddress(gateway, ours.gateway);
   if (!same.some(isOurs)) return 'in its place';
   return same[0] === route ? 'before' : 'after';
 }

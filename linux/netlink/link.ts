@@ -1,6 +1,6 @@
 /**
  * Links (network interfaces): RTM_NEWLINK and its kin, include/uapi/linux/if_link.h, `struct ifinfomsg` in
- * rtnetlink.h. VXLAN devices are in vxlan.ts.
+ * rtnetlink.h. Tunnel devices are in tunnel.ts.
  */
 
 import type { Mac } from '../../net/mac.ts';
@@ -166,7 +166,7 @@ function encodeTarget(writer: NetlinkWriter, target: LinkTarget, flags = 0, chan
 /** What every link that is made can be given. */
 export interface NewLink {
   readonly name: string;
-  readonly mac: Mac;
+  readonly mac?: Mac;
   readonly mtuBytes?: number;
   readonly master?: number;
   readonly up?: boolean;
@@ -182,7 +182,7 @@ export const createLink = (kind: string, link: NewLink, encodeData?: (writer: Ne
       const up = link.up ? iff.IFF_UP : 0;
       encodeHeader(writer, 0, up, up);
       writer.attributeText(ifla.IFLA_IFNAME, link.name);
-      writer.attributeBytes(ifla.IFLA_ADDRESS, link.mac);
+      if (link.mac) writer.attributeBytes(ifla.IFLA_ADDRESS, link.mac);
       if (link.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, link.mtuBytes);
       if (link.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, link.master);
       const info = writer.begin(ifla.IFLA_LINKINFO);

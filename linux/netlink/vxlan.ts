@@ -7,14 +7,27 @@ import { createLink, type Link } from './link.ts';
 import { encodeRawAttributes, NetlinkReader, type NetlinkWriter, type RawAttribute } from './wire.ts';
 
 /** include/uapi/linux/if_link.h: enum IFLA_VXLAN_* */
-const iflaVxlan = {
+export const iflaVxlan = {
   IFLA_VXLAN_ID: 1,
+  IFLA_VXLAN_GROUP: 2,
   IFLA_VXLAN_LINK: 3,
   IFLA_VXLAN_LOCAL: 4,
+  IFLA_VXLAN_TTL: 5,
+  IFLA_VXLAN_TOS: 6,
   IFLA_VXLAN_LEARNING: 7,
+  IFLA_VXLAN_LIMIT: 9,
+  IFLA_VXLAN_PROXY: 11,
+  IFLA_VXLAN_RSC: 12,
   IFLA_VXLAN_PORT: 15,
+  IFLA_VXLAN_GROUP6: 16,
   IFLA_VXLAN_LOCAL6: 17,
+  IFLA_VXLAN_REMCSUM_TX: 21,
+  IFLA_VXLAN_REMCSUM_RX: 22,
   IFLA_VXLAN_GBP: 23,
+  IFLA_VXLAN_COLLECT_METADATA: 25,
+  IFLA_VXLAN_GPE: 27,
+  IFLA_VXLAN_TTL_INHERIT: 28,
+  IFLA_VXLAN_DF: 29,
 } as const;
 
 /** Most of it cannot be changed later on; a device that should differ is best deleted and made again. */

@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert';
 import { handleOf } from '../../cluster/etcd/handle.ts';
 import { formatSubnets } from '../../cluster/lease.ts';
 import { parseNetworkConfig } from '../../cluster/network-config.ts';
+import { backends } from '../../daemon/backends/map.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
 import { type Etcd, startEtcd } from '../lab/etcd.ts';
@@ -77,6 +78,7 @@ test('twenty nodes at once, twenty subnets for them: each gets its own (flannelâ
   // 10.5.0.0/16 with 32 subnets within bounds: many collisions.
   const config = parseNetworkConfig(
     '{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","SubnetMax":"10.5.35.0","Backend":{"Type":"vxlan"}}',
+    backends,
   );
   const claims = await Promise.all(
     Array.from({ length: 20 }, (_, i) => open({ timeoutMs: 5000 }).claim(claimOf(i + 1, { config }))),
@@ -98,6 +100,7 @@ test('dual-stack nodes at once: neither family overlaps, though their keys diffe
   const config = parseNetworkConfig(
     '{"EnableIPv6":true,"Network":"10.5.0.0/16","SubnetMin":"10.5.1.0","SubnetMax":"10.5.8.0",' +
       '"IPv6Network":"fd00:5::/48","IPv6SubnetMin":"fd00:5:0:1::","IPv6SubnetMax":"fd00:5:0:8::","Backend":{"Type":"vxlan"}}',
+    backends,
   );
   await Promise.all(
     Array.from({ length: 8 }, (_, i) => {
@@ -255,6 +258,7 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
   );
   const config = parseNetworkConfig(
     '{"Network":"10.5.0.0/16","SubnetMin":"10.5.2.0","SubnetMax":"10.5.3.0","Backend":{"Type":"vxlan"}}',
+    backends,
   );
   await assertThrows(() => store.claim(claimOf(2, { config })), /No free IPv4 subnet/);
 });
@@ -262,7 +266,7 @@ test('malformed entries are reported and skipped, the rest stand, their subnets 
 test('after a change of the network a new subnet is claimed and the old lease is named, not removed', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));
-  const config = parseNetworkConfig('{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}');
+  const config = parseNetworkConfig('{"Network":"10.6.0.0/16","Backend":{"Type":"vxlan"}}', backends);
   const moved = await store.claim(claimOf(1, { config, previous: own.subnets }));
   assert.match(formatSubnets(moved.own.subnets), /^10\.6\./);
   assert.equal(

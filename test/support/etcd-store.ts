@@ -5,6 +5,7 @@ import type { LeaseValue } from '../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { Acquired, Closable, ClusterStore, ConfigSource, LeaseRequest, Liveness } from '../../cluster/store.ts';
 import type { StoreError } from '../../cluster/store-errors.ts';
+import { backends } from '../../daemon/backends/map.ts';
 import { parseAddress } from '../../net/address.ts';
 import { parseMac } from '../../net/mac.ts';
 import { systemClock } from '../lab/clock.ts';
@@ -35,6 +36,7 @@ export const testStore = (
       prefix: '/coreos.com/network',
       ...etcdOptions,
     },
+    backends,
     clock: systemClock,
     random: Math.random,
     timeoutMs: 1000,
@@ -83,7 +85,10 @@ export const nodeValue = (n: number): LeaseValue & { readonly node: string } => 
   version: '0.1.0',
 });
 
-export const testConfig: NetworkConfig = parseNetworkConfig('{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}');
+export const testConfig: NetworkConfig = parseNetworkConfig(
+  '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}',
+  backends,
+);
 
 export const claimOf = (n: number, more: Partial<LeaseRequest> = {}): LeaseRequest => ({
   config: testConfig,

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { compareConfigs } from '../../../cli/config-change.ts';
 import { count, formatSpan, formatTable, forScreen, styleFor } from '../../../cli/text.ts';
 import { parseNetworkConfig } from '../../../cluster/network-config.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 
 const test = suite('weftctl’s words');
 
@@ -44,7 +45,7 @@ test('counts have the right plural', () => {
 });
 
 test('a change of the config is shown key by key', () => {
-  const parse = (text: string) => parseNetworkConfig(text);
+  const parse = (text: string) => parseNetworkConfig(text, backends);
   const before = parse('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}');
   assert.equal(compareConfigs(before, parse('{"backend":{"type":"VXLAN","vni":1},"network":"10.5.0.0/16"}')), []);
   assert.equal(

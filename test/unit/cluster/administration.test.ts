@@ -12,13 +12,14 @@ import { parseLeaseKey } from '../../../cluster/etcd/lease-key.ts';
 import { type Lease, parseLeaseValue } from '../../../cluster/lease.ts';
 import { LeaseSet } from '../../../cluster/lease-set.ts';
 import type { ClusterStore, Liveness, NodeRecord, StoredConfig } from '../../../cluster/store.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 import { parseAddress } from '../../../net/address.ts';
 
 const test = suite('administration');
 const keys = keysBelow('/p');
 
 const leaseOf = (name: string, value: object, reservation = false): Lease => {
-  const { extra: _, ...said } = parseLeaseValue(JSON.stringify(value));
+  const { extra: _, ...said } = parseLeaseValue(JSON.stringify(value), backends);
   return {
     ...said,
     ownerId: keys.subnets + name,
@@ -118,25 +119,27 @@ test('a config is written only if it is right, runs here, and strands nobody', a
   const good = `{"Network":"10.5.0.0/16",${vxlan}}`;
 
   assert.is((await refusal(readConfigDocument(store.config))).reason, 'missing');
-  assert.is((await refusal(updateConfig(store, { text: '{"Network":1}' }))).reason, 'invalid');
-  const udp = await refusal(updateConfig(store, { text: '{"Network":"10.5.0.0/16"}' }));
+  assert.is((await refusal(updateConfig(store, { text: '{"Network":1}' }, backends))).reason, 'invalid');
+  const udp = await refusal(updateConfig(store, { text: '{"Network":"10.5.0.0/16"}' }, backends));
   assert.is(udp.reason, 'conflict');
   assert.match(udp.message, /its backend is "udp", which Weft does not run/);
   const elsewhere = `{"Network":"10.6.0.0/16",${vxlan}}`;
-  const stranded = await refusal(updateConfig(store, { text: elsewhere }));
+  const stranded = await refusal(updateConfig(store, { text: elsewhere }, backends));
   assert.match(stranded.message, /it leaves no place for 2 leases/);
   assert.equal(stranded.details, ['10.5.3.0/24 of 192.0.2.3', '10.5.20.0/24 of b']);
 
-  assert.equal(await updateConfig(store, { text: good, expected: '0' }), { text: good, modRevision: '1' });
-  const late = await refusal(updateConfig(store, { text: good, expected: '0' }));
+  assert.equal(await updateConfig(store, { text: good, expected: '0' }, backends), { text: good, modRevision: '1' });
+  const late = await refusal(updateConfig(store, { text: good, expected: '0' }, backends));
   assert.match(late.message, /somebody else has changed it meanwhile/);
-  assert.is((await updateConfig(store, { text: elsewhere, force: true })).text, elsewhere);
+  assert.is((await updateConfig(store, { text: elsewhere, force: true }, backends)).text, elsewhere);
 });
 
 test('a config that is only read is not written', async () => {
   const { config, leases } = memoryStore([]);
   const { write: _, ...source } = config;
-  const refused = await refusal(updateConfig({ config: source, leases }, { text: '{"Network":"10.5.0.0/16"}' }));
+  const refused = await refusal(
+    updateConfig({ config: source, leases }, { text: '{"Network":"10.5.0.0/16"}' }, backends),
+  );
   assert.is(refused.reason, 'conflict');
   assert.match(refused.message, /only reads it; change it at its source, etcd key "\/p\/config"$/);
 });

@@ -11,6 +11,8 @@ import { formatLeaseKey, parseLeaseKey } from '../../../cluster/etcd/lease-key.t
 import { formatLeaseValue, parseLeaseValue } from '../../../cluster/lease.ts';
 import { backendName, families, isCompatible, parseNetworkConfig, valuesOf } from '../../../cluster/network-config.ts';
 import { chooseSubnet } from '../../../cluster/subnet-choice.ts';
+import { backends } from '../../../daemon/backends/map.ts';
+import type { VxlanConfig, VxlanLeaseData } from '../../../daemon/backends/vxlan.ts';
 import { formatAddress } from '../../../net/address.ts';
 import { formatSubnetEnv, parseSubnetEnv } from '../../../net/node-file.ts';
 import { formatPrefix } from '../../../net/prefix.ts';
@@ -40,10 +42,10 @@ for (const record of records) {
   test(`${record.name}: key, value and subnet.env are read, and written, to the byte`, () => {
     const subnets = parseLeaseKey(keys, record.key);
     assert.is(formatLeaseKey(keys, subnets), record.key);
-    const { extra, ...value } = parseLeaseValue(record.value);
+    const { extra, ...value } = parseLeaseValue(record.value, backends);
     assert.equal(extra, {});
     assert.is(value.node, undefined);
-    assert.is(formatLeaseValue(value, extra), record.value);
+    assert.is(formatLeaseValue(value, backends, extra), record.value);
     const network = parseSubnetEnv(record.subnetEnv);
     assert.equal(network.subnets.map(formatPrefix), valuesOf(subnets).map(formatPrefix));
     assert.is(network.ipMasq, record.arguments.includes('--ip-masq'));
@@ -51,9 +53,9 @@ for (const record of records) {
   });
 
   test(`${record.name}: the config means here what it meant to flanneld`, () => {
-    const config = parseNetworkConfig(record.config);
+    const config = parseNetworkConfig(record.config, backends);
     const subnets = parseLeaseKey(keys, record.key);
-    const value = parseLeaseValue(record.value);
+    const value = parseLeaseValue(record.value, backends);
     assert.is(backendName(config.backend), value.backendType);
     assert.ok(isCompatible(config, subnets), 'the subnet that it took may be taken');
     assert.equal(
@@ -63,10 +65,8 @@ for (const record of records) {
     for (const family of families) {
       assert.is(config.networks[family] !== undefined, value.publicAddresses[family] !== undefined);
       const isVxlan = config.backend.type === 'vxlan' && config.networks[family] !== undefined;
-      assert.is(
-        value.backendData[family]?.vni,
-        isVxlan && config.backend.type === 'vxlan' ? config.backend.vni : undefined,
-      );
+      const data = value.backendData[family] as VxlanLeaseData | undefined;
+      assert.is(data?.vni, isVxlan ? (config.backend as VxlanConfig).vni : undefined);
     }
     // A Weft of the same host keeps the lease.
     const place = { ownerId: record.key, subnets, reservation: false, ofFlannel: true };
@@ -84,7 +84,7 @@ for (const record of records) {
 
 test('every mode is there', () => {
   const modes = records.map(({ value, devices }) => {
-    const { publicAddresses, backendType } = parseLeaseValue(value);
+    const { publicAddresses, backendType } = parseLeaseValue(value, backends);
     return [backendType, ...Object.keys(publicAddresses), ...Object.keys(devices)].join(' ');
   });
   for (const mode of [
@@ -101,8 +101,11 @@ test('every mode is there', () => {
 
 test('Weft’s own value is flannel’s with one key more, which flannel ignores', () => {
   const [record] = records;
-  const value = { ...parseLeaseValue(record!.value), node: 'host1', version: '0.1.0' };
-  assert.is(formatLeaseValue(value), `${record!.value.slice(0, -1)},"Weft":{"node":"host1","version":"0.1.0"}}`);
+  const value = { ...parseLeaseValue(record!.value, backends), node: 'host1', version: '0.1.0' };
+  assert.is(
+    formatLeaseValue(value, backends),
+    `${record!.value.slice(0, -1)},"Weft":{"node":"host1","version":"0.1.0"}}`,
+  );
 });
 
 test.run();

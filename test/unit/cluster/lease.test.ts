@@ -7,6 +7,8 @@ import {
   sameLeaseValue,
   samePublicAddress,
 } from '../../../cluster/lease.ts';
+import { backends } from '../../../daemon/backends/map.ts';
+import type { VxlanLeaseData } from '../../../daemon/backends/vxlan.ts';
 
 const test = suite('lease');
 
@@ -24,33 +26,35 @@ const flannelValues = {
 
 test('flannel’s values survive byte for byte', () => {
   for (const [what, text] of Object.entries(flannelValues)) {
-    const { extra, ...value } = parseLeaseValue(text);
-    assert.is(formatLeaseValue(value, extra), text, what);
+    const { extra, ...value } = parseLeaseValue(text, backends);
+    assert.is(formatLeaseValue(value, backends, extra), text, what);
   }
 });
 
 test('ours has a Weft object after flannel’s keys, and keeps what it does not know', () => {
   const { extra, ...value } = parseLeaseValue(
     '{"Note":"rack 4","publicip":"192.0.2.1","BACKENDTYPE":"host-gw","BackendData":null,"More":[1,{"a":2}]}',
+    backends,
   );
   assert.equal(extra, { Note: 'rack 4', More: [1, { a: 2 }] });
-  const text = formatLeaseValue({ ...value, node: 'n1', version: '0.1.0' }, extra);
+  const text = formatLeaseValue({ ...value, node: 'n1', version: '0.1.0' }, backends, extra);
   assert.is(
     text,
     '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"host-gw","Weft":{"node":"n1","version":"0.1.0"},' +
       '"Note":"rack 4","More":[1,{"a":2}]}',
   );
-  const again = parseLeaseValue(text);
+  const again = parseLeaseValue(text, backends);
   assert.is(again.node, 'n1');
   assert.is(again.version, '0.1.0');
 });
 
 test('a reservation made by hand need not say anything; an old flannel says no VNI', () => {
-  assert.equal(parseLeaseValue('{}'), { publicAddresses: {}, backendType: '', backendData: {}, extra: {} });
+  assert.equal(parseLeaseValue('{}', backends), { publicAddresses: {}, backendType: '', backendData: {}, extra: {} });
   const old = parseLeaseValue(
     '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VtepMAC":"c6:01:02:03:04:05"}}',
+    backends,
   );
-  assert.is(old.backendData[4]?.vni, 0);
+  assert.is((old.backendData[4] as VxlanLeaseData).vni, 0);
 });
 
 test('values that are none say why', () => {
@@ -69,7 +73,7 @@ test('values that are none say why', () => {
     ],
   ] as const) {
     assert.throws(
-      () => parseLeaseValue(text),
+      () => parseLeaseValue(text, backends),
       (error: unknown) => error instanceof LeaseFormatError && error.message === message,
       text,
     );
@@ -77,22 +81,22 @@ test('values that are none say why', () => {
 });
 
 test('comparison is of the whole value (flannel’s defect 4)', () => {
-  const a = parseLeaseValue(flannelValues['dual stack']);
-  assert.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'])));
+  const a = parseLeaseValue(flannelValues['dual stack'], backends);
+  assert.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'], backends)));
   for (const [from, to] of [
     ['192.0.2.1', '192.0.2.2'],
     ['2001:db8::1', '2001:db8::2'],
     ['03:04:06', '03:04:07'],
     ['"VNI":1', '"VNI":2'],
   ] as const) {
-    assert.not.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'].replace(from, to))), to);
+    assert.not.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'].replace(from, to), backends)), to);
   }
-  const v4 = parseLeaseValue(flannelValues['host-gw']);
-  const v6 = parseLeaseValue(flannelValues['IPv6 alone']);
+  const v4 = parseLeaseValue(flannelValues['host-gw'], backends);
+  const v6 = parseLeaseValue(flannelValues['IPv6 alone'], backends);
   assert.ok(samePublicAddress(a, v4));
   assert.ok(samePublicAddress(a, v6));
   assert.not.ok(samePublicAddress(v4, v6));
-  assert.not.ok(samePublicAddress(parseLeaseValue('{}'), parseLeaseValue('{}')));
+  assert.not.ok(samePublicAddress(parseLeaseValue('{}', backends), parseLeaseValue('{}', backends)));
 });
 
 test.run();

@@ -1,12 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { ConfigError } from '../../../cluster/config-section.ts';
 import {
-  ConfigError,
   isCompatible,
   type NetworkConfig,
   parseNetworkConfig,
   unknownConfigKeys,
 } from '../../../cluster/network-config.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 import { type Family, formatAddress } from '../../../net/address.ts';
 import { formatPrefix, parsePrefix } from '../../../net/prefix.ts';
 
@@ -23,7 +24,7 @@ const vxlan = '"Backend":{"Type":"vxlan"}';
 
 function refused(text: string): ConfigError {
   try {
-    parseNetworkConfig(text);
+    parseNetworkConfig(text, backends);
   } catch (error) {
     if (error instanceof ConfigError) return error;
     throw error;
@@ -45,7 +46,7 @@ test('flannel’s defaults for IPv4', () => {
       '10.5.0.0/16 /26 10.5.10.64 10.5.99.192',
     ],
   ] as const) {
-    const config = parseNetworkConfig(text);
+    const config = parseNetworkConfig(text, backends);
     assert.is(show(config, 4), expected, text);
     assert.is(show(config, 6), 'off');
   }
@@ -58,14 +59,14 @@ test('flannel’s defaults for IPv6, alone and with IPv4', () => {
     ['fd00:5::/63', 'fd00:5::/63 /65 fd00:5:0:0:8000:: fd00:5:0:1:8000::'],
     ['fd00:5::/124', 'fd00:5::/124 /126 fd00:5::4 fd00:5::c'],
   ] as const) {
-    const alone = parseNetworkConfig(`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"${network}"}`);
+    const alone = parseNetworkConfig(`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"${network}"}`, backends);
     assert.is(show(alone, 6), expected);
     assert.is(show(alone, 4), 'off');
   }
-  const both = parseNetworkConfig('{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48"}');
+  const both = parseNetworkConfig('{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48"}', backends);
   assert.is(show(both, 4), '10.5.0.0/16 /24 10.5.1.0 10.5.255.0');
   assert.is(show(both, 6), 'fd00:5::/48 /64 fd00:5:0:1:: fd00:5:0:ffff::');
-  const ignored = parseNetworkConfig('{"Network":"10.5.0.0/16","IPv6Network":"nonsense"}');
+  const ignored = parseNetworkConfig('{"Network":"10.5.0.0/16","IPv6Network":"nonsense"}', backends);
   assert.is(show(ignored, 6), 'off', 'a family that is off is not looked at');
 });
 
@@ -73,6 +74,7 @@ test('keys in any case, the last of several, unknown ones ignored', () => {
   const config = parseNetworkConfig(
     '{"network":"10.1.0.0/16","NETWORK":"10.5.0.0/16","subnetlen":25,"Colour":"blue","enablenftables":true,' +
       '"BACKEND":{"type":"VXLAN","vni":7,"DIRECTROUTING":true}}',
+    backends,
   );
   assert.is(show(config, 4), '10.5.0.0/16 /25 10.5.0.128 10.5.255.128');
   assert.is(config.enableNftables, true);
@@ -88,7 +90,7 @@ test('keys in any case, the last of several, unknown ones ignored', () => {
 });
 
 test('backends', () => {
-  const backend = (text: string) => parseNetworkConfig(`{"Network":"10.5.0.0/16"${text}}`).backend;
+  const backend = (text: string) => parseNetworkConfig(`{"Network":"10.5.0.0/16"${text}}`, backends).backend;
   assert.equal(backend(''), { type: 'other', name: 'udp' });
   assert.equal(backend(',"Backend":{"Type":"host-gw"}'), { type: 'host-gw' });
   assert.equal(backend(',"Backend":{"Type":"WireGuard","PSK":"x"}'), { type: 'other', name: 'wireguard' });
@@ -164,7 +166,10 @@ test('each rule broken names path, value and rule', () => {
 });
 
 test('what the config allows a node', () => {
-  const config = parseNetworkConfig(`{"Network":"10.5.0.0/16","SubnetMin":"10.5.2.0","SubnetMax":"10.5.9.0",${vxlan}}`);
+  const config = parseNetworkConfig(
+    `{"Network":"10.5.0.0/16","SubnetMin":"10.5.2.0","SubnetMax":"10.5.9.0",${vxlan}}`,
+    backends,
+  );
   const allows = (v4?: string, v6?: string) =>
     isCompatible(config, { ...(v4 ? { 4: parsePrefix(v4)! } : {}), ...(v6 ? { 6: parsePrefix(v6)! } : {}) });
   assert.is(allows('10.5.2.0/24'), true);

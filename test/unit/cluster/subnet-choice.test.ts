@@ -8,13 +8,14 @@ import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network
 import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
 import { chooseSubnet, ownLeases } from '../../../cluster/subnet-choice.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
 import { randomStream } from '../../support/random.ts';
 
 const test = suite('subnet choice');
 const keys = keysBelow('/p');
-const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}');
+const config = parseNetworkConfig('{"Network":"10.5.0.0/16"}', backends);
 const prefix = (text: string): Prefix => parsePrefix(text)!;
 const publicAddress = (n: number): Address => parseAddress(`192.0.2.${n}`)!;
 
@@ -104,7 +105,7 @@ test('a random one of the first hundred free; of more after lost races', () => {
 });
 
 test('none free', () => {
-  const small = parseNetworkConfig('{"Network":"10.5.0.0/28"}');
+  const small = parseNetworkConfig('{"Network":"10.5.0.0/28"}', backends);
   const taken = ['10.5.0.4/30', '10.5.0.8/30', '10.5.0.12/30'].map((text, i) => leaseOf(text, 10 + i));
   assert.throws(
     () => choose(claimOf(1, { config: small }), taken),
@@ -116,6 +117,7 @@ test('none free', () => {
 test('both families are chosen, each free', () => {
   const dual = parseNetworkConfig(
     '{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}',
+    backends,
   );
   assert.is(choose(claimOf(1, { config: dual }), []), 'new 10.5.1.0/24 fd00:5:0:1::/64');
   assert.is(choose(claimOf(1, { config: dual }), [leaseOf('10.5.1.0/24', 2)]), 'new 10.5.2.0/24 fd00:5:0:1::/64');
@@ -124,7 +126,7 @@ test('both families are chosen, each free', () => {
 test('at random: what is chosen overlaps nothing and is allowed', () => {
   const random = randomStream(11);
   const configs: NetworkConfig[] = ['10.5.0.0/16', '10.5.0.0/22', '172.16.0.0/12'].map((network) =>
-    parseNetworkConfig(JSON.stringify({ Network: network })),
+    parseNetworkConfig(JSON.stringify({ Network: network }), backends),
   );
   for (const one of configs) {
     const leases: Lease[] = [];

@@ -7,13 +7,14 @@ import { formatLeaseMemory, parseLeaseMemory } from '../../../../cluster/etcd/le
 import { EtcdMark } from '../../../../cluster/etcd/mark.ts';
 import { parseLeaseValue } from '../../../../cluster/lease.ts';
 import type { LeaseMemory } from '../../../../cluster/store.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 
 const test = suite('cluster/etcd/lease-memory');
 const keys = keysBelow('/p');
 
 const remembered = (name: string, value: object, untilMs: number) => {
   const key = `/p/subnets/${name}`;
-  const { extra, ...lease } = parseLeaseValue(JSON.stringify(value));
+  const { extra, ...lease } = parseLeaseValue(JSON.stringify(value), backends);
   return {
     lease: {
       ...lease,
@@ -50,17 +51,17 @@ const memory: LeaseMemory = {
 };
 
 test('both ways', () => {
-  assert.equal(parseLeaseMemory(formatLeaseMemory(memory, '/p'), keys), memory);
+  assert.equal(parseLeaseMemory(formatLeaseMemory(memory, '/p', backends), keys, backends), memory);
 });
 
 test('another network’s, a broken one, none: nothing is remembered; of a lease that cannot be read, nothing of it', () => {
-  const text = formatLeaseMemory(memory, '/p');
-  assert.is(parseLeaseMemory(text, keysBelow('/q')), undefined);
+  const text = formatLeaseMemory(memory, '/p', backends);
+  assert.is(parseLeaseMemory(text, keysBelow('/q'), backends), undefined);
   for (const broken of ['', '{', 'null', '[]', '{"version":2}', text.replace('"77"', '"x"'), text.slice(0, -20)]) {
-    assert.is(parseLeaseMemory(broken, keys), undefined, broken);
+    assert.is(parseLeaseMemory(broken, keys, backends), undefined, broken);
   }
-  assert.is(parseLeaseMemory(text.replace('10.5.3.0-24', '10.5.3.1-24'), keys)!.peers.length, 1);
-  assert.is(parseLeaseMemory(text.replace('"until":2', '"until":"2"'), keys)!.peers.length, 1);
+  assert.is(parseLeaseMemory(text.replace('10.5.3.0-24', '10.5.3.1-24'), keys, backends)!.peers.length, 1);
+  assert.is(parseLeaseMemory(text.replace('"until":2', '"until":"2"'), keys, backends)!.peers.length, 1);
 });
 
 test.run();

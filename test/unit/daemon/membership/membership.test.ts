@@ -12,6 +12,7 @@ import type {
   MalformedEntry,
   Updated,
 } from '../../../../cluster/store.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
@@ -44,7 +45,7 @@ class FakeCluster {
   lifeMs = 24 * hourMs;
   renew: Updated | undefined;
   superseded: Lease[] = [];
-  identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, macs: { 4: mac(1) } };
+  identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, leaseData: { 4: { vni: 1, vtepMac: mac(1) } } };
   identityError: Error | undefined;
   used = false;
   readonly lines: string[] = [];
@@ -63,6 +64,7 @@ class FakeCluster {
       metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
       node: 'h1',
       version: '1',
+      backends,
       renewMarginMs: hourMs,
       previous: undefined,
       now: () => this.nowMs + this.clockStepMs,
@@ -181,7 +183,7 @@ test('a lease that is gone or taken is claimed again', async () => {
   cluster.leases = [peer(2)];
   await cluster.membership.sync();
   cluster.renew = { state: 'lost', how: 'taken', holder: peer(9) };
-  cluster.identity = { ...cluster.identity, macs: { 4: mac(9) } };
+  cluster.identity = { ...cluster.identity, leaseData: { 4: { vni: 1, vtepMac: mac(9) } } };
   await cluster.membership.sync();
   assert.equal(cluster.calls, ['claim', 'claim again', 'renew', 'claim again']);
   assert.ok(cluster.lines.some((line) => line.includes('its key is no longer in etcd')));
@@ -198,7 +200,7 @@ test('no config, a bad one, an unknown backend: waits, says what is wrong, keeps
   );
   cluster.config = '{"Network":"10.1.0.0/16"}';
   assert.is(await cluster.membership.sync(), undefined);
-  assert.match(cluster.problems.list()[0]!, /backend "udp" is none that weftd can run; use "vxlan" or "host-gw"/);
+  assert.match(cluster.problems.list()[0]!, /weftd cannot run backend "udp"; it runs vxlan, host-gw/);
   cluster.config = vxlanConfig;
   assert.ok(await cluster.membership.sync());
   assert.equal(cluster.problems.list(), []);

@@ -3,6 +3,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LeaseValue } from '../../../../cluster/lease.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
 import { NoLeaseError } from '../../../../daemon/membership/own-lease.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
@@ -24,7 +25,7 @@ const valueOfHost = (n: number): LeaseValue => {
 class Site {
   readonly cluster = new MemoryCluster();
   nowMs = 0;
-  identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, macs: { 4: mac(1) } };
+  identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, leaseData: { 4: { vni: 1, vtepMac: mac(1) } } };
   readonly lines: string[] = [];
   readonly problems: Problems;
   readonly membership: Membership;
@@ -41,6 +42,7 @@ class Site {
       metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
       node: 'h1',
       version: '1',
+      backends,
       renewMarginMs: 3_600_000,
       previous: undefined,
       now: () => this.nowMs,

@@ -1,7 +1,8 @@
 /** Leases, overlays and addresses for the daemon's tests: host `n` is 192.0.2.n with 10.1.n.0/24. */
 
 import type { Lease } from '../../../../cluster/lease.ts';
-import type { VxlanBackend } from '../../../../cluster/network-config.ts';
+import { backends, type OwnBackend } from '../../../../daemon/backends/map.ts';
+import type { VxlanConfig } from '../../../../daemon/backends/vxlan.ts';
 import type { Overlay } from '../../../../daemon/overlay/desired.ts';
 import { type Address, parseAddress } from '../../../../net/address.ts';
 import { type Mac, parseMac } from '../../../../net/mac.ts';
@@ -15,7 +16,7 @@ export const macs = (v4: number, v6: number): Lease['backendData'] => ({
   6: { vni: 1, vtepMac: mac(v6) },
 });
 
-export const vxlan: VxlanBackend = {
+export const vxlan: VxlanConfig = {
   type: 'vxlan',
   vni: 1,
   port: 8472,
@@ -39,12 +40,16 @@ export const peer = (n: number, changes: Partial<Lease> = {}): Lease => ({
   ...changes,
 });
 
+/** An overlay's own values. */
+export type Changes = Partial<Omit<Overlay, 'backend'>> & { readonly backend?: OwnBackend };
+
 /** What host 1 has to do with hosts 2 and 3. */
-export const overlay = (changes: Partial<Overlay> = {}): Overlay => ({
+export const overlay = (changes: Changes = {}): Overlay => ({
   networks: { 4: prefix('10.1.0.0/16') },
   backend: vxlan,
+  backends,
   subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },
-  macs: { 4: mac(1), 6: mac(101) },
+  leaseData: macs(1, 101),
   external: {
     index: 2,
     name: 'eth0',

@@ -3,11 +3,13 @@ import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
+import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
 import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { emptyState, type NodeFiles, type NodeState } from '../../../../daemon/host/files.ts';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
-import type { ClusterView } from '../../../../daemon/membership/view.ts';
+import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
 import { DataPath } from '../../../../daemon/overlay/data-path.ts';
 import { Healing } from '../../../../daemon/overlay/healing.ts';
 import type { Kernel, Outcome } from '../../../../daemon/overlay/kernel.ts';
@@ -17,6 +19,7 @@ import { Metrics } from '../../../../daemon/report/metrics.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
 import { errno, SyscallError } from '../../../../linux/errors.ts';
 import { formatAddress } from '../../../../net/address.ts';
+import type { Mac } from '../../../../net/mac.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
 import { address, mac, peer, prefix } from './cluster-of.ts';
 
@@ -25,8 +28,13 @@ const test = suite('daemon/overlay/data-path');
 /** Of a view: the peers as they are listed. */
 type ViewChanges = Partial<Omit<ClusterView, 'peers'>> & { readonly peers?: readonly Lease[] };
 
-const config: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}');
-const hostGateway: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}');
+const config: NetworkConfig = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}', backends);
+const hostGateway: NetworkConfig = parseNetworkConfig(
+  '{"Network":"10.1.0.0/16","Backend":{"Type":"host-gw"}}',
+  backends,
+);
+
+const macOf = ({ leaseData }: Identity): Mac | undefined => (leaseData[4] as VxlanLeaseData | undefined)?.vtepMac;
 
 /** A host of variables with `eth0`; what is applied fails as told, and is recorded. */
 class FakeHost {
@@ -83,6 +91,7 @@ class FakeHost {
       filter: { peerLock: true, forward: true, randomPorts: true },
     });
     this.dataPath = new DataPath({
+      backends,
       kernel: this.kernel(),
       filter,
       healing,
@@ -168,7 +177,7 @@ class FakeHost {
 test('a full disk does not keep packets from their way', () => {
   const host = new FakeHost();
   host.diskFull = true;
-  assert.equal(host.dataPath.identify(config, [peer(1)]).macs[4], mac(1));
+  assert.equal(macOf(host.dataPath.identify(config, [peer(1)])), mac(1));
   const result = host.dataPath.reconcile(host.view());
   assert.ok(host.applied.some(({ kind }) => kind === 'set-route'));
   assert.is(result.complete, false, 'no container can be started');
@@ -215,18 +224,18 @@ test('a thousand entries that fail for one reason are one problem', () => {
 
 test('a MAC that another host has is not ours, whatever an image remembers', () => {
   const host = new FakeHost({ ...emptyState, devices: new Map([['flannel.1', mac(2)]]) });
-  assert.equal(host.dataPath.identify(config, [peer(2)]).macs[4], mac(0xee));
+  assert.equal(macOf(host.dataPath.identify(config, [peer(2)])), mac(0xee));
   // Our own lease of before an address change has it by right.
-  assert.equal(host.dataPath.identify(config, [peer(0xee, { node: 'h1' })]).macs[4], mac(0xee));
+  assert.equal(macOf(host.dataPath.identify(config, [peer(0xee, { node: 'h1' })])), mac(0xee));
 });
 
 test('a MAC that was told stands, whatever somebody writes into the lease', () => {
   const host = new FakeHost();
-  assert.equal(host.dataPath.identify(config, [peer(1)]).macs[4], mac(1));
+  assert.equal(macOf(host.dataPath.identify(config, [peer(1)])), mac(1));
   const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
-  assert.equal(host.dataPath.identify(config, [overwritten]).macs[4], mac(1));
+  assert.equal(macOf(host.dataPath.identify(config, [overwritten])), mac(1));
   // A start goes by the lease: the peers do.
-  assert.equal(new FakeHost().dataPath.identify(config, [overwritten]).macs[4], mac(77));
+  assert.equal(macOf(new FakeHost().dataPath.identify(config, [overwritten])), mac(77));
 });
 
 test('peers of plain routes are remembered for as long as a route leads through them', () => {
@@ -273,8 +282,8 @@ test('a new peer is followed without a look at the rest, unless the host has cha
     ['set-neighbour', 'set-fdb', 'set-route'],
   );
   assert.is(dataPath.follow(after)?.changes, 0);
-  assert.is(dataPath.identify(config, [peer(1)]).macs[4]?.[5], 1);
-  assert.is(dataPath.identify(config, [peer(1)]).macs[4]?.[5], 1);
+  assert.is(macOf(dataPath.identify(config, [peer(1)]))?.[5], 1);
+  assert.is(macOf(dataPath.identify(config, [peer(1)]))?.[5], 1);
   assert.is(host.looks, looks);
   assert.is(dataPath.state?.peers.length, 3);
   dataPath.disturb();

@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries.ts';
 import { containerMtu, deriveDesired } from '../../../../daemon/overlay/desired.ts';
+import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { address, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 
 const test = suite('daemon/overlay/desired');
@@ -12,7 +13,7 @@ const problemsOf = (changes: Parameters<typeof overlay>[0]): (string | undefined
 test('the device: external MTU less the overhead, the subnet as one address', () => {
   const { state, mtuBytes } = deriveDesired(overlay(dualStack));
   assert.equal(
-    state.devices.map(({ name, mtuBytes, local, lower }) => [name, mtuBytes, local, lower]),
+    state.devices.map(({ name, mtuBytes, local, data }) => [name, mtuBytes, local, (data as VxlanData).lower]),
     [
       ['flannel.1', 1450, address('192.0.2.1'), 2],
       ['flannel-v6.1', 1430, address('2001:db8::1'), 2],

@@ -20,7 +20,7 @@ const test = suite('daemon/overlay/follow');
 
 const host = (): SimulatedKernel =>
   new SimulatedKernel({
-    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500, vxlan: undefined }],
+    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500 }],
   });
 
 function reconcile(kernel: SimulatedKernel, of: Overlay) {

@@ -1,11 +1,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
+import { deriveDesired } from '../../../../daemon/overlay/desired.ts';
 import { Healing } from '../../../../daemon/overlay/healing.ts';
 import { formatOperation, type Operation, plan } from '../../../../daemon/overlay/plan.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Metrics } from '../../../../daemon/report/metrics.ts';
-import { address, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import { address, type Changes, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { SimulatedKernel } from './simulated-kernel.ts';
 
 const test = suite('daemon/overlay/healing');
@@ -13,7 +13,7 @@ const test = suite('daemon/overlay/healing');
 /** A host whose data path is made and mended, and what of it was called mending. */
 class Site {
   readonly kernel = new SimulatedKernel({
-    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500, vxlan: undefined }],
+    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500 }],
   });
   readonly metrics = new Metrics({ version: '', runtime: '', monotonic: () => this.nowMs });
   readonly lines: string[] = [];
@@ -28,7 +28,7 @@ class Site {
   readonly healing = new Healing({ logger: this.logger, metrics: this.metrics, now: () => this.nowMs });
 
   /** @returns the steps done; those that mended begin with `+` */
-  run(changes: Partial<Overlay> = {}): string[] {
+  run(changes: Changes = {}): string[] {
     const desired = deriveDesired(overlay(changes)).state;
     const { operations } = plan(desired, this.kernel.dump());
     this.healing.prepare(desired, operations);

@@ -6,12 +6,12 @@ import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { deriveDesired, nothingDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { Family } from '../../../../net/address.ts';
-import { address, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import { address, type Changes, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const host = (): SimulatedKernel =>
   new SimulatedKernel({
-    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500, vxlan: undefined }],
+    devices: [{ name: 'eth0', index: 2, kind: undefined, up: true, mac: mac(250), mtuBytes: 1500 }],
   });
 
 /** Plans, applies, and returns what was done. */
@@ -25,7 +25,7 @@ const settled = (kernel: SimulatedKernel, desired: DesiredState): void => {
   assert.equal(plan(desired, kernel.dump()).operations.map(formatOperation), []);
 };
 
-const state = (changes: Partial<Overlay> = {}): DesiredState => deriveDesired(overlay(changes)).state;
+const state = (changes: Changes = {}): DesiredState => deriveDesired(overlay(changes)).state;
 
 const test = suite('daemon/overlay/plan');
 
@@ -158,7 +158,6 @@ test('a link of another kind with the name of the device is left alone and repor
     up: true,
     mac: mac(8),
     mtuBytes: 1500,
-    vxlan: undefined,
   });
   const { operations, problems } = plan(state(), kernel.dump());
   assert.equal(operations, []);

@@ -9,6 +9,7 @@ import {
   type FdbEntry,
   type NeighbourEntry,
   routeProtocol,
+  sameWay,
 } from '../../../../daemon/backends/entries.ts';
 import { formatOperation, type Operation } from '../../../../daemon/overlay/plan.ts';
 import { type Address, formatAddress, sameAddress } from '../../../../net/address.ts';
@@ -51,11 +52,9 @@ export class SimulatedKernel {
     };
     switch (operation.kind) {
       case 'add-device': {
-        const { name, mac, mtuBytes, ...rest } = operation.device;
+        const { name, kind, mac, mtuBytes, data } = operation.device;
         if (state.devices.some((device) => device.name === name)) fail('EEXIST');
-        const { vni, port, local, lower, learning, gbp } = rest;
-        const vxlan = { vni, port, local, lower, learning, gbp };
-        state.devices.push({ name, index: this.nextIndex++, kind: 'vxlan', up: true, mac, mtuBytes, vxlan });
+        state.devices.push({ name, index: this.nextIndex++, kind, up: true, mac, mtuBytes, data });
         return;
       }
       case 'change-device': {
@@ -129,14 +128,10 @@ export class SimulatedKernel {
         return;
       }
       case 'remove-route': {
-        const { destination, gateway, device, metric } = operation.route;
+        const { destination, metric } = operation.route;
         removeFrom(
           state.routes,
-          (own) =>
-            samePrefix(own.destination, destination) &&
-            sameAddress(own.gateway, gateway) &&
-            own.device === device &&
-            own.metric === metric,
+          (own) => samePrefix(own.destination, destination) && sameWay(own, operation.route) && own.metric === metric,
         );
         return;
       }
@@ -150,10 +145,8 @@ const text = (address: Address | undefined): string => (address ? formatAddress(
 export function formatState(state: ActualState): string[] {
   return [
     ...state.devices.map(
-      ({ name, kind, up, mac, mtuBytes, vxlan }) =>
-        `device ${name} ${kind} ${up ? 'up' : 'down'} ${mac ? formatMac(mac) : '-'} ${mtuBytes} ${
-          vxlan ? `${vxlan.vni} ${vxlan.port} ${text(vxlan.local)} ${vxlan.lower} ${vxlan.learning} ${vxlan.gbp}` : ''
-        }`,
+      ({ name, kind, up, mac, mtuBytes, data }) =>
+        `device ${name} ${kind} ${up ? 'up' : 'down'} ${mac ? formatMac(mac) : '-'} ${mtuBytes} ${JSON.stringify(data)}`,
     ),
     ...state.addresses.map(({ device, prefix }) => `address ${device} ${formatPrefix(prefix)}`),
     ...state.neighbours.map(({ device, address, mac }) => `neighbour ${device} ${text(address)} ${formatMac(mac)}`),
