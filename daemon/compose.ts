@@ -6,7 +6,7 @@
 import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
-import type { ClusterStore, ConfigSource } from '../cluster/store.ts';
+import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
@@ -108,7 +108,13 @@ const clockOf = (sys: Sys): Clock => ({
   },
 });
 
-export async function composeNode(host: ProcessHost, options: DaemonOptions, logger: Logger): Promise<NodeParts> {
+/** @param open opens the store of the cluster's leases and config: etcd, unless told otherwise */
+export async function composeNode(
+  host: ProcessHost,
+  options: DaemonOptions,
+  logger: Logger,
+  open: (...parameters: Parameters<typeof openStore>) => Promise<Stores> = openStore,
+): Promise<NodeParts> {
   const { sys, version } = host;
   const settings = readTestSettings(host.environment);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
@@ -117,7 +123,7 @@ export async function composeNode(host: ProcessHost, options: DaemonOptions, log
   const problems = new Problems(logger, monotonic);
   const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
   const clock = clockOf(sys);
-  const { config, leases: store } = await openStore({
+  const { config, leases: store } = await open({
     etcd: options.etcd,
     backends,
     clock,

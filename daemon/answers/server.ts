@@ -201,7 +201,8 @@ export function listenTcp(address: Address, port: number, routes: readonly Route
     server.listen({ host: formatAddress(address), port }, () => {
       // Such as descriptors running out: the next connection may be taken again.
       server.on('error', () => {});
-      resolve({ endpoint, port: (server.address() as AddressInfo).port, close: closeAll });
+      const { port: ownPort } = server.address() as AddressInfo;
+      resolve({ endpoint: formatEndpoint(address, ownPort), port: ownPort, close: closeAll });
     });
   });
 }

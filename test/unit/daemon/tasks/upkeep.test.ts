@@ -1,0 +1,38 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { releaseMemoryTask } from '../../../../daemon/tasks/release-memory.ts';
+import { renewLockTask } from '../../../../daemon/tasks/renew-lock.ts';
+
+const test = suite('daemon/tasks: lock and memory');
+const signal = new AbortController().signal;
+
+test('the peer lock is renewed soon, then three times in its life; a failure has the packet filter looked at', () => {
+  let fails = false;
+  let renewed = 0;
+  let looks = 0;
+  const rules = {
+    renewLock() {
+      if (fails) throw new Error('no such table');
+      renewed++;
+    },
+  };
+  const task = renewLockTask(rules, { heard: () => void looks++ }, 30_000);
+  assert.equal([task.firstMs, task.everyMs, task.jitter], [1000, 10_000, 0]);
+  assert.is(renewLockTask(rules, { heard() {} }, 1500).firstMs, 500);
+  assert.is(task.run(signal), undefined);
+  assert.equal([renewed, looks], [1, 0]);
+  fails = true;
+  assert.is(task.run(signal), undefined);
+  assert.equal([renewed, looks], [1, 1]);
+});
+
+test('the memory of the start is given back after 2 s and after 15 s, and then no more', () => {
+  let released = 0;
+  const task = releaseMemoryTask(() => void released++);
+  assert.is(task.firstMs, 2000);
+  assert.is(task.run(signal), 13_000);
+  assert.is(task.run(signal), Number.POSITIVE_INFINITY);
+  assert.is(released, 2);
+});
+
+test.run();
