@@ -38,7 +38,7 @@ export class PeerStore {
     this.#server = server;
     this.endpoint = server.endpoint;
     this.#connection = new EtcdConnection({
-      etcd: { endpoints: [server.endpoint], prefix: etcdPrefix } as never,
+      etcd: { endpoints: [server.endpoint], prefix: etcdPrefix },
       clock: systemClock,
       random: () => 0,
       timeoutMs: 30_000,

@@ -120,6 +120,9 @@ export interface NetlinkOptions {
   readonly receiveBytes?: number;
 }
 
+/** What a connection needs of the system, once it has its socket. */
+export type NetlinkSys = Pick<Sys, 'bind' | 'close' | 'recv' | 'sendto' | 'setsockopt'>;
+
 /**
  * Opens a netlink socket, which the caller closes.
  * @throws SyscallError EINVAL where `namespace` is no network namespace
@@ -178,7 +181,7 @@ export class NetlinkConnection {
   readonly fd: number;
   /** The number by which the kernel's events tell who caused them (`NetlinkMessage.port`); 0 before the first answer. */
   port = 0;
-  readonly #sys: Sys;
+  readonly #sys: NetlinkSys;
   readonly #receiveTimeoutMs: number;
   readonly #writer = new NetlinkWriter();
   #receiveBuffer: ArrayBuffer;
@@ -188,7 +191,7 @@ export class NetlinkConnection {
   #listening = false;
   #closed = false;
 
-  constructor(sys: Sys, fd: number, receiveTimeoutMs: number, receiveBytes = defaultReceiveBytes) {
+  constructor(sys: NetlinkSys, fd: number, receiveTimeoutMs: number, receiveBytes = defaultReceiveBytes) {
     this.#sys = sys;
     this.fd = fd;
     this.#receiveTimeoutMs = receiveTimeoutMs;

@@ -100,10 +100,13 @@ export function replaceTableRequests(table: NftTable): NetlinkRequest[] {
   return requests;
 }
 
-export class NftConnection {
-  readonly #netlink: NetlinkConnection;
+/** What nf_tables needs of a netlink connection. */
+export type NftLink = Pick<NetlinkConnection, 'close' | 'dump' | 'get' | 'port' | 'transact'>;
 
-  constructor(netlink: NetlinkConnection) {
+export class NftConnection {
+  readonly #netlink: NftLink;
+
+  constructor(netlink: NftLink) {
     this.#netlink = netlink;
   }
 

@@ -16,18 +16,20 @@ import { accessTo, createMemoryStore } from './memory-store.ts';
 const test = suite('ipam/attachments');
 
 const configuration: JsonObject = { ipam: { type: 'weft-ipam', ranges: [[{ subnet: '10.1.1.0/29' }]] } };
-const requestOf = (containerId: string): CniRequest =>
-  ({
-    command: 'ADD',
-    containerId,
-    ifname: 'eth0',
-    netns: '/x',
-    args: '',
-    network: 'pool',
-    cniVersion: '1.1.0',
-    configuration,
-    stdin: new Uint8Array(),
-  }) as unknown as CniRequest;
+const requestOf = (containerId: string): CniRequest => ({
+  command: 'ADD',
+  containerId,
+  ifname: 'eth0',
+  netns: '/x',
+  args: '',
+  path: [],
+  netnsOverride: false,
+  all: [],
+  network: 'pool',
+  cniVersion: '1.1.0',
+  configuration,
+  stdin: new Uint8Array(),
+});
 const noNode = (): never => {
   throw new Error('the ranges are given');
 };

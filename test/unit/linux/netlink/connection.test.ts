@@ -7,8 +7,8 @@ import {
   decodeAnswer,
   makeQuery,
   makeRequest,
-  type NetlinkConnection,
-  openNetlink,
+  NetlinkConnection,
+  type NetlinkSys,
 } from '../../../../linux/netlink/connection.ts';
 import { type NetlinkMessage, NetlinkWriter, nlmsg } from '../../../../linux/netlink/wire.ts';
 import type { Sys } from '../../../../linux/sys.ts';
@@ -24,8 +24,7 @@ function fakeKernel(answer: (messages: NetlinkMessage[]) => Received[]) {
   const queue: Received[] = [];
   const options: [number, number][] = [];
   let closed = 0;
-  const sys = {
-    socket: () => 5,
+  const sys: NetlinkSys = {
     close: () => {
       closed++;
       return 0;
@@ -48,7 +47,7 @@ function fakeKernel(answer: (messages: NetlinkMessage[]) => Received[]) {
       new Uint8Array(buffer, offset, length).set(next.subarray(0, length));
       return next.length;
     },
-  } as unknown as Sys;
+  };
   return { sys, sent, options, closed: () => closed };
 }
 
@@ -81,6 +80,7 @@ const request = (n: number, size = 4) =>
       writer.zeros(size - 4);
     },
   );
+const connectionOn = (sys: NetlinkSys): NetlinkConnection => new NetlinkConnection(sys, 5, 15_000);
 const query = makeQuery(
   40,
   () => 'list things',
@@ -102,7 +102,7 @@ function open(
   answer: (messages: NetlinkMessage[]) => Received[],
 ): ReturnType<typeof fakeKernel> & { c: NetlinkConnection } {
   const fake = fakeKernel(answer);
-  return { ...fake, c: openNetlink(fake.sys) };
+  return { ...fake, c: connectionOn(fake.sys) };
 }
 
 test('a batch is one datagram, and only its last message asks for an answer', () => {
@@ -312,7 +312,7 @@ test('a listening connection sends nothing, and gives events, an overrun, or not
   assert.is(c.receiveEvents(), undefined);
   const events: Received[] = [item(1, 1), -errno.ENOBUFS, new Uint8Array(40_000)];
   const fake = fakeKernel(() => []);
-  const listening = openNetlink({
+  const listening = connectionOn({
     ...fake.sys,
     recv: ((_f, buffer: ArrayBuffer, _o, length: number) => {
       const next = events.shift()!;
@@ -333,7 +333,7 @@ test('a connection is closed once, and also if it cannot be set up', () => {
   assert.is(closed(), 1);
   const fake = fakeKernel(() => []);
   const failing = { ...fake.sys, setsockopt: () => -errno.EINVAL };
-  assert.throws(() => openNetlink(failing), /Cannot ask netlink for error texts: EINVAL/);
+  assert.throws(() => connectionOn(failing), /Cannot ask netlink for error texts: EINVAL/);
   assert.is(fake.closed(), 1);
 });
 

@@ -3,8 +3,15 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DecodeError, errno } from '../../../../linux/errors.ts';
+import type { NetlinkQuery } from '../../../../linux/netlink/connection.ts';
 import { NetlinkReader, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
-import { NftConnection, replaceTableRequests, sameRule, tableDifference } from '../../../../linux/nft/connection.ts';
+import {
+  NftConnection,
+  type NftLink,
+  replaceTableRequests,
+  sameRule,
+  tableDifference,
+} from '../../../../linux/nft/connection.ts';
 import {
   decodeExpression,
   type Expression,
@@ -353,10 +360,14 @@ test('a table is replaced in one batch: deleted, created, filled', () => {
 
 test('a table that keeps changing while it is read gives an error', () => {
   let generation = 0;
-  const netlink = {
-    get: ({ type }: { type: number }) => (type === nftMessage.NFT_MSG_GETGEN ? ++generation : undefined),
+  const netlink: NftLink = {
+    port: 0,
+    close: () => undefined,
+    dump: () => [],
+    get: <T>({ type }: NetlinkQuery<T>) => (type === nftMessage.NFT_MSG_GETGEN ? ++generation : undefined) as T,
+    transact: () => undefined,
   };
-  const nft = new NftConnection(netlink as never);
+  const nft = new NftConnection(netlink);
   try {
     nft.readTable(table);
     assert.unreachable();
