@@ -4,12 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { defects } from '../cluster/defects.ts';
+import { defects } from '../../cluster/defects.ts';
 
 test('each has a test that names it', () => {
   const named = new Set<number>();
   for (const folder of ['cluster', 'conformance']) {
-    const path = fileURLToPath(new URL(`../${folder}/`, import.meta.url));
+    const path = fileURLToPath(new URL(`../../${folder}/`, import.meta.url));
     for (const name of readdirSync(path)) {
       if (!name.endsWith('.test.ts')) continue;
       const text = readFileSync(`${path}${name}`, 'utf8');
