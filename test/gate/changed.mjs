@@ -13,7 +13,7 @@ const always = ['lint', 'types', 'layers'];
 const programParts = ['conformance', 'differential', 'stress', 'cluster'];
 
 /** These read documents and other tests, whatever they import; they take milliseconds. */
-const readers = /^unit\/(docs\/|flannel-defects)/;
+const readers = /^unit\/docs\//;
 
 /** The executables are made from these, and from what the entry points import. */
 const entries = ['main-weftd.ts', 'main-cni.ts', 'main-cni-bun.ts'];
