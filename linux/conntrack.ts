@@ -1,6 +1,6 @@
 /**
- * The kernel's connections, as far as they are needed here: include/uapi/linux/netfilter/nfnetlink_conntrack.h. The
- * connection they are asked by is of NETLINK_NETFILTER.
+ * The kernel's connection tracking, as far as Weft needs it: include/uapi/linux/netfilter/nfnetlink_conntrack.h.
+ * Requests go over a netlink connection of protocol NETLINK_NETFILTER.
  */
 
 import type { Address, Family } from '../net/address.ts';
@@ -28,12 +28,12 @@ export interface Direction {
 
 export interface Connection {
   readonly family: Family;
-  /** As its first packet had them. */
+  /** The addresses of its first packet. */
   readonly original: Direction;
-  /** As answers have them, before they are translated back. */
+  /** The addresses of answers, before they are translated back. */
   readonly reply: Direction;
   readonly isSourceTranslated: boolean;
-  /** What identifies it. */
+  /** The attributes that identify the connection. */
   readonly identity: readonly RawAttribute[];
 }
 
@@ -70,8 +70,8 @@ function decodeConnection(body: NetlinkReader, family: Family): Connection | und
 }
 
 /**
- * Those of a family whose source address is not translated. Newer kernels leave the others out themselves.
- * @param wanted may be asked about others as well; what it throws ends the list
+ * The connections of a family whose source address is not translated. Newer kernels filter by that themselves.
+ * @param wanted may be called for other connections as well; an exception ends the list
  */
 export const dumpUntranslated = (
   family: Family,
@@ -91,7 +91,7 @@ export const dumpUntranslated = (
     },
   );
 
-/** Makes the kernel forget it: its next packet is a first one. ENOENT where it is gone. */
+/** Deletes the connection, so that its next packet starts a new one. ENOENT if it is gone. */
 export const deleteConnection = ({ family, identity }: Connection): NetlinkRequest =>
   makeRequest(
     conntrackMessage.IPCTNL_MSG_CT_DELETE,

@@ -1,6 +1,9 @@
 /** Errors below the CNI edge: a failed system call, a refused netlink operation, bytes that cannot be decoded. */
 
-/** include/uapi/asm-generic/errno-base.h and errno.h: the numbers that code here tells apart or people often meet. */
+/**
+ * include/uapi/asm-generic/errno-base.h and errno.h: the numbers that Weft's code distinguishes or that users often
+ * see.
+ */
 export const errno = {
   EPERM: 1,
   ENOENT: 2,
@@ -72,11 +75,14 @@ export const formatAction = (action: Action): string => {
   return rest === undefined ? words : `${words} ${rest}`;
 };
 
-/** A call of the kernel that failed. `layer` tells its kinds apart where the class cannot: each bundle has its own copy. */
+/**
+ * A failed call of the kernel. `layer` identifies the kind of error. `instanceof` cannot, because each bundle has its
+ * own copy of the classes.
+ */
 abstract class KernelError extends Error {
   abstract readonly layer: 'syscall' | 'netlink';
   readonly op: string;
-  /** What it was tried on; undefined where the action names nothing. */
+  /** The object of the operation; undefined if the action names none. */
   readonly subject: string | number | undefined;
   /** Positive errno. */
   readonly errno: number;
@@ -110,7 +116,7 @@ export interface ExtendedAck {
   readonly offset?: number | undefined;
 }
 
-/** The offset helps where the kernel has no words. */
+/** If the kernel gives no text, the offset of the attribute helps. */
 function explain({ text, offset }: ExtendedAck): string {
   if (text) return ` (${text})`;
   return offset === undefined ? '' : ` (attribute at byte ${offset} of the message)`;
@@ -130,7 +136,7 @@ export class NetlinkError extends KernelError {
   }
 }
 
-/** Bytes from the kernel do not have the shape they should. */
+/** Bytes from the kernel do not have the expected format. */
 export class DecodeError extends Error {
   override readonly name = 'DecodeError';
   readonly layer = 'decode';
@@ -139,7 +145,7 @@ export class DecodeError extends Error {
   }
 }
 
-/** `result` if it is no error; else throws the SyscallError of `action`. */
+/** Returns `result` unless it is an error; then throws the SyscallError of `action`. */
 export function check<T>(result: T | number, action: Action): T {
   if (typeof result === 'number' && result < 0) throw new SyscallError(action, result);
   return result as T;

@@ -7,8 +7,8 @@ import { open, type Sys } from './sys.ts';
 const defaultLimitBytes = 16 * 1024 * 1024;
 
 /**
- * Reads until the end of file. Waits where the descriptor does not block and has nothing yet (a pipe from a runtime
- * may be such a one).
+ * Reads until the end of file. If the descriptor is non-blocking and has no data yet, waits for it: a runtime may pass
+ * such a pipe.
  * @param action for errors
  * @throws SyscallError EFBIG where there are more than `limitBytes`
  */
@@ -44,13 +44,13 @@ export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, action: Action
   const end = bytes.byteOffset + bytes.byteLength;
   for (let at = bytes.byteOffset; at < end; ) {
     const written = sys.write(fd, buffer, at, end - at);
-    // A pipe that is full and does not block: `poll` waits for readability only, so try again after a moment of it.
+    // The pipe is full and non-blocking. `poll` can wait for readability only, so wait a moment and try again.
     if (written === -errno.EAGAIN) sys.poll(fd, 1);
     else at += check(written, action);
   }
 }
 
-/** The file's bytes, or undefined where there is no such file (or no such folder). */
+/** The file's bytes, or undefined if the file or its folder does not exist. */
 export function readFile(sys: Sys, path: string): Uint8Array | undefined {
   const fd = sys.open(path, open.O_RDONLY, 0);
   if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
@@ -62,18 +62,18 @@ export function readFile(sys: Sys, path: string): Uint8Array | undefined {
   }
 }
 
-/** The file's text (UTF-8), or undefined where there is no such file. */
+/** The file's text (UTF-8), or undefined if the file does not exist. */
 export function readText(sys: Sys, path: string): string | undefined {
   const bytes = readFile(sys, path);
   return bytes && sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /**
- * Puts `text` in place of the file: readers see the old or the new text, never a part, also after a power cut.
- * `mode` is the file's permission bits (less the umask). Nothing is left behind on failure.
+ * Replaces the file by `text`. Readers see the old or the new text and never a part, even after a power cut. `mode` is
+ * the file's permission bits (less the umask). Nothing is left behind on failure.
  */
 export function writeFileAtomic(sys: Sys, path: string, text: string, mode: number): void {
-  // Two writers of one process cannot overlap (the calls are synchronous); two processes differ in their number.
+  // Two writers of one process cannot overlap, because the calls are synchronous. Two processes have different ids.
   const temporary = `${path}.${sys.getpid()}.tmp`;
   const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW;
   const fd = check(sys.open(temporary, flags, mode), ['create', temporary]);
@@ -91,7 +91,7 @@ export function writeFileAtomic(sys: Sys, path: string, text: string, mode: numb
   }
 }
 
-/** Makes the folder and those above it that are missing; it is fine if it is there. */
+/** Makes the folder and its missing parents. It is no error if the folder exists. */
 export function ensureDirectory(sys: Sys, path: string, mode: number): void {
   const made = sys.mkdir(path, mode);
   if (made === 0) return;
@@ -104,7 +104,7 @@ export function ensureDirectory(sys: Sys, path: string, mode: number): void {
       return;
     }
   }
-  // On a read-only file system mkdir says EROFS even for a folder that is there.
+  // On a read-only file system mkdir returns EROFS even if the folder exists.
   if (made === -errno.EEXIST || made === -errno.EROFS) {
     const status = sys.stat(path);
     if (typeof status !== 'number') {

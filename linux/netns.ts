@@ -1,7 +1,7 @@
 /**
- * Network namespaces, as descriptors. A thread enters one, makes what it needs there (a socket stays in the namespace
- * it was made in) and goes back, all in one synchronous stretch: a thread that the runtime starts meanwhile would be
- * born in the wrong namespace.
+ * Network namespaces, as descriptors. A thread enters a namespace, opens a socket there and returns; the socket stays
+ * in its namespace. All of it is synchronous, because a thread that the runtime starts meanwhile would start in the
+ * wrong namespace.
  */
 
 import { check, SyscallError } from './errors.ts';
@@ -15,7 +15,7 @@ export const openNamespace = (sys: Sys, path: string): number =>
 /** Opens the namespace that the calling thread is in. The caller closes it. */
 export const openCurrentNamespace = (sys: Sys): number => openNamespace(sys, '/proc/thread-self/ns/net');
 
-/** setns(2), with an error that names the file where /proc can tell it. EINVAL: that is no network namespace. */
+/** setns(2). The error names the file if /proc knows it. EINVAL: the file is no network namespace. */
 function enter(sys: Sys, fd: number): void {
   const entered = sys.setns(fd, CLONE_NEWNET);
   if (entered >= 0) return;
@@ -23,15 +23,15 @@ function enter(sys: Sys, fd: number): void {
   throw new SyscallError(['enter network namespace', typeof path === 'string' ? path : fd], entered);
 }
 
-/** Says on stderr why the process ends. */
+/** Writes to stderr why the process ends. */
 const sayOnStderr = (sys: Sys, { message }: SyscallError): void =>
   writeAll(sys, 2, new Uint8Array(sys.encodeUtf8(`${message}; giving up\n`)));
 
 /**
- * Runs `body` in the namespace `to` and comes back to `from`, the one the caller is in, whatever `body` does.
- * `body` must be synchronous and short. If the way back fails the process says so and ends at once, with status 1:
- * whatever ran next would act on the wrong namespace.
- * @throws SyscallError EINVAL where `to` is no network namespace, EPERM without CAP_SYS_ADMIN
+ * Runs `body` in the namespace `to` and returns to `from`, the caller's own, even if `body` throws. `body` must be
+ * synchronous and short. If returning fails, the process reports that and exits with status 1, because any further code
+ * would act on the wrong namespace.
+ * @throws SyscallError EINVAL if `to` is no network namespace, EPERM without CAP_SYS_ADMIN
  */
 export function inNamespace<T>(
   sys: Sys,

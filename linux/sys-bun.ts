@@ -1,8 +1,8 @@
 /**
  * The Bun adapter of `Sys`: plain descriptors and paths by `node:fs`, the rest by FFI into the C library.
  *
- * errno is read directly after the call, on the same thread, before anything else can run. `setns` moves the calling
- * thread alone, which is the main one: what is called between a `setns` and the one that returns must be synchronous.
+ * errno is read directly after the call, on the same thread, before anything else can run. `setns` moves only the
+ * calling thread, which is the main one. All code between a `setns` and the one that returns must be synchronous.
  */
 
 import { dlopen, type Pointer, ptr, read } from 'bun:ffi';
@@ -61,7 +61,7 @@ const { symbols: libc } = dlopen('libc.so.6', {
 
 type LibcCall = (...args: (number | Pointer | null)[]) => number;
 
-/** Calls into libc until it is not interrupted; −1 becomes the negative errno. */
+/** Repeats a libc call while it is interrupted; −1 becomes the negative errno. */
 function call(run: LibcCall, ...args: (number | Pointer | null)[]): number {
   for (;;) {
     const result = run(...args);
@@ -71,7 +71,7 @@ function call(run: LibcCall, ...args: (number | Pointer | null)[]): number {
   }
 }
 
-/** Never repeated: the descriptor is gone even where the call was interrupted. */
+/** Never repeated: the descriptor is closed even if the call was interrupted. */
 function close(fd: number): number {
   if (libc.close(fd) !== -1) return 0;
   const number = read.i32(libc.__errno_location(), 0);
@@ -79,8 +79,8 @@ function close(fd: number): number {
 }
 
 /**
- * Runs a function of Node's API; its error becomes the negative errno (EINVAL for a text with a NUL byte, which never
- * gets as far as the system). An error that is not the system's is thrown on.
+ * Runs a function of Node's API; its error becomes the negative errno (EINVAL for a text with a NUL byte, which Node
+ * refuses before the system call). Other errors are rethrown.
  */
 function attempt<T>(run: () => T): T | number {
   for (;;) {
@@ -95,7 +95,7 @@ function attempt<T>(run: () => T): T | number {
   }
 }
 
-/** `attempt` for what returns nothing: 0. */
+/** `attempt` for functions that return nothing: the result is 0. */
 function attemptVoid(run: () => void): number {
   return attempt(() => {
     run();
@@ -214,7 +214,7 @@ export function releaseMemory(): void {
       libc.madvise(start as Pointer, end - start, MADV_DONTNEED);
     }
   } catch {
-    // Without /proc nothing is lost but the memory.
+    // Without /proc the memory is not released, and nothing else is lost.
   }
 }
 

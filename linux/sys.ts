@@ -3,13 +3,13 @@
  * `sys-native.ts`) and Bun's FFI (`sys-bun.ts`). Tests wrap it to make a chosen call fail.
  *
  * Every function is one system call, named after it. A call that fails returns the negative errno; one that succeeds
- * returns what the system call returns (0 where that is nothing). EINTR is retried by the adapter. Nothing throws for
- * an operating system's error. Descriptors are opened close-on-exec.
+ * returns the system call's result, or 0 if it has none. The adapter retries on EINTR. No function throws for an error
+ * of the operating system. Descriptors are opened close-on-exec.
  */
 
-/** What stat(2) tells. Times are milliseconds since the epoch, with a fraction. */
+/** The result of stat(2). Times are milliseconds since the epoch, with a fraction. */
 export interface FileStatus {
-  /** Device and inode identify a file, and a namespace. Exact as doubles for what Linux hands out here. */
+  /** Device and inode identify a file, and a namespace. Linux's values are exact as doubles. */
   readonly dev: number;
   readonly ino: number;
   /** Type and permission bits, st_mode. */
@@ -18,7 +18,7 @@ export interface FileStatus {
   readonly mtimeMs: number;
 }
 
-/** How a process that `spawn` ran has ended. */
+/** The end of a process that `spawn` ran. */
 export interface SpawnResult {
   /** Exit status, or 128 + the number of the signal that ended it. */
   readonly status: number;
@@ -83,7 +83,7 @@ export interface Sys {
     flags: number,
     address: ArrayBuffer | null,
   ): number;
-  /** recv(2). With MSG_TRUNC the length returned may exceed what fitted. */
+  /** recv(2). With MSG_TRUNC the returned length may exceed the buffer. */
   recv(fd: number, buffer: ArrayBuffer, offset: number, length: number, flags: number): number;
 
   /** setns(2) for the calling thread; nstype is CLONE_NEWNET. */
@@ -91,8 +91,8 @@ export interface Sys {
 
   /**
    * posix_spawn(3) + waitpid(2): runs `path` with arguments (argv[0] included) and `K=V` environment, feeds it stdin,
-   * collects stdout and stderr, waits for its end. Negative errno where it cannot be started. In weftd it is killed
-   * after `timeoutMs`, where that is given, and the errno is ETIMEDOUT.
+   * collects stdout and stderr, waits for its end. Returns the negative errno if it cannot be started. In weftd it is
+   * killed after `timeoutMs`, if given, and the errno is ETIMEDOUT.
    */
   spawn(
     path: string,

@@ -4,7 +4,7 @@ import { type Action, check, errno } from './errors.ts';
 import { readAll, writeAll } from './files.ts';
 import { open, type Sys } from './sys.ts';
 
-/** A segment may hold dots (interfaces named `eth0.5`): the path is a list, not `net.ipv4.…`. */
+/** The path is a list, not `net.ipv4.…`, because a segment may contain dots (an interface named `eth0.5`). */
 function pathOf(segments: readonly string[]): string {
   for (const segment of segments) {
     if (segment === '' || segment === '.' || segment === '..' || segment.includes('/') || segment.includes('\0')) {
@@ -14,7 +14,7 @@ function pathOf(segments: readonly string[]): string {
   return `/proc/sys/${segments.join('/')}`;
 }
 
-/** The value without the newline at its end, or undefined where this kernel (or interface) has no such setting. */
+/** The value without the newline at its end, or undefined if this kernel or interface has no such setting. */
 export function readSysctl(sys: Sys, segments: readonly string[]): string | undefined {
   const path = pathOf(segments);
   const fd = sys.open(path, open.O_RDONLY, 0);
@@ -29,9 +29,9 @@ export function readSysctl(sys: Sys, segments: readonly string[]): string | unde
 }
 
 /**
- * Sets the value where it differs; tells whether it wrote. Writing what is there already would cost the kernel work
- * (`forwarding` walks all interfaces) and could fail for nothing where /proc/sys is read-only.
- * @throws SyscallError ENOENT where there is no such setting
+ * Sets the value if it differs; returns whether it wrote. Writing the same value again costs the kernel work
+ * (`forwarding` walks all interfaces), and fails needlessly if /proc/sys is read-only.
+ * @throws SyscallError ENOENT if there is no such setting
  */
 export function ensureSysctl(sys: Sys, segments: readonly string[], value: string): boolean {
   const current = readSysctl(sys, segments);

@@ -1,4 +1,4 @@
-/** Whose a unix socket is: include/uapi/linux/sock_diag.h and unix_diag.h. Asking takes no rights. */
+/** The owner of a unix socket: include/uapi/linux/sock_diag.h and unix_diag.h. The query needs no privileges. */
 
 import { hasCode } from './errors.ts';
 import { makeQuery, openNetlink } from './netlink/connection.ts';
@@ -11,12 +11,13 @@ const UDIAG_SHOW_UID = 0x40;
 const UNIX_DIAG_UID = 7;
 /** `struct unix_diag_msg` */
 const messageBytes = 16;
-/** INET_DIAG_NOCOOKIE: the number alone says which. */
+/** INET_DIAG_NOCOOKIE: the inode number alone identifies the socket. */
 const noCookie = 0xffffffff;
 
 /**
- * The user that a unix socket belongs to, by its inode number.
- * @returns undefined where there is no such socket, or the kernel does not tell (before Linux 5.3, or without unix_diag)
+ * The user who owns a unix socket, by the socket's inode number.
+ * @returns undefined if there is no such socket, or if the kernel does not report the user (before Linux 5.3, or
+ *   without unix_diag)
  */
 export function unixSocketUser(sys: Sys, inode: number): number | undefined {
   const connection = openNetlink(sys, { protocol: NETLINK_SOCK_DIAG });

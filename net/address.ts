@@ -76,8 +76,8 @@ const isIPv4Mapped = (b: Uint8Array): boolean =>
   b.subarray(0, 10).every((byte) => byte === 0) && b[10] === 255 && b[11] === 255;
 
 /**
- * The address written in `text`, or undefined if it is none. No zone, no prefix length, no white space.
- * An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is the IPv4 address, as Go's net.ParseIP has it.
+ * Parses an address; undefined if `text` is none. No zone, no prefix length, no white space. An IPv4-mapped IPv6
+ * address (`::ffff:10.0.0.1`) is the IPv4 address, as Go's net.ParseIP has it.
  */
 export function parseAddress(text: string): Address | undefined {
   if (!text.includes(':')) {
@@ -122,7 +122,7 @@ export function compareAddresses(a: Address, b: Address): number {
 
 export const sameAddress = (a: Address, b: Address): boolean => a === b || compareAddresses(a, b) === 0;
 
-/** What tells addresses apart in a Map, without the price of their text: a number for IPv4, a text for IPv6. */
+/** The key of an address in a Map: a number for IPv4, a text for IPv6. It costs less than formatting the address. */
 export function addressKey({ family, bytes: b }: Address): number | string {
   if (family === 4) return ((b[0]! << 24) | (b[1]! << 16) | (b[2]! << 8) | b[3]!) >>> 0;
   let key = '';
@@ -131,8 +131,8 @@ export function addressKey({ family, bytes: b }: Address): number | string {
 }
 
 /**
- * The address `offset` steps on (back when negative; |offset| ≤ 2^53 − 1), or undefined where that leaves the
- * family's address space.
+ * The address `offset` steps on (back when negative; |offset| ≤ 2^53 − 1), or undefined if that leaves the family's
+ * address space.
  */
 export function offsetAddress(address: Address, offset: number): Address | undefined {
   const bytes = address.bytes.slice();

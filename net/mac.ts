@@ -3,7 +3,7 @@
 export type Mac = Uint8Array;
 
 /**
- * Accepts the forms that Go's net.ParseMAC, and so the reference plugins, do: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`,
+ * Accepts the forms of Go's net.ParseMAC, which the reference plugins use: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`,
  * `0200.5e10.0001`. Undefined for anything else.
  */
 export function parseMac(text: string): Mac | undefined {
@@ -20,7 +20,7 @@ export function sameMac(a: Mac, b: Mac): boolean {
   return true;
 }
 
-/** What tells MACs apart in a Map, without the price of their text. */
+/** The key of a MAC in a Map. It costs less than formatting the MAC. */
 export function macKey(mac: Mac): number {
   let key = 0;
   for (let i = 0; i < mac.length; i++) key = key * 256 + mac[i]!;
@@ -34,5 +34,5 @@ export function localMac(randomBytes: Uint8Array): Mac {
   return mac;
 }
 
-/** Whether an interface can carry it: not multicast, not all zero. */
+/** Whether an interface can have this MAC: it is neither multicast nor all zero. */
 export const isUnicastMac = (mac: Mac): boolean => (mac[0]! & 1) === 0 && mac.some((byte) => byte !== 0);

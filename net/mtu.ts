@@ -1,4 +1,4 @@
-/** MTU arithmetic: what an encapsulation takes away. Each number is defined here and nowhere else. */
+/** MTU arithmetic: the overhead of each encapsulation. Each number is defined here and nowhere else. */
 
 import type { Family } from './address.ts';
 

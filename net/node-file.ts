@@ -1,6 +1,7 @@
 /**
- * What weftd tells the CNI plugins and people about its node: `node.json` (ours: every subnet) and `subnet.env`
- * (flannel's: one subnet a family). Formats only: the callers hand in how a file is read, and write it themselves.
+ * The formats of the files by which weftd describes its node to the CNI plugins and to people: `node.json` (Weft's own,
+ * with every subnet) and `subnet.env` (flannel's, with one subnet per family). Callers hand in how a file is read, and
+ * write the files themselves.
  */
 
 import { type Address, type Family, offsetAddress } from './address.ts';
@@ -11,7 +12,7 @@ import { formatPrefix, networkOf, type Prefix, parsePrefix } from './prefix.ts';
 export interface NodeNetwork {
   /** The node's name in the cluster. Empty where only subnet.env is known. */
   readonly node: string;
-  /** The cluster's networks, at most one a family. */
+  /** The cluster's networks, at most one per family. */
   readonly networks: readonly Prefix[];
   /** This node's subnets, in the order in which addresses are taken from them. */
   readonly subnets: readonly Prefix[];
@@ -21,7 +22,7 @@ export interface NodeNetwork {
   readonly ipMasq: boolean;
 }
 
-/** The file is there but is not what it should be. */
+/** The file exists but its content is not valid. */
 export class NodeFileError extends Error {
   override readonly name = 'NodeFileError';
 }
@@ -84,7 +85,7 @@ const ofFamily = (prefixes: readonly Prefix[], family: Family): Prefix | undefin
 /** The subnet with its gateway's address in it, as flannel writes FLANNEL_SUBNET: `10.5.72.1/24`. */
 const withGateway = (subnet: Prefix): string => formatPrefix({ address: gatewayOf(subnet), length: subnet.length });
 
-/** flannel's subnet.env: these keys, in this order; a family's lines only where it is in use. */
+/** flannel's subnet.env: these keys in this order. Lines of a family appear only if it is in use. */
 export function formatSubnetEnv(network: NodeNetwork): string {
   const lines: string[] = [];
   for (const [family, infix] of [

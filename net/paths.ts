@@ -1,9 +1,9 @@
 /** Where Weft's files are unless an option or the network configuration names another place. */
 
 export const defaultPaths = {
-  /** What weftd tells the plugins and weftctl. Gone after a reboot. */
+  /** weftd's files and socket for the plugins and weftctl. Empty after a reboot. */
   runDir: '/run/weft',
-  /** What weftd has to remember. Outlives a reboot. */
+  /** weftd's persistent state. It survives a reboot. */
   stateDir: '/var/lib/weft',
   /** flannel's file and place, for plugins that read it. */
   subnetFile: '/run/flannel/subnet.env',

@@ -16,7 +16,7 @@ export interface Prefix {
   readonly length: number;
 }
 
-/** The prefix written as `address/length`, or undefined if the text is none. */
+/** Parses `address/length`; undefined if the text is no prefix. */
 export function parsePrefix(text: string): Prefix | undefined {
   const slash = text.indexOf('/');
   if (slash < 0) return undefined;
@@ -67,7 +67,7 @@ export function prefixContains(prefix: Prefix, address: Address): boolean {
 export const prefixesOverlap = (a: Prefix, b: Prefix): boolean =>
   a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
 
-/** What tells networks apart in a Map, without the price of their text. Host bits must be clear. */
+/** The key of a network in a Map. It costs less than formatting the prefix. Host bits must be clear. */
 export function networkKey({ address, length }: Prefix): number | string {
   const key = addressKey(address);
   // Exact: 32 bits and 6.

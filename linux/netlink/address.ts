@@ -32,21 +32,21 @@ export const familyOf = (number: number): Family | undefined => (number === 2 ? 
 
 export interface InterfaceAddress {
   readonly index: number;
-  /** The address, host bits and all, with the length of its subnet; on a point-to-point link the far end's. */
+  /** The address with its host bits and the length of its subnet; on a point-to-point link the remote address. */
   readonly prefix: Prefix;
-  /** The link's own address, where that is another than `prefix.address`: point-to-point. */
+  /** The link's own address if it differs from `prefix.address` (point-to-point). */
   readonly local?: Address;
   readonly broadcast?: Address;
-  /** IPv4's label: the interface's name, or that with a suffix. */
+  /** The label of an IPv4 address: the interface's name, maybe with a suffix. */
   readonly label?: string;
   /** RT_SCOPE_*: 0 universe, 253 link, 254 host. */
   readonly scope: number;
   /** IFA_F_* bits. */
   readonly flags: number;
-  /** Seconds; absent where it is for ever. */
+  /** Seconds; absent if unlimited. */
   readonly validSeconds?: number;
   readonly preferredSeconds?: number;
-  /** What else there is, as it came. */
+  /** Other attributes, undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -54,7 +54,7 @@ export interface NewAddress {
   readonly index: number;
   readonly prefix: Prefix;
   readonly broadcast?: Address;
-  /** IPv6: use it at once, without asking the network whether someone else has it. */
+  /** IPv6: use the address at once, without duplicate address detection. */
   readonly noDad?: boolean;
   /** Default 0, universe. */
   readonly scope?: number;
@@ -62,7 +62,7 @@ export interface NewAddress {
   readonly noPrefixRoute?: boolean;
 }
 
-/** Adds an address; EEXIST where the interface has it already. */
+/** Adds an address; EEXIST if the interface has it already. */
 export const newAddress = (address: NewAddress): NetlinkRequest =>
   makeRequest(
     rtmAddress.RTM_NEWADDR,
@@ -75,7 +75,7 @@ export const newAddress = (address: NewAddress): NetlinkRequest =>
     },
   );
 
-/** Takes an address away; EADDRNOTAVAIL where the interface has it not. `local` as in `InterfaceAddress`. */
+/** Removes an address; EADDRNOTAVAIL if the interface does not have it. `local` as in `InterfaceAddress`. */
 export const deleteAddress = ({
   index,
   prefix,

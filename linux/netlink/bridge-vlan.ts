@@ -1,6 +1,7 @@
 /**
- * VLANs of bridges' ports: messages of family AF_BRIDGE with IFLA_AF_SPEC, include/uapi/linux/if_bridge.h. They count on
- * a bridge that filters by VLAN (`createBridge`'s vlanFiltering). EOPNOTSUPP: the kernel was built without.
+ * VLANs of bridges' ports: messages of family AF_BRIDGE with IFLA_AF_SPEC, include/uapi/linux/if_bridge.h. They take
+ * effect on a bridge that filters by VLAN (`createBridge`'s vlanFiltering). EOPNOTSUPP: the kernel was built without
+ * VLAN filtering.
  */
 
 import type { Action } from '../errors.ts';
@@ -16,12 +17,12 @@ const attribute = { IFLA_AF_SPEC: 26, IFLA_EXT_MASK: 29, IFLA_BRIDGE_VLAN_INFO: 
 /** BRIDGE_VLAN_INFO_* of `struct bridge_vlan_info` */
 const info = { PVID: 2, UNTAGGED: 4, RANGE_BEGIN: 8, RANGE_END: 16 } as const;
 
-/** The VLAN that every port is in from the start. */
+/** The VLAN of every new port. */
 export const defaultVlan = 1;
 
 export interface PortVlan {
   readonly vlan: number;
-  /** What comes in without a tag belongs to it, and what goes out loses its tag. */
+  /** Untagged frames that come in belong to this VLAN; its frames leave untagged. */
   readonly native: boolean;
 }
 
@@ -48,7 +49,7 @@ function changeVlans(type: number, action: () => Action, index: number, encode: 
   });
 }
 
-/** Puts the port into the VLANs; those that it is in already get their flags. Neighbouring numbers go as one range. */
+/** Adds the port to the VLANs, or updates its flags in them. Consecutive numbers are sent as one range. */
 export const addPortVlans = (index: number, vlans: readonly PortVlan[]): NetlinkRequest =>
   changeVlans(
     RTM_SETLINK,
@@ -71,7 +72,7 @@ export const addPortVlans = (index: number, vlans: readonly PortVlan[]): Netlink
     },
   );
 
-/** Takes the port out of a VLAN; it is fine if it is not in it. */
+/** Removes the port from a VLAN. It is no error if it is not a member. */
 export const removePortVlan = (index: number, vlan: number): NetlinkRequest =>
   changeVlans(
     rtmLink.RTM_DELLINK,

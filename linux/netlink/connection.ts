@@ -1,16 +1,17 @@
 /**
- * A netlink socket: requests go out, many in one datagram; answers come back and are matched by sequence number.
+ * A netlink socket. It sends many requests in one datagram, and matches the answers by sequence number.
  *
- * The kernel handles the messages of a datagram in order, goes on after one that fails, and answers in order. An error
- * is always answered, success only where NLM_F_ACK asks for it. So only the last message of a datagram asks: its
- * answer says that all are through, and those before it that had no error have succeeded. A batch of any size costs one
- * sendto and, where all goes well, one recv.
+ * The kernel handles the messages of a datagram in order, goes on after one that fails, and answers in order. It always
+ * answers an error, but a success only if NLM_F_ACK is set. So only the last message of a datagram sets it: its answer
+ * means that all were handled, and the messages without an error have succeeded. A batch of any size costs one sendto
+ * and, without errors, one recv.
  *
- * Only the kernel, or a process with CAP_NET_ADMIN, can send to such a socket, so a number is enough to know an answer
- * by; a socket that hears events, whose numbers are other sockets' own, sends nothing.
+ * Only the kernel, or a process with CAP_NET_ADMIN, can send to such a socket, so the sequence number is enough to
+ * identify an answer. A socket that receives events sends nothing, because events carry the sequence numbers of other
+ * sockets.
  *
- * After a SyscallError (a timeout, lost answers) it is unknown what the kernel did, and late answers may still come:
- * they are recognised by their numbers and dropped, but a dump that was cut short can leave the socket busy. Close it.
+ * Close the socket after a SyscallError (a timeout, lost answers). It is then unknown what the kernel did. Late answers
+ * are dropped by their sequence numbers, but a dump that was cut short can leave the socket busy.
  */
 
 import { type Action, check, errno, formatAction, NetlinkError, SyscallError } from '../errors.ts';
@@ -44,26 +45,26 @@ const NLMSGERR_ATTR_OFFS = 2;
 
 /** One message that changes something. */
 export interface NetlinkRequest {
-  /** For errors: `['add route', '10.1.0.0/24']`. Best a getter: it is seldom read. */
+  /** For errors: `['add route', '10.1.0.0/24']`. Best a getter, because it is rarely read. */
   readonly action: Action;
   readonly type: number;
-  /** Without NLM_F_REQUEST and NLM_F_ACK, which are added. */
+  /** NLM_F_REQUEST and NLM_F_ACK are added. */
   readonly flags: number;
   readonly encodeBody: (writer: NetlinkWriter) => void;
 }
 
 /** One message that asks for something. */
 export interface NetlinkQuery<T> extends NetlinkRequest {
-  /** Makes a T of an answer; undefined leaves it out. Must copy what it keeps of the body. */
+  /** Decodes an answer; undefined skips it. It must copy the bytes that it keeps. */
   readonly decode: (type: number, body: NetlinkReader) => T | undefined;
-  /** The errors that say that there is no such thing. */
+  /** The errors that mean that the object does not exist. */
   readonly absent: readonly number[];
 }
 
-/** These say that what was asked for does not exist: that is an answer, not a failure. */
+/** The object does not exist: that is an answer, not a failure. */
 const notFound: readonly number[] = [errno.ENOENT, errno.ESRCH, errno.ENODEV];
 
-/** A request whose `action` text is only made when it is needed. */
+/** A request that builds its `action` only when it is needed. */
 export const makeRequest = (
   type: number,
   flags: number,
@@ -78,7 +79,7 @@ export const makeRequest = (
   },
 });
 
-/** As `makeRequest`, for what is answered by data. */
+/** As `makeRequest`, for requests that are answered with data. */
 export const makeQuery = <T>(
   type: number,
   action: () => Action,
@@ -96,10 +97,10 @@ export const makeQuery = <T>(
   },
 });
 
-/** Holds any answer but that of a link with many virtual functions; the kernel cuts its dumps to fit. It can grow. */
+/** Fits every answer except that of a link with many virtual functions; the kernel splits dumps to fit. It can grow. */
 const defaultReceiveBytes = 8192;
 const sendLimitBytes = 65536;
-/** All may fail: as many error messages as this fit the default receive buffer (212992 bytes, some 800 each). */
+/** Every message may fail: so many errors (some 800 bytes each) fit the default receive buffer of 212992 bytes. */
 const sendLimitMessages = 160;
 const dumpAttempts = 8;
 const defaultReceiveTimeoutMs = 15_000;
@@ -110,7 +111,7 @@ const one = int(1);
 const timeval = (ms: number): ArrayBuffer => new Int32Array([Math.floor(ms / 1000), 0, (ms % 1000) * 1000, 0]).buffer;
 
 export interface NetlinkOptions {
-  /** Descriptor of the network namespace that the socket shall be of; else that of the calling thread. */
+  /** Descriptor of the socket's network namespace; default: that of the calling thread. */
   readonly namespace?: number;
   /** Default NETLINK_ROUTE. */
   readonly protocol?: number;
@@ -149,7 +150,7 @@ export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConn
   return new NetlinkConnection(sys, fd, receiveTimeoutMs, receiveBytes);
 }
 
-/** How the kernel answered one message: its errno, 0 for success, with its own words. */
+/** The kernel's answer to one message: errno (0 for success) and its own words. */
 interface Answer {
   readonly errno: number;
   readonly text: string | undefined;
@@ -179,7 +180,7 @@ const toError = (action: Action, answer: Answer): NetlinkError => new NetlinkErr
 
 export class NetlinkConnection {
   readonly fd: number;
-  /** The number by which the kernel's events tell who caused them (`NetlinkMessage.port`); 0 before the first answer. */
+  /** The number by which events name this socket as their cause (`NetlinkMessage.port`); 0 before the first answer. */
   port = 0;
   readonly #sys: NetlinkSys;
   readonly #receiveTimeoutMs: number;
@@ -217,15 +218,15 @@ export class NetlinkConnection {
   }
 
   /**
-   * Sends all requests, each whether or not one before it failed (the kernel does not stop either), reads the answers
-   * and then throws the first error.
+   * Sends all requests, reads the answers, and then throws the first error. The kernel does not stop at a request that
+   * fails.
    * @throws NetlinkError of the first request that failed
    */
   execute(requests: readonly NetlinkRequest[]): void {
     for (const error of this.executeEach(requests)) if (error) throw error;
   }
 
-  /** As `execute`, with one outcome a request: undefined where it succeeded. */
+  /** As `execute`, but returns the outcome of each request: undefined if it succeeded. */
   executeEach(requests: readonly NetlinkRequest[]): (NetlinkError | undefined)[] {
     const outcome = new Array<NetlinkError | undefined>(requests.length).fill(undefined);
     for (let at = 0; at < requests.length; ) at = this.#sendSome(requests, at, outcome);
@@ -280,7 +281,8 @@ export class NetlinkConnection {
     writer.addFlags(last, nlmsg.NLM_F_ACK);
     this.#encode(end, 0);
     if (writer.length > sendLimitBytes) {
-      // It cannot be split. Refused to the unprivileged, for whom the default (some 200 kB) has to do.
+      // A transaction cannot be split. The option is refused to unprivileged processes; they keep the default of some
+      // 200 kB.
       this.#sys.setsockopt(this.fd, socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, int(writer.length + sendLimitBytes));
     }
     this.#send(begin);
@@ -294,8 +296,8 @@ export class NetlinkConnection {
   }
 
   /**
-   * Asks for one thing.
-   * @returns undefined where the kernel says that there is no such thing (`query.absent`, as a rule ENOENT, ESRCH, ENODEV)
+   * Queries one object.
+   * @returns undefined if the kernel says that it does not exist (`query.absent`, as a rule ENOENT, ESRCH, ENODEV)
    */
   get<T>(query: NetlinkQuery<T>): T | undefined {
     for (let attempt = 1; ; attempt++) {
@@ -331,14 +333,13 @@ export class NetlinkConnection {
   }
 
   /**
-   * Asks for all that there is. A dump that changes interrupted is asked for again; in the end it is one consistent
-   * picture.
-   * @returns nothing where what the dump is limited to (an interface, a table) does not exist
-   * @throws SyscallError EAGAIN where it was interrupted every time
+   * Lists all objects. A dump that a change interrupted is repeated, so that the result is consistent.
+   * @returns an empty list if the object that limits the dump (an interface, a table) does not exist
+   * @throws SyscallError EAGAIN if it was interrupted every time
    */
   dump<T>(query: NetlinkQuery<T>): T[] {
     if (!this.#strict) {
-      // Lets the kernel filter, and refuse a filter it does not know instead of answering with everything.
+      // The kernel then filters, and refuses unknown filters instead of returning everything.
       this.#setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, one, 'ask netlink to filter');
       this.#strict = true;
     }
@@ -349,7 +350,7 @@ export class NetlinkConnection {
     throw new SyscallError(`${formatAction(query.action)}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
   }
 
-  /** Returns false where the picture is not whole. Reads to the end all the same, or the socket stays busy. */
+  /** Returns false if the list is not consistent. It reads to the end even then, because the socket would stay busy. */
   #dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
     this.#writer.truncate(0);
     this.#encode(query, nlmsg.NLM_F_DUMP);
@@ -364,7 +365,7 @@ export class NetlinkConnection {
         if (message.flags & nlmsg.NLM_F_DUMP_INTR && message.type !== nlmsg.NLMSG_ERROR) whole = false;
         if (message.type === nlmsg.NLMSG_DONE || message.type === nlmsg.NLMSG_ERROR) {
           done = true;
-          // NLMSG_DONE begins with an error as well, and has no copy of the request.
+          // NLMSG_DONE also begins with an error, but has no copy of the request.
           const error = message.body.length >= 4 ? -message.body.i32(0) : 0;
           if (error !== 0 && !query.absent.includes(error)) {
             const answer = message.type === nlmsg.NLMSG_ERROR ? decodeAnswer(message) : undefined;
@@ -382,16 +383,16 @@ export class NetlinkConnection {
   }
 
   /**
-   * Subscribes to a multicast group (RTNLGRP_*, as a number, not as a bit). From then on the connection is for events
-   * alone: their numbers are those of whoever caused them and could be taken for answers.
+   * Subscribes to a multicast group (RTNLGRP_*, as a number, not as a bit). From then on the connection only receives
+   * events: their sequence numbers are those of other sockets, and could be mistaken for answers.
    */
   join(group: number): void {
-    // A socket gets its address when it first sends. One without is passed over by the kernel's events, which are from
-    // port 0: as if they were its own.
+    // A socket gets its address when it first sends. A socket without one has port 0, as the kernel's events do, and
+    // would be skipped as their sender.
     if (!this.#listening) {
       const address = new Uint16Array([socket.AF_NETLINK, 0, 0, 0, 0, 0]).buffer;
       const bound = this.#sys.bind(this.fd, address);
-      // EINVAL: it has one.
+      // EINVAL: the socket has an address already.
       if (bound !== -errno.EINVAL) check(bound, 'bind a netlink socket');
     }
     this.#listening = true;
@@ -399,8 +400,8 @@ export class NetlinkConnection {
   }
 
   /**
-   * One datagram of events, for `decodeEvents`. Undefined: none came within the timeout. 'overrun': the kernel had to
-   * drop some; whoever follows events must look at everything again.
+   * One datagram of events. Undefined: none came within the timeout. 'overrun': the kernel dropped some, so the
+   * listener must look at everything again.
    */
   receiveEvents(): Uint8Array | 'overrun' | undefined {
     const got = this.#sys.recv(this.fd, this.#receiveBuffer, 0, this.#receiveBuffer.byteLength, socket.MSG_TRUNC);
@@ -426,7 +427,7 @@ export class NetlinkConnection {
     if (sent < 0) throw new SyscallError(`send the request to ${formatAction(subject.action)}`, sent);
   }
 
-  /** Receives until `visit` (with the index of the message answered) says that this was the last answer. */
+  /** Receives until `visit`, which is given the index of the answered message, returns true for the last answer. */
   #receiveAnswers(
     firstSequence: number,
     lastSequence: number,
@@ -443,7 +444,7 @@ export class NetlinkConnection {
     }
   }
 
-  /** Receives one datagram. False where it was larger than the buffer, which is made to fit the next one. */
+  /** Receives one datagram. False if it was larger than the buffer, which is then enlarged for the next one. */
   #receive(subject: NetlinkRequest, visit: (message: NetlinkMessage) => void): boolean {
     const capacity = this.#receiveBuffer.byteLength;
     const got = this.#sys.recv(this.fd, this.#receiveBuffer, 0, capacity, socket.MSG_TRUNC);
@@ -459,7 +460,7 @@ export class NetlinkConnection {
       this.#receiveView = new DataView(this.#receiveBuffer);
       return false;
     }
-    // struct nlmsghdr, nlmsg_pid: an answer is addressed to us.
+    // struct nlmsghdr, nlmsg_pid: an answer carries this socket's port.
     if (this.port === 0 && got >= 16) this.port = this.#receiveView.getUint32(12, true);
     eachMessage(this.#receiveView, 0, got, visit);
     return true;

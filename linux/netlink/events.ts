@@ -28,7 +28,7 @@ export const NFNLGRP_NFTABLES = 7;
 export function openEvents(sys: Sys, groups: readonly number[], options?: NetlinkOptions): NetlinkConnection {
   const connection = openNetlink(sys, options);
   try {
-    // A peer with many routes changes all at once: room for some thousands of events. Refused to the unprivileged.
+    // A peer's routes may all change at once: room for some thousands of events. Refused to unprivileged processes.
     sys.setsockopt(connection.fd, socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, new Int32Array([4 * 1024 * 1024]).buffer);
     for (const group of groups) connection.join(group);
   } catch (error) {

@@ -37,7 +37,7 @@ const ifla = {
   IFLA_BRPORT_ISOLATED: 33,
   IFLA_BR_VLAN_FILTERING: 7,
   VETH_INFO_PEER: 1,
-  /** RTEXT_FILTER_SKIP_STATS of IFLA_EXT_MASK: counters are half of an answer and half of its cost. */
+  /** RTEXT_FILTER_SKIP_STATS of IFLA_EXT_MASK: without counters an answer is half as large and takes half the time. */
   RTEXT_FILTER_SKIP_STATS: 8,
 } as const;
 
@@ -61,10 +61,10 @@ const AF_BRIDGE = 7;
 export interface BridgePort {
   /** BR_STATE_*: 0 disabled, 1 listening, 2 learning, 3 forwarding, 4 blocking. */
   readonly state: number;
-  /** Whether a frame may leave by the port it came in by. */
+  /** Whether a frame may leave through the port by which it came in. */
   readonly hairpin: boolean;
   readonly learning: boolean;
-  /** An isolated port exchanges frames with ports only that are not. */
+  /** Isolated ports exchange no frames with each other. */
   readonly isolated: boolean;
 }
 
@@ -86,19 +86,19 @@ export interface Link {
   readonly master?: number;
   /** `veth`, `bridge`, `vxlan`, …; absent for hardware and loopback. */
   readonly kind?: string;
-  /** IFLA_INFO_DATA as it came: what is particular to the kind. `vxlanOf` reads that of VXLAN. */
+  /** IFLA_INFO_DATA, undecoded: the attributes of the link's kind. `vxlanOf` decodes those of VXLAN. */
   readonly kindData?: Uint8Array;
   readonly alias?: string;
-  /** IFLA_LINK: a veth's peer, a VLAN's or VXLAN's lower device; an index in `peerNamespaceId` where that is set. */
+  /** IFLA_LINK: a veth's peer, a VLAN's or VXLAN's lower device; an index in `peerNamespaceId` if that is set. */
   readonly peerIndex?: number;
   /** IFLA_LINK_NETNSID: the peer's namespace as the link's own namespace numbers it. */
   readonly peerNamespaceId?: number;
-  /** Kept without a carrier by some program's protocol. */
+  /** Some program keeps the link without a carrier. */
   readonly protoDown?: boolean;
-  /** How many want it promiscuous; above 0 it is. */
+  /** The number of users that want promiscuous mode; it is on above 0. */
   readonly promiscuity: number;
   readonly bridgePort?: BridgePort;
-  /** The attributes not read here; where they were asked for. */
+  /** Attributes that are not decoded here, if they were asked for. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -108,14 +108,14 @@ export interface VethSettings {
   readonly name: string;
   readonly mac: Mac;
   readonly mtuBytes?: number;
-  /** Index of the bridge that the host's end becomes a port of. */
+  /** Index of the bridge of which the host's end becomes a port. */
   readonly master?: number;
   readonly up?: boolean;
   readonly peer: {
     readonly name: string;
     readonly mac: Mac;
     readonly mtuBytes?: number;
-    /** Descriptor of the network namespace that the peer is born in. */
+    /** Descriptor of the network namespace in which the peer is created. */
     readonly namespace: number;
   };
 }
@@ -132,13 +132,13 @@ export interface LinkChange {
   readonly up?: boolean;
   readonly mtuBytes?: number;
   readonly mac?: Mac;
-  /** Index of the new master; 0 takes the link out of the one it has. */
+  /** Index of the new master; 0 removes the link from its master. */
   readonly master?: number;
   readonly alias?: string;
   readonly promiscuous?: boolean;
   readonly arp?: boolean;
   readonly protoDown?: boolean;
-  /** For a port of a bridge (already, when the kernel comes to this message). */
+  /** Only for a link that is a port of a bridge by the time the kernel handles this message. */
   readonly bridgePort?: { readonly hairpin?: boolean; readonly isolated?: boolean };
   /** A new name; the target must be an index. */
   readonly name?: string;
@@ -163,7 +163,7 @@ function encodeTarget(writer: NetlinkWriter, target: LinkTarget, flags = 0, chan
   }
 }
 
-/** What every link that is made can be given. */
+/** Settings that every new link can be given. */
 export interface NewLink {
   readonly name: string;
   readonly mac?: Mac;
@@ -197,8 +197,8 @@ export const createLink = (kind: string, link: NewLink, encodeData?: (writer: Ne
   );
 
 /**
- * Makes a veth pair: one end here, its peer in another namespace from birth. The host's end can be set up and made a
- * port by the same message; the peer cannot be set up (the kernel says ENOTCONN), and an alias or a port's flags take
+ * Makes a veth pair: one end here, its peer directly in another namespace. The same message can set the host's end up
+ * and make it a port. It cannot set the peer up (the kernel answers ENOTCONN). An alias and a port's flags need
  * `changeLink` by name, which may follow in the same batch.
  */
 export const createVeth = (veth: VethSettings): NetlinkRequest =>
@@ -213,7 +213,7 @@ export const createVeth = (veth: VethSettings): NetlinkRequest =>
     writer.end(start);
   });
 
-/** Makes a bridge. A MAC that is given stays when ports come and go. */
+/** Makes a bridge. A bridge with a given MAC keeps it when ports come and go. */
 export const createBridge = (bridge: BridgeSettings): NetlinkRequest =>
   createLink('bridge', bridge, (writer) => {
     if (bridge.vlanFiltering !== undefined) {
@@ -221,7 +221,7 @@ export const createBridge = (bridge: BridgeSettings): NetlinkRequest =>
     }
   });
 
-/** Changes what is given and nothing else. */
+/** Changes the given settings and no others. */
 export function changeLink(target: LinkTarget, change: LinkChange): NetlinkRequest {
   if (change.name !== undefined && 'name' in target) {
     throw new RangeError('A link that is to be renamed has to be given by its index');
@@ -319,7 +319,9 @@ export const dumpLinks = (filter: { kind?: string; master?: number } = {}): Netl
 
 type MutableLink = { -readonly [K in keyof Link]: Link[K] };
 
-/** What to do with each attribute that is known. A table, as most of the sixty that come are none of these. */
+/**
+ * The decoder of each known attribute. It is a table, because most of the sixty attributes of a link are not decoded.
+ */
 const attributeDecoders: Readonly<Record<number, (r: NetlinkReader, link: MutableLink) => void>> = {
   [ifla.IFLA_IFNAME]: (r, link) => {
     link.name = r.text();
@@ -355,8 +357,8 @@ const attributeDecoders: Readonly<Record<number, (r: NetlinkReader, link: Mutabl
 };
 
 /**
- * The body of an RTM_NEWLINK (or RTM_DELLINK) message. Of some sixty attributes a link is decoded from a dozen; the
- * others are kept only where `keepUnknown` asks for it, as they would be most of the cost.
+ * The body of an RTM_NEWLINK (or RTM_DELLINK) message. A link has some sixty attributes, of which a dozen are decoded.
+ * Keeping the others would be most of the cost, so that is done only with `keepUnknown`.
  */
 export function decodeLink(body: NetlinkReader, keepUnknown = false): Link {
   const flags = body.u32(8);

@@ -54,7 +54,7 @@ export interface Neighbour {
   readonly port?: number;
   readonly vni?: number;
   readonly lower?: number;
-  /** What else there is (NDA_CACHEINFO, …), as it came. */
+  /** Other attributes (NDA_CACHEINFO, …), undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -65,7 +65,7 @@ export interface NewNeighbour {
   readonly address: Address;
   readonly mac: Mac;
 }
-/** Sets a permanent neighbour: makes it, or takes the place of the one there. */
+/** Sets a permanent neighbour: adds it, or replaces the present one. */
 export const newNeighbour = ({ index, address, mac }: NewNeighbour): NetlinkRequest =>
   makeRequest(
     rtmNeighbour.RTM_NEWNEIGH,
@@ -87,10 +87,10 @@ export interface NewFdbEntry {
   /** The VXLAN device. */
   readonly index: number;
   readonly mac: Mac;
-  /** The host that frames to `mac` are sent to. */
+  /** The host to which frames for `mac` are sent. */
   readonly destination: Address;
 }
-/** Sets where a VXLAN device sends frames for a MAC; takes the place of the entry there. */
+/** Sets where a VXLAN device sends frames for a MAC, and replaces the present entry. */
 export const newFdbEntry = ({ index, mac, destination }: NewFdbEntry): NetlinkRequest =>
   makeRequest(
     rtmNeighbour.RTM_NEWNEIGH,
@@ -219,7 +219,7 @@ export function decodeNeighbour(body: NetlinkReader): Neighbour | undefined {
   return neighbour;
 }
 
-/** Its length tells the family: an FDB entry's header does not. */
+/** The length shows the family, because an FDB entry's header does not. */
 function decodeDestination(r: NetlinkReader): Address {
   return r.length === 4 ? { family: 4, bytes: r.bytes() } : { family: 6, bytes: r.bytes(0, 16) };
 }

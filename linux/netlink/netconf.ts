@@ -1,5 +1,6 @@
 /**
- * Settings of interfaces such as forwarding, which the kernel tells when they are written: include/uapi/linux/netconf.h.
+ * Events about settings of interfaces, such as forwarding: include/uapi/linux/netconf.h. The kernel sends them when a
+ * setting is written.
  */
 
 import type { NetlinkReader } from './wire.ts';

@@ -46,7 +46,7 @@ export interface Route {
   readonly family: Family;
   readonly destination: Prefix;
   readonly gateway?: Address;
-  /** Index of the interface that it leaves by. */
+  /** Index of the outgoing interface. */
   readonly oif?: number;
   readonly table: number;
   /** RTPROT_*: who made it. */
@@ -55,19 +55,19 @@ export interface Route {
   readonly scope: number;
   /** RTN_*: 1 unicast, 2 local, … */
   readonly type: number;
-  /** RTA_PRIORITY; the lowest wins. IPv6's default is 1024, and is told as that. */
+  /** RTA_PRIORITY; the lowest wins. IPv6's default is 1024, and the kernel reports it. */
   readonly metric?: number;
   readonly preferredSource?: Address;
-  /** The gateway is taken to be on the link whatever the interface's addresses say. */
+  /** The gateway counts as on the link, whatever addresses the interface has. */
   readonly onlink: boolean;
   readonly mtuBytes?: number;
   /** The MSS that TCP announces. */
   readonly advmss?: number;
-  /** Metrics (RTAX_*) other than those two, as they came. */
+  /** Other metrics (RTAX_*), undecoded. */
   readonly otherMetrics?: readonly RawAttribute[];
   /** RTNH_F_* and RTM_F_* bits as they came, `onlink` among them. */
   readonly flags: number;
-  /** What else there is (several next hops, expiry, …), as it came. */
+  /** Other attributes (several next hops, expiry, …), undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -109,8 +109,8 @@ function encodeRequest(writer: NetlinkWriter, route: NewRoute, defaults: Pick<Ro
 
 /**
  * Adds a route.
- * @param mode 'create': EEXIST where one to this destination with this metric is there; 'replace': takes its place;
- *   'beside': both are there, by IPv4 this one first
+ * @param mode 'create': EEXIST if there is a route to this destination with this metric; 'replace': replaces that
+ *   route; 'beside': keeps both, and with IPv4 this one comes first
  */
 export const newRoute = (route: NewRoute, mode: 'create' | 'replace' | 'beside' = 'create'): NetlinkRequest =>
   makeRequest(
@@ -128,8 +128,8 @@ export const newRoute = (route: NewRoute, mode: 'create' | 'replace' | 'beside' 
   );
 
 /**
- * Deletes the first route that is like this one in all that is given. Where there is none: ESRCH, or ENOENT for a
- * default route of IPv6.
+ * Deletes the first route that matches all given fields. If there is none: ESRCH, or ENOENT for a default route of
+ * IPv6.
  */
 export const deleteRoute = (route: NewRoute): NetlinkRequest =>
   makeRequest(
@@ -145,7 +145,7 @@ export const deleteRoute = (route: NewRoute): NetlinkRequest =>
       }),
   );
 
-/** The routes of a family, or those of them that leave by an interface or are in a table (all tables otherwise). */
+/** The routes of a family, optionally only those of an interface or of a table; by default of all tables. */
 export const dumpRoutes = (filter: { family: Family; oif?: number; table?: number }): NetlinkQuery<Route> =>
   makeQuery(
     rtmRoute.RTM_GETROUTE,
@@ -159,7 +159,7 @@ export const dumpRoutes = (filter: { family: Family; oif?: number; table?: numbe
     (_type, body) => decodeRoute(body),
   );
 
-/** What the kernel would send a packet to `destination` by; undefined where it has no route. */
+/** The route that the kernel would use for a packet to `destination`; undefined if there is none. */
 export const lookupRoute = (destination: Address): NetlinkQuery<Route> =>
   makeQuery(
     rtmRoute.RTM_GETROUTE,
@@ -172,7 +172,7 @@ export const lookupRoute = (destination: Address): NetlinkQuery<Route> =>
     },
     (_type, body) => {
       const route = decodeRoute(body);
-      // IPv6 answers "unreachable" with a route of that type, as an error would be told.
+      // IPv6 answers with a route of type "unreachable" where IPv4 answers with an error.
       return route && route.type > RTN_LAST_USABLE ? undefined : route;
     },
     [errno.ENETUNREACH, errno.EHOSTUNREACH],

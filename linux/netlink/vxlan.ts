@@ -30,7 +30,7 @@ export const iflaVxlan = {
   IFLA_VXLAN_DF: 29,
 } as const;
 
-/** Most of it cannot be changed later on; a device that should differ is best deleted and made again. */
+/** Most settings cannot be changed later. To change them, delete the device and make it again. */
 export interface VxlanData {
   /** VXLAN network identifier, 24 bits. */
   readonly vni: number;
@@ -38,13 +38,13 @@ export interface VxlanData {
   readonly port: number;
   /** Source address of the outer packets. */
   readonly local?: Address;
-  /** Index of the interface that the outer packets leave by. */
+  /** Index of the outgoing interface of the outer packets. */
   readonly lower?: number;
   /** Whether the device learns remote hosts from what it receives. */
   readonly learning: boolean;
   /** The group policy extension. */
   readonly gbp: boolean;
-  /** What else there is, as it came. */
+  /** Other attributes, undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -55,11 +55,11 @@ export interface VxlanSettings extends VxlanData {
   readonly up?: boolean;
 }
 
-/** Makes a VXLAN device. EEXIST where the name, or the VNI at this port, is taken (the kernel's text tells which). */
+/** Makes a VXLAN device. EEXIST if the name is taken, or the VNI at this port; the kernel's text tells which. */
 export const createVxlan = (vxlan: VxlanSettings): NetlinkRequest =>
   createLink('vxlan', vxlan, (writer) => encodeVxlanData(writer, vxlan));
 
-/** What is inside IFLA_INFO_DATA. */
+/** The content of IFLA_INFO_DATA. */
 export function encodeVxlanData(writer: NetlinkWriter, vxlan: VxlanData): void {
   writer.attributeU32(iflaVxlan.IFLA_VXLAN_ID, vxlan.vni);
   if (vxlan.lower !== undefined) writer.attributeU32(iflaVxlan.IFLA_VXLAN_LINK, vxlan.lower);
@@ -69,7 +69,7 @@ export function encodeVxlanData(writer: NetlinkWriter, vxlan: VxlanData): void {
   }
   writer.attributeU8(iflaVxlan.IFLA_VXLAN_LEARNING, vxlan.learning ? 1 : 0);
   writer.attributeU16be(iflaVxlan.IFLA_VXLAN_PORT, vxlan.port);
-  // A flag: that it is there is its value.
+  // A flag: its presence is its value.
   if (vxlan.gbp) writer.attributeBytes(iflaVxlan.IFLA_VXLAN_GBP, new Uint8Array(0));
   encodeRawAttributes(writer, vxlan.unknown);
 }
@@ -89,7 +89,7 @@ export function decodeVxlanData(r: NetlinkReader): VxlanData {
         data.vni = r.u32();
         break;
       case iflaVxlan.IFLA_VXLAN_LINK:
-        // 0 is "none", and is written by none.
+        // 0 means "none"; then the attribute is left out.
         if (r.u32() !== 0) data.lower = r.u32();
         break;
       case iflaVxlan.IFLA_VXLAN_LOCAL:
@@ -114,7 +114,7 @@ export function decodeVxlanData(r: NetlinkReader): VxlanData {
   return data;
 }
 
-/** What makes a link of kind `vxlan` one; undefined for any other. */
+/** The VXLAN settings of a link of kind `vxlan`; undefined for other links. */
 export const vxlanOf = (link: Link): VxlanData | undefined =>
   link.kind === 'vxlan' && link.kindData
     ? decodeVxlanData(NetlinkReader.of('VXLAN data', link.kindData).nested())

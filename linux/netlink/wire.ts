@@ -1,9 +1,10 @@
 /**
  * Netlink's wire format (include/uapi/linux/netlink.h): messages of a 16-byte header and a body, bodies of a fixed
  * header and attributes, attributes of a 4-byte header and a value, everything aligned to 4 bytes. Integers are in the
- * machine's byte order, which is little endian on all that Weft is built for (x86-64, arm64), unless `be` says other.
+ * machine's byte order, which is little endian on all machines that Weft is built for (x86-64, arm64). Functions with
+ * `be` in their name use big endian.
  *
- * Pure: bytes in, bytes out. Nothing here reads beyond what it was given; too few bytes are a DecodeError.
+ * Pure: bytes in, bytes out. No function reads beyond its input; too few bytes are a DecodeError.
  */
 
 import { DecodeError } from '../errors.ts';
@@ -38,9 +39,9 @@ const NLA_TYPE_MASK = 0x3fff;
 /** `#define NLMSG_ALIGN(len) (((len) + NLMSG_ALIGNTO - 1) & ~(NLMSG_ALIGNTO - 1))`; NLA_ALIGN is the same. */
 const align = (length: number): number => (length + 3) & ~3;
 
-/** Appends to one growing buffer; a batch of messages is one of these. */
+/** Appends messages to one growing buffer. A batch of messages is one such buffer. */
 export class NetlinkWriter {
-  /** What is written so far is buffer[0, length). Replaced when it grows. */
+  /** The written bytes are buffer[0, length). The buffer is replaced when it grows. */
   buffer: ArrayBuffer;
   length = 0;
   #view: DataView;
@@ -71,7 +72,7 @@ export class NetlinkWriter {
     return at;
   }
 
-  /** Forgets what is written from `length` on. */
+  /** Discards the bytes from `length` on. */
   truncate(length: number): void {
     this.#array.fill(0, length, this.length);
     this.length = length;
@@ -144,7 +145,7 @@ export class NetlinkWriter {
     }
   }
 
-  /** Opens a message, `struct nlmsghdr`; `endMessage` takes what this returns. */
+  /** Opens a message, `struct nlmsghdr`. Pass the result to `endMessage`. */
   beginMessage(type: number, flags: number, sequence: number): number {
     const at = this.#grow(messageHeaderBytes);
     this.#view.setUint16(at + 4, type, true);
@@ -156,7 +157,7 @@ export class NetlinkWriter {
     this.#view.setUint32(start, this.length - start, true);
     this.#grow(align(this.length) - this.length);
   }
-  /** Changes a byte written before. */
+  /** Changes a byte that was written before. */
   setU8(at: number, value: number): void {
     this.#array[at] = value;
   }
@@ -211,11 +212,11 @@ export class NetlinkWriter {
     this.u8(0);
     this.end(start);
   }
-  /** Opens an attribute of attributes; `end` takes what this returns. */
+  /** Opens an attribute that holds attributes. Pass the result to `end`. */
   begin(type: number): number {
     return this.beginValue(type | NLA_F_NESTED);
   }
-  /** Opens an attribute with a value of any shape; `end` takes what this returns. */
+  /** Opens an attribute with any value. Pass the result to `end`. */
   beginValue(type: number): number {
     const at = this.#grow(attributeHeaderBytes);
     this.#view.setUint16(at + 2, type, true);
@@ -229,7 +230,7 @@ export class NetlinkWriter {
   }
 }
 
-/** An attribute that a codec does not know, kept as it came (flags of its type included). */
+/** An attribute that a codec does not know, kept unchanged with the flags of its type. */
 export interface RawAttribute {
   readonly type: number;
   readonly value: Uint8Array;
@@ -317,7 +318,7 @@ export class NetlinkReader {
     const at = this.#view.byteOffset + this.#at(offset, count);
     return new Uint8Array(this.#view.buffer as ArrayBuffer, at, count).slice();
   }
-  /** The current value as text up to its first zero byte. UTF-8; a malformed byte is taken for itself (Latin-1). */
+  /** The current value as text, up to its first zero byte. The encoding is UTF-8; malformed text is read as Latin-1. */
   text(): string {
     return this.textAt(0, this.length);
   }
@@ -371,13 +372,13 @@ export class NetlinkReader {
     return true;
   }
 
-  /** The current attribute as it came. */
+  /** The current attribute, undecoded. */
   raw(): RawAttribute {
     return { type: this.#view.getUint16(this.#start - 2, true), value: this.bytes() };
   }
 }
 
-/** UTF-8 held one byte a character. What is not well formed stays as it is. */
+/** Decodes UTF-8 from a string with one byte per character. Malformed text stays unchanged. */
 function decodeUtf8(binary: string): string {
   try {
     return decodeURIComponent(binary.replace(/[^\x20-\x24\x26-\x7e]/g, escapeByte));
@@ -392,14 +393,14 @@ export interface NetlinkMessage {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
-  /** The port of the socket that the message is for, or that caused it. */
+  /** The port of the socket that receives the message, or that caused the event. */
   readonly port: number;
   readonly body: NetlinkReader;
 }
 
 /**
- * Takes a datagram apart: calls `visit` for every message in buffer[start, end).
- * @throws DecodeError where a message is cut off
+ * Splits a datagram: calls `visit` for every message in buffer[start, end).
+ * @throws DecodeError if a message is cut off
  */
 export function eachMessage(
   view: DataView,

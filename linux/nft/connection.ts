@@ -1,5 +1,5 @@
 /**
- * Speaking to nf_tables: replace a whole table in one transaction, read one back, compare.
+ * A connection to nf_tables: replace a whole table in one transaction, read it back, compare.
  *
  *     const nft = openNft(sys);                                  // or { namespace: fd }
  *     const table: NftTable = { family: 'inet', name: 'weft', sets: [], chains: [{
@@ -76,17 +76,17 @@ export function withNft<T>(sys: Sys, body: (nft: NftConnection) => T): T {
 }
 
 /**
- * Whether an error says that the kernel has no nf_tables: there is no such socket (EPROTONOSUPPORT), or none who would
- * know the message (EINVAL; nfnetlink_rcv_msg in net/netfilter/nfnetlink.c).
+ * Whether an error means that the kernel has no nf_tables: the socket's protocol is unknown (EPROTONOSUPPORT), or no
+ * subsystem handles the message (EINVAL; nfnetlink_rcv_msg in net/netfilter/nfnetlink.c).
  */
 export const isNftMissing = (error: unknown): boolean =>
   hasCode(error, 'EPROTONOSUPPORT', 'EOPNOTSUPP', 'EAFNOSUPPORT') ||
   (error instanceof NetlinkError && hasCode(error, 'EINVAL'));
 
-/** The requests that put the table in the place of one of that name, or of none. */
+/** The requests that create the table, or replace the table of that name. */
 export function replaceTableRequests(table: NftTable): NetlinkRequest[] {
   const requests = [
-    // Deleting what is not there fails, and with it the batch; making what is there does not.
+    // Deleting a missing table would fail, and the batch with it. Creating a table that exists is no error.
     newTable(table),
     deleteTable(table),
     newTable(table),
@@ -114,7 +114,7 @@ export class NftConnection {
     this.#netlink.close();
   }
 
-  /** By what number events tell that this connection has caused them. */
+  /** The number by which events name this connection as their cause. */
   get port(): number {
     return this.#netlink.port;
   }
@@ -124,17 +124,17 @@ export class NftConnection {
     this.#netlink.transact(batchBegin, requests, batchEnd);
   }
 
-  /** Puts the table in place of what is there under its name, at one instant; counters begin anew. */
+  /** Replaces the table of that name atomically. Counters restart at 0. */
   replaceTable(table: NftTable): void {
     this.transact(replaceTableRequests(table));
   }
 
-  /** Deletes the table and all in it; it is fine if there is none. */
+  /** Deletes the table with its content. It is no error if there is none. */
   removeTable(table: TableName): void {
     this.transact([newTable(table), deleteTable(table)]);
   }
 
-  /** The table with all that is in it, as of one instant; undefined where there is none. */
+  /** The table with its content, as a consistent snapshot; undefined if there is none. */
   readTable(name: TableName): NftTable | undefined {
     for (let attempt = 1; attempt <= readAttempts; attempt++) {
       const generation = this.generation();
@@ -213,8 +213,8 @@ export class NftConnection {
   }
 
   /**
-   * The kernel walks a large set while it rehashes it after an insertion: then some elements come twice, as many do not
-   * come at all, and nothing tells but that ('torn').
+   * After an insertion the kernel may rehash a large set while it lists it. Then some elements come twice and as many
+   * are missing; the duplicates are the only sign of that ('torn').
    */
   #listSets(table: TableName): (NftSet | 'torn')[] {
     const sets = this.#netlink.dump(
@@ -248,7 +248,7 @@ export class NftConnection {
     });
   }
 
-  /** The ruleset's generation: another number after every change by anyone. */
+  /** The ruleset's generation: it changes with every change of any program. */
   generation(): number | undefined {
     return this.#netlink.get(
       makeQuery(
@@ -261,14 +261,14 @@ export class NftConnection {
   }
 }
 
-/** Rules are the same if they do the same and say so: handles and counts do not matter. */
+/** Rules are the same if their expressions and comments are. Handles and counters are ignored. */
 export const sameRule = (a: NftRule, b: NftRule): boolean => formatRule(a) === formatRule(b);
 const formatRule = (rule: NftRule): string =>
   `${rule.expressions.map(formatExpression).join(' ')} ${JSON.stringify(rule.comment ?? '')}`;
 
 /**
- * How the actual table is not what is desired, in words for a log; undefined where it is. The order of rules matters;
- * that of chains, sets and elements does not, nor do handles and counts.
+ * The first difference between the desired and the actual table, for a log; undefined if there is none. The order of
+ * rules matters. The order of chains, sets and elements does not, and neither do handles and counters.
  */
 export function tableDifference(desired: NftTable, actual: NftTable): string | undefined {
   const extraChain = actual.chains.find(({ name }) => !desired.chains.some((chain) => chain.name === name));

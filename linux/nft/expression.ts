@@ -1,10 +1,9 @@
 /**
  * nf_tables' expressions, the instructions that a rule is made of: include/uapi/linux/netfilter/nf_tables.h. Most load
- * something into a register or compare one; a rule goes on to its next expression as long as each one holds.
- * Rules are better written with match.ts.
+ * something into a register or compare one; a rule goes on to its next expression as long as each one holds. Rules are
+ * better written with match.ts.
  *
- * Decoding is lossless: an expression that is not known here, or has an attribute that is not, comes as 'other' with
- * its bytes.
+ * Decoding is lossless: an unknown expression, or one with an unknown attribute, becomes 'other' with its bytes.
  */
 
 import type { NetlinkReader, NetlinkWriter } from '../netlink/wire.ts';
@@ -55,12 +54,12 @@ export type VerdictName = keyof typeof verdictCodes;
 
 export interface Verdict {
   readonly verdict: VerdictName;
-  /** Of 'jump' and 'goto'. */
+  /** The target of 'jump' and 'goto'. */
   readonly chain?: string;
 }
 
 export type Expression =
-  /** Loads what is known of the packet beside its bytes. `key`: NFT_META_*. */
+  /** Loads metadata of the packet. `key`: NFT_META_*. */
   | { readonly type: 'meta'; readonly key: number; readonly register: number }
   | { readonly type: 'meta set'; readonly key: number; readonly source: number }
   /** Loads from the packet's connection. `key`: NFT_CT_*; `direction` where the key has one. */
@@ -98,11 +97,11 @@ export type Expression =
   | { readonly type: 'counter'; readonly packets: number; readonly bytes: number }
   /** `flags`: NF_NAT_RANGE_*. */
   | { readonly type: 'masq'; readonly flags: number }
-  /** Loads what the routing table says. `result`: NFT_FIB_RESULT_*, `flags`: NFTA_FIB_F_*. */
+  /** Loads a result of the routing table. `result`: NFT_FIB_RESULT_*, `flags`: NFTA_FIB_F_*. */
   | { readonly type: 'fib'; readonly result: number; readonly flags: number; readonly register: number }
   | { readonly type: 'other'; readonly name: string; readonly data: Uint8Array };
 
-// NFTA_EXPR_*, NFTA_DATA_*, NFTA_VERDICT_*; the attributes of each expression are numbered beside their use.
+// NFTA_EXPR_*, NFTA_DATA_*, NFTA_VERDICT_*; the attributes of each expression stand further down.
 const NFTA_EXPR_NAME = 1;
 const NFTA_EXPR_DATA = 2;
 const NFTA_DATA_VALUE = 1;
@@ -254,7 +253,7 @@ export function decodeExpression(r: NetlinkReader): Expression {
       known = decodeExpressionData(name, r.nested());
     }
   }
-  // One without attributes may come without NFTA_EXPR_DATA.
+  // An expression without attributes may come without NFTA_EXPR_DATA.
   if (name === 'masq' && !raw) return { type: 'masq', flags: 0 };
   return known ?? { type: 'other', name, data: raw ?? new Uint8Array(0) };
 }
@@ -262,7 +261,10 @@ export function decodeExpression(r: NetlinkReader): Expression {
 /** Attributes of one expression: numbers (big endian), data and texts by attribute number. */
 class Fields {
   readonly #seen = new Map<number, number | string | Uint8Array>();
-  /** @param shapes what to read each attribute as; 'pad' leaves it out. One that has no shape spoils the whole. */
+  /**
+   * @param shapes how each attribute is read; 'pad' skips it. An attribute that is not listed makes the result
+   *   undefined.
+   */
   static read(
     r: NetlinkReader,
     shapes: Readonly<Record<number, 'number' | 'small' | 'long' | 'data' | 'text' | 'pad'>>,
@@ -297,7 +299,7 @@ class Fields {
   }
 }
 
-/** Undefined where it is not known, or not in this shape. */
+/** Undefined if the expression or one of its attributes is unknown. */
 function decodeExpressionData(name: string, r: NetlinkReader): Expression | undefined {
   switch (name) {
     case 'meta': {
@@ -452,7 +454,9 @@ function decodeImmediate(r: NetlinkReader): Expression | undefined {
   return chain === undefined ? { type: 'verdict', verdict } : { type: 'verdict', verdict, chain };
 }
 
-/** Text that is the same for two expressions if they do the same: counts do not matter. For comparing and reading. */
+/**
+ * A text for comparing and for people: it is the same for two expressions with the same effect. Counters are ignored.
+ */
 export function formatExpression(expression: Expression): string {
   if (expression.type === 'counter') return '{"type":"counter"}';
   return JSON.stringify(expression, (_key, value) =>

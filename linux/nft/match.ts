@@ -1,10 +1,10 @@
 /**
- * Rules that read well. An item is a match (the rule goes on if it holds) or a statement; a rule is a list of them.
+ * Readable rules. An item is a match (the rule continues if it holds) or a statement; a rule is a list of items.
  *
  *     rule([sourceIn(network), not(destinationIn(network)), masquerade({ fullyRandom: true })], { comment: 'weft' })
  *
- * IPv4 and IPv6 are told apart by the values. What a match takes for granted ("this is IPv4", "this is UDP") is added
- * before it, once a rule, in the shape that suits the table's family.
+ * The values decide between IPv4 and IPv6. A match has guards, its preconditions ("this is IPv4", "this is UDP"). Each
+ * guard is added before the match, once per rule, in the form that suits the table's family.
  */
 
 import type { Address, Family } from '../../net/address.ts';
@@ -13,7 +13,7 @@ import { networkOf, type Prefix } from '../../net/prefix.ts';
 import { type Comparison, type Expression, nfNatRange, nftMeta, nftPayload, nftRegister } from './expression.ts';
 import type { NftFamily, NftRule } from './table.ts';
 
-/** What has to hold for a match to make sense. */
+/** A precondition of a match. */
 type Guard = 'IPv4' | 'IPv6' | 'Ethernet' | 'TCP' | 'UDP';
 
 /** A statement, or a match that cannot be negated. */
@@ -23,7 +23,7 @@ export interface RuleItem {
 }
 
 export interface Match extends RuleItem {
-  /** The expressions of the opposite; the guards hold for it, too. */
+  /** The expressions of the negated match; it has the same guards. */
   readonly negated: readonly Expression[];
 }
 
@@ -44,7 +44,7 @@ const payload = (base: number, offset: number, lengthBytes: number): Expression 
 });
 const meta = (key: number): Expression => ({ type: 'meta', key, register });
 
-/** Host byte order, little endian on all that Weft is built for. */
+/** Host byte order: little endian on all machines that Weft is built for. */
 const hostU32 = (value: number): Uint8Array =>
   new Uint8Array([value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24]);
 const bigU16 = (value: number): Uint8Array => new Uint8Array([value >> 8, value & 255]);
@@ -61,12 +61,12 @@ function addressIn(side: 'source' | 'destination', prefix: Prefix): Match {
   const base = nftPayload.NFT_PAYLOAD_NETWORK_HEADER;
   const size = address.bytes.length;
   if (length === 0) {
-    // Every packet of the family; of the opposite there is none. A load cannot fail to be something.
+    // Every packet of the family matches, and none matches the negation. A loaded byte is always from 0 to 255.
     const load = [payload(base, offset, 1)];
     const never: Expression = { type: 'range', source: register, inverted: true, from: byte(0), to: byte(255) };
     return { guards, expressions: [], negated: [...load, never] };
   }
-  // As nft does it: whole bytes are compared as they are, only an odd length needs a mask.
+  // As nft does it: whole bytes are compared directly. Only a length that is no multiple of 8 needs a mask.
   if (length % 8 === 0) {
     return compare(guards, [payload(base, offset, length / 8)], address.bytes.slice(0, length / 8));
   }
@@ -104,7 +104,7 @@ export const destinationPortInSet = (protocol: 'UDP' | 'TCP', set: string): Matc
 /** A port as a set's key. */
 export const portKey = (port: number): Uint8Array => bigU16(port);
 
-/** It is VXLAN (RFC 7348) of that network: the VNI is in bytes 4 to 6 of what UDP carries. */
+/** The packet is VXLAN (RFC 7348) with this VNI, which is in bytes 4 to 6 of the UDP payload. */
 export const vxlanNetwork = (vni: number): Match =>
   compare(
     ['UDP'],
@@ -119,7 +119,7 @@ function interfaceName(name: string): Uint8Array {
   for (let i = 0; i < name.length; i++) bytes[i] = name.charCodeAt(i);
   return bytes;
 }
-/** It came in by the interface of this name, which need not exist yet. */
+/** The packet came in by the interface of this name, which need not exist yet. */
 export const inputInterface = (name: string): Match =>
   compare([], [meta(nftMeta.NFT_META_IIFNAME)], interfaceName(name));
 const masked = (load: Expression, value: number, mask: number): Match =>
@@ -132,7 +132,7 @@ const masked = (load: Expression, value: number, mask: number): Match =>
       );
 /** Those bits of the packet's mark that are in `mask` are as in `value`. */
 export const markIs = (value: number, mask = 0xffffffff): Match => masked(meta(nftMeta.NFT_META_MARK), value, mask);
-/** The opposite of a match, in what the match is about: not(sourceIn(an IPv4 prefix)) holds for IPv4 packets only. */
+/** Negates a match but not its guards: not(sourceIn(an IPv4 prefix)) matches IPv4 packets only. */
 export const not = (match: Match): Match => ({
   guards: match.guards,
   expressions: match.negated,
@@ -143,17 +143,17 @@ const statement = (...expressions: Expression[]): RuleItem => ({ guards: [], exp
 /** Ends this base chain for the packet; later base chains of the same hook still see it. */
 export const accept = (): RuleItem => statement({ type: 'verdict', verdict: 'accept' });
 export const drop = (): RuleItem => statement({ type: 'verdict', verdict: 'drop' });
-/** Goes on behind the jump that led here; in a base chain to its policy. */
+/** Continues after the jump that led here; in a base chain with its policy. */
 export const returnVerdict = (): RuleItem => statement({ type: 'verdict', verdict: 'return' });
 export const jump = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'jump', chain });
-/** As `jump`, without coming back: behind the chain's end the base chain's policy holds. */
+/** As `jump`, but without a return: after the chain's end the base chain's policy applies. */
 export const goTo = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'goto', chain });
 /** Counts the packets and bytes that get this far. */
 export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, bytes: 0 });
 /** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */
 export const masquerade = (options: { fullyRandom?: boolean } = {}): RuleItem =>
   statement({ type: 'masq', flags: options.fullyRandom ? nfNatRange.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0 });
-/** The expressions that check a guard in a table of the family; none where the family says it already. */
+/** The expressions that check a guard in a table of the family; none if the family implies the guard. */
 function guardExpressions(guard: Guard, family: NftFamily): readonly Expression[] {
   const is = (key: number, value: Uint8Array) => compare([], [meta(key)], value).expressions;
   switch (guard) {

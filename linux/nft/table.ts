@@ -55,7 +55,7 @@ export interface NftTable {
 
 export interface NftChain {
   readonly name: string;
-  /** A base chain's: where the kernel calls it. Without it other chains may jump to it. */
+  /** Of a base chain: where the kernel calls it. A chain without it is reached by jumps only. */
   readonly base?: {
     readonly type: 'filter' | 'nat' | 'route';
     readonly hook: NftHook;
@@ -72,7 +72,7 @@ export interface NftRule {
   readonly handle?: number;
 }
 
-/** What a set holds. nft(8)'s numbers of these types (only nft reads them) and the keys' lengths. */
+/** The types of a set's keys: nft(8)'s numbers for them, which only nft reads, and the lengths of keys. */
 const keyTypes = {
   ipv4_addr: { number: 7, lengthBytes: 4 },
   ipv6_addr: { number: 8, lengthBytes: 16 },
@@ -86,7 +86,7 @@ export interface NftSet {
   readonly keyType: NftKeyType;
   /** Whether its elements are prefixes; single keys otherwise. Prefixes must not overlap. */
   readonly interval: boolean;
-  /** For how long an element is in it; without it, until it is deleted. */
+  /** The lifetime of an element; without it, elements stay until they are deleted. */
   readonly timeoutMs?: number;
   readonly elements: readonly NftElement[];
 }
@@ -110,7 +110,7 @@ const NFT_SET_TIMEOUT = 16;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 /** libnftnl, include/libnftnl/udata.h */
 const NFTNL_UDATA_RULE_COMMENT = 0;
-/** What nft(8) takes. */
+/** nft(8)'s limit. */
 export const commentLimitBytes = 128;
 
 /** Bytes of `struct nfgenmsg` (nfnetlink.h): family, version, resource (big endian). */
@@ -135,7 +135,7 @@ const batchMessage = (type: number): NetlinkRequest =>
 export const batchBegin = batchMessage(nfnlBatch.NFNL_MSG_BATCH_BEGIN);
 export const batchEnd = batchMessage(nfnlBatch.NFNL_MSG_BATCH_END);
 
-/** Which table: what every other request is about. */
+/** The table that a request is about. */
 export interface TableName {
   readonly family: NftFamily;
   readonly name: string;
@@ -154,7 +154,7 @@ const change = (
     encode(writer);
   });
 
-/** Makes the table where it is missing. */
+/** Creates the table if it is missing. */
 export const newTable = (table: TableName): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_NEWTABLE,
@@ -174,7 +174,7 @@ export const deleteTable = (table: TableName): NetlinkRequest =>
     (writer) => writer.attributeText(nftaTable.NAME, table.name),
   );
 
-/** Makes the chain (without its rules) where it is missing. */
+/** Creates the chain, without its rules, if it is missing. */
 export const newChain = (table: TableName, chain: NftChain): NetlinkRequest =>
   change(
     nftMessage.NFT_MSG_NEWCHAIN,
@@ -364,7 +364,7 @@ export function decodeTable(body: NetlinkReader): TableName | undefined {
   return { family, name };
 }
 
-/** The packet filter's generation, and the program that has brought it about, where the kernel tells. */
+/** The packet filter's generation, and the program that caused it if the kernel reports that. */
 export function decodeGeneration(body: NetlinkReader): { id: number | undefined; program: string | undefined } {
   let id: number | undefined;
   let program: string | undefined;
@@ -430,7 +430,7 @@ export function decodeRule(body: NetlinkReader): { chain: string; rule: NftRule 
   return { chain, rule };
 }
 
-/** A set without its elements; undefined for one that is not of Weft's kinds (anonymous, a map, other keys). */
+/** A set without its elements; undefined for a kind that Weft does not use (anonymous, a map, other keys). */
 export function decodeSet(body: NetlinkReader): NftSet | undefined {
   let name = '';
   let flags = 0;
@@ -474,20 +474,20 @@ export function decodeElements(body: NetlinkReader): RawElement[] {
   return elements;
 }
 
-/** What `NftSet.elements` would have made these elements, as sorted texts: for comparing. */
+/** The elements as sorted texts, for comparing with those of `NftSet.elements`. */
 export function elementTexts(elements: readonly RawElement[]): string[] {
   return elements
     .map(({ key, end }) => `${hex(key)}${end ? ' end' : ''}`)
     .sort()
     .filter((text, i, all) => text !== all[i - 1]);
 }
-/** How many there are, those that come twice counted once. */
+/** The number of distinct elements. */
 export const countElements = (elements: readonly RawElement[]): number =>
   new Set(elements.map(({ key, end }) => `${String.fromCharCode(...key)}${end ? ' end' : ''}`)).size;
 export const rawElements = (elements: readonly NftElement[]): RawElement[] => elements.flatMap(toRaw);
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
-/** Puts elements of a set of intervals together again. */
+/** Combines the elements of a set of intervals into prefixes. */
 export function toElements(set: NftSet, raw: readonly RawElement[]): NftElement[] {
   if (!set.interval) return raw.map(({ key }) => key);
   const family = set.keyType === 'ipv4_addr' ? 4 : 6;
@@ -501,7 +501,7 @@ export function toElements(set: NftSet, raw: readonly RawElement[]): NftElement[
     const end = sorted[i + 1];
     const first = address(sorted[i]!.key);
     const bits = first.bytes.length * 8;
-    // The longest prefix that ends where the interval does; one that is no prefix is not of Weft's making.
+    // The longest prefix that ends where the interval ends. Weft makes no interval that is not a prefix.
     for (let length = 0; length <= bits; length++) {
       const prefix = { address: first, length };
       if (hex(networkOf(prefix).address.bytes) !== hex(first.bytes)) continue;
