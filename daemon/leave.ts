@@ -1,4 +1,4 @@
-/** `weftd --leave`: gives the subnet back to the cluster and takes from the host what weftd made on it. */
+/** `weftd --leave`: gives the subnet back to the cluster and removes everything that weftd made on the host. */
 
 import { formatSubnets, type Lease } from '../cluster/lease.ts';
 import { StoreError } from '../cluster/store-errors.ts';
@@ -10,7 +10,10 @@ import { FolderBusyError, type FolderLock, lockFolders } from './host/files.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Logger } from './report/log.ts';
 
-/** How long a weftd that runs is given to end. */
+/** The parts that leaving needs. */
+type LeavingParts = Pick<NodeParts, 'node' | 'files' | 'dataPath' | 'store' | 'logger' | 'attachments' | 'close'>;
+
+/** How long a running weftd may take to end. */
 const stopTimeoutMs = 10_000;
 const findHolderMs = 1000;
 const pollMs = 20;
@@ -21,12 +24,12 @@ function terminate(pid: number): void {
   try {
     process.kill(pid, 'SIGTERM');
   } catch (error) {
-    // It has ended by itself.
+    // It has already ended.
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
-/** Takes the folders; a weftd that has them is asked to end, and waited for. */
+/** Locks the folders. A running weftd that has them is told to end first. */
 async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Promise<FolderLock> {
   let asked = false;
   for (let waitedMs = 0; ; waitedMs += pollMs) {
@@ -34,7 +37,7 @@ async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Pr
       return lockFolders(sys, options);
     } catch (error) {
       if (!(error instanceof FolderBusyError) || waitedMs > stopTimeoutMs) throw error;
-      // The kernel's list of locks may leave one out while others come and go: it is read again.
+      // The kernel's list of locks may miss one while others come and go, so it is read again.
       if (error.pid === undefined && !asked && waitedMs > findHolderMs) throw error;
       if (error.pid !== undefined && !asked) {
         logger.info('stopping the weftd that runs', { pid: error.pid });
@@ -47,10 +50,10 @@ async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Pr
 }
 
 /**
- * The leases of this node: those with its name that are of this host, too, by address or by the subnet that its files
- * name. A name alone could be another host's as well.
+ * The leases of this node. They have its name, and either an address of this host or a subnet in its files: another host
+ * may have the same name.
  */
-function ownLeases(leases: readonly Lease[], { node, files, dataPath }: NodeParts): Lease[] {
+function ownLeases(leases: readonly Lease[], { node, files, dataPath }: LeavingParts): Lease[] {
   const subnets = files.readNetwork(() => {})?.subnets ?? [];
   const addresses = dataPath.hostAddresses();
   return leases.filter(
@@ -63,14 +66,14 @@ function ownLeases(leases: readonly Lease[], { node, files, dataPath }: NodePart
 
 /** @returns the exit status */
 export async function leave(
-  open: () => Promise<NodeParts>,
+  open: () => Promise<LeavingParts>,
   sys: Sys,
   options: DaemonOptions,
   logger: Logger,
 ): Promise<number> {
   const parts = await open();
   try {
-    // Before the weftd that runs is stopped: without the store it had better stay.
+    // Before the running weftd is stopped: if the store does not answer, it keeps running.
     await parts.store.list();
     const lock = await takeFolders(sys, options, logger);
     try {
@@ -80,7 +83,7 @@ export async function leave(
     }
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
-    // Peers would go on sending to a host that no longer takes it.
+    // Otherwise peers would keep sending to a host that no longer receives.
     logger.error(`${error.message}; nothing was removed, try again when ${parts.store.kind} answers`);
     return 1;
   } finally {
@@ -89,7 +92,7 @@ export async function leave(
 }
 
 /** @throws StoreError: nothing was removed from the host */
-async function leaveWith(parts: NodeParts): Promise<number> {
+async function leaveWith(parts: LeavingParts): Promise<number> {
   const { store, dataPath, logger, node } = parts;
   const containers = parts.attachments.count();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });

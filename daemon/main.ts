@@ -2,6 +2,7 @@
 
 import { UsageError } from '../command/options.ts';
 import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
+import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks } from '../linux/sys.ts';
 import { composeNode, type ProcessHost, startService } from './compose.ts';
 import { FolderBusyError, lockFolders } from './host/files.ts';
@@ -95,8 +96,10 @@ export async function run(host: DaemonHost): Promise<number> {
   try {
     return await runWith(host, options, logger);
   } catch (error) {
-    const { name, message, stack } = error as Error;
-    const expected = error instanceof FolderBusyError || name === 'SyscallError' || name === 'Error';
+    const { message, stack } = error as Error;
+    // A plain Error is one line for the user, such as that of an address that is in use.
+    const expected =
+      error instanceof FolderBusyError || error instanceof SyscallError || (error as Error).constructor === Error;
     logger.error(message, expected ? {} : { stack });
     return 1;
   }

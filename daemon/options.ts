@@ -1,4 +1,4 @@
-/** weftd's command line: flanneld's names, and a few of its own. */
+/** weftd's command line: flanneld's options, and some of its own. */
 
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
@@ -19,15 +19,15 @@ export interface DaemonOptions {
   readonly ipMasq: boolean;
   readonly filter: FilterOptions;
   readonly renewMarginMs: number;
-  /** Where the plugins keep what addresses are taken. */
+  /** The plugins' folder of reserved addresses. */
   readonly cniDataDir: string;
-  /** Where to answer whoever asks how weftd is; undefined: nowhere but on the socket. */
+  /** The address of the probe port; undefined: probes are answered on the socket only. */
   readonly healthz: { readonly address: Address; readonly port: number } | undefined;
   readonly leave: boolean;
   /** undefined: text on a terminal, JSON otherwise. */
   readonly logFormat: LogFormat | undefined;
   readonly logLevel: LogLevel;
-  /** What is accepted for flanneld's sake and has no effect here; said once at the start. */
+  /** Options of flanneld that have no effect here; logged once at the start. */
   readonly ignored: readonly string[];
   readonly help: boolean;
   readonly version: boolean;
@@ -173,8 +173,8 @@ const specs: readonly OptionSpec[] = [
 ];
 
 /**
- * flanneld's options that a unit file may have. They are taken, so that the file goes on working, and said to have no
- * effect where they are set to something.
+ * flanneld's options that a unit file may contain. weftd accepts them, so that the file keeps working, and logs those that
+ * are set: they have no effect.
  */
 const unused: readonly OptionSpec[] = [
   { name: 'iptables-resync', kind: 'text', help: '' },
@@ -241,7 +241,7 @@ function patternsOption(options: ParsedOptions, name: string): readonly string[]
 
 /**
  * @param args without the program's name
- * @throws UsageError: one line for the person who wrote it
+ * @throws UsageError: one line for the user
  */
 export function parseDaemonOptions(
   args: readonly string[],

@@ -1,6 +1,6 @@
-/** Intervals and lives that tests shorten by the environment: they would be hours otherwise. */
+/** Intervals and lifetimes that tests shorten through the environment. Their defaults are up to hours. */
 
-/** In milliseconds and seconds. */
+/** In milliseconds, or seconds where the name says so. */
 export interface TestSettings {
   readonly leaseTtlSeconds: number | undefined;
   readonly renewMarginMs: number | undefined;

@@ -10,8 +10,8 @@ export interface AddressUse {
 }
 
 /**
- * What a subnet has for containers: not the network's own address, not the gateway's, for IPv4 not the broadcast
- * address. A number beyond what is exact counts as it is.
+ * The number of addresses that containers can have: all but the network's own, the gateway's and, for IPv4, the broadcast
+ * address. Large numbers are not exact.
  */
 export function capacityOf({ address: { family }, length }: Prefix): number {
   return Math.max(0, 2 ** (addressBits(family) - length) - (family === 4 ? 3 : 2));

@@ -1,26 +1,26 @@
 /**
- * Whether weftd's loop is alive: every piece of its work begins when it is due, and ends.
+ * Whether weftd is alive: every task starts when it is due, and ends.
  *
- * An answer of the server itself would not say so. Work that waits for what never comes, such as an answer of the store
- * without a deadline, leaves everything else running; work that blocks holds up everything, the answers of `/healthz` and
- * the service manager's watchdog with it.
+ * An answer of the server alone does not prove that. A task that waits for ever, such as for an answer of the store
+ * without a deadline, leaves everything else running. A task that blocks holds up everything, including the answers of
+ * `/healthz` and the service manager's watchdog.
  */
 
-/** A piece of work that runs again and again. */
+/** A task, as its schedule sees it. */
 export interface Activity {
   readonly name: string;
-  /** The longest that a run may take. */
+  /** The longest duration of a run. */
   readonly deadlineMs: number;
-  /** Start of the run that is under way; undefined: none is. */
+  /** Start of the current run; undefined if none runs. */
   readonly runningSinceMs: number | undefined;
-  /** When the next run should have begun; infinite where none is asked for. */
+  /** When the next run is due; infinite if none was requested. */
   readonly dueMs: number;
 }
 
-/** How late a run may begin. */
+/** How late a run may start. */
 const lateAtMostMs = 30_000;
 
-/** @returns the piece of work that is stuck, in words; undefined where all is well */
+/** @returns the stuck task, in words; undefined if all is well */
 export function stuckActivity(
   activities: readonly Activity[],
   nowMs: number,

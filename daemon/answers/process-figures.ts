@@ -1,4 +1,4 @@
-/** What the kernel says of this process, proc(5). */
+/** This process's figures, by proc(5). */
 
 import { readText } from '../../linux/files.ts';
 import type { Sys } from '../../linux/sys.ts';
@@ -17,7 +17,7 @@ export function parseProcess(
   status: string,
   bootSeconds: number,
 ): Omit<ProcessFigures, 'openDescriptors' | 'maxDescriptors'> | undefined {
-  // The name may hold anything, parentheses and spaces too.
+  // The name may contain anything, including parentheses and spaces.
   const fields = stat
     .slice(stat.lastIndexOf(')') + 2)
     .trim()
@@ -41,7 +41,7 @@ const number = (pattern: RegExp, text: string | undefined): number | undefined =
   return digits === undefined ? undefined : Number(digits);
 };
 
-/** undefined where /proc is not there. */
+/** @returns undefined without /proc */
 export function readProcess(sys: Sys): ProcessFigures | undefined {
   const stat = readText(sys, '/proc/self/stat');
   const status = readText(sys, '/proc/self/status');

@@ -1,6 +1,6 @@
 /**
- * sd_notify(3): tells systemd that weftd is ready, what it does, that it is alive, that it looks at everything again and
- * that it stops, where the unit is of `Type=notify`.
+ * sd_notify(3), for a unit of `Type=notify`: tells systemd that weftd is ready, is alive, reloads or stops, and what it
+ * does now.
  */
 
 import { check, hasCode } from '../../linux/errors.ts';
@@ -13,8 +13,8 @@ function socketAddress(sys: Sys, path: string): ArrayBuffer {
 }
 
 /**
- * Does not wait where the service manager is behind with reading: the loop is worth more than a word about it.
- * @throws SyscallError EAGAIN where it is; another where nobody takes it
+ * Never waits for a service manager that is slow to read, because that would hold up weftd's work.
+ * @throws SyscallError EAGAIN if it is slow; another code if nobody receives
  */
 function send(sys: Sys, path: string, state: string): void {
   const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), 'open a socket for NOTIFY_SOCKET');
@@ -29,7 +29,7 @@ function send(sys: Sys, path: string, state: string): void {
   }
 }
 
-/** The time between two signs of life, by the environment (sd_watchdog_enabled(3)): half of what is asked for. */
+/** The interval of the watchdog messages: half of the one in the environment (sd_watchdog_enabled(3)). */
 export function watchdogIntervalMs(
   environment: Readonly<Record<string, string | undefined>>,
   pid: number,
@@ -45,118 +45,118 @@ export interface ServiceManagerOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Milliseconds on the clock that the kernel calls monotonic. */
   readonly monotonic: () => number;
-  /** One line: what weftd does now. */
+  /** What weftd does now, in one line. */
   readonly status: () => string;
-  /** Whether the loop is alive. */
+  /** Whether every task of weftd is alive. */
   readonly isAlive: () => boolean;
-  /** Nobody takes what is told; called once. */
+  /** Called once if nobody receives the messages. */
   readonly onError: (error: Error) => void;
 }
 
-/** At most so often. */
+/** The minimum time between two changes of the status. */
 const statusPauseMs = 1000;
 const retryMs = 200;
-/** Where nobody takes anything: it may be started again meanwhile. */
+/** If nobody receives: the service manager may be restarting. */
 const retriesAtMost = 50;
-/** Where nobody reads. */
+/** The longest queue, if nobody reads. */
 const waitingAtMost = 50;
 
 export class ServiceManager {
-  private readonly options: ServiceManagerOptions;
-  private readonly path: string;
-  private waiting: string[] = [];
-  private retries = 0;
-  private retry: ReturnType<typeof setTimeout> | undefined;
-  private statusTimer: ReturnType<typeof setTimeout> | undefined;
-  private watchdog: ReturnType<typeof setInterval> | undefined;
-  private told = '';
-  private failed = false;
-  private closed = false;
+  readonly #options: ServiceManagerOptions;
+  readonly #path: string;
+  #waiting: string[] = [];
+  #retries = 0;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #statusTimer: ReturnType<typeof setTimeout> | undefined;
+  #watchdog: ReturnType<typeof setInterval> | undefined;
+  #told = '';
+  #failed = false;
+  #closed = false;
 
   constructor(options: ServiceManagerOptions) {
-    this.options = options;
-    this.path = options.environment['NOTIFY_SOCKET'] ?? '';
+    this.#options = options;
+    this.#path = options.environment['NOTIFY_SOCKET'] ?? '';
   }
 
   start(): void {
-    const { environment, sys, isAlive } = this.options;
-    if (this.path === '') return;
+    const { environment, sys, isAlive } = this.#options;
+    if (this.#path === '') return;
     const intervalMs = watchdogIntervalMs(environment, sys.getpid());
     if (intervalMs !== undefined) {
-      this.watchdog = setInterval(() => {
-        if (isAlive()) this.tell('WATCHDOG=1');
+      this.#watchdog = setInterval(() => {
+        if (isAlive()) this.#tell('WATCHDOG=1');
       }, intervalMs);
     }
     this.statusMayHaveChanged();
   }
 
   ready(): void {
-    this.tell(this.withStatus('READY=1'));
+    this.#tell(this.#withStatus('READY=1'));
   }
 
-  /** Until `ready` is said again. */
+  /** Ends with the next `ready`. */
   reloading(): void {
-    // systemd wants the time, to tell this reload from an earlier one.
-    this.tell(`RELOADING=1\nMONOTONIC_USEC=${Math.floor(this.options.monotonic() * 1000)}`);
+    // By the time, systemd tells this reload from an earlier one.
+    this.#tell(`RELOADING=1\nMONOTONIC_USEC=${Math.floor(this.#options.monotonic() * 1000)}`);
   }
 
-  /** Nothing else is said after it. */
+  /** The last message. */
   stopping(): void {
-    this.close();
-    this.tell('STOPPING=1\nSTATUS=stopping; the data path stays', true);
+    this.#close();
+    this.#tell('STOPPING=1\nSTATUS=stopping; the data path stays', true);
   }
 
-  /** Tells it soon, if it has. */
+  /** Sends the status soon, if it has changed. */
   statusMayHaveChanged(): void {
-    if (this.path === '' || this.closed || this.statusTimer) return;
-    this.statusTimer = setTimeout(() => {
-      this.statusTimer = undefined;
-      const before = this.told;
-      const message = this.withStatus();
-      if (this.told !== before) this.tell(message);
+    if (this.#path === '' || this.#closed || this.#statusTimer) return;
+    this.#statusTimer = setTimeout(() => {
+      this.#statusTimer = undefined;
+      const before = this.#told;
+      const message = this.#withStatus();
+      if (this.#told !== before) this.#tell(message);
     }, statusPauseMs);
   }
 
-  private withStatus(...lines: string[]): string {
-    this.told = this.options.status().replace(/\s+/g, ' ').slice(0, 500);
-    return [...lines, `STATUS=${this.told}`].join('\n');
+  #withStatus(...lines: string[]): string {
+    this.#told = this.#options.status().replace(/\s+/g, ' ').slice(0, 500);
+    return [...lines, `STATUS=${this.#told}`].join('\n');
   }
 
-  private close(): void {
-    this.closed = true;
-    clearTimeout(this.retry);
-    clearTimeout(this.statusTimer);
-    clearInterval(this.watchdog);
+  #close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    clearTimeout(this.#statusTimer);
+    clearInterval(this.#watchdog);
   }
 
-  private tell(message: string, last = false): void {
-    if (this.path === '' || (this.closed && !last)) return;
-    // The newest sign of life and the newest status are enough.
+  #tell(message: string, last = false): void {
+    if (this.#path === '' || (this.#closed && !last)) return;
+    // Only the newest watchdog message and the newest status matter.
     const [word] = /^(WATCHDOG|STATUS)=/.exec(message) ?? [];
-    if (word !== undefined) this.waiting = this.waiting.filter((other) => !other.startsWith(word));
-    if (this.waiting.length < waitingAtMost) this.waiting.push(message);
-    // What waits already goes first, by its timer.
-    if (!this.retry || last) this.sendWaiting();
+    if (word !== undefined) this.#waiting = this.#waiting.filter((other) => !other.startsWith(word));
+    if (this.#waiting.length < waitingAtMost) this.#waiting.push(message);
+    // Queued messages go first, when their timer ends.
+    if (!this.#retry || last) this.#sendWaiting();
   }
 
-  private sendWaiting(): void {
-    clearTimeout(this.retry);
-    this.retry = undefined;
+  #sendWaiting(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
     try {
-      for (let [message] = this.waiting; message !== undefined; [message] = this.waiting) {
-        send(this.options.sys, this.path, message);
-        this.waiting.shift();
-        this.retries = 0;
+      for (let [message] = this.#waiting; message !== undefined; [message] = this.#waiting) {
+        send(this.#options.sys, this.#path, message);
+        this.#waiting.shift();
+        this.#retries = 0;
       }
     } catch (error) {
       const isBehind = hasCode(error, 'EAGAIN');
-      if (!this.failed && !isBehind) {
-        this.failed = true;
-        this.options.onError(error as Error);
+      if (!this.#failed && !isBehind) {
+        this.#failed = true;
+        this.#options.onError(error as Error);
       }
-      if (!isBehind) this.retries++;
-      if (this.closed || this.retries > retriesAtMost) this.waiting = [];
-      else this.retry = setTimeout(() => this.sendWaiting(), retryMs);
+      if (!isBehind) this.#retries++;
+      if (this.#closed || this.#retries > retriesAtMost) this.#waiting = [];
+      else this.#retry = setTimeout(() => this.#sendWaiting(), retryMs);
     }
   }
 }

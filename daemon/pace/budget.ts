@@ -5,11 +5,11 @@
  * costs no more than that tenth, and no repair waits longer than 600 ms.
  */
 export class Budget {
-  private readonly burst: number;
-  private readonly perMs: number;
-  private readonly now: () => number;
-  private left: number;
-  private countedMs: number;
+  readonly #burst: number;
+  readonly #perMs: number;
+  readonly #now: () => number;
+  #left: number;
+  #countedMs: number;
 
   /**
    * @param burst capacity and initial content: lines of a log, milliseconds of work
@@ -17,37 +17,37 @@ export class Budget {
    * @param now milliseconds
    */
   constructor(burst: number, perMs: number, now: () => number) {
-    this.burst = burst;
-    this.perMs = perMs;
-    this.now = now;
-    this.left = burst;
-    this.countedMs = now();
+    this.#burst = burst;
+    this.#perMs = perMs;
+    this.#now = now;
+    this.#left = burst;
+    this.#countedMs = now();
   }
 
-  private count(): void {
-    const nowMs = this.now();
+  #count(): void {
+    const nowMs = this.#now();
     // The clock may be set back.
-    this.left = Math.min(this.burst, this.left + Math.max(0, nowMs - this.countedMs) * this.perMs);
-    this.countedMs = nowMs;
+    this.#left = Math.min(this.#burst, this.#left + Math.max(0, nowMs - this.#countedMs) * this.#perMs);
+    this.#countedMs = nowMs;
   }
 
   /** Takes one token if there is one. @returns whether there was */
   take(): boolean {
-    this.count();
-    if (this.left < 1) return false;
-    this.left--;
+    this.#count();
+    if (this.#left < 1) return false;
+    this.#left--;
     return true;
   }
 
   /** Takes tokens, even if that leaves a debt. */
   spend(amount: number): void {
-    this.count();
-    this.left -= amount;
+    this.#count();
+    this.#left -= amount;
   }
 
   /** How long until the debt is paid. */
   get waitMs(): number {
-    this.count();
-    return Math.max(0, -this.left / this.perMs);
+    this.#count();
+    return Math.max(0, -this.#left / this.#perMs);
   }
 }

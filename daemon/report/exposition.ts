@@ -41,35 +41,35 @@ function formatLabels(names: readonly string[], values: LabelValues): string {
 /** Series of one name, each with a state of type `S`, by their labels' values. */
 class SeriesMap<S> {
   readonly labels: readonly string[];
-  private readonly series = new Map<string, { readonly values: LabelValues; readonly state: S }>();
-  private readonly make: () => S;
+  readonly #series = new Map<string, { readonly values: LabelValues; readonly state: S }>();
+  readonly #make: () => S;
 
   constructor(labels: readonly string[], make: () => S) {
     this.labels = labels;
-    this.make = make;
+    this.#make = make;
   }
 
   /** The state of the series; created on first use. */
   at(values: LabelValues): S {
     // No label value contains this character; one that did would be counted with another.
     const key = values.join('\0');
-    let found = this.series.get(key);
+    let found = this.#series.get(key);
     if (!found) {
-      if (this.series.size >= seriesAtMost && values.some((value) => value !== overflow)) {
+      if (this.#series.size >= seriesAtMost && values.some((value) => value !== overflow)) {
         return this.at(this.labels.map(() => overflow));
       }
-      found = { values, state: this.make() };
-      this.series.set(key, found);
+      found = { values, state: this.#make() };
+      this.#series.set(key, found);
     }
     return found.state;
   }
 
   clear(): void {
-    this.series.clear();
+    this.#series.clear();
   }
 
   list(): { readonly values: LabelValues; readonly state: S }[] {
-    return [...this.series.values()];
+    return [...this.#series.values()];
   }
 }
 
@@ -81,42 +81,42 @@ interface Family extends FamilyOptions {
 
 /** Only grows. */
 export class Counter {
-  private readonly series: SeriesMap<{ value: number }>;
+  readonly #series: SeriesMap<{ value: number }>;
 
   constructor(series: SeriesMap<{ value: number }>) {
-    this.series = series;
+    this.#series = series;
   }
 
   add(amount: number, ...labels: LabelValues): void {
-    if (amount > 0) this.series.at(labels).value += amount;
+    if (amount > 0) this.#series.at(labels).value += amount;
   }
 
   /** For a count kept elsewhere, which may restart at 0. */
   raiseTo(value: number, ...labels: LabelValues): void {
-    this.series.at(labels).value = value;
+    this.#series.at(labels).value = value;
   }
 
   value(...labels: LabelValues): number {
-    return this.series.at(labels).value;
+    return this.#series.at(labels).value;
   }
 }
 
 /** The current value. */
 export class Gauge {
-  private readonly series: SeriesMap<{ value: number }>;
+  readonly #series: SeriesMap<{ value: number }>;
 
   constructor(series: SeriesMap<{ value: number }>) {
-    this.series = series;
+    this.#series = series;
   }
 
   /** @param value undefined: unknown, not shown */
   set(value: number | undefined, ...labels: LabelValues): void {
-    if (value !== undefined) this.series.at(labels).value = value;
+    if (value !== undefined) this.#series.at(labels).value = value;
   }
 
   /** Forgets every series. */
   clear(): void {
-    this.series.clear();
+    this.#series.clear();
   }
 }
 
@@ -128,28 +128,28 @@ interface HistogramState {
 
 /** Counts observations below each bound. */
 export class Histogram {
-  private readonly bounds: readonly number[];
-  private readonly series: SeriesMap<HistogramState>;
+  readonly #bounds: readonly number[];
+  readonly #series: SeriesMap<HistogramState>;
 
   constructor(bounds: readonly number[], series: SeriesMap<HistogramState>) {
-    this.bounds = bounds;
-    this.series = series;
+    this.#bounds = bounds;
+    this.#series = series;
   }
 
   observe(value: number, ...labels: LabelValues): void {
-    const state = this.series.at(labels);
-    const bucket = this.bounds.findIndex((bound) => value <= bound);
-    state.counts[bucket < 0 ? this.bounds.length : bucket]! += 1;
+    const state = this.#series.at(labels);
+    const bucket = this.#bounds.findIndex((bound) => value <= bound);
+    state.counts[bucket < 0 ? this.#bounds.length : bucket]! += 1;
     state.sum += value;
   }
 
   /** Of all series together. */
   get count(): number {
-    return sumOf(this.series.list().map(({ state }) => sumOf(state.counts)));
+    return sumOf(this.#series.list().map(({ state }) => sumOf(state.counts)));
   }
 
   get sum(): number {
-    return sumOf(this.series.list().map(({ state }) => state.sum));
+    return sumOf(this.#series.list().map(({ state }) => state.sum));
   }
 }
 
@@ -170,9 +170,9 @@ function histogramLines(name: string, labels: readonly string[], bounds: readonl
 
 /** All metrics of a process. */
 export class Registry {
-  private readonly families: Family[] = [];
+  readonly #families: Family[] = [];
 
-  private series(options: FamilyOptions, type: 'counter' | 'gauge'): SeriesMap<{ value: number }> {
+  #series(options: FamilyOptions, type: 'counter' | 'gauge'): SeriesMap<{ value: number }> {
     const series = new SeriesMap(options.labels ?? [], () => ({ value: 0 }));
     const samples = (): string[] =>
       series
@@ -181,19 +181,19 @@ export class Registry {
           ({ values, state: { value } }) =>
             `${options.name}${formatLabels(series.labels, values)} ${formatNumber(value)}`,
         );
-    this.families.push({ ...options, type, samples });
+    this.#families.push({ ...options, type, samples });
     return series;
   }
 
   /** @param initial series that exist from the start, with 0 */
   counter(options: FamilyOptions, initial: readonly LabelValues[] = options.labels ? [] : [[]]): Counter {
-    const series = this.series(options, 'counter');
+    const series = this.#series(options, 'counter');
     for (const values of initial) series.at(values);
     return new Counter(series);
   }
 
   gauge(options: FamilyOptions): Gauge {
-    return new Gauge(this.series(options, 'gauge'));
+    return new Gauge(this.#series(options, 'gauge'));
   }
 
   /** @param bounds upper bounds, ascending; a last bucket without a bound is added */
@@ -202,17 +202,17 @@ export class Registry {
     const series = new SeriesMap<HistogramState>(labels, () => ({ counts: Array(bounds.length + 1).fill(0), sum: 0 }));
     if (labels.length === 0) series.at([]);
     const lines = histogramLines(options.name, labels, bounds);
-    this.families.push({ ...options, type: 'histogram', samples: () => series.list().flatMap(lines) });
+    this.#families.push({ ...options, type: 'histogram', samples: () => series.list().flatMap(lines) });
     return new Histogram(bounds, series);
   }
 
   /** Name, type and help of each metric, for the documentation. */
   get descriptions(): readonly { readonly name: string; readonly type: string; readonly help: string }[] {
-    return this.families.map(({ name, type, help }) => ({ name, type, help }));
+    return this.#families.map(({ name, type, help }) => ({ name, type, help }));
   }
 
   format(): string {
-    return this.families
+    return this.#families
       .map((family) => ({ family, lines: family.samples() }))
       .filter(({ lines }) => lines.length > 0)
       .map(({ family: { name, help, type }, lines }) =>

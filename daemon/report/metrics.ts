@@ -63,41 +63,41 @@ export interface MetricsOptions {
 }
 
 export class Metrics implements StoreObserver {
-  private readonly registry = new Registry();
-  private readonly monotonic: () => number;
-  private readonly gauges: ReturnType<typeof gaugesOf>;
-  private readonly programmedTotal: Counter;
-  private readonly failedTotal: Counter;
-  private readonly healedTotal: Counter;
-  private readonly healSeconds: Histogram;
-  private readonly followSeconds: Histogram;
-  private readonly reconcileSeconds: Histogram;
-  private readonly storeSeconds: Histogram;
-  private readonly storeErrors: Counter;
-  private readonly storeConnections: Counter;
-  private readonly watchLosses: Counter;
-  private readonly watchResyncs: Counter;
-  private readonly watchEvents: Counter;
-  private readonly claims: Counter;
-  private readonly renewals: Counter;
-  private readonly losses: Counter;
-  private readonly peerLockPackets: Counter;
-  private readonly peerLockBytes: Counter;
-  private readonly cpuSeconds: Counter;
-  private storeFailures = 0;
-  private watching = false;
-  private leaseSinceMs: number | undefined;
+  readonly #registry = new Registry();
+  readonly #monotonic: () => number;
+  readonly #gauges: ReturnType<typeof gaugesOf>;
+  readonly #programmedTotal: Counter;
+  readonly #failedTotal: Counter;
+  readonly #healedTotal: Counter;
+  readonly #healSeconds: Histogram;
+  readonly #followSeconds: Histogram;
+  readonly #reconcileSeconds: Histogram;
+  readonly #storeSeconds: Histogram;
+  readonly #storeErrors: Counter;
+  readonly #storeConnections: Counter;
+  readonly #watchLosses: Counter;
+  readonly #watchResyncs: Counter;
+  readonly #watchEvents: Counter;
+  readonly #claims: Counter;
+  readonly #renewals: Counter;
+  readonly #losses: Counter;
+  readonly #peerLockPackets: Counter;
+  readonly #peerLockBytes: Counter;
+  readonly #cpuSeconds: Counter;
+  #storeFailures = 0;
+  #watching = false;
+  #leaseSinceMs: number | undefined;
   /** The store's last answers, the newest last. */
-  private readonly latencies: number[] = [];
+  readonly #latencies: number[] = [];
 
   constructor({ version, runtime, monotonic }: MetricsOptions) {
-    this.monotonic = monotonic;
-    const { registry } = this;
+    this.#monotonic = monotonic;
+    const registry = this.#registry;
     const byKind = changeKinds.map((kind) => [kind]);
     registry
       .gauge({ name: 'weftd_build_info', help: 'Always 1.', labels: ['version', 'runtime'] })
       .set(1, version, runtime);
-    this.programmedTotal = registry.counter(
+    this.#programmedTotal = registry.counter(
       {
         name: 'weftd_programmed_total',
         help: 'Changes made in the kernel because the cluster, or this host, wanted another state.',
@@ -105,7 +105,7 @@ export class Metrics implements StoreObserver {
       },
       byKind,
     );
-    this.healedTotal = registry.counter(
+    this.#healedTotal = registry.counter(
       {
         name: 'weftd_healed_total',
         help: 'Changes made in the kernel because somebody else had changed or removed what weftd had set.',
@@ -113,69 +113,69 @@ export class Metrics implements StoreObserver {
       },
       byKind,
     );
-    this.failedTotal = registry.counter(
+    this.#failedTotal = registry.counter(
       { name: 'weftd_failed_total', help: 'Changes that the kernel refused; they are tried again.', labels: ['kind'] },
       byKind,
     );
-    this.healSeconds = registry.histogram(
+    this.#healSeconds = registry.histogram(
       { name: 'weftd_heal_seconds', help: "Time from the kernel's event of a foreign change to its repair." },
       kernelBounds,
     );
-    this.followSeconds = registry.histogram(
+    this.#followSeconds = registry.histogram(
       { name: 'weftd_etcd_to_kernel_seconds', help: "Time from etcd's event of a change to its being in the kernel." },
       kernelBounds,
     );
-    this.reconcileSeconds = registry.histogram(
+    this.#reconcileSeconds = registry.histogram(
       { name: 'weftd_reconcile_seconds', help: 'Duration of a full comparison of the data path, changes included.' },
       kernelBounds,
     );
-    this.storeSeconds = registry.histogram(
+    this.#storeSeconds = registry.histogram(
       { name: 'weftd_etcd_request_seconds', help: "Duration of etcd's answers, by operation.", labels: ['operation'] },
       storeBounds,
     );
-    this.storeErrors = registry.counter({
+    this.#storeErrors = registry.counter({
       name: 'weftd_etcd_request_errors_total',
       help: 'Requests to etcd without success: timeout, unavailable, denied, refused.',
       labels: ['operation', 'outcome'],
     });
-    this.storeConnections = registry.counter({
+    this.#storeConnections = registry.counter({
       name: 'weftd_etcd_connections_total',
       help: 'Connections made to etcd; all but the first are reconnections.',
     });
-    this.watchLosses = registry.counter({
+    this.#watchLosses = registry.counter({
       name: 'weftd_etcd_watch_losses_total',
       help: 'Times that the watch ended; the next one continues where it was.',
     });
-    this.watchResyncs = registry.counter({
+    this.#watchResyncs = registry.counter({
       name: 'weftd_etcd_watch_resyncs_total',
       help: 'Times that everything was listed again because the watch could not continue.',
     });
-    this.watchEvents = registry.counter({
+    this.#watchEvents = registry.counter({
       name: 'weftd_etcd_watch_events_total',
       help: 'Key changes that the watch reported.',
     });
-    this.claims = registry.counter(
+    this.#claims = registry.counter(
       { name: 'weftd_lease_claims_total', help: 'Subnet leases claimed: kept, previous or new.', labels: ['how'] },
       claimWays.map((how) => [how]),
     );
-    this.renewals = registry.counter({ name: 'weftd_lease_renewals_total', help: 'Renewals of the subnet lease.' });
-    this.losses = registry.counter({
+    this.#renewals = registry.counter({ name: 'weftd_lease_renewals_total', help: 'Renewals of the subnet lease.' });
+    this.#losses = registry.counter({
       name: 'weftd_lease_lost_total',
       help: 'Times that the subnet lease was gone from etcd or taken by another.',
     });
-    this.peerLockPackets = registry.counter(
+    this.#peerLockPackets = registry.counter(
       {
         name: 'weftd_peer_lock_dropped_packets_total',
         help: 'Tunnel packets from hosts that are no peers, dropped by the peer lock.',
       },
       [],
     );
-    this.peerLockBytes = registry.counter(
+    this.#peerLockBytes = registry.counter(
       { name: 'weftd_peer_lock_dropped_bytes_total', help: 'Bytes of the packets dropped by the peer lock.' },
       [],
     );
-    this.gauges = gaugesOf(registry);
-    this.cpuSeconds = registry.counter(
+    this.#gauges = gaugesOf(registry);
+    this.#cpuSeconds = registry.counter(
       { name: 'process_cpu_seconds_total', help: 'User and system time of the process.' },
       [],
     );
@@ -183,118 +183,118 @@ export class Metrics implements StoreObserver {
 
   /** weftd followed a change of the cluster or of this host's own settings. */
   programmed(kind: ChangeKind, count = 1): void {
-    this.programmedTotal.add(count, kind);
+    this.#programmedTotal.add(count, kind);
   }
 
   /** weftd undid a change by somebody else. */
   healed(kind: ChangeKind, count = 1): void {
-    this.healedTotal.add(count, kind);
+    this.#healedTotal.add(count, kind);
   }
 
   failed(kind: ChangeKind, count = 1): void {
-    this.failedTotal.add(count, kind);
+    this.#failedTotal.add(count, kind);
   }
 
   /** A repair took this long after the kernel's event. */
   healTook(seconds: number): void {
-    this.healSeconds.observe(seconds);
+    this.#healSeconds.observe(seconds);
   }
 
   /** A change in the store is in the kernel. */
   followTook(seconds: number): void {
-    this.followSeconds.observe(seconds);
+    this.#followSeconds.observe(seconds);
   }
 
   reconcileTook(seconds: number): void {
-    this.reconcileSeconds.observe(seconds);
+    this.#reconcileSeconds.observe(seconds);
   }
 
   storeRequest(operation: string, seconds: number, outcome: string): void {
     if (outcome !== 'ok') {
-      this.storeErrors.add(1, operation, outcome);
-      this.storeFailures++;
+      this.#storeErrors.add(1, operation, outcome);
+      this.#storeFailures++;
       return;
     }
-    this.storeSeconds.observe(seconds, operation);
-    this.latencies.push(seconds);
-    if (this.latencies.length > latenciesKept) this.latencies.shift();
+    this.#storeSeconds.observe(seconds, operation);
+    this.#latencies.push(seconds);
+    if (this.#latencies.length > latenciesKept) this.#latencies.shift();
   }
 
   storeConnection(): void {
-    this.storeConnections.add(1);
+    this.#storeConnections.add(1);
   }
 
   watchStarted(): void {
-    this.watching = true;
+    this.#watching = true;
   }
 
   watchLost(): void {
-    this.watching = false;
-    this.watchLosses.add(1);
+    this.#watching = false;
+    this.#watchLosses.add(1);
   }
 
   watchResync(): void {
-    this.watchResyncs.add(1);
+    this.#watchResyncs.add(1);
   }
 
   watchEvent(count: number): void {
-    this.watchEvents.add(count);
+    this.#watchEvents.add(count);
   }
 
   leaseClaimed(how: (typeof claimWays)[number]): void {
-    this.claims.add(1, how);
-    this.leaseSinceMs = this.monotonic();
+    this.#claims.add(1, how);
+    this.#leaseSinceMs = this.#monotonic();
   }
 
   leaseRenewed(): void {
-    this.renewals.add(1);
-    this.leaseSinceMs = this.monotonic();
+    this.#renewals.add(1);
+    this.#leaseSinceMs = this.#monotonic();
   }
 
   leaseLost(): void {
-    this.losses.add(1);
+    this.#losses.add(1);
   }
 
   /** Seconds since the lease was last claimed or renewed. */
   get leaseAgeSeconds(): number | undefined {
-    return this.leaseSinceMs === undefined ? undefined : (this.monotonic() - this.leaseSinceMs) / 1000;
+    return this.#leaseSinceMs === undefined ? undefined : (this.#monotonic() - this.#leaseSinceMs) / 1000;
   }
 
   /** Counts so far, for the status. */
   get summary() {
     const total = (counter: Counter): number => changeKinds.reduce((sum, kind) => sum + counter.value(kind), 0);
-    const healed = changeKinds.map((kind) => [kind, this.healedTotal.value(kind)] as const);
-    const sorted = [...this.latencies].sort((a, b) => a - b);
+    const healed = changeKinds.map((kind) => [kind, this.#healedTotal.value(kind)] as const);
+    const sorted = [...this.#latencies].sort((a, b) => a - b);
     const ms = (seconds: number | undefined): number | undefined =>
       seconds === undefined ? undefined : Math.round(seconds * 10_000) / 10;
     return {
-      programmed: total(this.programmedTotal),
-      failed: total(this.failedTotal),
+      programmed: total(this.#programmedTotal),
+      failed: total(this.#failedTotal),
       healed: Object.fromEntries(healed.filter(([, count]) => count > 0)),
-      leaseRenewals: this.renewals.value(),
-      leaseLosses: this.losses.value(),
-      storeRequests: this.storeSeconds.count,
-      storeErrors: this.storeFailures,
+      leaseRenewals: this.#renewals.value(),
+      leaseLosses: this.#losses.value(),
+      storeRequests: this.#storeSeconds.count,
+      storeErrors: this.#storeFailures,
       storeMedianMs: ms(sorted[Math.floor(sorted.length / 2)]),
       storeWorstMs: ms(sorted.at(-1)),
-      watchLosses: this.watchLosses.value(),
-      watchResyncs: this.watchResyncs.value(),
-      watching: this.watching,
+      watchLosses: this.#watchLosses.value(),
+      watchResyncs: this.#watchResyncs.value(),
+      watching: this.#watching,
     };
   }
 
   get descriptions() {
-    return this.registry.descriptions;
+    return this.#registry.descriptions;
   }
 
   /** The text for Prometheus. @param figures current ones; without them the gauges are left out */
   format(figures?: Figures): string {
-    if (figures) this.setGauges(figures);
-    return this.registry.format();
+    if (figures) this.#setGauges(figures);
+    return this.#registry.format();
   }
 
-  private setGauges(figures: Figures): void {
-    const { gauges } = this;
+  #setGauges(figures: Figures): void {
+    const gauges = this.#gauges;
     for (const gauge of Object.values(gauges)) gauge.clear();
     gauges.nodeInfo.set(1, figures.node, figures.backend, figures.interface ?? '');
     gauges.ready.set(figures.ready ? 1 : 0);
@@ -309,18 +309,18 @@ export class Metrics implements StoreObserver {
     gauges.leaseTtl.set(figures.leaseTtlSeconds);
     gauges.storeUp.set(figures.storeConnected ? 1 : 0);
     gauges.storeLastContact.set(figures.storeLastContactSeconds);
-    gauges.watchUp.set(this.watching ? 1 : 0);
+    gauges.watchUp.set(this.#watching ? 1 : 0);
     for (const { subnet, used, free } of figures.addresses) {
       gauges.addressesUsed.set(used, subnet);
       gauges.addressesFree.set(free, subnet);
     }
     const { peerLock, process } = figures;
     if (peerLock.enabled) {
-      this.peerLockPackets.raiseTo(peerLock.droppedPackets);
-      this.peerLockBytes.raiseTo(peerLock.droppedBytes);
+      this.#peerLockPackets.raiseTo(peerLock.droppedPackets);
+      this.#peerLockBytes.raiseTo(peerLock.droppedBytes);
     }
     if (!process) return;
-    this.cpuSeconds.raiseTo(process.cpuSeconds);
+    this.#cpuSeconds.raiseTo(process.cpuSeconds);
     gauges.resident.set(process.residentBytes);
     gauges.virtual.set(process.virtualBytes);
     gauges.start.set(process.startSeconds);
