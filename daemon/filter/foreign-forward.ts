@@ -15,6 +15,7 @@ import { hasCode } from '../../linux/errors.ts';
 import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
 import { type NftConnection, sameRule } from '../../linux/nft/connection.ts';
 import { type Expression, nftPayload, nftRegister } from '../../linux/nft/expression.ts';
+import { addressOffset } from '../../linux/nft/header.ts';
 import { accept, counter, destinationIn, jump, rule, sourceIn } from '../../linux/nft/match.ts';
 import {
   deleteChain,
@@ -90,7 +91,6 @@ export function listForwardChains(nft: NftConnection): ForwardChain[] {
 }
 
 const register = nftRegister.NFT_REG_1;
-const addressOffset = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const;
 
 /**
  * `-s` and `-d` as iptables of every version reads them: the whole address, and a mask. (Newer ones write fewer bytes

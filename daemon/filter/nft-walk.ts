@@ -2,7 +2,8 @@
 
 import { NetlinkReader } from '../../linux/netlink/wire.ts';
 import { type Expression, nftCt, nftMeta, nftPayload } from '../../linux/nft/expression.ts';
-import type { NftRule } from '../../linux/nft/table.ts';
+import { addressBytes, addressOffset } from '../../linux/nft/header.ts';
+import { type NftRule, nfproto } from '../../linux/nft/table.ts';
 import type { Family } from '../../net/address.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
 import type { Condition, ConnectionState, Verdict, WalkRule } from './packet-walk.ts';
@@ -15,21 +16,10 @@ type Loaded =
   | { readonly what: 'family' | 'input' | 'output' | 'state' | 'unknown' }
   | { readonly what: 'source' | 'destination'; readonly family: Family | undefined; readonly lengthBytes: number };
 
-/** NFPROTO_IPV4, NFPROTO_IPV6 (include/uapi/linux/netfilter.h). */
 const familyNumbers = new Map<number, Family>([
-  [2, 4],
-  [10, 6],
+  [nfproto.ip, 4],
+  [nfproto.ip6, 6],
 ]);
-
-/** The place of the addresses in an IPv4 and an IPv6 header; the tables of one family leave out the check for it. */
-const addressPlaces: readonly { family: Family; what: 'source' | 'destination'; offset: number }[] = [
-  { family: 4, what: 'source', offset: 12 },
-  { family: 4, what: 'destination', offset: 16 },
-  { family: 6, what: 'source', offset: 8 },
-  { family: 6, what: 'destination', offset: 24 },
-];
-
-const addressBytes = { 4: 4, 6: 16 } as const;
 
 function load(expression: Expression & { register: number }, family: Family | undefined): Loaded {
   if (expression.type === 'meta') {
@@ -40,10 +30,12 @@ function load(expression: Expression & { register: number }, family: Family | un
     if (expression.key === nftCt.NFT_CT_STATE && expression.direction === undefined) return { what: 'state' };
   } else if (expression.type === 'payload' && expression.base === nftPayload.NFT_PAYLOAD_NETWORK_HEADER) {
     const { offset, lengthBytes } = expression;
-    const place = addressPlaces.find(
-      (each) => each.offset === offset && each.family === family && lengthBytes <= addressBytes[each.family],
-    );
-    if (place) return { what: place.what, family, lengthBytes };
+    // The tables of one family leave out the check for it: the family is known all the same.
+    if (family !== undefined && lengthBytes <= addressBytes[family]) {
+      for (const what of ['source', 'destination'] as const) {
+        if (addressOffset[what][family] === offset) return { what, family, lengthBytes };
+      }
+    }
   }
   return { what: 'unknown' };
 }

@@ -11,10 +11,21 @@ import type { Address, Family } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
 import { type Comparison, type Expression, nfNatRange, nftMeta, nftPayload, nftRegister } from './expression.ts';
-import type { NftFamily, NftRule } from './table.ts';
+import {
+  addressBytes,
+  addressOffset,
+  ethernetProtocol,
+  ethhdr,
+  greFlag,
+  greHeader,
+  ipProtocol,
+  udphdr,
+  vxlanhdr,
+} from './header.ts';
+import { type NftFamily, type NftRule, nfproto } from './table.ts';
 
 /** A precondition of a match. */
-type Guard = 'IPv4' | 'IPv6' | 'Ethernet' | 'TCP' | 'UDP';
+type Guard = 'IPv4' | 'IPv6' | 'Ethernet' | 'TCP' | 'UDP' | 'GRE';
 
 /** A statement, or a match that cannot be negated. */
 export interface RuleItem {
@@ -48,10 +59,10 @@ const meta = (key: number): Expression => ({ type: 'meta', key, register });
 const hostU32 = (value: number): Uint8Array =>
   new Uint8Array([value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24]);
 const bigU16 = (value: number): Uint8Array => new Uint8Array([value >> 8, value & 255]);
+const bigU32 = (value: number): Uint8Array =>
+  new Uint8Array([value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255]);
 
 const ipGuard = (family: Family): Guard => (family === 4 ? 'IPv4' : 'IPv6');
-/** Where the addresses are in an IP header (RFC 791, RFC 8200). */
-const addressOffset = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const;
 
 function addressIn(side: 'source' | 'destination', prefix: Prefix): Match {
   const { family } = prefix.address;
@@ -88,7 +99,7 @@ function inSet(guards: readonly Guard[], load: Expression, set: string): Match {
 const addressInSet = (side: 'source' | 'destination', set: string, family: Family): Match =>
   inSet(
     [ipGuard(family)],
-    payload(nftPayload.NFT_PAYLOAD_NETWORK_HEADER, addressOffset[side][family], family === 4 ? 4 : 16),
+    payload(nftPayload.NFT_PAYLOAD_NETWORK_HEADER, addressOffset[side][family], addressBytes[family]),
     set,
   );
 /** The packet's source address is in the table's set of that name, whose keys are of the family. */
@@ -96,21 +107,69 @@ export const sourceInSet = (set: string, family: Family): Match => addressInSet(
 export const destinationInSet = (set: string, family: Family): Match => addressInSet('destination', set, family);
 
 export const sourceMac = (mac: Mac): Match =>
-  compare(['Ethernet'], [payload(nftPayload.NFT_PAYLOAD_LL_HEADER, 6, 6)], mac);
+  compare(['Ethernet'], [payload(nftPayload.NFT_PAYLOAD_LL_HEADER, ethhdr.h_source, 6)], mac);
 
 /** UDP or TCP, to a port in the table's set of that name. */
 export const destinationPortInSet = (protocol: 'UDP' | 'TCP', set: string): Match =>
-  inSet([protocol], payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2), set);
+  inSet([protocol], payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, udphdr.dest, 2), set);
 /** A port as a set's key. */
 export const portKey = (port: number): Uint8Array => bigU16(port);
 
-/** The packet is VXLAN (RFC 7348) with this VNI, which is in bytes 4 to 6 of the UDP payload. */
+/** The packet is VXLAN with this VNI. */
 export const vxlanNetwork = (vni: number): Match =>
   compare(
     ['UDP'],
-    [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, 8 + 4, 3)],
-    new Uint8Array([vni >>> 16, (vni >>> 8) & 255, vni & 255]),
+    [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, udphdr.bytes + vxlanhdr.vx_vni, 3)],
+    bigU32(vni << 8).subarray(0, 3),
   );
+
+/** The IP protocol is in the table's set of that name. */
+export const protocolInSet = (set: string): Match => inSet([], meta(nftMeta.NFT_META_L4PROTO), set);
+/** An IP protocol as a set's key. */
+export const protocolKey = (protocol: number): Uint8Array => byte(protocol);
+
+/** Those bits of GRE's flags that are in `mask` are as in `value`. */
+const greFlagsAre = (value: number, mask: number): Match =>
+  compare(
+    ['GRE'],
+    [
+      payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, greHeader.flags, 2),
+      { type: 'bitwise', source: register, register, mask: bigU16(mask), xor: bigU16(0) },
+    ],
+    bigU16(value),
+  );
+/** The packet is GRE that carries packets, not Ethernet frames: devices of kind `gre` and `ip6gre` take such. */
+export const grePackets = (): Match =>
+  not(
+    compare(
+      ['GRE'],
+      [payload(nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER, greHeader.protocol, 2)],
+      bigU16(ethernetProtocol.ETH_P_TEB),
+    ),
+  );
+/**
+ * The packet is GRE with this key: one list of items for each place where the key may be, as a checksum before it is
+ * the sender's choice.
+ */
+export function greKeyIs(key: number): RuleItem[][] {
+  const { GRE_CSUM, GRE_KEY, GRE_VERSION } = greFlag;
+  return [0, GRE_CSUM].map((checksum) => [
+    greFlagsAre(GRE_KEY | checksum, GRE_CSUM | GRE_KEY | GRE_VERSION),
+    compare(
+      ['GRE'],
+      [
+        payload(
+          nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER,
+          checksum === 0 ? greHeader.options : greHeader.options + greHeader.checksumBytes,
+          4,
+        ),
+      ],
+      bigU32(key),
+    ),
+  ]);
+}
+/** The packet is GRE without a key. */
+export const greWithoutKey = (): Match => greFlagsAre(0, greFlag.GRE_KEY | greFlag.GRE_VERSION);
 
 /** An interface's name, zero-padded as the kernel has it (IFNAMSIZ). */
 function interfaceName(name: string): Uint8Array {
@@ -160,14 +219,20 @@ function guardExpressions(guard: Guard, family: NftFamily): readonly Expression[
     case 'IPv4':
     case 'IPv6':
       if (family === 'ip' || family === 'ip6') return [];
-      if (family === 'bridge') return is(nftMeta.NFT_META_PROTOCOL, bigU16(guard === 'IPv4' ? 0x0800 : 0x86dd));
-      return is(nftMeta.NFT_META_NFPROTO, byte(guard === 'IPv4' ? 2 : 10));
+      if (family === 'bridge')
+        return is(
+          nftMeta.NFT_META_PROTOCOL,
+          bigU16(guard === 'IPv4' ? ethernetProtocol.ETH_P_IP : ethernetProtocol.ETH_P_IPV6),
+        );
+      return is(nftMeta.NFT_META_NFPROTO, byte(guard === 'IPv4' ? nfproto.ip : nfproto.ip6));
     case 'Ethernet':
       return family === 'bridge' ? [] : is(nftMeta.NFT_META_IIFTYPE, new Uint8Array([1, 0]));
     case 'TCP':
-      return is(nftMeta.NFT_META_L4PROTO, byte(6));
+      return is(nftMeta.NFT_META_L4PROTO, byte(ipProtocol.IPPROTO_TCP));
     case 'UDP':
-      return is(nftMeta.NFT_META_L4PROTO, byte(17));
+      return is(nftMeta.NFT_META_L4PROTO, byte(ipProtocol.IPPROTO_UDP));
+    case 'GRE':
+      return is(nftMeta.NFT_META_L4PROTO, byte(ipProtocol.IPPROTO_GRE));
   }
 }
 

@@ -77,6 +77,7 @@ const keyTypes = {
   ipv4_addr: { number: 7, lengthBytes: 4 },
   ipv6_addr: { number: 8, lengthBytes: 16 },
   ether_addr: { number: 9, lengthBytes: 6 },
+  inet_proto: { number: 12, lengthBytes: 1 },
   inet_service: { number: 13, lengthBytes: 2 },
 } as const;
 export type NftKeyType = keyof typeof keyTypes;
