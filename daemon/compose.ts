@@ -17,10 +17,9 @@ import { openAnswers } from './answers/open.ts';
 import { ServiceManager } from './answers/service-manager.ts';
 import { backends } from './backends/map.ts';
 import { FilterEvents } from './filter/filter-events.ts';
+import { PacketFilter, tableName } from './filter/packet-filter.ts';
 import { lockLifeMs } from './filter/peer-lock.ts';
-import { tableName } from './filter/rule-table.ts';
-import { openRules, type Rules } from './filter/rules.ts';
-import { FilterUpkeep } from './filter/upkeep.ts';
+import { FilterUpkeep, partsFor } from './filter/upkeep.ts';
 import { Ways } from './filter/ways.ts';
 import { openAttachments } from './host/attachments.ts';
 import { DeviceLocks } from './host/device-lock.ts';
@@ -67,7 +66,7 @@ export interface NodeParts {
   readonly filter: FilterUpkeep;
   readonly filterStream: KernelEvents;
   readonly filterEvents: FilterEvents;
-  readonly rules: Pick<Rules, 'port' | 'concerns' | 'renewLock'>;
+  readonly packetFilter: Pick<PacketFilter, 'port' | 'concerns' | 'renewal'>;
   readonly membership: Membership;
   readonly attachments: Attachments;
   readonly close: () => void;
@@ -138,23 +137,23 @@ export async function composeNode(
   const filterStream = new KernelEvents(sys, packetFilterEvents, filterRetryMs);
   const filterEvents = new FilterEvents(() => filterStream.poll());
   const ways = new Ways(() => kernel.readInterfaces());
-  const rules = openRules(sys, logger, {
+  const lifeMs = settings.lockLifeMs ?? lockLifeMs;
+  const packetFilter = new PacketFilter(sys, logger, {
     name: tableName(store.scope),
     now: monotonic,
-    roads: () => ways.read(),
     changedBy: () => filterEvents.takeChanger(),
     addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
+    lockLifeMs: lifeMs,
     keepLock: options.filter.peerLock,
   });
   const healing = new Healing({ logger, metrics, now: monotonic });
   const filter = new FilterUpkeep({
-    rules,
+    filter: packetFilter,
+    parts: partsFor(options.filter, { ipMasq: options.ipMasq, lockLifeMs: lifeMs }),
+    foreignChains: options.filter.forward,
     healing,
     problems,
     ways,
-    ipMasq: options.ipMasq,
-    filter: options.filter,
-    ...(settings.lockLifeMs === undefined ? {} : { lockLifeMs: settings.lockLifeMs }),
   });
   const locks = new DeviceLocks(sys);
   const dataPath = new DataPath({
@@ -206,13 +205,13 @@ export async function composeNode(
     filter,
     filterStream,
     filterEvents,
-    rules,
+    packetFilter,
     membership,
     attachments: openAttachments(sys, options.cniDataDir),
     close() {
       store.close();
       kernel.close();
-      rules.close();
+      packetFilter.close();
       locks.close();
     },
   };
@@ -221,7 +220,8 @@ export async function composeNode(
 /** @throws Error: an address or a path cannot be listened on */
 export async function startService(host: ProcessHost, parts: NodeParts): Promise<Service> {
   const { sys } = host;
-  const { logger, config, store, options, problems, dataPath, filterEvents, filterStream, membership, rules } = parts;
+  const { logger, config, store, options, problems, dataPath, filterEvents, filterStream, membership, packetFilter } =
+    parts;
   const now = (): number => sys.clock_gettime(clocks.CLOCK_REALTIME);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
   const random = (): number => randomNumber(sys);
@@ -236,7 +236,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     now: monotonic,
     threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
     random,
-    lockLifeMs: settings.lockLifeMs ?? lockLifeMs,
+    lockRenewal: packetFilter.renewal,
     resyncMs: settings.resyncMs,
     deadlineMs: settings.stuckMs,
   });
@@ -266,8 +266,8 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
   const reportEvents = (kind: ProblemKind, error: Error | undefined): void =>
     problems.report(kind, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
   filterStream.start({
-    ownPort: () => rules.port,
-    isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => rules.concerns(family, table)),
+    ownPort: () => packetFilter.port,
+    isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => packetFilter.concerns(family, table)),
     onEvent: () => tasks.mendFilter.heard(),
     onProblem: (error) => reportEvents('packet filter events', error),
   });

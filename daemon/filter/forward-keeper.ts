@@ -1,6 +1,11 @@
 /**
  * Looks after weftd's rules among those of others: foreign-forward.ts for nf_tables, legacy-iptables.ts for what is
- * older. Whoever takes them away again and again is given in to for a while, and named.
+ * older. A program that takes them away again and again gets its way for a while, and is named.
+ *
+ * - Chains of nf_tables are looked at where the packet filter's generation is another one, where a chain had a problem
+ *   (a table with an owner goes with it, and no event says so), and when their time has come.
+ * - The older tables report no changes, so they are asked at intervals.
+ * - On `trust`, the result of the last look stands for what it was made from.
  */
 
 import { hasCode, NetlinkError } from '../../linux/errors.ts';
@@ -8,6 +13,7 @@ import type { NftConnection } from '../../linux/nft/connection.ts';
 import { retryRace } from '../../linux/nft/retry.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Logger } from '../report/log.ts';
+import { type FilterSession, type Knowledge, unknownGeneration } from './filter-session.ts';
 import {
   ensureForward,
   type ForwardChain,
@@ -55,56 +61,111 @@ export interface ForwardLook {
 }
 
 export interface ForwardKeeperOptions {
-  /** Of weftd's own table. */
+  /** The name of weftd's own table. */
   readonly tableName: string;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
-  /** For the log. */
+  /** The program that made the last change, as a field of a log line. */
   readonly changedBy: () => { readonly by?: string };
 }
 
-export class ForwardKeeper {
-  private readonly logger: Logger;
-  private readonly names: ForwardNames;
-  private readonly legacy: LegacyIptables;
-  private readonly now: () => number;
-  private readonly changedBy: () => { readonly by?: string };
-  private readonly disputes = new Map<string, Dispute>();
-  private legacyAtMs = Number.NEGATIVE_INFINITY;
-  private legacyPauseMs = legacyPauseMs;
-  private legacyOutcomes: readonly ForwardOutcome[] = [];
-  /** Tables with chains that see forwarded packets, as of the last look. */
-  private tables: ReadonlySet<string> | undefined;
+/** What was mended is reported once. */
+const withoutNews = (outcomes: readonly ForwardOutcome[]): ForwardOutcome[] =>
+  outcomes.map(({ mended: _, ...rest }) => rest);
 
-  constructor(sys: Sys, logger: Logger, { tableName, now, changedBy }: ForwardKeeperOptions) {
-    this.logger = logger;
-    this.changedBy = changedBy;
-    this.names = forwardNames(tableName);
-    this.legacy = new LegacyIptables(sys);
-    this.now = now;
+const nothing: ForwardLook = { outcomes: [], againMs: Number.POSITIVE_INFINITY };
+
+export class ForwardKeeper {
+  readonly #session: FilterSession;
+  readonly #logger: Logger;
+  readonly #names: ForwardNames;
+  readonly #legacy: LegacyIptables;
+  readonly #now: () => number;
+  readonly #changedBy: () => { readonly by?: string };
+  readonly #disputes = new Map<string, Dispute>();
+  #legacyAtMs = Number.NEGATIVE_INFINITY;
+  #legacyPauseMs = legacyPauseMs;
+  #legacyOutcomes: readonly ForwardOutcome[] = [];
+  /** Tables with chains that see forwarded packets, as of the last look. */
+  #tables: ReadonlySet<string> | undefined;
+  /** What the chains were brought to at the last look. */
+  readonly #structure: Knowledge<string>;
+  /** Of nf_tables' chains, and of the older tables beside them. */
+  #outcomes: readonly ForwardOutcome[] = [];
+  #allOutcomes: readonly ForwardOutcome[] = [];
+  #dueMs = Number.POSITIVE_INFINITY;
+
+  constructor(session: FilterSession, sys: Sys, logger: Logger, { tableName, now, changedBy }: ForwardKeeperOptions) {
+    this.#session = session;
+    this.#structure = session.knowledge();
+    this.#logger = logger;
+    this.#changedBy = changedBy;
+    this.#names = forwardNames(tableName);
+    this.#legacy = new LegacyIptables(sys);
+    this.#now = now;
   }
 
   /** Whether a change in this table may matter; all may before the first look. */
   concerns(family: string, table: string): boolean {
-    return this.tables?.has(`${family} ${table}`) ?? true;
+    return this.#tables?.has(`${family} ${table}`) ?? true;
+  }
+
+  /**
+   * Brings other programs' chains to where the cluster's packets get through.
+   * @param structure the same text for the same settings
+   * @param settings undefined: weftd's rules are taken away
+   */
+  ensure(structure: string, settings: (() => ForwardSettings) | undefined, trust: boolean): ForwardLook {
+    const nowMs = this.#now();
+    const isKnown = this.#structure.value === structure;
+    if (trust && isKnown) return { outcomes: this.#allOutcomes, againMs: Math.max(0, this.#dueMs - nowMs) };
+    return this.#session.use((nft) => {
+      if (!settings) {
+        if (!isKnown) for (const error of this.#removeWith(nft)) this.#logger.warn(error.message);
+        this.#structure.set(structure, unknownGeneration);
+        return nothing;
+      }
+      const generation = this.#session.generation(nft);
+      const isWell = this.#outcomes.every(({ problem }) => problem === undefined);
+      const isSame = isKnown && isWell && this.#structure.isOf(generation) && nowMs < this.#dueMs;
+      let made: ForwardSettings | undefined;
+      const settingsNow = (): ForwardSettings => {
+        made ??= settings();
+        return made;
+      };
+      let againMs = Number.POSITIVE_INFINITY;
+      let outcomes = this.#outcomes;
+      if (!isSame) {
+        const looked = this.#look(nft, settingsNow());
+        againMs = looked.againMs;
+        outcomes = looked.outcomes;
+        this.#structure.set(structure, generation);
+        this.#outcomes = withoutNews(outcomes);
+        this.#dueMs = nowMs + againMs;
+      }
+      const older = this.#lookAtLegacy(settingsNow);
+      outcomes = [...outcomes, ...older.outcomes];
+      this.#allOutcomes = withoutNews(outcomes);
+      return { outcomes, againMs: Math.min(againMs, older.againMs) };
+    });
   }
 
   /** Looks at all chains of nf_tables that see forwarded packets, and mends them. */
-  look(nft: NftConnection, settings: ForwardSettings): ForwardLook {
+  #look(nft: NftConnection, settings: ForwardSettings): ForwardLook {
     const chains = listForwardChains(nft);
-    this.tables = new Set(chains.map(({ table }) => `${table.family} ${table.name}`));
+    this.#tables = new Set(chains.map(({ table }) => `${table.family} ${table.name}`));
     const outcomes = chains.map((each) => {
       const place = `${each.table.family} ${each.table.name} ${each.chain.name}`;
-      return this.undisputed(place, () => this.ensureOne(nft, each, place, settings));
+      return this.#undisputed(place, () => this.#ensureOne(nft, each, place, settings));
     });
     const isWell = outcomes.every(({ problem }) => problem === undefined);
-    return { outcomes, againMs: Math.min(this.disputeMs(), isWell ? Number.POSITIVE_INFINITY : problemPauseMs) };
+    return { outcomes, againMs: Math.min(this.#disputeMs(), isWell ? Number.POSITIVE_INFINITY : problemPauseMs) };
   }
 
   /** One chain that the kernel refuses to have changed keeps no other from being looked after. */
-  private ensureOne(nft: NftConnection, each: ForwardChain, place: string, settings: ForwardSettings): ForwardOutcome {
+  #ensureOne(nft: NftConnection, each: ForwardChain, place: string, settings: ForwardSettings): ForwardOutcome {
     try {
-      return this.retried(() => ensureForward(nft, each, settings, this.names));
+      return this.#retried(() => ensureForward(nft, each, settings, this.#names));
     } catch (error) {
       // Where it is not known what the kernel did the connection is of no more use.
       if (!(error instanceof NetlinkError)) throw error;
@@ -115,30 +176,34 @@ export class ForwardKeeper {
   }
 
   /** Asks the older tables, where it is time and there are any. */
-  lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
-    const nowMs = this.now();
-    const { presence } = this.legacy;
+  #lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
+    const nowMs = this.#now();
+    const { presence } = this.#legacy;
     if (presence !== 'here') {
       return { outcomes: [], againMs: presence === 'possible' ? legacyAbsentMs : Number.POSITIVE_INFINITY };
     }
-    const dueMs = this.legacyAtMs + this.legacyPauseMs - nowMs;
-    if (dueMs > 0) return { outcomes: this.legacyOutcomes, againMs: dueMs };
-    const found = this.legacy.ensure(settings(), this.names);
-    if (found === 'busy') return { outcomes: this.legacyOutcomes, againMs: legacyBusyMs };
-    this.legacyAtMs = this.now();
-    if (found.every(({ problem }) => problem === undefined)) this.legacyPauseMs = legacyPauseMs;
+    const dueMs = this.#legacyAtMs + this.#legacyPauseMs - nowMs;
+    if (dueMs > 0) return { outcomes: this.#legacyOutcomes, againMs: dueMs };
+    const found = this.#legacy.ensure(settings(), this.#names);
+    if (found === 'busy') return { outcomes: this.#legacyOutcomes, againMs: legacyBusyMs };
+    this.#legacyAtMs = this.#now();
+    if (found.every(({ problem }) => problem === undefined)) this.#legacyPauseMs = legacyPauseMs;
     else {
-      const doubledMs = Math.min(legacyLastProblemPauseMs, this.legacyPauseMs * 2);
-      this.legacyPauseMs = Math.max(legacyFirstProblemPauseMs, doubledMs);
+      const doubledMs = Math.min(legacyLastProblemPauseMs, this.#legacyPauseMs * 2);
+      this.#legacyPauseMs = Math.max(legacyFirstProblemPauseMs, doubledMs);
     }
-    for (const outcome of found) this.tell(outcome, {});
-    // What was mended is told once.
-    this.legacyOutcomes = found.map(({ mended: _, ...rest }) => rest);
-    return { outcomes: found, againMs: this.legacyPauseMs };
+    for (const outcome of found) this.#tell(outcome, {});
+    this.#legacyOutcomes = withoutNews(found);
+    return { outcomes: found, againMs: this.#legacyPauseMs };
   }
 
-  /** Takes weftd's rules out of all of them. @returns what could not be done */
-  remove(nft: NftConnection): Error[] {
+  /** Removes weftd's rules from all of them. @returns what could not be done */
+  remove(): Error[] {
+    return this.#session.use((nft) => this.#removeWith(nft));
+  }
+
+  #removeWith(nft: NftConnection): Error[] {
+    this.#structure.forget();
     const errors: Error[] = [];
     const attempt = (work: () => void): void => {
       try {
@@ -149,42 +214,42 @@ export class ForwardKeeper {
     };
     attempt(() => {
       for (const each of listForwardChains(nft))
-        attempt(() => this.retried(() => removeForward(nft, each, this.names)));
+        attempt(() => this.#retried(() => removeForward(nft, each, this.#names)));
     });
-    attempt(() => this.legacy.remove(this.names));
+    attempt(() => this.#legacy.remove(this.#names));
     return errors;
   }
 
   /** Somebody else may be changing the chain just now: then what was planned from no longer is so. */
-  private retried<T>(work: () => T): T {
+  #retried<T>(work: () => T): T {
     return retryRace(work, 'ENOENT', 'EEXIST', 'EBUSY');
   }
 
-  private tell({ place, mended }: ForwardOutcome, by = this.changedBy()): void {
+  #tell({ place, mended }: ForwardOutcome, by = this.#changedBy()): void {
     if (mended !== undefined) {
-      this.logger.info(`the cluster's packets are accepted in "${place}"`, { because: mended, ...by });
+      this.#logger.info(`the cluster's packets are accepted in "${place}"`, { because: mended, ...by });
     }
   }
 
-  private undisputed(place: string, work: () => ForwardOutcome): ForwardOutcome {
-    const nowMs = this.now();
-    const before = this.disputes.get(place);
+  #undisputed(place: string, work: () => ForwardOutcome): ForwardOutcome {
+    const nowMs = this.#now();
+    const before = this.#disputes.get(place);
     if (before && nowMs < before.untilMs) {
       const problem = `Another program keeps undoing weftd's rules in "${place}", so that the cluster's packets may be dropped there: make it accept them itself, or run weftd with --iptables-forward-rules=false`;
       return { place, problem };
     }
     const outcome = work();
     if (outcome.mended === undefined) return outcome;
-    this.tell(outcome);
+    this.#tell(outcome);
     const repairs = before && nowMs - before.lastMs < calmMs + before.untilMs - before.lastMs ? before.repairs + 1 : 1;
     const pauseMs = repairs > patience ? Math.min(lastPauseMs, firstPauseMs * 2 ** (repairs - patience - 1)) : 0;
-    this.disputes.set(place, { repairs, lastMs: nowMs, untilMs: nowMs + pauseMs });
+    this.#disputes.set(place, { repairs, lastMs: nowMs, untilMs: nowMs + pauseMs });
     return outcome;
   }
 
-  private disputeMs(): number {
-    const nowMs = this.now();
-    const waits = [...this.disputes.values()].map(({ untilMs }) => untilMs - nowMs).filter((ms) => ms > 0);
+  #disputeMs(): number {
+    const nowMs = this.#now();
+    const waits = [...this.#disputes.values()].map(({ untilMs }) => untilMs - nowMs).filter((ms) => ms > 0);
     return Math.min(Number.POSITIVE_INFINITY, ...waits);
   }
 }

@@ -1,168 +1,207 @@
 /**
- * The peer lock: VXLAN packets are taken from peers alone. VXLAN itself asks nobody who they are, so that anyone who
- * reaches the port could speak to the containers as one of them.
+ * The peer lock: packets of the cluster's tunnels are taken from peers alone. The tunnels' protocols do not authenticate
+ * the sender: without the lock, anybody who reaches the host could send packets to containers in the name of another.
  *
- * Containers, whose packets to the outside get their host's address, would be peers by that: what they send to a peer's
- * port is dropped by their own host.
- *
- * It looks at what arrives for this host, where fragments are put together again and before anything else can accept
- * it; a drop is final whatever other chains say. Each network judges its own packets only, those with its VNI, so that
- * several on a host may share the port.
- *
- * It holds for as long as weftd lives, and a moment longer: a restart opens nothing. After that peers are whoever
- * another program, flanneld perhaps, says they are, and it would know nothing of those that are new.
+ * - It looks at packets for this host, where fragments are put together again, and before anything else can accept
+ *   them. A drop is final whatever other chains say.
+ * - Each network judges its own tunnel's packets only, so that several on a host may share a port or protocol: VXLAN is
+ *   told by UDP port and VNI, GRE by its key, or by having none. IPIP has nothing of the kind: all of it is judged.
+ * - Containers' packets to the outside get their host's address, which is a peer's. So their own host drops those that
+ *   look like a tunnel's and go to a peer.
+ * - It holds for as long as weftd lives, and a moment longer: a restart opens nothing. After that another program,
+ *   flanneld perhaps, decides who the peers are, and weftd's list would shut out new ones. So the rules go by an element
+ *   of a timed set, which lock-renewal.ts keeps alive.
  */
 
-import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
-import { formatExpression } from '../../linux/nft/expression.ts';
+import type { Lease } from '../../cluster/lease.ts';
+import { families, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import { ipProtocol } from '../../linux/nft/header.ts';
 import {
   addressKeys,
   counter,
   destinationInSet,
   destinationPortInSet,
   drop,
+  greKeyIs,
+  grePackets,
+  greWithoutKey,
   not,
   portKey,
+  protocolInSet,
+  protocolKey,
+  type RuleItem,
   rule,
   sourceIn,
   sourceInSet,
   vxlanNetwork,
 } from '../../linux/nft/match.ts';
-import {
-  deleteElements,
-  type NftChain,
-  type NftRule,
-  type NftSet,
-  newElements,
-  nftPriority,
-  type TableName,
-} from '../../linux/nft/table.ts';
-import { type Address, type Family, isUnspecified } from '../../net/address.ts';
-import type { Prefix } from '../../net/prefix.ts';
+import { type NftChain, nftPriority } from '../../linux/nft/table.ts';
+import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
+import { formatPrefix, type Prefix } from '../../net/prefix.ts';
+import type { OuterHeader } from '../backends/backend.ts';
+import { outer as outerOf } from '../backends/map.ts';
+import { prefixesOf } from './cluster-prefixes.ts';
+import type { ElementChange, FilterPart, FilterView, PartContent, PartSet } from './part.ts';
+
+export const peerLockPart = 'peer-lock';
 
 export interface PeerLock {
-  readonly vni: number;
-  /** UDP port. */
-  readonly port: number;
-  /** For how long it holds unless it is renewed. */
+  /** How the tunnel's packets look, for each family that has one. */
+  readonly outer: PerFamily<OuterHeader>;
+  /** How long it holds unless it is renewed. */
   readonly lifeMs: number;
-  /** Those that tunnels are carried by. */
-  readonly families: readonly Family[];
   /** Public addresses; of other families, unspecified ones and repetitions are left out. */
   readonly peers: readonly Address[];
-  /** Whose packets to peers' tunnel ports are dropped on their way out: the cluster's networks in these families. */
+  /** Packets from here that look like the tunnel's and go to a peer are dropped: the cluster's networks. */
   readonly containers: readonly Prefix[];
 }
 
 /** Long enough for a restart, and for a machine that is slow. */
 export const lockLifeMs = 30_000;
 
-/** What was dropped. */
-export interface LockCount {
-  readonly packets: number;
-  readonly bytes: number;
-}
-/** By the rule that dropped it. */
-export type LockCounts = ReadonlyMap<string, LockCount>;
-
-const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
-export const lockChainNames: readonly string[] = Object.values(chainNames);
-/** The port, for as long as the lock holds. */
+/** What the lock goes by, for as long as it holds: the tunnel's UDP port, or its IP protocol. */
 const portSet = 'locked-port';
-const setNames: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
+const protocolSet = 'locked-protocol';
+const peerSets: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
+const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
 
-/** The set that the address belongs to; undefined where it is none of a host. */
-export const lockSetOf = (address: Address): string | undefined =>
-  isUnspecified(address) ? undefined : setNames[address.family];
+/**
+ * The shapes that packets may have that a GRE device takes. By IPv6 the kernel has no key and key 0 for the same
+ * (ip6gre_tunnel_lookup), by IPv4 it tells them apart (ip_tunnel_key_match).
+ */
+function greShapes(key: number | undefined, family: Family): RuleItem[][] {
+  if (family === 6 && (key ?? 0) === 0) return [[greWithoutKey()], ...greKeyIs(0)];
+  return key === undefined ? [[greWithoutKey()]] : greKeyIs(key);
+}
 
-export const lockSets = ({ families, peers, port, lifeMs }: PeerLock): NftSet[] => [
-  { name: portSet, keyType: 'inet_service', interval: false, timeoutMs: lifeMs, elements: [portKey(port)] },
-  ...families.map(
-    (family): NftSet => ({
-      name: setNames[family],
-      keyType: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
-      interval: false,
-      elements: addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
-    }),
-  ),
-];
+/** Items that hold for the tunnel's packets; more than one list where they may have more than one shape. */
+function tunnelItems({ ipProtocol: protocol, udpPort, vni, key }: OuterHeader, family: Family): RuleItem[][] {
+  switch (protocol) {
+    case ipProtocol.IPPROTO_UDP:
+      if (udpPort === undefined) throw new Error('A tunnel in UDP needs a port');
+      return [[destinationPortInSet('UDP', portSet), ...(vni === undefined ? [] : [vxlanNetwork(vni)])]];
+    case ipProtocol.IPPROTO_GRE:
+      return greShapes(key, family).map((items) => [protocolInSet(protocolSet), grePackets(), ...items]);
+    default:
+      return [[protocolInSet(protocolSet)]];
+  }
+}
 
-/** What makes the lock of a table hold for its whole life again, in one transaction. */
-export function renewLock(table: TableName, { port }: Pick<PeerLock, 'port'>): NetlinkRequest[] {
-  const elements = [portKey(port)];
-  // Whether it is there still or not: after the first it is, and the last one's time begins anew.
+function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
+  const headers = valuesOf(outer);
+  const ports = new Set(headers.flatMap(({ udpPort }) => udpPort ?? []));
+  const protocols = new Set(
+    headers.flatMap(({ ipProtocol: protocol }) => (protocol === ipProtocol.IPPROTO_UDP ? [] : [protocol])),
+  );
+  const timed = (name: string, keyType: PartSet['keyType'], keys: readonly Uint8Array[]): PartSet[] =>
+    // A change of the keys is one of the structure, too.
+    keys.length === 0 ? [] : [{ name, keyType, timeoutMs: lifeMs, source: 'structure', elements: () => keys }];
   return [
-    ...newElements(table, portSet, elements),
-    ...deleteElements(table, portSet, elements),
-    ...newElements(table, portSet, elements),
+    ...timed(portSet, 'inet_service', [...ports].map(portKey)),
+    ...timed(protocolSet, 'inet_proto', [...protocols].map(protocolKey)),
+    ...families.flatMap((family): PartSet[] =>
+      outer[family] === undefined
+        ? []
+        : [
+            {
+              name: peerSets[family],
+              keyType: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
+              source: peers,
+              elements: () => addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
+            },
+          ],
+    ),
   ];
 }
 
-/** The ports that a table's lock holds now; none where it has opened, or there is none. */
-export const heldPorts = (sets: readonly NftSet[]): number[] =>
-  sets
-    .filter(({ name }) => name === portSet)
-    .flatMap(({ elements }) => elements)
-    .flatMap((key) => (key instanceof Uint8Array && key.length >= 2 ? [(key[0]! << 8) | key[1]!] : []));
-
-export function lockChains({ families, vni, containers }: PeerLock): NftChain[] {
-  const tunnelled = [destinationPortInSet('UDP', portSet), vxlanNetwork(vni)];
+function lockChains({ outer, containers }: PeerLock): NftChain[] {
+  const shapesOf = (family: Family): RuleItem[][] => (outer[family] ? tunnelItems(outer[family], family) : []);
   return [
     {
       name: chainNames.in,
       // Before everything else at this hook: a flood costs as little as it can.
       base: { type: 'filter', hook: 'input', priority: nftPriority.raw, policy: 'accept' },
-      rules: families.map((family) =>
-        rule([...tunnelled, not(sourceInSet(setNames[family], family)), counter(), drop()], {
-          comment: 'weft: from no peer',
-        }),
+      rules: families.flatMap((family) =>
+        shapesOf(family).map((items) =>
+          rule([...items, not(sourceInSet(peerSets[family], family)), counter(), drop()], {
+            comment: 'weft: from no peer',
+          }),
+        ),
       ),
     },
     {
       name: chainNames.out,
       base: { type: 'filter', hook: 'forward', priority: nftPriority.raw, policy: 'accept' },
-      rules: containers.map((prefix) =>
-        rule(
-          [
-            sourceIn(prefix),
-            ...tunnelled,
-            destinationInSet(setNames[prefix.address.family], prefix.address.family),
-            counter(),
-            drop(),
-          ],
-          { comment: 'weft: from a container' },
-        ),
-      ),
+      rules: containers.flatMap((prefix) => {
+        const { family } = prefix.address;
+        return shapesOf(family).map((items) =>
+          rule([sourceIn(prefix), ...items, destinationInSet(peerSets[family], family), counter(), drop()], {
+            comment: 'weft: from a container',
+          }),
+        );
+      }),
     },
   ];
 }
 
-/** The rule without what it has counted. */
-const keyOf = (chain: string, each: NftRule): string => `${chain} ${each.expressions.map(formatExpression).join()}`;
+export const lockContent = (lock: PeerLock): PartContent => ({
+  name: peerLockPart,
+  family: 'inet',
+  structure: JSON.stringify([lock.outer, lock.lifeMs, lock.containers.map(formatPrefix)]),
+  sets: lockSets(lock),
+  chains: () => lockChains(lock),
+});
 
-/** What the chains' rules have counted. */
-export function readCounts(chains: readonly NftChain[]): LockCounts {
-  const counts = new Map<string, LockCount>();
-  for (const { name, rules } of chains) {
-    if (!lockChainNames.includes(name)) continue;
-    for (const each of rules) {
-      const counted = each.expressions.find((expression) => expression.type === 'counter');
-      if (counted) counts.set(keyOf(name, each), { packets: counted.packets, bytes: counted.bytes });
+/** Public addresses of leases of the backend that this host runs, too: only their hosts have such a tunnel. */
+const publicAddressesOf = (leases: readonly Lease[], { backend }: FilterView): Address[] =>
+  leases
+    .filter(({ backendType }) => backendType === backend.type)
+    .flatMap(({ publicAddresses }) => valuesOf(publicAddresses));
+
+/** Public addresses of removed leases that no peer has any more. */
+function unusedAddresses(removed: readonly Address[], added: readonly Address[], { peers }: FilterView): Address[] {
+  const isUsed = (address: Address): boolean => {
+    const { family } = address;
+    for (const { publicAddresses } of peers) {
+      const other = publicAddresses[family];
+      if (other && sameAddress(other, address)) return true;
     }
-  }
-  return counts;
+    return false;
+  };
+  return removed.filter(
+    // As a rule it is the same host's new lease that has it: found without a search through all peers.
+    (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
+  );
 }
 
-/** The chains with their counting begun at `counts`. */
-export const withCounts = (chains: readonly NftChain[], counts: LockCounts): NftChain[] =>
-  chains.map((chain) => ({
-    ...chain,
-    rules: chain.rules.map((each) => {
-      const count = lockChainNames.includes(chain.name) ? counts.get(keyOf(chain.name, each)) : undefined;
-      if (!count) return each;
-      const expressions = each.expressions.map((expression) =>
-        expression.type === 'counter' ? { ...expression, ...count } : expression,
-      );
-      return { ...each, expressions };
-    }),
-  }));
+/** The tunnel's headers for the families in use; undefined where no packet has one. */
+function tunnelOf({ backend, config }: FilterView): PerFamily<OuterHeader> | undefined {
+  const outer = perFamily((family) => (config.networks[family] ? outerOf(backend, family) : undefined));
+  return valuesOf(outer).length > 0 ? outer : undefined;
+}
+
+export const peerLocking = ({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart => ({
+  name: peerLockPart,
+  wants(view) {
+    const outer = tunnelOf(view);
+    if (!outer) return undefined;
+    const { networks } = prefixesOf(view);
+    return lockContent({
+      outer,
+      lifeMs,
+      containers: families.flatMap((family) => (outer[family] && networks[family] ? [networks[family]] : [])),
+      peers: publicAddressesOf(view.peers.all, view),
+    });
+  },
+  changes(view, added, removed): readonly ElementChange[] {
+    if (!tunnelOf(view)) return [];
+    const come = publicAddressesOf(added, view).filter((address) => !isUnspecified(address));
+    const gone = unusedAddresses(publicAddressesOf(removed, view), come, view);
+    return families.flatMap((family): ElementChange[] => {
+      const [some, others] = [come, gone].map((all) => addressKeys(all.filter((each) => each.family === family)));
+      return some!.length + others!.length === 0
+        ? []
+        : [{ family: 'inet', set: peerSets[family], added: some!, removed: others! }];
+    });
+  },
+});

@@ -1,7 +1,7 @@
 /**
- * Connections that began while somebody had taken the masquerading rules away. What a connection's first packet met holds
- * for all of it: it would go on leaving with a container's address, which no answer finds back to, for as long as it is
- * tried. Forgotten by the kernel, its next packet is a first one.
+ * Connections that began while somebody had removed the masquerading rules. The kernel decides about masquerading at a
+ * connection's first packet: such a connection would go on leaving with a container's address, to which no answer comes
+ * back, for as long as it is tried. Once the kernel has forgotten it, its next packet is a first one.
  */
 
 import { type Connection, deleteConnection, dumpUntranslated } from '../../linux/conntrack.ts';
@@ -10,6 +10,7 @@ import { openNetlink, socket } from '../../linux/netlink/connection.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { type Address, type Family, isMulticast, sameAddress } from '../../net/address.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
+import type { Logger } from '../report/log.ts';
 
 /** Whether it should have been masqueraded. */
 export function isUnmasqueraded(
@@ -97,5 +98,66 @@ export function forgetUnmasqueraded(
     return { forgotten: found.length, isWhole };
   } finally {
     connection.close();
+  }
+}
+
+/** Listing all connections of a host may take long: not at every change of a program that makes many. */
+const pauseMs = 5000;
+
+export interface UnmasqueradedOptions {
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** This host's own addresses. */
+  readonly addresses: () => readonly Address[];
+}
+
+/** When to look for such connections: once after each time that the rules were missing. */
+export class UnmasqueradedConnections {
+  readonly #sys: Sys;
+  readonly #logger: Logger;
+  readonly #options: UnmasqueradedOptions;
+  #mayExist = false;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(sys: Sys, logger: Logger, options: UnmasqueradedOptions) {
+    this.#sys = sys;
+    this.#logger = logger;
+    this.#options = options;
+  }
+
+  /** The rules were missing for a while, and are back. */
+  suspect(): void {
+    this.#mayExist = true;
+  }
+
+  /**
+   * Has the kernel forget them, where there may be any and it is time.
+   * @param containers the networks whose packets are masqueraded
+   * @returns when it is to be called again; infinite where there is no need
+   */
+  forget(containers: readonly Prefix[]): number {
+    if (!this.#mayExist) return Number.POSITIVE_INFINITY;
+    const { now, addresses } = this.#options;
+    const waitMs = this.#lookedAtMs + pauseMs - now();
+    if (waitMs > 0) return waitMs;
+    this.#mayExist = false;
+    this.#lookedAtMs = now();
+    try {
+      const { forgotten, isWhole } = forgetUnmasqueraded(this.#sys, containers, addresses(), now);
+      if (forgotten > 0) {
+        this.#logger.info('connections that began without masquerading begin anew', { connections: forgotten });
+      }
+      // Those that were found are out of the way: the next look gets further.
+      this.#mayExist = !isWhole && forgotten > 0;
+      if (this.#mayExist) return pauseMs;
+      if (!isWhole) {
+        this.#logger.warn(
+          'This host has too many connections to find all that began without masquerading; some may stay so',
+        );
+      }
+    } catch (error) {
+      this.#logger.warn(`${(error as Error).message}; those that began without masquerading stay so`);
+    }
+    return Number.POSITIVE_INFINITY;
   }
 }

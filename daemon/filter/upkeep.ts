@@ -1,24 +1,26 @@
 /**
- * What the packet filter holds for the view of the cluster: derives its settings, has them put in place, and counts
- * and reports the result.
+ * What the packet filter is to hold for the view of the cluster: asks the parts, has it put in place, and counts and
+ * reports the result.
+ *
+ * A failure is a reported problem and another look soon, never an error of the data path's: packets between hosts get
+ * through all the same.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
-import type { LeaseSet } from '../../cluster/lease-set.ts';
-import { families, type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
+import { valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
-import { type Address, type Family, sameAddress } from '../../net/address.ts';
-import type { Prefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/map.ts';
 import type { Problems } from '../report/problems.ts';
-import { lockLifeMs } from './peer-lock.ts';
-import { formatStructure, type RuleSettings } from './rule-table.ts';
-import type { EnsureOptions, Rules } from './rules.ts';
+import { containerPrefixes, prefixesOf } from './cluster-prefixes.ts';
+import { forwarding, forwardSettings } from './forward.ts';
+import { masquerading } from './masquerade.ts';
+import { type FilterWish, formatStructure, type PacketFilter } from './packet-filter.ts';
+import type { FilterPart, FilterView } from './part.ts';
+import { peerLocking, peerLockPart } from './peer-lock.ts';
 import type { FilterInterfaces, Ways } from './ways.ts';
 
 /** The command line's choices for the packet filter, beside masquerading. */
 export interface FilterOptions {
-  /** Take VXLAN packets from peers alone. */
+  /** Take the tunnel's packets from peers alone. */
   readonly peerLock: boolean;
   /** Accept packets of containers where another program's chain would drop them. */
   readonly forward: boolean;
@@ -26,13 +28,11 @@ export interface FilterOptions {
   readonly randomPorts: boolean;
 }
 
-/** The part of the cluster's view that the packet filter depends on. */
-export interface FilterView {
-  readonly config: NetworkConfig;
-  readonly backend: OwnBackend;
-  readonly own: Pick<Lease, 'subnets'>;
-  readonly peers: LeaseSet;
-  readonly formerSubnets: readonly PerFamily<Prefix>[];
+export interface EnsureOptions {
+  /** Peers that were admitted stay so, although they are no longer in the view. */
+  readonly keepPeers?: boolean;
+  /** The state of the last look is taken to be so still: the caller hears of changes, and asks for another look then. */
+  readonly trust?: boolean;
 }
 
 /** The result of a look at the packet filter. */
@@ -68,47 +68,30 @@ export interface FilterHealing {
 }
 
 export interface UpkeepOptions {
-  readonly rules: Pick<Rules, 'ensure' | 'changePeers' | 'counters' | 'remove'>;
+  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove'>;
+  readonly parts: readonly FilterPart[];
+  /** Whether other programs' chains are looked after, too. */
+  readonly foreignChains: boolean;
   readonly healing: FilterHealing;
   readonly problems: Pick<Problems, 'report' | 'reportAll'>;
   readonly ways: Ways;
-  readonly ipMasq: boolean;
-  readonly filter: FilterOptions;
-  /** How long the peer lock holds without weftd. */
-  readonly lockLifeMs?: number;
 }
 
 const retryMs = 1000;
 
-/** Public addresses of the leases that tunnels lead to. */
-const publicAddressesOf = (leases: readonly Lease[]): Address[] =>
-  leases
-    .filter(({ backendType }) => backendType === 'vxlan')
-    .flatMap(({ publicAddresses }) => Object.values(publicAddresses));
-
-/** Public addresses of removed leases that no other peer has. */
-function unusedAddresses(
-  removed: readonly Lease[],
-  added: readonly Address[],
-  peers: Iterable<Pick<Lease, 'publicAddresses'>>,
-): Address[] {
-  const isUsed = (address: Address): boolean => {
-    const { family } = address;
-    for (const { publicAddresses } of peers) {
-      const other = publicAddresses[family];
-      if (other && sameAddress(other, address)) return true;
-    }
-    return false;
-  };
-  return publicAddressesOf(removed).filter(
-    // As a rule it is the same host's new lease that has it: found without a search through all peers.
-    (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
-  );
-}
+/** The parts that the command line asks for. */
+export const partsFor = (
+  { peerLock, forward, randomPorts }: FilterOptions,
+  { ipMasq, lockLifeMs }: { readonly ipMasq: boolean; readonly lockLifeMs: number },
+): FilterPart[] => [
+  ...(peerLock ? [peerLocking({ lifeMs: lockLifeMs })] : []),
+  ...(forward ? [forwarding()] : []),
+  ...(ipMasq ? [masquerading({ randomPorts })] : []),
+];
 
 export class FilterUpkeep implements FilterPort {
   readonly #options: UpkeepOptions;
-  #current: { readonly view: FilterView; readonly settings: RuleSettings } | undefined;
+  #current: { readonly view: FilterView; readonly wish: FilterWish } | undefined;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -118,12 +101,12 @@ export class FilterUpkeep implements FilterPort {
     this.#options.ways.useInterfaces(interfaces);
   }
 
-  ensure(view: FilterView, options: EnsureOptions = {}): RuleResult {
-    const { rules, problems, healing } = this.#options;
+  ensure(view: FilterView, { keepPeers = false, trust = false }: EnsureOptions = {}): RuleResult {
+    const { filter, problems, healing } = this.#options;
     try {
-      const settings = this.#settings(view);
-      const { changes, forward, againMs } = rules.ensure(settings, options);
-      const wanted = (): string => formatStructure(settings);
+      const wish = this.#wish(view);
+      const { changes, forward, againMs } = filter.ensure(wish, { keepElements: keepPeers, trust });
+      const wanted = (): string => formatStructure(wish.contents);
       const done = changes > 0 ? ['set packet filter table'] : [];
       healing.noteSettings('rules', 'packet filter table', wanted, done);
       let total = changes;
@@ -131,7 +114,7 @@ export class FilterUpkeep implements FilterPort {
         const here = mended === undefined ? [] : [`set packet filter rules in "${place}"`];
         total += here.length;
         healing.noteSettings('rules', place, wanted, here);
-        if (problem !== undefined && !options.trust) healing.noteFailure('rules');
+        if (problem !== undefined && !trust) healing.noteFailure('rules');
       }
       problems.reportAll(
         'forwarding',
@@ -140,21 +123,16 @@ export class FilterUpkeep implements FilterPort {
       problems.report('packet filter', undefined);
       return { changes: total, againMs };
     } catch (error) {
-      // Containers of different hosts reach each other all the same.
       problems.report('packet filter', (error as Error).message);
       healing.noteFailure('rules');
       return { changes: 0, againMs: retryMs };
     }
   }
 
-  change({ backend, peers }: FilterView, added: readonly Lease[], removed: readonly Lease[]): boolean {
-    const { filter, rules } = this.#options;
-    if (!filter.peerLock || backend.type !== 'vxlan') return true;
-    const admitted = publicAddressesOf(added);
-    const shutOut = unusedAddresses(removed, admitted, peers);
-    if (admitted.length + shutOut.length === 0) return true;
+  change(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): boolean {
+    const { filter, parts } = this.#options;
     try {
-      return rules.changePeers(admitted, shutOut);
+      return filter.change(parts.flatMap((part) => part.changes?.(view, added, removed) ?? []));
     } catch {
       // `ensure` meets the error again, and reports it.
       return false;
@@ -162,45 +140,27 @@ export class FilterUpkeep implements FilterPort {
   }
 
   remove(): void {
-    this.#options.rules.remove();
+    this.#options.filter.remove();
   }
 
   /** Whether the peer lock is on, and how much it has dropped. */
   peerLock(): NodeStatus['peerLock'] {
-    const count = this.#options.rules.counters();
+    const count = this.#options.filter.counters(peerLockPart);
     return { enabled: count !== undefined, droppedPackets: count?.packets ?? 0, droppedBytes: count?.bytes ?? 0 };
   }
 
   /** The same object for the same view. */
-  #settings(view: FilterView): RuleSettings {
-    if (this.#current?.view === view) return this.#current.settings;
-    const { config, backend, own, peers } = view;
-    const { ipMasq, filter } = this.#options;
-    const networks: { [family in Family]?: Prefix } = {};
-    for (const family of families) {
-      const network = config.networks[family]?.network;
-      if (network) networks[family] = network;
-    }
-    const settings: RuleSettings = {
-      networks,
-      subnets: [own.subnets, ...view.formerSubnets],
-      ipMasq,
-      randomPorts: filter.randomPorts,
-      forward: filter.forward,
-      lock:
-        filter.peerLock && backend.type === 'vxlan'
-          ? {
-              vni: backend.vni,
-              port: backend.port,
-              lifeMs: this.#options.lockLifeMs ?? lockLifeMs,
-              families: families.filter((family) => networks[family] !== undefined),
-              containers: valuesOf(networks),
-              peers: publicAddressesOf(peers.all),
-            }
-          : undefined,
+  #wish(view: FilterView): FilterWish {
+    if (this.#current?.view === view) return this.#current.wish;
+    const { parts, foreignChains, ways } = this.#options;
+    const prefixes = prefixesOf(view);
+    const subnets = prefixes.subnets.flatMap((each) => valuesOf(each));
+    const wish: FilterWish = {
+      contents: parts.flatMap((part) => part.wants(view) ?? []),
+      foreign: foreignChains ? () => forwardSettings(prefixes, ways.read(subnets)) : undefined,
+      containers: containerPrefixes(prefixes),
     };
-    this.#options.ways.useSubnets(settings.subnets);
-    this.#current = { view, settings };
-    return settings;
+    this.#current = { view, wish };
+    return wish;
   }
 }

@@ -1,6 +1,5 @@
 /** The ways that the cluster's packets take on this host: the tunnels, the external interface, the containers' own. */
 
-import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
 import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface } from '../host/external-interface.ts';
@@ -9,11 +8,9 @@ import type { Roads } from './packet-walk.ts';
 /** The host's interfaces that the cluster's packets take, but for the containers' own. */
 export type FilterInterfaces = Pick<Roads, 'peers' | 'external'>;
 
-/** Known in part only before the first view: then there are no ways. */
 export class Ways {
   readonly #readInterfaces: () => readonly HostInterface[];
   #interfaces: FilterInterfaces = { peers: [], external: '' };
-  #subnets: readonly Prefix[] | undefined;
 
   /** @param readInterfaces the host's interfaces as they are now */
   constructor(readInterfaces: () => readonly HostInterface[]) {
@@ -24,15 +21,11 @@ export class Ways {
     this.#interfaces = interfaces;
   }
 
-  /** @param subnets those that containers of this host have addresses of */
-  useSubnets(subnets: readonly PerFamily<Prefix>[]): void {
-    this.#subnets = subnets.flatMap((each) => valuesOf(each));
-  }
-
-  /** Asks the kernel for the interfaces. */
-  read(): Roads {
-    const subnets = this.#subnets;
-    if (!subnets) return { ...this.#interfaces, containers: [] };
+  /**
+   * Asks the kernel for the interfaces.
+   * @param subnets those that containers of this host have addresses of
+   */
+  read(subnets: readonly Prefix[]): Roads {
     const containers = this.#readInterfaces().filter(
       ({ name, addresses }) =>
         !isTunnelName(name) && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))),

@@ -2,6 +2,7 @@
 
 import type { ClusterStore } from '../../cluster/store.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
+import type { LockRenewal } from '../filter/lock-renewal.ts';
 import type { FilterUpkeep } from '../filter/upkeep.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { DataPath } from '../overlay/data-path.ts';
@@ -25,7 +26,7 @@ export interface TaskParts {
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
   readonly filter: Pick<FilterUpkeep, 'ensure'>;
-  readonly rules: { renewLock(): void };
+  readonly lockRenewal: Pick<LockRenewal, 'run' | 'everyMs' | 'firstMs'>;
   readonly logger: Logger;
   readonly problems: Problems;
   readonly metrics: Metrics;
@@ -39,7 +40,6 @@ export interface TaskParts {
   readonly now: () => number;
   readonly threadTime: () => number;
   readonly random: () => number;
-  readonly lockLifeMs: number;
   /** Of looking at the store and at the kernel although nothing was heard of. */
   readonly resyncMs?: number | undefined;
   readonly deadlineMs?: number | undefined;
@@ -58,7 +58,7 @@ export interface Tasks {
 const defaultResyncMs = 60_000;
 
 export function makeTasks(parts: TaskParts): Tasks {
-  const { rules, lockLifeMs, releaseMemory, resyncMs = defaultResyncMs, deadlineMs = taskDeadlineMs } = parts;
+  const { lockRenewal, releaseMemory, resyncMs = defaultResyncMs, deadlineMs = taskDeadlineMs } = parts;
   const bells = { sync: new Bell(), network: new Bell(), filter: new Bell(), publish: new Bell(), verify: new Bell() };
   const stopwatch = new ChangeStopwatch(parts);
   const verification = new VerifyFollowed({ bells, now: parts.now });
@@ -74,7 +74,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       mendFilter,
       publishNode,
       verification,
-      renewLockTask(rules, mendFilter, lockLifeMs),
+      renewLockTask(lockRenewal, mendFilter),
       releaseMemoryTask(releaseMemory),
     ],
     syncCluster,

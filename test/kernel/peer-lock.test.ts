@@ -3,12 +3,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { PeerLock } from '../../daemon/filter/peer-lock.ts';
-import type { RuleSettings } from '../../daemon/filter/rule-table.ts';
-import { openRules, type Rules, type RulesOptions } from '../../daemon/filter/rules.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../lab/commands.ts';
+import { openRules, type RuleSettings, type Rules, type RulesOptions } from '../lab/filter-rules.ts';
 import { addCable, insideNamespace as inside } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { timed, waitFor } from '../lab/wait.ts';
@@ -57,12 +56,14 @@ const openRulesNow = (): Rules => {
 const nft = (...words: string[]): string => run(['nft', ...words], { namespace: host().name });
 const address = (text: string): Address => parseAddress(text)!;
 const containers = ['10.1.0.0/16', 'fd00::/48'].map((text) => parsePrefix(text)!);
+const vxlanOuter = (vni: number): PeerLock['outer'] => {
+  const header = { ipProtocol: 17, udpPort: 8472, vni } as const;
+  return { 4: header, 6: header };
+};
 const lock: PeerLock = {
   containers,
-  vni: 1,
-  port: 8472,
+  outer: vxlanOuter(1),
   lifeMs: 600_000,
-  families: [4, 6],
   peers: ['192.0.2.2', '2001:db8::2'].map(address),
 };
 const settings: RuleSettings = {
@@ -262,7 +263,7 @@ test('a restarted weftd keeps the lock of the earlier one closed before it knows
 test('two networks on one port judge only their own packets', () => {
   const { name } = host();
   const other = inside(name, () => openRules(sys, logger, options('weft/other')));
-  const theirs = { ...settings, lock: { ...lock, vni: 2, peers: [address('192.0.2.3')] } };
+  const theirs = { ...settings, lock: { ...lock, outer: vxlanOuter(2), peers: [address('192.0.2.3')] } };
   assert.is(
     inside(name, () => other.ensure(theirs).changes),
     1,

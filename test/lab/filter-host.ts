@@ -1,8 +1,8 @@
 /** A host that forwards between two wires, for what packet filters do to the cluster's packets. */
 
-import type { RuleSettings } from '../../daemon/filter/rule-table.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { BareHost } from './bare-host.ts';
+import type { RuleSettings } from './filter-rules.ts';
 import { addCable, ipBatch } from './namespaces.ts';
 import { ping } from './packets.ts';
 import type { Scratch } from './scratch.ts';

@@ -103,7 +103,7 @@ class Site {
         },
         peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       },
-      rules: { renewLock() {} },
+      lockRenewal: { run() {}, everyMs: 10_000, firstMs: 1000 },
       logger: openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
       problems: this.problems,
       metrics: new Metrics({ version: '', runtime: '', monotonic: this.now }),
@@ -119,7 +119,6 @@ class Site {
       threadTime: () => 0,
       isSetUp: () => false,
       releaseMemory() {},
-      lockLifeMs: 30_000,
       deadlineMs: 100,
     });
     this.loop = new Loop({ ...parts, tasks: this.tasks.all, changed: new Bell() });

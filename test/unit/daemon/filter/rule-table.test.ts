@@ -1,13 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { readCounts, withCounts } from '../../../../daemon/filter/peer-lock.ts';
-import {
-  acceptedPrefixes,
-  desiredTable,
-  formatStructure,
-  type RuleSettings,
-  tableName,
-} from '../../../../daemon/filter/rule-table.ts';
+import { containerPrefixes as acceptedPrefixes } from '../../../../daemon/filter/cluster-prefixes.ts';
+import { readCounts, withCounts } from '../../../../daemon/filter/counts.ts';
+import { tableName } from '../../../../daemon/filter/packet-filter.ts';
 import {
   destinationIn,
   markIs,
@@ -20,6 +15,7 @@ import {
 } from '../../../../linux/nft/match.ts';
 import { parseAddress } from '../../../../net/address.ts';
 import { parsePrefix } from '../../../../net/prefix.ts';
+import { desiredTable, formatStructure, type RuleSettings } from '../../../lab/filter-rules.ts';
 
 const test = suite('daemon/filter/rule-table');
 const prefix = (text: string) => parsePrefix(text)!;
@@ -31,10 +27,8 @@ const settings: RuleSettings = {
   randomPorts: true,
   forward: true,
   lock: {
-    vni: 0x012345,
-    port: 8472,
+    outer: { 4: { ipProtocol: 17, udpPort: 8472, vni: 0x012345 } },
     lifeMs: 30_000,
-    families: [4],
     peers: ['192.0.2.2', '192.0.2.3', '0.0.0.0', '2001:db8::1', '192.0.2.2'].map((text) => parseAddress(text)!),
     containers: [prefix('10.5.0.0/16')],
   },
@@ -76,7 +70,10 @@ test('older subnets of this node are its own, too; and containers of a former ne
 test('peers are no part of the structure; the rest of the lock is', () => {
   const lock = settings.lock!;
   assert.is(formatStructure({ ...settings, lock: { ...lock, peers: [] } }), formatStructure(settings));
-  assert.is.not(formatStructure({ ...settings, lock: { ...lock, vni: 1 } }), formatStructure(settings));
+  assert.is.not(
+    formatStructure({ ...settings, lock: { ...lock, outer: { 4: { ...lock.outer[4]!, vni: 1 } } } }),
+    formatStructure(settings),
+  );
   assert.is.not(formatStructure({ ...settings, lock: undefined }), formatStructure(settings));
 });
 

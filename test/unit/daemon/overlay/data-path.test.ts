@@ -75,11 +75,11 @@ class FakeHost {
       now: () => this.nowMs,
     });
     const filter = new FilterUpkeep({
-      rules: {
-        changePeers: () => !this.noFilter,
+      filter: {
+        change: () => !this.noFilter,
         ensure: () => {
           if (this.noFilter) throw new SyscallError('change the packet filter', errno.EBUSY);
-          return { changes: 0, forward: [], againMs: Number.POSITIVE_INFINITY };
+          return { changes: 0, mended: [], forward: [], againMs: Number.POSITIVE_INFINITY };
         },
         counters: () => undefined,
         remove() {},
@@ -87,8 +87,8 @@ class FakeHost {
       healing,
       problems: this.problems,
       ways: new Ways(() => []),
-      ipMasq: false,
-      filter: { peerLock: true, forward: true, randomPorts: true },
+      parts: [],
+      foreignChains: true,
     });
     this.dataPath = new DataPath({
       backends,

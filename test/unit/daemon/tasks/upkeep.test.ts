@@ -1,7 +1,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { FilterSession } from '../../../../daemon/filter/filter-session.ts';
+import { LockRenewal } from '../../../../daemon/filter/lock-renewal.ts';
 import { releaseMemoryTask } from '../../../../daemon/tasks/release-memory.ts';
 import { renewLockTask } from '../../../../daemon/tasks/renew-lock.ts';
+import type { Sys } from '../../../../linux/sys.ts';
 
 const test = suite('daemon/tasks: lock and memory');
 const signal = new AbortController().signal;
@@ -10,15 +13,18 @@ test('the peer lock is renewed soon, then three times in its life; a failure has
   let fails = false;
   let renewed = 0;
   let looks = 0;
-  const rules = {
-    renewLock() {
+  const renewalOf = (lifeMs: number) => {
+    const options = { tables: [], lifeMs, keepFormer: false };
+    const { firstMs, everyMs } = new LockRenewal(new FilterSession({} as Sys), options);
+    const run = (): void => {
       if (fails) throw new Error('no such table');
       renewed++;
-    },
+    };
+    return { firstMs, everyMs, run };
   };
-  const task = renewLockTask(rules, { heard: () => void looks++ }, 30_000);
+  const task = renewLockTask(renewalOf(30_000), { heard: () => void looks++ });
   assert.equal([task.firstMs, task.everyMs, task.jitter], [1000, 10_000, 0]);
-  assert.is(renewLockTask(rules, { heard() {} }, 1500).firstMs, 500);
+  assert.is(renewLockTask(renewalOf(1500), { heard() {} }).firstMs, 500);
   assert.is(task.run(signal), undefined);
   assert.equal([renewed, looks], [1, 0]);
   fails = true;

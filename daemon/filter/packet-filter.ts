@@ -1,0 +1,239 @@
+/**
+ * All that weftd has in the packet filter: its own tables, its rules among other programs', and the connections that
+ * began while masquerading was missing.
+ *
+ * - Own tables come first. A look is repeated at once, a few times, where others change the packet filter meanwhile; the
+ *   events of those changes bring another look in any case.
+ * - `trust`: the state of the last look is taken to be so still. Whoever calls with it hears of changes, and calls again
+ *   without it then.
+ * - `keepElements`: what was admitted stays so, although it is no longer wanted; a later call without it removes it.
+ */
+
+import { hasCode } from '../../linux/errors.ts';
+import type { NftConnection } from '../../linux/nft/connection.ts';
+import { deleteTable, newTable, type TableName } from '../../linux/nft/table.ts';
+import type { Sys } from '../../linux/sys.ts';
+import type { Address } from '../../net/address.ts';
+import type { Prefix } from '../../net/prefix.ts';
+import type { Logger } from '../report/log.ts';
+import type { Count } from './counts.ts';
+import { FilterSession } from './filter-session.ts';
+import type { ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
+import { ForwardKeeper } from './forward-keeper.ts';
+import { LockRenewal } from './lock-renewal.ts';
+import { masqueradePart } from './masquerade.ts';
+import type { ElementChange, PartContent, PartFamily } from './part.ts';
+import { type LookOptions, TableKeeper } from './table-keeper.ts';
+import { UnmasqueradedConnections } from './unmasqueraded.ts';
+
+/** All that is to be in the packet filter. */
+export interface FilterWish {
+  /** What the parts want. */
+  readonly contents: readonly PartContent[];
+  /** What has to get through other programs' chains; undefined: nothing is done to those. */
+  readonly foreign: (() => ForwardSettings) | undefined;
+  /** Addresses whose connections to elsewhere are masqueraded, where that part is wanted. */
+  readonly containers: readonly Prefix[];
+}
+
+export interface FilterOutcome {
+  /** Own tables that were replaced, and sets whose elements others had changed. */
+  readonly changes: number;
+  /** Parts that were as wanted before, were changed by others, and are mended. */
+  readonly mended: readonly string[];
+  /** Other programs' chains, of those that were looked at. */
+  readonly forward: readonly ForwardOutcome[];
+  /** When to look again even if no event arrives; infinite where there is no need. */
+  readonly againMs: number;
+}
+
+export interface PacketFilterOptions {
+  /** Of weftd's own tables. */
+  readonly name: string;
+  /** The families of the parts' tables beside inet. */
+  readonly families?: readonly PartFamily[];
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  /** The program that made the last change, for the log; undefined where it is not known. */
+  readonly changedBy?: () => string | undefined;
+  /** This host's own addresses. */
+  readonly addresses: () => readonly Address[];
+  /** How long timed sets live, which the peer lock goes by. */
+  readonly lockLifeMs: number;
+  /** Whether a lock that an earlier weftd has left is kept until it is known what is wanted now. */
+  readonly keepLock?: boolean;
+}
+
+/** How often a change by others meanwhile leads to another look at once. */
+const attempts = 4;
+
+/**
+ * The tables' name: a host in several networks has a weftd for each, and each weftd its own tables.
+ * @param scope of the network, by its store; undefined for the one that hosts have as a rule
+ */
+export const tableName = (scope: string | undefined): string =>
+  scope === undefined ? 'weft' : `weft${scope.replace(/[^A-Za-z0-9/._-]/g, '_').slice(0, 200)}`;
+
+/** The same text for what comes to the same tables, but for their elements. */
+export const formatStructure = (contents: readonly PartContent[]): string =>
+  JSON.stringify(contents.map(({ name, structure }) => [name, structure]));
+
+export class PacketFilter {
+  readonly renewal: LockRenewal;
+  readonly #logger: Logger;
+  readonly #changedBy: () => string | undefined;
+  readonly #session: FilterSession;
+  readonly #keepers: readonly TableKeeper[];
+  readonly #forward: ForwardKeeper;
+  readonly #unmasqueraded: UnmasqueradedConnections;
+
+  constructor(sys: Sys, logger: Logger, options: PacketFilterOptions) {
+    const { name, families = [], now, changedBy, addresses, lockLifeMs, keepLock = false } = options;
+    this.#logger = logger;
+    this.#changedBy = changedBy ?? (() => undefined);
+    this.#session = new FilterSession(sys);
+    const tables = [...new Set<PartFamily>(['inet', ...families])].map((family): TableName => ({ family, name }));
+    // Tables of other families are there only if a part wants them: this kernel may not have the family.
+    this.#keepers = tables.map((table) => new TableKeeper(this.#session, table, table.family === 'inet'));
+    this.#forward = new ForwardKeeper(this.#session, sys, logger, {
+      tableName: name,
+      now,
+      changedBy: () => this.#by(),
+    });
+    this.#unmasqueraded = new UnmasqueradedConnections(sys, logger, { now, addresses });
+    this.renewal = new LockRenewal(this.#session, { tables, lifeMs: lockLifeMs, keepFormer: keepLock });
+  }
+
+  /** The author of the last change as a field of a log line. */
+  #by(): { readonly by?: string } {
+    const by = this.#changedBy();
+    return by === undefined ? {} : { by };
+  }
+
+  /** By what number the packet filter's events name us as their cause. */
+  get port(): number | undefined {
+    return this.#session.port;
+  }
+
+  /** Whether a change in a table may matter. */
+  concerns(family: string, table: string): boolean {
+    return (
+      this.#keepers.some(({ table: own }) => own.family === family && own.name === table) ||
+      this.#forward.concerns(family, table)
+    );
+  }
+
+  /** Brings everything to what is wished for, where it differs. @throws NetlinkError, SyscallError */
+  ensure(wish: FilterWish, { keepElements = false, trust = false }: Partial<LookOptions> = {}): FilterOutcome {
+    const { contents, foreign, containers } = wish;
+    this.renewal.hold(contents);
+    let changes = 0;
+    const mended = new Set<string>();
+    for (let attempt = 1; attempt <= attempts; attempt++) {
+      const done = this.#attempt(contents, { keepElements, trust });
+      changes += done.changes;
+      for (const part of done.mended) mended.add(part);
+      if (done.isSettled) break;
+    }
+    if (mended.has(masqueradePart)) this.#unmasqueraded.suspect();
+    const { outcomes, againMs } = this.#forward.ensure(formatStructure(contents), foreign, trust);
+    // Forget the author: that change needed no repair.
+    if (!trust) this.#changedBy();
+    return {
+      changes,
+      mended: [...mended],
+      forward: outcomes,
+      againMs: Math.min(againMs, this.#unmasqueraded.forget(containers)),
+    };
+  }
+
+  /** `isSettled`: the tables are known to be as they should be; otherwise somebody changed something meanwhile. */
+  #attempt(
+    contents: readonly PartContent[],
+    options: LookOptions,
+  ): { readonly changes: number; readonly mended: readonly string[]; readonly isSettled: boolean } {
+    const { trust } = options;
+    const settled = { changes: 0, mended: [], isSettled: true };
+    const wanted = this.#keepers.map((keeper) => ({ keeper, what: keeper.want(contents) }));
+    if (wanted.every(({ keeper, what }) => keeper.isInOrder(what, undefined, trust))) return settled;
+    return this.#session.use((nft) => {
+      const generation = this.#session.generation(nft);
+      const open = wanted.filter(({ keeper, what }) => !keeper.isInOrder(what, generation, trust));
+      if (open.length === 0) return settled;
+      const steps = open.map(({ keeper, what }) => ({ keeper, ...keeper.plan(nft, what, generation, options) }));
+      for (const { keeper, touchedSets } of steps) {
+        for (const set of touchedSets) {
+          this.#logger.info(`packet filter set "${set}" of table "${keeper.title}" mended`, this.#by());
+        }
+      }
+      const touched = steps.reduce((sum, { touchedSets }) => sum + touchedSets.length, 0);
+      const mended = steps.flatMap(({ damaged }) => damaged);
+      const requests = steps.flatMap((step) => step.requests);
+      if (requests.length === 0) return { changes: touched, mended, isSettled: true };
+      const replaced = steps.filter(({ because }) => because !== undefined);
+      try {
+        nft.transact(requests);
+      } catch (error) {
+        // Where elements alone were changed, somebody was there first: look again.
+        if (replaced.length > 0 || !hasCode(error, 'ENOENT', 'EEXIST')) throw error;
+        for (const { keeper } of steps) keeper.forget();
+        return { changes: touched, mended, isSettled: false };
+      }
+      for (const { keeper, because } of replaced) {
+        this.#logger.info(`packet filter table "${keeper.title}" set`, { because, ...this.#by() });
+      }
+      for (const { commit } of steps) commit(generation);
+      const isSettled = this.#session.settle(nft, generation);
+      const concluded = steps.map(({ conclude }) => conclude(isSettled));
+      return { changes: touched + replaced.length, mended, isSettled: concluded.every((each) => each) };
+    });
+  }
+
+  /**
+   * Changes elements in one small transaction, however many there are, where the tables are known to be as they were
+   * left.
+   * @returns false where they are not: `ensure` looks
+   * @throws NetlinkError, SyscallError
+   */
+  change(changes: readonly ElementChange[]): boolean {
+    if (changes.length === 0) return true;
+    return this.#session.use((nft) => {
+      const steps = this.#keepers.map((keeper) =>
+        keeper.planChanges(changes.filter(({ family }) => family === keeper.table.family)),
+      );
+      if (!steps.every((step) => step !== undefined)) return false;
+      const requests = steps.flatMap((step) => step.requests);
+      if (requests.length === 0) return true;
+      const generation = this.#session.generation(nft);
+      nft.transact(requests);
+      for (const { commit } of steps) commit(generation);
+      const isSettled = this.#session.settle(nft, generation);
+      for (const { conclude } of steps) conclude(isSettled);
+      return true;
+    });
+  }
+
+  /** What the part's rules have counted, asked of the kernel now; undefined where the part is not there. */
+  counters(part: string): Count | undefined {
+    for (const keeper of this.#keepers) {
+      const count = keeper.readCounters(part, (body: (nft: NftConnection) => void) => this.#session.use(body));
+      if (count) return count;
+    }
+    return undefined;
+  }
+
+  /** Removes all of it. @throws Error: some of it could not be removed */
+  remove(): void {
+    this.#session.use((nft) => {
+      // Deleting a table that is not there fails, and with it the transaction; making one that is there does not.
+      nft.transact(this.#keepers.flatMap(({ table }) => [newTable(table), deleteTable(table)]));
+    });
+    for (const keeper of this.#keepers) keeper.forget();
+    const errors = this.#forward.remove();
+    if (errors.length > 0) throw new Error(errors.map(({ message }) => message).join('; '));
+  }
+
+  close(): void {
+    this.#session.close();
+  }
+}
