@@ -39,7 +39,7 @@ export function benchAdd(host: BenchHost, count: number): string {
     row('ADD peak RSS', 'MB', ({ contender, pods }) => peakRssKb(host.call(contender, 'ADD', pods[count + 1])) / 1024),
   );
   for (const { contender, pods } of results) measure(host.call(contender, 'DEL', pods[count + 1]));
-  return formatRows(`ADD, DEL (${count} each, one at a time)`, rows);
+  return formatRows(`ADD, DEL (${count} each, one at a time)`, rows, reference.contender.name);
 }
 
 async function burst(host: BenchHost, contender: Contender, verb: string, pods: readonly string[]): Promise<number[]> {
@@ -48,6 +48,7 @@ async function burst(host: BenchHost, contender: Contender, verb: string, pods: 
 
 /** All at the same time, one contender after the other. */
 export async function benchBurst(host: BenchHost, atOnce: number): Promise<string> {
+  const [, reference] = host.contenders;
   const walls: Record<string, number[]> = {};
   for (const contender of host.contenders) {
     const pods = host.addPods(atOnce);
@@ -58,8 +59,8 @@ export async function benchBurst(host: BenchHost, atOnce: number): Promise<strin
       what: `${verb}, p${fraction * 100}`,
       unit: 'ms',
       weft: quantile(walls[`weft ${verb}`]!, fraction),
-      reference: quantile(walls[`reference ${verb}`]!, fraction),
+      reference: quantile(walls[`${reference.name} ${verb}`]!, fraction),
     })),
   );
-  return formatRows(`${atOnce} at once`, rows);
+  return formatRows(`${atOnce} at once`, rows, reference.name);
 }

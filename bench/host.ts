@@ -1,6 +1,6 @@
 /** A network namespace that stands for a host, the pods behind it, and both plugins' configuration for it. */
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatNodeFile } from '../net/node-file.ts';
 import { parsePrefix } from '../net/prefix.ts';
@@ -9,8 +9,12 @@ import { enterNamespace } from '../test/lab/namespaces.ts';
 import { Scratch } from '../test/lab/scratch.ts';
 import type { Call } from './measure.ts';
 
+/** WEFT_BENCH_BEFORE: a folder with the executables of an earlier build, which then stands beside this one. */
+export const beforeFolder = process.env['WEFT_BENCH_BEFORE'];
+
 export interface Contender {
-  readonly name: 'weft' | 'reference';
+  /** The second is the one that Weft is compared with. */
+  readonly name: 'weft' | 'reference' | 'before';
   readonly plugin: string;
   readonly configuration: string;
 }
@@ -18,6 +22,16 @@ export interface Contender {
 /** Where Debian's containernetworking-plugins live; another folder by WEFT_BENCH_REFERENCE. */
 const referenceFolder = process.env['WEFT_BENCH_REFERENCE'] ?? '/usr/lib/cni';
 const weftFolder = new URL('../dist/bin/', import.meta.url).pathname;
+
+/**
+ * Copies the plugins as an installation does. The page cache holds a file that was copied in larger pieces than one
+ * that a build has written: the copy starts a tenth faster, and only copies can be compared.
+ */
+function install(from: string, to: string): string {
+  mkdirSync(to);
+  for (const name of ['weft', 'weft-ipam']) copyFileSync(join(from, name), join(to, name));
+  return to;
+}
 
 export class BenchHost extends BareHost {
   /** This process moves into the namespace, so that its children start there without a helper. */
@@ -34,20 +48,28 @@ export class BenchHost extends BareHost {
     return this.addPodSpaces(count).map(({ path }) => path);
   }
 
-  readonly contenders: readonly Contender[] = [
-    {
-      name: 'weft',
-      plugin: join(weftFolder, 'weft'),
+  readonly contenders: readonly [Contender, Contender] = [
+    this.#weft('weft', weftFolder),
+    beforeFolder === undefined ? this.#reference() : this.#weft('before', beforeFolder),
+  ];
+
+  #weft(name: 'weft' | 'before', folder: string): Contender {
+    return {
+      name,
+      plugin: join(install(folder, join(this.folder, `${name}-bin`)), 'weft'),
       configuration: JSON.stringify({
         cniVersion: '1.0.0',
-        name: 'weft-bench',
+        name: `${name}-bench`,
         type: 'weft',
-        bridge: 'weft0',
+        bridge: `${name}0`,
         runDir: this.runDir,
-        ipam: { type: 'weft-ipam', dataDir: join(this.folder, 'weft') },
+        ipam: { type: 'weft-ipam', dataDir: join(this.folder, name) },
       }),
-    },
-    {
+    };
+  }
+
+  #reference(): Contender {
+    return {
       name: 'reference',
       plugin: join(referenceFolder, 'bridge'),
       configuration: JSON.stringify({
@@ -64,8 +86,8 @@ export class BenchHost extends BareHost {
           dataDir: join(this.folder, 'reference'),
         },
       }),
-    },
-  ];
+    };
+  }
 
   call(contender: Contender, command: string, pod?: string): Call {
     return {

@@ -1,6 +1,6 @@
 /**
- * weftd with many peers, beside the raw netlink floor, and beside flanneld where WEFT_TEST_FLANNELD names one: time
- * from a cold start, from a restart, memory, time and CPU of changes.
+ * weftd with many peers, beside the raw netlink floor, and beside flanneld where WEFT_TEST_FLANNELD names one (or an
+ * earlier weftd, see WEFT_BENCH_BEFORE): time from a cold start, from a restart, memory, time and CPU of changes.
  *
  * The peers are leases in flannel's format in a real etcd; nobody is behind them.
  */
@@ -24,7 +24,7 @@ import { ipBatch } from '../test/lab/namespaces.ts';
 import { program } from '../test/lab/project.ts';
 import { waitFor } from '../test/lab/wait.ts';
 import { NodeFiles, weftdArguments } from '../test/lab/weftd.ts';
-import type { BenchHost } from './host.ts';
+import { type BenchHost, beforeFolder } from './host.ts';
 import { PeerStore, peerOf } from './many-peers.ts';
 import { quantile } from './sample.ts';
 
@@ -38,13 +38,15 @@ interface Contender {
   readonly argv: (endpoint: string, files: NodeFiles) => string[];
 }
 
-const weftd: Contender = {
-  name: 'weftd',
+const weftdAt = (name: string, path: string): Contender => ({
+  name,
   argv: (endpoint, files) => [
-    ...[program('weftd'), ...weftdArguments(files, 'bench', endpoint)],
+    ...[path, ...weftdArguments(files, 'bench', endpoint)],
     ...['--iface', 'eth0', '--log-format', 'text', '--ip-masq=false'],
   ],
-};
+});
+
+const weftd = weftdAt('weftd', program('weftd'));
 
 const flannel: Contender = {
   name: 'flanneld',
@@ -53,6 +55,14 @@ const flannel: Contender = {
     ...[`-subnet-file=${subnetFile}`, '-ip-masq=false'],
   ],
 };
+
+/** The one that weftd is compared with, where there is one. */
+const other =
+  beforeFolder === undefined
+    ? flanneldPath === undefined
+      ? undefined
+      : flannel
+    : weftdAt('before', join(beforeFolder, 'weftd'));
 
 /** A contender that runs. */
 class Running {
@@ -316,13 +326,13 @@ function formatTable(
   figures: readonly Map<string, Figures>[],
 ): string {
   const width = Math.max(...rows.map(([name]) => name.length));
-  const both = flanneldPath !== undefined;
+  const both = other !== undefined;
   const heads = counts.map(
-    (count) => `${count} peers`.padStart(13) + (both ? `${'flanneld'.padStart(13)}${'ratio'.padStart(8)}` : ''),
+    (count) => `${count} peers`.padStart(13) + (both ? `${other.name.padStart(13)}${'ratio'.padStart(8)}` : ''),
   );
   const lines = rows.map(([name, unit, digits]) => {
     const cells = figures.map((of) => {
-      const [mine, theirs] = [of.get('weftd')![name], of.get('flanneld')?.[name]];
+      const [mine, theirs] = [of.get('weftd')![name], other && of.get(other.name)?.[name]];
       const ratio = mine !== undefined && theirs ? (mine / theirs).toFixed(2) : '–';
       return cell(mine, unit, digits) + (both ? cell(theirs, unit, digits) + ratio.padStart(8) : '');
     });
@@ -337,16 +347,18 @@ function formatTable(
   ].join('\n');
 }
 
-/** WEFT_BENCH_PEERS=100,1000 for other numbers. */
+/** WEFT_BENCH_PEERS=100,1000 for other numbers; 5000,5000 for two rounds. */
 export async function benchPeers(host: BenchHost, counts: readonly number[]): Promise<string> {
   const bench = await PeersBench.open(host);
   try {
     const floors: number[] = [];
     const figures: Map<string, Figures>[] = [];
-    for (const count of counts) {
+    for (const [i, count] of counts.entries()) {
       floors.push(Math.min(...[1, 2, 3].map(() => bench.floor(count))));
       const of = new Map<string, Figures>();
-      for (const contender of flanneldPath === undefined ? [weftd] : [weftd, flannel]) {
+      const contenders = other === undefined ? [weftd] : [weftd, other];
+      // Of several rounds with one number of peers, each contender is the first in half of them.
+      for (const contender of i % 2 === 0 ? contenders : contenders.reverse()) {
         await bench.fill(count);
         of.set(contender.name, await bench.contend(contender, count));
       }

@@ -19,16 +19,15 @@ export interface Row {
 const digits = (value: number): string =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 
-/** The rows as a table: what, Weft, reference, ratio. */
-export function formatRows(title: string, rows: readonly Row[]): string {
+/** The rows as a table: what, Weft, the one beside it, ratio. */
+export function formatRows(title: string, rows: readonly Row[], beside = 'reference'): string {
   const width = Math.max(...rows.map((row) => row.what.length), title.length);
   const cell = (value: number, unit: string): string => `${digits(value)} ${unit}`.padStart(12);
   const lines = rows.map(
     (row) =>
       `${row.what.padEnd(width)}${cell(row.weft, row.unit)}${cell(row.reference, row.unit)}${(row.weft / row.reference).toFixed(2).padStart(8)}`,
   );
-  return [
-    `${title.padEnd(width)}${'weft'.padStart(12)}${'reference'.padStart(12)}${'ratio'.padStart(8)}`,
-    ...lines,
-  ].join('\n');
+  return [`${title.padEnd(width)}${'weft'.padStart(12)}${beside.padStart(12)}${'ratio'.padStart(8)}`, ...lines].join(
+    '\n',
+  );
 }

@@ -22,5 +22,5 @@ export function benchStart(host: BenchHost, count: number): string {
     { what: 'CPU, median', unit: 'ms', weft: w.cpu, reference: r.cpu },
     { what: 'peak RSS', unit: 'MB', weft: peakRssKb(weft) / 1024, reference: peakRssKb(reference) / 1024 },
   ];
-  return `${formatRows(`VERSION (${count} each)`, rows)}\n(/bin/true: ${f.wall.toFixed(2)} ms, ${f.cpu.toFixed(2)} ms CPU)`;
+  return `${formatRows(`VERSION (${count} each)`, rows, host.contenders[1].name)}\n(/bin/true: ${f.wall.toFixed(2)} ms, ${f.cpu.toFixed(2)} ms CPU)`;
 }
