@@ -24,8 +24,11 @@ import { Ways } from './filter/ways.ts';
 import { openAttachments } from './host/attachments.ts';
 import { DeviceLocks } from './host/device-lock.ts';
 import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
+import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
+import { RememberedState } from './host/remembered-state.ts';
 import { Loop } from './loop.ts';
+import { IdentityKeeper } from './membership/identity.ts';
 import { Membership } from './membership/membership.ts';
 import { openMemory } from './membership/memory-file.ts';
 import type { DaemonOptions } from './options.ts';
@@ -156,6 +159,8 @@ export async function composeNode(
     ways,
   });
   const locks = new DeviceLocks(sys);
+  const external = new ExternalChoice(options.choice, options.filter.peerLock);
+  const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
   const dataPath = new DataPath({
     kernel,
     backends,
@@ -165,11 +170,21 @@ export async function composeNode(
     logger,
     problems,
     node,
-    choice: options.choice,
+    external,
+    remembered,
+    publicAddresses: options.choice.publicAddresses,
     ipMasq: options.ipMasq,
-    peerLock: options.filter.peerLock,
     now: monotonic,
     random,
+  });
+  const identity = new IdentityKeeper({
+    node,
+    backends,
+    external,
+    remembered,
+    readHost: () => kernel.readHost(),
+    hostView: (state) => kernel.hostView(state),
+    settledHost: () => dataPath.settledHost,
     randomMacBytes: () => new Uint8Array(randomBytes(sys, 6)),
     lockDevice: (name) => locks.take(name),
   });
@@ -190,7 +205,7 @@ export async function composeNode(
     random,
     ...(store.memory ? { memory: openMemory(files, store.memory, problems) } : {}),
     isInUse: (subnet) => dataPath.isInUse(subnet),
-    identify: (config, leases) => dataPath.identify(config, leases),
+    identity,
   });
   return {
     options,

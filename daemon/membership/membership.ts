@@ -8,7 +8,7 @@
 import type { BackendFormats } from '../../cluster/backend-format.ts';
 import type { Lease, LeaseValue, OwnLease } from '../../cluster/lease.ts';
 import { LeaseSet } from '../../cluster/lease-set.ts';
-import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
+import type { PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Known, LeaseList, LeaseMemory, MalformedEntry } from '../../cluster/store.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { Logger } from '../report/log.ts';
@@ -16,6 +16,7 @@ import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import { ConfigFollower, type GoodConfig } from './config-follower.ts';
 import { FormerLeases } from './former-leases.ts';
+import type { IdentityKeeper } from './identity.ts';
 import { LostLeases, type PeersBefore } from './lost-leases.ts';
 import { type MembershipMemory, MemoryKeeper } from './memory.ts';
 import { OwnLeaseHolder } from './own-lease.ts';
@@ -38,14 +39,13 @@ export interface MembershipOptions extends RenewalClock {
   readonly memory?: MembershipMemory;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
-  /** Who this node is under such a config. `leases` are those in the store now. May throw an InterfaceError. */
-  readonly identify: (config: NetworkConfig, leases: readonly Lease[]) => Identity;
+  readonly identity: Pick<IdentityKeeper, 'propose' | 'adopt'>;
 }
 
 export class Membership {
   readonly #options: Pick<
     MembershipOptions,
-    'store' | 'problems' | 'node' | 'version' | 'identify' | 'now' | 'monotonic'
+    'store' | 'problems' | 'node' | 'version' | 'identity' | 'now' | 'monotonic'
   >;
   readonly #config: ConfigFollower;
   readonly #holder: OwnLeaseHolder;
@@ -98,13 +98,13 @@ export class Membership {
    * @throws StoreError, NoLeaseError, InterfaceError: try again later
    */
   async sync(): Promise<ClusterView | undefined> {
-    const { store, node, identify } = this.#options;
+    const { store, node, identity } = this.#options;
     // One after the other, so that of what ails both always the same is told.
     const list = await store.list(this.#known());
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
     this.#reportMalformed(list.malformed);
     if (!config) return this.#view;
-    const value = this.#leaseValue(config, identify(config.value, list.leases.all));
+    const value = this.#leaseValue(config, identity.adopt(identity.propose(config.value, list.leases.all)));
     const { own, superseded } = await this.#holder.hold(config, list, value, this.#view?.peers);
     if (superseded) this.#former.set(superseded);
     const followed = this.#followChanges(list, own);

@@ -8,9 +8,7 @@
 import { type Lease, sameLeaseValue } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
-import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
 import { type Address, addressKey, type Family, sameAddress } from '../../net/address.ts';
-import { sameMac } from '../../net/mac.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
 import type { Backend } from '../backends/backend.ts';
@@ -18,18 +16,13 @@ import { type Backends, isTunnelName } from '../backends/map.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
 import type { FilterInterfaces } from '../filter/ways.ts';
 import type { EventInterest } from '../host/events.ts';
-import {
-  chooseInterface,
-  type ExternalInterface,
-  findSourceProblem,
-  type InterfaceChoice,
-  InterfaceError,
-  keepInterface,
-} from '../host/external-interface.ts';
+import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts';
+import { type ExternalInterface, type InterfaceChoice, InterfaceError } from '../host/external-interface.ts';
 import type { NodeFiles, NodeState } from '../host/files.ts';
 import { type HostState, hostInterfaces, neighbourTest } from '../host/host-state.ts';
+import type { RememberedState } from '../host/remembered-state.ts';
 import { planSysctls } from '../host/sysctls.ts';
-import { type ClusterView, familiesInUse, formatAddresses, type Identity, isOfHost } from '../membership/view.ts';
+import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
 import { Backoff } from '../pace/wakeup.ts';
 import type { Logger } from '../report/log.ts';
 import type { ProblemKind } from '../report/problem-catalogue.ts';
@@ -46,22 +39,19 @@ export interface DataPathOptions {
   readonly backends: Backends;
   readonly filter: FilterPort;
   readonly healing: Healing;
-  readonly files: NodeFiles;
+  readonly files: Pick<NodeFiles, 'writeNetwork' | 'removeAll'>;
   readonly logger: Logger;
   readonly problems: Problems;
   readonly node: string;
-  readonly choice: InterfaceChoice;
+  readonly external: ExternalChoice;
+  readonly remembered: RememberedState;
+  /** Addresses that this host is said to have, where they are not its own. */
+  readonly publicAddresses: InterfaceChoice['publicAddresses'];
   readonly ipMasq: boolean;
-  /** Whether peers take packets from known addresses alone. */
-  readonly peerLock: boolean;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
-  /** Six random bytes. */
-  readonly randomMacBytes: () => Uint8Array;
-  /** Keeps a tunnel device to this process; throws where another weftd has it. */
-  readonly lockDevice?: (name: string) => void;
 }
 
 /** A step that failed, and when it is tried again. */
@@ -188,26 +178,17 @@ export class DataPath {
   private readonly options: DataPathOptions;
   private readonly healing: Healing;
   private baseline: Baseline | undefined;
-  /** What `identify` said last, and from what. */
-  private identified: { config: NetworkConfig; host: HostState; own: Lease; identity: Identity } | undefined;
   /** Whether the kernel's changes are heard of; only then is known that nobody has changed the host. */
   #hears = false;
-  private remembered: NodeState;
-  /** What this process has said of each device. */
-  private readonly told = new Map<string, unknown>();
   private failures = new Map<string, Failure>();
-  private external: ExternalInterface | undefined;
   private current: DataPathState | undefined;
   private currentInterest: EventInterest | undefined;
   /** Of the host, what steps may have failed for. */
   private circumstances = '';
-  /** Why the external interface is the one of before, or not the one that it should be. */
-  interfaceProblem: string | undefined;
 
   constructor(options: DataPathOptions) {
     this.options = options;
     this.healing = options.healing;
-    this.remembered = options.files.readState();
   }
 
   /** As it was made last; undefined before the first time. */
@@ -224,125 +205,27 @@ export class DataPath {
     return this.healing.total;
   }
 
+  /** Why the external interface is the one of before, or not the one that it should be. */
+  get interfaceProblem(): string | undefined {
+    return this.options.external.problem;
+  }
+
+  private get remembered(): NodeState {
+    return this.options.remembered.current;
+  }
+
   /** What kernel events matter; undefined: all do. */
   get interest(): EventInterest | undefined {
     return this.currentInterest;
   }
 
-  /**
-   * Who this node is to others: its public addresses, and MACs that stay the same for as long as anything remembers
-   * them. Peers have the one in our lease, so that comes first.
-   * @throws InterfaceError
-   */
-  identify(config: NetworkConfig, leases: readonly Lease[]): Identity {
-    const known = this.#hears ? this.baseline?.host : undefined;
-    const before = this.identified;
-    // Nothing has changed that it depends on.
-    if (known && before?.host === known && before.config === config && leases.includes(before.own)) {
-      return before.identity;
-    }
-    const host = known ?? this.options.kernel.readHost();
-    const _inUse = familiesInUse(config);
-    const { publicAddresses } = this.choose(host, config);
-    const own = leases.find((lease) => isOfHost(lease, publicAddresses));
-    const leaseData = this.prepare(config, host, own, leases);
-    const identity = { publicAddresses, leaseData };
-    this.identified = own && { config, host, own, identity };
-    return identity;
-  }
-
-  /** What our lease says of this node's devices, which are ours from here on. */
-  private prepare(
-    { backend: config, networks }: NetworkConfig,
-    host: HostState,
-    own: Lease | undefined,
-    leases: readonly Lease[],
-  ): PerFamily<unknown> {
-    const backend = this.backendOf(config);
-    const leaseData: { [family in Family]?: unknown } = {};
-    const devices = new Map(this.remembered.devices);
-    const sameBackend = (lease: Lease | undefined): boolean => lease?.backendType === backend.name;
-    // A host made from another's image remembers the other's data.
-    const isTaken = (test: (data: unknown) => boolean): boolean =>
-      leases.some(
-        (lease) =>
-          sameBackend(lease) &&
-          lease !== own &&
-          lease.node !== this.options.node &&
-          valuesOf(lease.backendData).some(test),
-      );
-    for (const family of families.filter((each) => networks[each])) {
-      const name = backend.deviceName(config, family);
-      if (name === undefined) continue;
-      this.options.lockDevice?.(name);
-      const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
-      const prepared = backend.prepare?.(config, {
-        // What this process has told once it stands by, whatever somebody writes into the lease.
-        said: [this.told.get(name), sameBackend(own) ? own?.backendData[family] : undefined],
-        macs: [this.remembered.devices.get(name), link?.mac],
-        isTaken,
-        randomMacBytes: this.options.randomMacBytes,
-      });
-      devices.set(name, prepared?.mac);
-      if (!prepared) continue;
-      leaseData[family] = prepared.leaseData;
-      this.told.set(name, prepared.leaseData);
-    }
-    // Kept before anybody is told, so that the next start says the same, and removal knows what to look for.
-    this.remember(networks, devices);
-    return leaseData;
-  }
-
-  /**
-   * The external interface. What the choice leads to may vanish for a while (the default route, mostly); then it stays
-   * the one that it was, as long as that will do.
-   * @throws InterfaceError
-   */
-  private choose(host: HostState, config: NetworkConfig): ExternalInterface {
-    const { kernel, choice, peerLock } = this.options;
-    const inUse = familiesInUse(config);
-    const view = kernel.hostView(host);
-    this.interfaceProblem = undefined;
-    try {
-      const chosen = chooseInterface(choice, inUse, view);
-      // Peers are taken to be run as this host is.
-      const isTunnel = inUse.some((family) => this.backendOf(config.backend).outer(config.backend, family));
-      if (peerLock && isTunnel) this.interfaceProblem = findSourceProblem(chosen, view);
-      return chosen;
-    } catch (error) {
-      if (!(error instanceof InterfaceError) || !this.external) throw error;
-      try {
-        return chooseInterface({ ...choice, names: [this.external.name] }, inUse, view);
-      } catch {
-        const kept = keepInterface(this.external, choice, inUse, view);
-        this.interfaceProblem = `${error.message}; trying again, what is set up stays as it is`;
-        if (kept) return kept;
-        // What comes back may do so under another number.
-        this.currentInterest = undefined;
-        throw error;
-      }
-    }
+  /** The host's state where it is known to be what it was at the last comparison; undefined otherwise. */
+  get settledHost(): HostState | undefined {
+    return this.#hears ? this.baseline?.host : undefined;
   }
 
   private backendOf({ type }: NetworkConfig['backend']): Backend {
     return this.options.backends.get(type)!;
-  }
-
-  /** Adds devices and networks to what outlives us: the union of what was and is, as removal needs all of it. */
-  private remember(inUse: NetworkConfig['networks'], devices: NodeState['devices']): void {
-    const networks = [...this.remembered.networks];
-    for (const { network } of valuesOf(inUse)) {
-      if (!networks.some((known) => samePrefix(known, network))) networks.push(network);
-    }
-    const isNew =
-      networks.length > this.remembered.networks.length ||
-      [...devices].some(([name, mac]) => {
-        const known = this.remembered.devices.get(name);
-        return !this.remembered.devices.has(name) || (mac && (!known || !sameMac(known, mac)));
-      });
-    // The whole comparison sees to it that the file is there.
-    if (this.baseline && !isNew) return;
-    this.save({ ...this.remembered, devices, networks });
   }
 
   /** Remembers the peers that plain routes lead through, and forgets those that no route leads through any more. */
@@ -350,17 +233,6 @@ export class DataPath {
     if (this.remembered.gateways.length === 0) return [];
     const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [addressKey(gateway)] : [])));
     return this.remembered.gateways.filter((gateway) => used.has(addressKey(gateway)));
-  }
-
-  private rememberGateways(all: readonly Address[]): void {
-    const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
-    this.save({ ...this.remembered, gateways });
-  }
-
-  /** A full disk must not keep packets from their way: what is not written now is written at the next change. */
-  private save(state: NodeState): void {
-    this.remembered = state;
-    this.writeFiles('state file', () => this.options.files.writeState(state));
   }
 
   /** @returns whether a file changed; undefined where it could not be written */
@@ -388,9 +260,7 @@ export class DataPath {
       if (operation.kind === 'remove-device' && !error) present.delete(operation.name);
     }
     const wanted = new Set(desired.state.devices.map(({ name }) => name));
-    const devices = new Map([...this.remembered.devices].filter(([name]) => wanted.has(name) || present.has(name)));
-    if (devices.size === this.remembered.devices.size) return;
-    this.save({ ...this.remembered, devices });
+    this.options.remembered.keepDevices((name) => wanted.has(name) || present.has(name));
   }
 
   /**
@@ -405,8 +275,9 @@ export class DataPath {
     const { config, backend, own } = view;
     const inUse = familiesInUse(config);
     const host = kernel.readHost();
-    const external = this.choose(host, config);
-    const addressChanged = this.noteExternal(external, own.publicAddresses);
+    const found = this.findExternal(config, host);
+    const { external } = found;
+    const addressChanged = this.useExternal(found, own.publicAddresses);
     this.noteCircumstances(host);
 
     const networks = perFamily((family) => config.networks[family]?.network);
@@ -434,7 +305,7 @@ export class DataPath {
     const direct = desired.peers.flatMap(({ peer, paths }) =>
       families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
     );
-    this.rememberGateways([...this.usedGateways(host), ...direct]);
+    this.options.remembered.setGateways([...this.usedGateways(host), ...direct]);
 
     // A new peer's packets are let in before there is a way for the answers; one that leaves is shut out after.
     filter.useInterfaces(interfacesOf(this.backendOf(backend), view, external.name));
@@ -526,7 +397,7 @@ export class DataPath {
     const direct = changed.added.flatMap(({ routes }) =>
       routes.flatMap(({ device, gateway }) => (device === external.name && gateway ? [gateway] : [])),
     );
-    if (direct.length > 0) this.rememberGateways([...this.remembered.gateways, ...direct]);
+    if (direct.length > 0) this.options.remembered.setGateways([...this.remembered.gateways, ...direct]);
     const admitted = filter.change(view, added, []);
     if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
     const narrowed = narrowToPeers(desired.state, changed);
@@ -561,10 +432,22 @@ export class DataPath {
     return changed !== undefined;
   }
 
+  /** @throws InterfaceError */
+  private findExternal(config: NetworkConfig, host: HostState): FoundInterface {
+    try {
+      return this.options.external.find(config, this.options.kernel.hostView(host));
+    } catch (error) {
+      // What comes back may do so under another number.
+      if (error instanceof InterfaceError) this.currentInterest = undefined;
+      throw error;
+    }
+  }
+
   /** @returns whether the host had other addresses there before */
-  private noteExternal(external: ExternalInterface, told: PerFamily<Address>): boolean {
-    const before = this.external;
-    this.external = external;
+  private useExternal(found: FoundInterface, told: PerFamily<Address>): boolean {
+    const { external } = found;
+    const before = this.options.external.used;
+    this.options.external.use(found);
     const addresses = formatAddresses(external.addresses);
     const addressChanged = before !== undefined && formatAddresses(before.addresses) !== addresses;
     if (addressChanged || before?.name !== external.name || before.mtuBytes !== external.mtuBytes) {
@@ -577,7 +460,7 @@ export class DataPath {
   /** What failed for want of a link or an address is tried again at once when there is another one. */
   private noteCircumstances({ links, addresses }: HostState): void {
     // Containers' come and go, and nothing of ours is built on them.
-    const own = links.filter(({ kind, name }) => kind !== 'veth' || name === this.external?.name);
+    const own = links.filter(({ kind, name }) => kind !== 'veth' || name === this.options.external.used?.name);
     const indexes = new Set(own.map(({ index }) => index));
     const circumstances = [
       ...own.map(({ index, name, flags, mtuBytes }) => `${index} ${name} ${flags} ${mtuBytes}`),
@@ -699,9 +582,9 @@ export class DataPath {
 
   /** The addresses that this host has or is said to have. */
   hostAddresses(): Address[] {
-    const { kernel, choice } = this.options;
+    const { kernel, publicAddresses } = this.options;
     const own = hostInterfaces(kernel.readHost()).flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
-    return [...own, ...Object.values(choice.publicAddresses)];
+    return [...own, ...Object.values(publicAddresses)];
   }
 
   /** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
@@ -718,7 +601,7 @@ export class DataPath {
   remove(peerAddresses: readonly Address[]): Error[] {
     const { kernel, files, logger, filter } = this.options;
     // A weftd that has just been stopped may have added to it.
-    this.remembered = files.readState();
+    this.options.remembered.reload();
     const errors: Error[] = [];
     const attempt = (step: () => void): void => {
       try {

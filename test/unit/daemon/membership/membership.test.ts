@@ -14,12 +14,14 @@ import type {
 } from '../../../../cluster/store.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
+import type { Proposal } from '../../../../daemon/membership/identity.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Metrics } from '../../../../daemon/report/metrics.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
 import { address, mac, peer } from '../overlay/cluster-of.ts';
+import { proposalOf } from './proposal.ts';
 
 const test = suite('daemon/membership/membership');
 
@@ -72,9 +74,12 @@ class FakeCluster {
       random: () => this.chance,
       memory: { read: () => this.remembered, write: (memory) => void this.written.push(memory) },
       isInUse: () => this.used,
-      identify: () => {
-        if (this.identityError) throw this.identityError;
-        return this.identity;
+      identity: {
+        propose: (config): Proposal => {
+          if (this.identityError) throw this.identityError;
+          return proposalOf(this.identity, config);
+        },
+        adopt: ({ identity }) => identity,
       },
     });
   }

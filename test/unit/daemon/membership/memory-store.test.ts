@@ -12,6 +12,7 @@ import { Metrics } from '../../../../daemon/report/metrics.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
 import { MemoryCluster } from '../../../support/memory-store.ts';
 import { address, mac, peer, prefix } from '../overlay/cluster-of.ts';
+import { proposalOf } from './proposal.ts';
 
 const test = suite('daemon/membership with a store in memory');
 
@@ -49,7 +50,7 @@ class Site {
       monotonic: () => this.nowMs,
       random: () => 0,
       isInUse: () => false,
-      identify: () => this.identity,
+      identity: { propose: (config) => proposalOf(this.identity, config), adopt: ({ identity }) => identity },
     });
   }
 

@@ -7,8 +7,11 @@ import { backends } from '../../../../daemon/backends/map.ts';
 import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
 import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
-import { emptyState, type NodeFiles, type NodeState } from '../../../../daemon/host/files.ts';
+import { ExternalChoice } from '../../../../daemon/host/external-choice.ts';
+import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
+import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
+import { IdentityKeeper } from '../../../../daemon/membership/identity.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
 import { DataPath } from '../../../../daemon/overlay/data-path.ts';
 import { Healing } from '../../../../daemon/overlay/healing.ts';
@@ -59,6 +62,7 @@ class FakeHost {
   readonly lines: string[] = [];
   readonly problems: Problems;
   readonly dataPath: DataPath;
+  readonly identity: IdentityKeeper;
 
   constructor(state: NodeState = emptyState) {
     this.state = state;
@@ -90,30 +94,49 @@ class FakeHost {
       parts: [],
       foreignChains: true,
     });
-    this.dataPath = new DataPath({
-      backends,
-      kernel: this.kernel(),
-      filter,
-      healing,
-      files: {
+    const kernel = this.kernel();
+    const external = new ExternalChoice({ names: [], patterns: [], canReach: undefined, publicAddresses: {} }, true);
+    const remembered = new RememberedState(
+      {
         readState: () => this.state,
         writeState: (state: NodeState) => {
           written();
           this.state = state;
           return true;
         },
-        writeNetwork: written,
-      } as Partial<NodeFiles> as NodeFiles,
+      },
+      (error) => this.problems.report('state file', error?.message),
+    );
+    this.dataPath = new DataPath({
+      backends,
+      kernel,
+      filter,
+      healing,
+      files: { writeNetwork: written, removeAll() {} },
+      external,
+      remembered,
+      publicAddresses: {},
       logger,
       problems: this.problems,
       node: 'h1',
-      choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
       ipMasq: false,
-      peerLock: true,
       now: () => this.nowMs,
       random: () => 0,
+    });
+    this.identity = new IdentityKeeper({
+      node: 'h1',
+      backends,
+      external,
+      remembered,
+      readHost: () => kernel.readHost(),
+      hostView: (host) => kernel.hostView(host),
+      settledHost: () => this.dataPath.settledHost,
       randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 0xee]),
     });
+  }
+
+  identify(of: NetworkConfig, leases: readonly Lease[]): Identity {
+    return this.identity.adopt(this.identity.propose(of, leases));
   }
 
   private kernel(): Kernel {
@@ -177,7 +200,7 @@ class FakeHost {
 test('a full disk does not keep packets from their way', () => {
   const host = new FakeHost();
   host.diskFull = true;
-  assert.equal(macOf(host.dataPath.identify(config, [peer(1)])), mac(1));
+  assert.equal(macOf(host.identify(config, [peer(1)])), mac(1));
   const result = host.dataPath.reconcile(host.view());
   assert.ok(host.applied.some(({ kind }) => kind === 'set-route'));
   assert.is(result.complete, false, 'no container can be started');
@@ -224,24 +247,24 @@ test('a thousand entries that fail for one reason are one problem', () => {
 
 test('a MAC that another host has is not ours, whatever an image remembers', () => {
   const host = new FakeHost({ ...emptyState, devices: new Map([['flannel.1', mac(2)]]) });
-  assert.equal(macOf(host.dataPath.identify(config, [peer(2)])), mac(0xee));
+  assert.equal(macOf(host.identify(config, [peer(2)])), mac(0xee));
   // Our own lease of before an address change has it by right.
-  assert.equal(macOf(host.dataPath.identify(config, [peer(0xee, { node: 'h1' })])), mac(0xee));
+  assert.equal(macOf(host.identify(config, [peer(0xee, { node: 'h1' })])), mac(0xee));
 });
 
 test('a MAC that was told stands, whatever somebody writes into the lease', () => {
   const host = new FakeHost();
-  assert.equal(macOf(host.dataPath.identify(config, [peer(1)])), mac(1));
+  assert.equal(macOf(host.identify(config, [peer(1)])), mac(1));
   const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
-  assert.equal(macOf(host.dataPath.identify(config, [overwritten])), mac(1));
+  assert.equal(macOf(host.identify(config, [overwritten])), mac(1));
   // A start goes by the lease: the peers do.
-  assert.equal(macOf(new FakeHost().dataPath.identify(config, [overwritten])), mac(77));
+  assert.equal(macOf(new FakeHost().identify(config, [overwritten])), mac(77));
 });
 
 test('peers of plain routes are remembered for as long as a route leads through them', () => {
   const host = new FakeHost();
   const remembered = (): string[] => host.state.gateways.map(formatAddress);
-  host.dataPath.identify(hostGateway, []);
+  host.identify(hostGateway, []);
   assert.equal(host.state.networks, [prefix('10.1.0.0/16')], 'removal goes by it');
   host.gateways = ['192.0.2.2', '192.0.2.3'];
   host.dataPath.reconcile(
@@ -282,13 +305,13 @@ test('a new peer is followed without a look at the rest, unless the host has cha
     ['set-neighbour', 'set-fdb', 'set-route'],
   );
   assert.is(dataPath.follow(after)?.changes, 0);
-  assert.is(macOf(dataPath.identify(config, [peer(1)]))?.[5], 1);
-  assert.is(macOf(dataPath.identify(config, [peer(1)]))?.[5], 1);
+  assert.is(macOf(host.identify(config, [peer(1)]))?.[5], 1);
+  assert.is(macOf(host.identify(config, [peer(1)]))?.[5], 1);
   assert.is(host.looks, looks);
   assert.is(dataPath.state?.peers.length, 3);
   dataPath.disturb();
   assert.is(dataPath.follow(before), undefined);
-  dataPath.identify(config, [peer(1)]);
+  host.identify(config, [peer(1)]);
   assert.is(host.looks, looks + 1);
   dataPath.reconcile(before);
   assert.is(dataPath.follow(host.view({ config: hostGateway })), undefined, 'another configuration');

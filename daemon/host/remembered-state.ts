@@ -1,0 +1,79 @@
+/** What outlives weftd besides the kernel's state and the store's, with its file. */
+
+import type { PerFamily } from '../../cluster/network-config.ts';
+import { valuesOf } from '../../cluster/network-config.ts';
+import { SyscallError } from '../../linux/errors.ts';
+import { type Address, addressKey } from '../../net/address.ts';
+import { sameMac } from '../../net/mac.ts';
+import { type Prefix, samePrefix } from '../../net/prefix.ts';
+import type { NodeFiles, NodeState } from './files.ts';
+
+export class RememberedState {
+  readonly #files: Pick<NodeFiles, 'readState' | 'writeState'>;
+  readonly #onWritten: (error: SyscallError | undefined) => void;
+  #state: NodeState;
+  /** The file says what `#state` does, as far as we know. */
+  #isWritten = false;
+
+  /** @param onWritten is told after each writing whether it failed */
+  constructor(
+    files: Pick<NodeFiles, 'readState' | 'writeState'>,
+    onWritten: (error: SyscallError | undefined) => void,
+  ) {
+    this.#files = files;
+    this.#onWritten = onWritten;
+    this.#state = files.readState();
+  }
+
+  get current(): NodeState {
+    return this.#state;
+  }
+
+  /** Another weftd may have written the file. */
+  reload(): void {
+    this.#state = this.#files.readState();
+  }
+
+  /** Adds devices and networks: the union of what was and is, as removal needs all of it. */
+  add(networks: PerFamily<Prefix>, devices: NodeState['devices']): void {
+    const before = this.#state;
+    const all = [...before.networks];
+    for (const network of valuesOf(networks)) {
+      if (!all.some((known) => samePrefix(known, network))) all.push(network);
+    }
+    const isNew =
+      all.length > before.networks.length ||
+      [...devices].some(([name, mac]) => {
+        const known = before.devices.get(name);
+        return !before.devices.has(name) || (mac && (!known || !sameMac(known, mac)));
+      });
+    if (!isNew && this.#isWritten) return;
+    this.#save({ ...before, devices: new Map([...before.devices, ...devices]), networks: all });
+  }
+
+  /** Peers that plain routes lead through; these, and no others. */
+  setGateways(all: readonly Address[]): void {
+    const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
+    this.#save({ ...this.#state, gateways });
+  }
+
+  /** Forgets all other devices. */
+  keepDevices(isKept: (name: string) => boolean): void {
+    const devices = new Map([...this.#state.devices].filter(([name]) => isKept(name)));
+    if (devices.size < this.#state.devices.size) this.#save({ ...this.#state, devices });
+  }
+
+  /** A full disk must not keep packets from their way: what is not written now is written at the next change. */
+  #save(state: NodeState): void {
+    this.#state = state;
+    this.#isWritten = false;
+    try {
+      this.#files.writeState(state);
+      this.#isWritten = true;
+      this.#onWritten(undefined);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#onWritten(error);
+    }
+  }
+}

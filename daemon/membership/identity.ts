@@ -1,0 +1,136 @@
+/**
+ * Who this node is to the others: its public addresses, and what its lease says of its devices.
+ *
+ * Data such as a MAC stays the same for as long as anything remembers it. Peers have the one in our lease, so that comes
+ * first. What is proposed has no effect before it is adopted.
+ */
+
+import type { Lease } from '../../cluster/lease.ts';
+import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
+import type { Family } from '../../net/address.ts';
+import type { Mac } from '../../net/mac.ts';
+import type { Backends } from '../backends/map.ts';
+import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts';
+import type { HostView } from '../host/external-interface.ts';
+import type { HostState } from '../host/host-state.ts';
+import type { RememberedState } from '../host/remembered-state.ts';
+import { type Identity, isOfHost } from './view.ts';
+
+export interface IdentityOptions {
+  readonly node: string;
+  /** Those that weftd runs. */
+  readonly backends: Backends;
+  readonly external: Pick<ExternalChoice, 'find' | 'note'>;
+  readonly remembered: Pick<RememberedState, 'current' | 'add'>;
+  readonly readHost: () => HostState;
+  readonly hostView: (host: HostState) => HostView;
+  /** The host's state where it is known to be what it was; undefined: read it. */
+  readonly settledHost: () => HostState | undefined;
+  /** Six random bytes. */
+  readonly randomMacBytes: () => Uint8Array;
+  /** Keeps a tunnel device to this process; throws where another weftd has it. */
+  readonly lockDevice?: (name: string) => void;
+}
+
+interface OwnDevice {
+  readonly name: string;
+  readonly mac: Mac | undefined;
+}
+
+/** What this node would be. */
+export interface Proposal {
+  readonly identity: Identity;
+  readonly config: NetworkConfig;
+  readonly host: HostState;
+  /** Our lease; undefined where there is none yet. */
+  readonly own: Lease | undefined;
+  readonly found: FoundInterface;
+  readonly devices: PerFamily<OwnDevice>;
+}
+
+export class IdentityKeeper {
+  readonly #options: IdentityOptions;
+  /** What this process has said of each device: that stands, whatever somebody writes into the lease. */
+  readonly #said = new Map<string, unknown>();
+  #adopted: Proposal | undefined;
+
+  constructor(options: IdentityOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Who this node would be under the config. Has no effect.
+   * @param leases those in the store now
+   * @throws InterfaceError
+   */
+  propose(config: NetworkConfig, leases: readonly Lease[]): Proposal {
+    const { external, readHost, hostView, settledHost } = this.#options;
+    const settled = settledHost();
+    const before = this.#adopted;
+    const isUnchanged =
+      before?.own && before.host === settled && before.config === config && leases.includes(before.own);
+    if (isUnchanged) return before;
+    const host = settled ?? readHost();
+    const found = external.find(config, hostView(host));
+    const { publicAddresses } = found.external;
+    const own = leases.find((lease) => isOfHost(lease, publicAddresses));
+    const devices: { [family in Family]?: OwnDevice } = {};
+    const leaseData: { [family in Family]?: unknown } = {};
+    for (const family of families.filter((each) => config.networks[each])) {
+      const prepared = this.#prepare(config, family, host, own, leases);
+      if (!prepared) continue;
+      devices[family] = prepared.device;
+      if (prepared.leaseData !== undefined) leaseData[family] = prepared.leaseData;
+    }
+    return { identity: { publicAddresses, leaseData }, config, host, own, found, devices };
+  }
+
+  #prepare(
+    { backend: config }: NetworkConfig,
+    family: Family,
+    host: HostState,
+    own: Lease | undefined,
+    leases: readonly Lease[],
+  ): { readonly device: OwnDevice; readonly leaseData?: unknown } | undefined {
+    const { node, backends, remembered, randomMacBytes } = this.#options;
+    const backend = backends.get(config.type)!;
+    const name = backend.deviceName(config, family);
+    if (name === undefined) return undefined;
+    const isOfBackend = (lease: Lease): boolean => lease.backendType === backend.name;
+    // A host made from another's image remembers the other's data.
+    const isOthers = (lease: Lease): boolean => isOfBackend(lease) && lease !== own && lease.node !== node;
+    const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
+    const prepared = backend.prepare?.(config, {
+      said: [this.#said.get(name), own && isOfBackend(own) ? own.backendData[family] : undefined],
+      macs: [remembered.current.devices.get(name), link?.mac],
+      isTaken: (test) => leases.some((lease) => isOthers(lease) && valuesOf(lease.backendData).some(test)),
+      randomMacBytes,
+    });
+    return { device: { name, mac: prepared?.mac }, ...(prepared ? { leaseData: prepared.leaseData } : {}) };
+  }
+
+  /**
+   * Makes it so: its devices are this process's, and it is remembered before anybody is told, so that the next start says
+   * the same, and removal knows what to look for.
+   * @throws DeviceBusyError
+   */
+  adopt(proposal: Proposal): Identity {
+    if (proposal === this.#adopted) return proposal.identity;
+    const { external, remembered, lockDevice } = this.#options;
+    const { identity, config, found, devices } = proposal;
+    external.note(found);
+    for (const { name } of valuesOf(devices)) lockDevice?.(name);
+    for (const family of families) {
+      const device = devices[family];
+      const data = identity.leaseData[family];
+      if (device && data !== undefined) this.#said.set(device.name, data);
+    }
+    remembered.add(
+      perFamily((family) => config.networks[family]?.network),
+      new Map(valuesOf(devices).map(({ name, mac }) => [name, mac])),
+    );
+    this.#adopted = proposal;
+    return identity;
+  }
+}

@@ -1,0 +1,125 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
+import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
+import { ExternalChoice } from '../../../../daemon/host/external-choice.ts';
+import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
+import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
+import type { HostState } from '../../../../daemon/host/host-state.ts';
+import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
+import { IdentityKeeper } from '../../../../daemon/membership/identity.ts';
+import type { Identity } from '../../../../daemon/membership/view.ts';
+import type { Mac } from '../../../../net/mac.ts';
+import { address, mac, peer, prefix } from '../overlay/cluster-of.ts';
+
+const test = suite('daemon/membership/identity');
+
+const config = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}', backends);
+const macOf = ({ leaseData }: Identity): Mac | undefined => (leaseData[4] as VxlanLeaseData | undefined)?.vtepMac;
+
+/** A host of variables, which counts what is done to it. */
+class Host {
+  state: NodeState = emptyState;
+  written = 0;
+  reads = 0;
+  locked: string[] = [];
+  busy = false;
+  up = true;
+  settled: HostState | undefined;
+  chances = 0;
+  readonly remembered = new RememberedState(
+    {
+      readState: () => this.state,
+      writeState: (state) => {
+        this.written++;
+        this.state = state;
+        return true;
+      },
+    },
+    () => undefined,
+  );
+  readonly external = new ExternalChoice({ names: [], patterns: [], canReach: undefined, publicAddresses: {} }, false);
+  readonly identity = new IdentityKeeper({
+    node: 'h1',
+    backends,
+    external: this.external,
+    remembered: this.remembered,
+    readHost: () => {
+      this.reads++;
+      return { links: [], addresses: [], routes: [] };
+    },
+    hostView: () => ({
+      interfaces: [
+        { index: 2, name: 'eth0', up: this.up, loopback: false, mtuBytes: 1500, addresses: [address('192.0.2.1')] },
+      ],
+      defaultRoute: () => (this.up ? { index: 2, source: undefined } : undefined),
+      lookupRoute: () => undefined,
+    }),
+    settledHost: () => this.settled,
+    randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 100 + this.chances++]),
+    lockDevice: (name) => {
+      if (this.busy) throw new Error('busy');
+      this.locked.push(name);
+    },
+  });
+}
+
+test('a proposal has no effect', () => {
+  const host = new Host();
+  const one = host.identity.propose(config, []);
+  const other = host.identity.propose(config, []);
+  assert.not.equal(macOf(one.identity), macOf(other.identity), 'nothing was settled');
+  assert.equal([host.written, host.locked, host.state], [0, [], emptyState]);
+  assert.equal(one.devices[4], { name: 'flannel.1', mac: macOf(one.identity) });
+});
+
+test('what is adopted is locked and remembered, and stands', () => {
+  const host = new Host();
+  const proposal = host.identity.propose(config, []);
+  const identity = host.identity.adopt(proposal);
+  assert.equal(identity.publicAddresses, { 4: address('192.0.2.1') });
+  assert.equal(host.locked, ['flannel.1']);
+  assert.equal(host.state.devices, new Map([['flannel.1', macOf(identity)]]));
+  assert.equal(host.state.networks, [prefix('10.1.0.0/16')]);
+  assert.equal(macOf(host.identity.propose(config, []).identity), macOf(identity));
+  const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
+  assert.equal(macOf(host.identity.propose(config, [overwritten]).identity), macOf(identity));
+  host.identity.adopt(host.identity.propose(config, [overwritten]));
+  assert.is(host.written, 1, 'the file says so already');
+});
+
+test('a device that another weftd has: nothing is remembered', () => {
+  const host = new Host();
+  host.busy = true;
+  assert.throws(() => host.identity.adopt(host.identity.propose(config, [])), /busy/);
+  assert.equal([host.written, host.state], [0, emptyState]);
+});
+
+test('where nothing has changed the host is not read again', () => {
+  const host = new Host();
+  const own = peer(1);
+  host.settled = { links: [], addresses: [], routes: [] };
+  const identity = host.identity.adopt(host.identity.propose(config, [own]));
+  assert.is(host.identity.propose(config, [own, peer(2)]).identity, identity);
+  assert.is(host.reads, 0);
+  assert.is.not(host.identity.propose(config, [peer(1)]).identity, identity, 'our lease was written');
+  host.settled = undefined;
+  host.identity.propose(config, [own]);
+  assert.is(host.reads, 1);
+});
+
+test('without an external interface there is nothing to propose, unless one was in use', () => {
+  const host = new Host();
+  host.up = false;
+  assert.throws(
+    () => host.identity.propose(config, []),
+    (error: unknown) => error instanceof InterfaceError,
+  );
+  host.up = true;
+  host.external.use(host.identity.propose(config, []).found);
+  assert.is(host.external.used?.name, 'eth0');
+  assert.is(host.external.problem, undefined);
+});
+
+test.run();
