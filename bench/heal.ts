@@ -35,7 +35,7 @@ const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const restMs = 100;
 const deadlineMs = 10_000;
 
-/** What a host's kernel holds, as text, in a millisecond or two. */
+/** A host's kernel state as text, in a millisecond or two. */
 class Witness {
   readonly #connection: NetlinkConnection;
   readonly #namespace: string;
@@ -49,7 +49,7 @@ class Witness {
     this.#connection.close();
   }
 
-  /** Links, addresses, routes, permanent neighbours and FDB entries, without what is new in any new device. */
+  /** Links, addresses, routes, permanent neighbours and FDB entries, without the values that every new device has anew. */
   look(): string {
     const connection = this.#connection;
     const links = connection.dump(dumpLinks()).filter(({ name }) => name !== 'foreign0');

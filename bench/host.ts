@@ -19,7 +19,7 @@ export interface Contender {
   readonly configuration: string;
 }
 
-/** Where Debian's containernetworking-plugins live; another folder by WEFT_BENCH_REFERENCE. */
+/** The folder of Debian's containernetworking-plugins, or another by WEFT_BENCH_REFERENCE. */
 const referenceFolder = process.env['WEFT_BENCH_REFERENCE'] ?? '/usr/lib/cni';
 const weftFolder = new URL('../dist/bin/', import.meta.url).pathname;
 

@@ -115,7 +115,7 @@ const rows: readonly (readonly [name: string, unit: string, digits: number])[] =
   ['1 % changes a second, CPU a second', 'ms', 1],
 ];
 
-/** What starting took is given back within 15 s. */
+/** weftd returns the memory of its start within 15 s. */
 const seconds = { settle: 20, idle: 10, churn: 8 };
 const changes = 100;
 
@@ -253,7 +253,7 @@ class PeersBench {
 
       await this.#changeOneByOne(running, count, figures);
       await this.#churn(running, count, figures);
-      // What came last is to be in the kernel, too.
+      // The last changes have to reach the kernel, too.
       await sleep(1000);
       figures['memory, peak'] = running.megabytes('VmHWM');
       await running.stop();

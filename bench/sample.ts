@@ -1,4 +1,4 @@
-/** Samples and what is said of them. */
+/** Samples, their quantiles, and tables of them. */
 
 /** The value below which `fraction` of the samples lie (nearest rank). */
 export function quantile(samples: readonly number[], fraction: number): number {

@@ -1,4 +1,4 @@
-/** The cluster as a picture of at most 100 columns: etcd, the switch, the hosts, what each holds. */
+/** The cluster as a picture of at most 100 columns: etcd, the switch, the hosts and their contents. */
 
 import type { Host } from '../../test/lab/host.ts';
 import { readLink } from '../../test/lab/kernel-state.ts';

@@ -31,7 +31,7 @@ export function chapter(title: string): void {
   print(`\n${cyan(`${++chapters}`)}  ${bold(title)}`);
 }
 
-/** What was done, what came of it, and how long it took. */
+/** A step, its outcome, and its time. */
 export function fact(what: string, outcome: string, ms?: number): void {
   const time =
     ms === undefined ? '' : dim(padStart(ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`, 8));

@@ -1,4 +1,4 @@
-/** Where the demo is, for those who come after it: another demo, or `--clean`. */
+/** The place of a demo that runs or was kept, for a later demo or `--clean`. */
 
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { removeNamespaces } from '../../test/lab/scratch.ts';

@@ -1,4 +1,4 @@
-/** Where addresses come from: subnets, ranges, and which address is the next. */
+/** The sources of addresses: subnets and ranges, and the choice of the next address. */
 
 import * as assert from 'uvu/assert';
 import { own, succeeds } from '../support/cni.ts';
@@ -158,7 +158,7 @@ row(55, () => {
   const store = newStore({ subnet });
   store.site.writeStore('last_reserved_ip.0', '99.9.9.9');
   assert.equal(store.take('c1'), ['10.1.2.2/24']);
-  // What a failed write leaves.
+  // A failed write leaves this.
   store.site.writeStore('last_reserved_ip.0', '');
   assert.equal(store.take('c2'), ['10.1.2.3/24']);
 });

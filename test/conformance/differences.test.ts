@@ -45,7 +45,7 @@ type Letter = keyof typeof differences;
 
 const covered = new Set<Letter>();
 const difference = (letter: Letter, body: () => void | Promise<void>, aspect?: string): void => {
-  // Under Bun it is another program that makes the system calls; what is decided is the same code.
+  // Under Bun, another program makes the system calls; the same code decides.
   if (pluginHost !== 'native') return;
   covered.add(letter);
   test(`difference (${letter}): ${differences[letter]}${aspect === undefined ? '' : `: ${aspect}`}`, body);
@@ -205,7 +205,7 @@ difference(
         .map((name) => site.reservation(name).split('\r\n')[0])
         .sort();
 
-    // host-local, then Weft for the first time: what is there may well be living.
+    // host-local, then Weft for the first time: these reservations may be living.
     byHostLocal('first');
     machine.reboot();
     byHostLocal('living');
@@ -284,7 +284,7 @@ difference('g', () => {
   assert.equal(left[0], { folder: 'store', empty: 0, lastly: 0 });
   assert.ok(left[1]!.lastly > 0, 'the reference leaves one that no DEL removes');
 
-  // What it has left is no obstacle.
+  // Its remains are no obstacle.
   site.writeStore('10.1.2.200', '');
   succeeds(ipamOnly(site, pod, 'ADD', ours, { args: 'IP=10.1.2.200' }));
   assert.is(reference(site, 'host-local', 'ADD', pod, theirs, { args: 'IP=10.1.2.3' }).status, 1);

@@ -89,7 +89,7 @@ export class Site extends BareHost {
     return { site: this, pod, configuration, result: this.add(pod, configuration) };
   }
 
-  /** What a result before 0.3.0 does not list, as the kernel has it. */
+  /** The interfaces, which a result before 0.3.0 does not list, from the kernel. */
   #interfaces(pod: PodSpace, options: CallOptions): CniDocument['interfaces'] {
     const ifname = options.ifname ?? 'eth0';
     const links = readLinks(this.namespace);

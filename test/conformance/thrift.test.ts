@@ -1,4 +1,4 @@
-/** What an ADD does not do: ask the network, start a process, sleep. And how little it does besides. */
+/** ADD does not ask the network, start a process or sleep, and makes few system calls. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

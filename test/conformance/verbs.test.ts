@@ -223,7 +223,7 @@ test('the error for deep or long input is clear and short', () => {
 row(122, () => {
   const site = sites().make();
   const pod = site.addPod();
-  // What flannel's plugin hands to the one that it delegates to, which libraries pass on without a version.
+  // flannel's plugin hands this to its delegate; libraries pass it on without a version.
   const ranges = [[{ subnet: '10.96.7.0/24' }], [{ subnet: 'fd00:96:0:7::/64' }]];
   const configuration = {
     name: 'cbr0',

@@ -1,4 +1,4 @@
-/** Runs cases on both sides at once, several lanes of them, and tells what differs. */
+/** Runs cases on both sides at once, in several lanes, and finds the differences. */
 
 import type { Scratch } from '../lab/scratch.ts';
 import type { Case, Step } from './corpus/case.ts';
@@ -27,7 +27,7 @@ function onlyIn(lines: readonly string[], others: readonly string[]): string[] {
   });
 }
 
-/** What every error document of Weft's is, whatever the reference says. */
+/** Faults of an error document of Weft's, whatever the reference answers. */
 function errorFaults({ status, stdout, document }: Outcome): string[] {
   if (status === 0) return [];
   if (status !== 1) return [`status ${status}`];
@@ -90,7 +90,7 @@ async function compareCase(sides: readonly [Side, Side], definition: Case, judge
   for (const [i, step] of definition.steps.entries()) {
     steps += 1;
     const found = compare(definition, step, reference![i]!, weft![i]!);
-    // What differs after one step still does after the next.
+    // A difference after one step is still there after the next.
     differences.push(...found.filter(({ aspect, line }) => !told.has(`${aspect} ${line}`)));
     for (const { aspect, line } of found) told.add(`${aspect} ${line}`);
     if (found.some((difference) => difference.aspect === 'status' || judge(difference)?.ends)) break;

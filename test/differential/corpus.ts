@@ -12,7 +12,7 @@ import { requested } from './corpus/requested.ts';
 import { routesAndDns } from './corpus/routes-and-dns.ts';
 import { store } from './corpus/store.ts';
 
-/** The names are part of what is drawn. */
+/** The names are part of the seeds. */
 const families: Readonly<Record<string, (family: Family) => void>> = {
   ...{ subnets, bounds, rangeForms, requested, routesAndDns, store, protocol },
   ...{ gateways, bridges, filters, layerTwo, presentBridges, requests, attachments, drawn },

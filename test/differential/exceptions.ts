@@ -1,4 +1,4 @@
-/** Where Weft means to differ from the reference: what, and why. Whatever is not listed here is a fault. */
+/** The intended differences between Weft and the reference, with their reasons. Any other difference is a fault. */
 
 import type { Aspect, Difference } from './comparison.ts';
 
@@ -6,7 +6,7 @@ export interface Exception {
   readonly name: string;
   readonly reason: string;
   readonly covers: (difference: Difference) => boolean;
-  /** What comes after it in the same case cannot be compared. */
+  /** Later steps of the same case cannot be compared. */
   readonly ends?: boolean;
   /** Whether the reference does so depends on the moment. */
   readonly byChance?: boolean;

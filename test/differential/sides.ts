@@ -27,7 +27,7 @@ const programs: Readonly<Record<SideName, Programs>> = {
   weft: { folder: pluginFolder, main: 'weft', ipam: 'weft-ipam' },
 };
 
-/** What one step did, without what differs from side to side by nature. */
+/** The outcome of one step, without the values that always differ between the sides. */
 export interface Outcome {
   readonly status: number | null;
   readonly stdout: string;
@@ -38,7 +38,7 @@ export interface Outcome {
   readonly host: readonly string[];
   readonly container: readonly string[];
   readonly store: readonly string[];
-  /** Of the host's packet filter. */
+  /** The rules of the host's packet filter. */
   readonly rules: readonly string[];
 }
 

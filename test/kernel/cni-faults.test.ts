@@ -103,7 +103,7 @@ function add(faulty: Sys): string {
   });
 }
 
-/** What the packet filter has of attachments. */
+/** The attachments' rules in the packet filter. */
 function filterRules(): string[] {
   return onHost(() => {
     const nft = openNft(sys);
@@ -229,7 +229,7 @@ for (const fresh of [false, true]) {
       del();
       assertNothingLeft(`${what}, and DEL`);
     }
-    // What else may fail without harm: nothing.
+    // No other call may fail without harm.
     assert.equal(tolerated, []);
   });
 }

@@ -52,7 +52,7 @@ const inside = <T>(body: () => T): T => insideNamespace(host().name, body);
 
 const names = new Set(['flannel.1', 'flannel-v6.1', 'flannel.2']);
 
-/** Brings the namespace to the state and says what was done. */
+/** Brings the namespace to the state, and gives the steps as text. */
 function reconcile(desired: DesiredState): string[] {
   return inside(() => {
     const kernel = new Kernel(sys);
@@ -154,7 +154,7 @@ test('everything that is deleted or changed is restored as it was', async () => 
     'ip addr del 10.1.1.0/32 dev flannel.1; ip addr add 10.1.1.0 peer 10.1.77.0/32 dev flannel.1',
     'ip -6 addr change fd00:0:0:1::/128 dev flannel-v6.1 valid_lft forever preferred_lft 0',
     'ip link set flannel.1 arp off',
-    // Linux before 6.2 renames only what is down.
+    // Linux before 6.2 renames only links that are down.
     'ip link set flannel.1 down; ip link set flannel.1 name foreign; ip link set foreign mtu 1400 up',
     'ip link set flannel.1 type vxlan ttl 1',
     'ip link set flannel-v6.1 type vxlan tos inherit',

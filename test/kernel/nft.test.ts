@@ -79,7 +79,7 @@ const rulesShown = (...chain: string[]): string[] =>
     .map((line) => line.trim())
     .filter((line) => line !== '' && !/^(table|chain|type|})/.test(line));
 
-/** What is put in is what nft shows and what is read back. */
+/** nft shows a table as it was written, and reading gives the same. */
 function replaceAndRead(nft: NftConnection, table: NftTable): void {
   nft.replaceTable(table);
   const actual = nft.readTable(table);
@@ -284,7 +284,7 @@ test('a transaction is applied completely or not at all, and the error names the
   ];
   for (const [requests, expected] of cases) assert.throws(() => nft.transact(requests), expected);
   assert.is(nftTool('list', 'ruleset'), before);
-  // What was refused leaves no answer behind that would be taken for that of the next.
+  // A refused transaction leaves no answer that the next could take for its own.
   replaceAndRead(nft, weft);
 });
 

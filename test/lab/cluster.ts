@@ -10,13 +10,13 @@ import { Underlay, type UnderlayOptions } from './underlay.ts';
 
 export const etcdPrefix = '/coreos.com/network';
 
-/** What the first host's addresses end in. */
+/** The number at the end of the first host's addresses. */
 const firstHost = 11;
 
 export type HostKind<H extends Host> = new (surroundings: Surroundings, name: string, number: number) => H;
 
 export interface BareClusterOptions extends ScratchOptions, UnderlayOptions {
-  /** Whether etcd speaks TLS, by what it is given before it starts: see `useTls`. */
+  /** Whether etcd speaks TLS; `useTls` gives it the certificates before it starts. */
   readonly tls?: boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
  * A network configuration list, called as libcni calls it: every plugin in turn (DEL from the last), each with the
- * list's name and version, the result before it, and of the runtime's configuration what its capabilities name.
+ * list's name and version, the result before it, and the parts of the runtime's configuration that its capabilities name.
  */
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ export interface Attachment {
 export interface RunnerOptions {
   /** Name of the network namespace that stands for the host. */
   readonly namespace: string;
-  /** Where results are kept between ADD and DEL. */
+  /** The folder of results between ADD and DEL. */
   readonly cacheFolder: string;
   /** Folders of plugins besides the ones under test. */
   readonly folders?: readonly string[];

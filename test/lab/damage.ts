@@ -1,4 +1,4 @@
-/** What people and other programs do to a host's data path, as commands: for the test and the bench of healing. */
+/** Damage that people and other programs do to a host's data path, as commands: for the test and the bench of healing. */
 
 import type { Family } from '../../net/address.ts';
 import { run } from './commands.ts';
@@ -12,7 +12,7 @@ export interface Target {
   readonly device: string;
   /** The host's own address on it, with its length. */
   readonly address: string;
-  /** Of a peer: its subnet, the address in it that answers, its tunnel's MAC, its host. */
+  /** The peer's subnet, the address in it that answers, its tunnel's MAC, its host. */
   readonly subnet: string;
   readonly endpoint: string;
   readonly mac: string;
@@ -26,7 +26,7 @@ export interface Damage {
   readonly commands: (target: Target) => readonly string[];
   /** Takes away what else the commands have made, once all is right again. */
   readonly after?: readonly string[];
-  /** Which kernel setting it is about: the path below /proc/sys, and what it has to be. */
+  /** The kernel setting that it damages: the path below /proc/sys, and the right value. */
   readonly setting?: { readonly path: (target: Target) => string; readonly value: string };
   /** It is about the packet filter. */
   readonly rules?: true;
@@ -51,7 +51,7 @@ const foreign = {
   6: { host: 'fd77::99', address: '2001:db8:bad::9/128' },
 } as const;
 
-/** What can be done to a tunnel and its entries. */
+/** Damage to a tunnel and its entries. */
 export function tunnelDamages(family: Family): Damage[] {
   const ip = `ip -${family}`;
   const { host: otherHost, address: otherAddress } = foreign[family];
@@ -129,10 +129,10 @@ export function tunnelDamages(family: Family): Damage[] {
   ];
 }
 
-/** sysctl(8) takes slashes for what they are where the first separator is one: names of interfaces have dots. */
+/** sysctl(8) takes slashes as separators if the first one is a slash: names of interfaces have dots. */
 const setting = (path: string, value: number): string[] => [`sysctl -qw ${path}=${value}`];
 
-/** What can be done to the rules; for a weftd with --ip-masq. */
+/** Damage to the rules of a weftd with --ip-masq. */
 export const ruleDamages: readonly Damage[] = (
   [
     ['masquerading flushed', 'nft flush chain inet weft postrouting'],

@@ -21,7 +21,7 @@ export interface EtcdTls {
   readonly client?: KeyPair;
 }
 
-/** Where members hear of each other where there is only one: nobody else comes to its namespace. */
+/** The peer URL of an etcd of one member: nobody else is in its namespace. */
 const lonelyPeerUrl = 'http://127.0.0.1:2380';
 
 export interface EtcdOptions {
@@ -29,16 +29,16 @@ export interface EtcdOptions {
   readonly scratch: Scratch;
   /** For its data and its log. */
   readonly folder: string;
-  /** Of a network namespace; this process's unless told. */
+  /** The name of its network namespace; this process's namespace by default. */
   readonly namespace?: string;
   readonly name?: string;
-  /** What clients connect to. */
+  /** The URL that clients connect to. */
   readonly endpoint: string;
-  /** What it listens at; at its endpoint unless told. */
+  /** The URLs that it listens at; its endpoint by default. */
   readonly listenUrls?: readonly string[];
   /** The URL that members hear of each other by. */
   readonly peerUrl?: string;
-  /** All members' URLs by their names; this one alone unless told. */
+  /** All members' URLs by their names; this one alone by default. */
   readonly members?: Readonly<Record<string, string>>;
   /** An election may take ten times as long. */
   readonly heartbeatMs?: number;
@@ -57,7 +57,7 @@ export class Etcd {
   readonly #members: string;
   #tls: EtcdTls | undefined;
   #service: Service | undefined;
-  /** Of the log, what earlier runs wrote. */
+  /** The length of the log that earlier runs wrote. */
   #logStart = 0;
 
   constructor(options: EtcdOptions) {
@@ -87,7 +87,7 @@ export class Etcd {
     return readFileSync(this.logFile).subarray(this.#logStart).toString();
   }
 
-  /** Starts it, on its old data where it ran before. @param further arguments */
+  /** Starts it, on its old data if it ran before. @param further arguments */
   launch(...further: string[]): void {
     const { scratch, endpoint, listenUrls = [endpoint], heartbeatMs = 20, namespace, args = [] } = this.#options;
     const tls = this.#tls;
@@ -106,7 +106,7 @@ export class Etcd {
     this.#service = scratch.start(argv, { namespace, logFile: this.logFile });
   }
 
-  /** Resolves once it answers: where it is one of several, once they have a leader. */
+  /** Resolves once it answers; one of several members answers once they have a leader. */
   async answers(): Promise<void> {
     await waitFor('etcd to answer', () => {
       if (!this.#service!.alive) throw new Error(`etcd has ended:\n${this.#log.slice(-2000)}`);
@@ -144,7 +144,7 @@ export class Etcd {
     return [argv, { namespace, environment: etcdctlEnvironment }];
   }
 
-  /** Runs etcdctl and gives what it prints. */
+  /** Runs etcdctl and gives its output. */
   ctl(...words: string[]): string {
     return run(...this.#ctl(words));
   }
@@ -200,7 +200,7 @@ export const freePort = (): Promise<number> =>
   });
 
 export interface LoopbackEtcdOptions extends Pick<EtcdOptions, 'tls' | 'args' | 'heartbeatMs'> {
-  /** For its data; one below the system's temporary folder unless told. */
+  /** For its data; a new one below the system's temporary folder by default. */
   readonly folder?: string;
 }
 

@@ -8,7 +8,7 @@ import { ping } from './packets.ts';
 import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
 
-/** Of the cluster that the host below is of. */
+/** Rule settings of the cluster that the host below belongs to. */
 export const filterSettings: RuleSettings = {
   networks: { 4: parsePrefix('10.5.0.0/16')!, 6: parsePrefix('fd00:5::/50')! },
   subnets: [{ 4: parsePrefix('10.5.1.0/24')!, 6: parsePrefix('fd00:5:0:1::/64')! }],

@@ -7,7 +7,7 @@ import { etcdPrefix } from './cluster.ts';
 export type PerFamily<T> = { [family in Family]?: T };
 export const families = [4, 6] as const;
 
-/** Of the network config what is needed here. */
+/** The parts of the network config that are used here. */
 export interface Config {
   readonly networks: PerFamily<string>;
   readonly backend: 'vxlan' | 'host-gw';

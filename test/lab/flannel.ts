@@ -36,7 +36,7 @@ export interface FlannelOptions {
   readonly ipMasq?: boolean;
 }
 
-/** What starts and stops on a host in flanneld's place. */
+/** A stand-in for flanneld on a host, which starts and stops. */
 export interface Flannel {
   /** Takes a subnet, makes device, peers and rules; resolves once subnet.env is there and the peers are programmed. */
   start(): Promise<void>;
@@ -263,7 +263,7 @@ class FlannelImitation implements Flannel {
   }
 }
 
-/** Where flanneld is; undefined where there is none to test with. */
+/** The path of flanneld; undefined if there is none to test with. */
 export const flanneldPath = process.env['WEFT_TEST_FLANNELD'];
 
 class RealFlanneld implements Flannel {
@@ -302,10 +302,10 @@ class RealFlanneld implements Flannel {
   follow(): void {}
 }
 
-/** What stands for flanneld in a run of the tests. */
+/** A kind of stand-in for flanneld in the tests. */
 export interface Flavour {
   readonly name: string;
-  /** What the network config has besides. */
+  /** Further keys of the network config. */
   readonly config: object;
   /** Whether its rules let packets through where FORWARD's policy is DROP. */
   readonly opensForward: boolean;

@@ -1,4 +1,4 @@
-/** Where tests run: on this machine, or in the guest (test/guest/machine.mjs), which has another kernel and is slow. */
+/** Whether tests run on this machine or in the guest (test/guest/machine.mjs), which has another kernel and is slow. */
 
 import { existsSync } from 'node:fs';
 

@@ -49,7 +49,7 @@ export class Pod {
   }
 }
 
-/** What hosts of one cluster share. */
+/** The surroundings that the hosts of one cluster share. */
 export interface Surroundings {
   readonly scratch: Scratch;
   readonly underlay: Underlay;
@@ -66,7 +66,7 @@ export interface WeftdOptions {
 }
 
 export class Host extends BareHost {
-  /** Of each of the underlay's families, IPv4's first. */
+  /** One address of each of the underlay's families, IPv4's first. */
   readonly addresses: readonly string[];
   readonly etcd: Etcd;
   readonly pods: Pod[] = [];
@@ -117,7 +117,7 @@ export class Host extends BareHost {
     return this.#weftd;
   }
 
-  /** Runs weftd to its end: for `--leave`, and for what it refuses. */
+  /** Runs weftd to its end: for `--leave`, and for starts that fail. */
   runWeftd(...further: string[]): Finished {
     return this.execute([program('weftd'), ...this.weftdArguments, ...further], { timeoutMs: 30_000 });
   }

@@ -1,4 +1,4 @@
-/** What a namespace's kernel holds, as sorted lines: for comparison before and after, and for people to read. */
+/** The kernel's state of a namespace as sorted lines: for comparison before and after, and for people to read. */
 
 import { run } from './commands.ts';
 
@@ -137,7 +137,7 @@ function linkLines(namespace: string): string[] {
   ]);
 }
 
-/** Of a link's own data what is configuration; timers and counters go. */
+/** The configuration in a link's own data, without timers and counters. */
 function stableData(kind: string, data: Record<string, unknown>): Record<string, unknown> {
   if (kind !== 'vxlan') return {};
   const { id, local, local6, link, port, learning, gbp, ttl, tos, remote, remote6 } = data;
@@ -219,7 +219,7 @@ export function describeHost(namespace: string): string[] {
   ].sort();
 }
 
-/** What differs, for people: lines that went with `-`, lines that came with `+`. */
+/** The difference for people: lines that went with `-`, lines that came with `+`. */
 export function difference(before: readonly string[], after: readonly string[]): string[] {
   const [had, has] = [new Set(before), new Set(after)];
   return [

@@ -2,8 +2,8 @@
  * Tells what happens, and when, from a process of its own, so that nobody's being busy blurs it: one line an event on
  * stdout, `<milliseconds on CLOCK_MONOTONIC> <what>`.
  *
- *     kernel-witness.ts events          the kernel's changes of links, addresses, routes, neighbours and FDB entries
- *     kernel-witness.ts ready SOCKET    what is told to that NOTIFY_SOCKET
+ *     kernel-witness.main.ts events          the kernel's changes of links, addresses, routes, neighbours and FDB entries
+ *     kernel-witness.main.ts ready SOCKET    messages to that NOTIFY_SOCKET
  */
 
 import { writeSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** Hears what a process of its own tells of the kernel's changes and of service managers' messages: see kernel-witness.main.ts. */
+/** Listens to a process of its own that reports changes in the kernel, or messages to a service manager: see kernel-witness.main.ts. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';

@@ -23,7 +23,7 @@ export interface MeshReport {
   readonly received: number;
   /** When each question without an answer was asked, by who was asked. */
   readonly lost: Readonly<Record<string, readonly number[]>>;
-  /** What came that was meant for another, or from another than it says. */
+  /** Messages that were meant for another, or came from another than they say. */
   readonly wrong: readonly string[];
 }
 
@@ -55,7 +55,7 @@ const wrong: string[] = [];
 const drainMs = 1000;
 
 const socket = createSocket(addresses[self]!.includes(':') ? 'udp6' : 'udp4');
-// What cannot be sent now is not answered: that tells.
+// A message that cannot be sent gets no answer, and counts as lost.
 const send = (text: string, address: string): void => socket.send(text, port, address, () => undefined);
 socket.on('error', () => undefined);
 

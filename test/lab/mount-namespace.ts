@@ -1,4 +1,4 @@
-/** A mount namespace to run programs in: what is mounted there nobody else sees. */
+/** A mount namespace to run programs in: nobody else sees its mounts. */
 
 import { readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,14 +13,14 @@ export class MountNamespace {
     this.#pid = pid;
   }
 
-  /** @param propagation `slave` to see in there what is mounted outside later, as network namespaces are */
+  /** @param propagation `slave` to see later mounts of the outside in there, such as network namespaces */
   static async open(scratch: Scratch, propagation: 'private' | 'slave'): Promise<MountNamespace> {
     const keeper = scratch.start(['unshare', '--mount', '--propagation', propagation, 'sleep', 'infinity'], {
       logFile: join(scratch.folder, 'mounts.log'),
     });
     const opened = new MountNamespace(keeper.pid);
     await waitFor('a mount namespace', () => readlinkSync(opened.#path) !== readlinkSync('/proc/self/ns/mnt'));
-    // What it mounts by itself is done when it has become another program.
+    // It has finished its own mounts once it has become another program.
     await waitFor('the keeper of the mount namespace', () =>
       readFileSync(`/proc/${keeper.pid}/comm`, 'utf8').startsWith('sleep'),
     );
@@ -31,7 +31,7 @@ export class MountNamespace {
     return `/proc/${this.#pid}/ns/mnt`;
   }
 
-  /** Where its root is seen from outside. */
+  /** The path by which the outside sees its root. */
   get root(): string {
     return `/proc/${this.#pid}/root`;
   }
@@ -41,7 +41,7 @@ export class MountNamespace {
     return readFileSync(`/proc/${this.#pid}/mounts`, 'utf8').split('\n');
   }
 
-  /** What goes before a program to run it in there. */
+  /** The words before a program that run it in there. */
   enter(networkNamespace?: string): string[] {
     const net = networkNamespace === undefined ? [] : [`--net=/run/netns/${networkNamespace}`];
     return [findProgram('nsenter'), `--mount=${this.#path}`, ...net];

@@ -1,4 +1,4 @@
-/** Network namespaces by name: what is done in them, and cables between them. */
+/** Network namespaces by name: work inside them, and cables between them. */
 
 import { check } from '../../linux/errors.ts';
 import { inNamespace, openCurrentNamespace, openNamespace } from '../../linux/netns.ts';

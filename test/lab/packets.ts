@@ -93,7 +93,7 @@ export async function startEcho(scratch: Scratch, namespace: string): Promise<vo
   });
 }
 
-/** What the echo at the address answers; throws where it does not. */
+/** The answer of the echo at the address. @throws if there is none */
 export async function askEcho(
   namespace: string,
   protocol: 'tcp' | 'udp',

@@ -3,10 +3,10 @@
 import { execute, executeAsync, type Finished } from './commands.ts';
 import { referenceFolder, root } from './project.ts';
 
-/** What carries the programs: the native runtime, or the same bundle under Bun. WEFT_TEST_HOST chooses. */
+/** The runtime of the programs: the native one, or Bun with the same bundle. WEFT_TEST_HOST chooses. */
 export const pluginHost = process.env['WEFT_TEST_HOST'] === 'bun' ? 'bun' : 'native';
 
-/** Where the programs under test are. */
+/** The folder of the programs under test. */
 export const pluginFolder = `${root}dist/${pluginHost === 'bun' ? 'bun' : 'bin'}`;
 
 /** CNI_PATH with the reference's plugins, too. */

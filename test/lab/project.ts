@@ -1,4 +1,4 @@
-/** Where the project's programs and examples are, and the reference's plugins. */
+/** Paths of the project's programs and examples, and of the reference's plugins. */
 
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,6 @@
 /**
- * What a test makes outside of itself, namespaces, processes and files, and the promise that it goes: with `remove()`,
- * and else when this process ends.
+ * The namespaces, processes and files that a test makes outside of itself. They all go with `remove()`, or at the latest
+ * when this process ends.
  */
 
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -33,7 +33,7 @@ export interface ScratchOptions {
   readonly prefix?: string;
   /** Instead of a new folder below the system's temporary one. */
   readonly folder?: string;
-  /** What is made stays when this process ends. */
+  /** Keeps everything when this process ends. */
   readonly keep?: boolean;
 }
 

@@ -3,10 +3,10 @@
  * of JSON:
  *
  * - `serve PORT`: takes TCP connections; sends and checks on each what `stream` does.
- * - `stream ADDRESS PORT`: a TCP connection that both sides send on, all the time, what both know; ends it in order.
+ * - `stream ADDRESS PORT`: a TCP connection that both sides send on, all the time, a pattern that both know; ends it in order.
  * - `collect PORT`: takes numbered datagrams, and notes from which address each came.
  * - `datagrams ADDRESS PORT INTERVAL_MS`: sends numbered datagrams, each from a socket of its own: a new connection to
- *   whoever tracks connections.
+ *   connection tracking.
  */
 
 import { createSocket } from 'node:dgram';
@@ -15,7 +15,7 @@ import { connect, createServer, type Socket } from 'node:net';
 export interface StreamReport {
   sent: number;
   received: number;
-  /** Where the first byte was not what it should be. */
+  /** The place of the first wrong byte. */
   wrongAt?: number;
   error?: string;
 }
@@ -32,7 +32,7 @@ export interface CollectReport {
 const blockBytes = 4096;
 const pauseMs = 10;
 
-/** What a stream has at a place: a pattern that does not repeat for a megabyte. */
+/** The byte of a stream at a place: the pattern does not repeat within a megabyte. */
 const byteAt = (place: number): number => (place ^ (place >>> 7) ^ Math.imul(place >>> 12, 31)) & 0xff;
 
 function block(from: number): Buffer {
@@ -122,7 +122,7 @@ function datagrams(address: string, port: number, intervalMs: number): void {
   console.log('ready');
   onStop(() => {
     clearInterval(timer);
-    // What was just sent is on its way.
+    // The last datagrams are still on their way.
     setTimeout(() => print(report), 100);
   });
 }

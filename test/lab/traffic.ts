@@ -54,7 +54,7 @@ export interface Outside {
 
 export interface TrafficReport {
   readonly pings: PingCount;
-  /** Bytes that arrived, and what was wrong with any connection. */
+  /** Bytes that arrived, and faults of connections. */
   readonly streams: { readonly bytes: number; readonly faults: readonly string[] };
   /** Datagrams to the outside, and how many of them came from each address. */
   readonly datagrams: { readonly sent: number; readonly sources: Readonly<Record<string, number>> };

@@ -18,7 +18,7 @@ const usualNetworks: Readonly<Record<Family, UnderlayNetwork>> = {
 const switchNumber = 1;
 
 export interface UnderlayOptions {
-  /** Of the addresses that hosts get; IPv4 unless told. */
+  /** The families of the hosts' addresses; IPv4 by default. */
   readonly families?: readonly Family[];
 }
 

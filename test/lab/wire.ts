@@ -5,7 +5,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 export class Wire {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  /** What is sent arrives so much later, in both directions. */
+  /** Delays all bytes by this time, in both directions. */
   delayMs = 0;
   #isCut = false;
 

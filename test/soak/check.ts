@@ -1,4 +1,4 @@
-/** What holds of every soak, and a few lines of how it went. */
+/** The assertions of every soak, and a short report. */
 
 import * as assert from 'uvu/assert';
 import { type SoakOptions, soak } from './soak.ts';

@@ -26,9 +26,9 @@ export interface Fault {
   /** Since the beginning. */
   readonly atMs: number;
   readonly forMs: number;
-  /** Whom it befalls, by index; of a cut, who is not heard. */
+  /** The index of the host that it hits; of a cut, the host that is not heard. */
   readonly host: number;
-  /** Of a cut, who does not hear. */
+  /** Of a cut, the host that does not hear. */
   readonly other: number;
 }
 
@@ -52,7 +52,7 @@ function fits(fault: Fault, before: readonly Fault[]): boolean {
   if (isWeftds(fault) && sameHost.some((other) => isWeftds(other) && near(fault, other, 1000))) return false;
   if (isPorts(fault) && sameHost.some((other) => isPorts(other) && near(fault, other, 1000))) return false;
   const { kind } = fault;
-  // What is done in etcd needs it.
+  // A change in etcd needs etcd.
   if (kind === 'weftd frozen, and etcd compacted' && before.some((other) => isEtcds(other) && near(fault, other, 1000)))
     return false;
   if (kind === 'cut one way') return !before.some((other) => other.kind === kind && near(fault, other, 500));
@@ -60,7 +60,7 @@ function fits(fault: Fault, before: readonly Fault[]): boolean {
   if (!needsWeftd) return true;
   if (sameHost.some((other) => (isWeftds(other) || isPorts(other)) && near(fault, other, settleMs))) return false;
   if (kind === 'lease deleted') {
-    // Whoever starts just then finds no lease, and knows of none.
+    // A weftd that starts just then finds no lease, and remembers none.
     return !before.some((other) => (isEtcds(other) || isWeftds(other)) && near(fault, other, settleMs));
   }
   // A weftd that was started while etcd was away knows nothing of the cluster until etcd is back.
@@ -108,7 +108,7 @@ export interface Window {
   /** All ways to and from one, or those between two. */
   readonly hosts: readonly number[];
   readonly because: string;
-  /** The fault's end; what is lost later is part of its grace. */
+  /** The fault's end; later losses are within its grace. */
   readonly endMs: number;
 }
 
@@ -116,7 +116,7 @@ export interface Window {
 export const leadMs = 150;
 /** After a cut the hosts look for each other's MAC, once a second. */
 const cutGraceMs = 2000;
-/** What is promised is a second; a busy machine gets half of one more. */
+/** The promise is a second; a busy machine gets half a second more. */
 const healMs = 1500;
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

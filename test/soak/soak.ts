@@ -18,7 +18,7 @@ const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 export interface SoakReport {
   readonly sent: number;
   readonly received: number;
-  /** Questions without an answer that no fault explains: who asked whom, when, and what was under way or just before. */
+  /** Questions without an answer that no fault explains: who asked whom, when, and the faults around that time. */
   readonly unexplained: readonly string[];
   readonly wrong: readonly string[];
   /** From the last fault's end until everybody heard of everybody. */
@@ -97,7 +97,7 @@ function judge(reports: readonly MeshReport[], breaker: Breaker, startMs: number
         const windows = breaker.windows.filter(
           (window) => a !== b && touches(window, a, b) && window.fromMs <= at && at <= window.toMs,
         );
-        // What a single window explains tells how long that fault lasted.
+        // A loss that a single fault explains shows how long that fault lasted.
         if (windows.length === 1) {
           const window = windows[0]!;
           if (!window.because.includes('device')) longestTailMs = Math.max(longestTailMs, at - window.endMs);

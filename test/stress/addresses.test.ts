@@ -51,7 +51,7 @@ class Store {
   readonly #folder: string;
   readonly #random: () => number;
   readonly #withHostLocal: boolean;
-  /** Who holds an address, from the moment that an ADD told so to the moment that its release is asked for. */
+  /** The holder of each address, from the answer of its ADD to the call that releases it. */
   readonly #holders = new Map<string, string>();
   #adding = 0;
   #releasing = 0;
@@ -82,7 +82,7 @@ class Store {
 
   async #call(command: string, container: Container, keys: Record<string, unknown> = {}, args?: string) {
     const { id, caller } = container;
-    // host-local has no GC, and does not look after itself: it may be called for what it can do.
+    // host-local has no GC: it is called only for commands that it has.
     const byHostLocal = this.#withHostLocal && command !== 'GC' && this.#chance(0.5);
     const [folder, program, type] = byHostLocal
       ? [referenceFolder, 'host-local', 'host-local']
@@ -180,7 +180,7 @@ class Store {
     this.#expect(!ok, 'a second ADD succeeds', said);
   }
 
-  /** Whatever was abandoned before it began is free after it; nothing else is touched. */
+  /** Everything that was abandoned before it began is free after it, and nothing else is touched. */
   async #collect(): Promise<void> {
     const stale = this.containers.filter(({ state }) => state === 'abandoned');
     for (const container of stale) {
@@ -219,7 +219,7 @@ class Store {
     }
   }
 
-  /** What the store says, against what the model knows. */
+  /** Compares the store with the model. */
   #look(): void {
     const folder = join(this.#folder, 'net');
     const inStore = readdirSync(folder).filter((name) => !/^(lock|last_reserved_ip\.\d)$/.test(name));

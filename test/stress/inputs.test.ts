@@ -47,7 +47,7 @@ const grounds = fixture<Grounds>(
 );
 
 const isReservation = (path: string): boolean => /\/(\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f:.]*)$/i.test(path);
-/** What may stay of a store: the lock, what was given out last, and the index beside it. */
+/** Files of a store that may stay: the lock, the last given address, and the index. */
 const isStoreFile = (path: string): boolean => /(^|\/)(lock|last_reserved_ip\.\d+)$|(^|\/)\.weft\//.test(path);
 
 function faultsOf({ environment }: Input, { status, signal, hung, stdout, stderr }: RawOutcome): string[] {
@@ -118,7 +118,7 @@ class Lane {
     return this.#jail.files().filter((path) => path.startsWith(`${this.#label}/`));
   }
 
-  /** What of an attachment is there. */
+  /** The present parts of an attachment. */
   #left(): string[] {
     const links = [...readLinks(this.#host), ...readLinks(this.#pod)].filter(({ kind }) => kind !== 'bridge');
     const files = this.#files().filter((path) => isReservation(path) || !isStoreFile(path));

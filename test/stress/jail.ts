@@ -37,7 +37,7 @@ export class Jail {
     return new Jail(folder, mounts);
   }
 
-  /** What goes before a program to run it in there. */
+  /** The words before a program that run it in there. */
   enter(networkNamespace?: string): string[] {
     return this.#mounts.enter(networkNamespace);
   }

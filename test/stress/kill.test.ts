@@ -56,7 +56,7 @@ function call(
   });
 }
 
-/** What stays of a store that holds nothing: the lock, what was given out last, and an index without entries. */
+/** The files of a store that holds nothing: the lock, the last given address, and an index without entries. */
 function storeFaults(site: Site): string[] {
   return readdirSync(site.dataDir, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())

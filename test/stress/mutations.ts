@@ -9,7 +9,7 @@ export interface Input {
   readonly stdin: Buffer;
 }
 
-/** What valid inputs are made of. */
+/** The material of valid inputs. */
 export interface Grounds {
   /** A folder for stores. */
   readonly folder: string;

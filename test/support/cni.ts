@@ -1,4 +1,4 @@
-/** What a call of a CNI program has to have come to. */
+/** Assertions on the outcome of a call of a CNI program. */
 
 import * as assert from 'uvu/assert';
 import type { Finished } from '../lab/commands.ts';

@@ -1,4 +1,4 @@
-/** A strict reader of Prometheus' text format 0.0.4: what it does not take, Prometheus would not take either. */
+/** A strict reader of Prometheus' text format 0.0.4: it refuses at least everything that Prometheus refuses. */
 
 export interface Sample {
   readonly name: string;
@@ -35,7 +35,7 @@ function parseValue(text: string, line: string): number {
   return Number(text);
 }
 
-/** What a histogram has to be: buckets that grow up to the count, the last without a bound. */
+/** Checks a histogram: its buckets grow up to the count, and the last has no bound. */
 function checkHistogram({ name, samples }: MetricFamily): void {
   const groups = new Map<string, Sample[]>();
   for (const sample of samples) {

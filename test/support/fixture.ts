@@ -1,4 +1,4 @@
-/** What a suite's tests share, made before them and removed after them, whatever happens in between. */
+/** A thing that a suite's tests share: made before them and removed after them, whatever happens in between. */
 
 interface Hooks {
   before(hook: () => void | Promise<void>): void;

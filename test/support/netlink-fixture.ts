@@ -1,4 +1,4 @@
-/** Captured netlink datagrams: the files in test/fixtures/netlink, whose `capture.ts` tells how they come to be. */
+/** Captured netlink datagrams: the files in test/fixtures/netlink, which `capture.ts` there makes. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

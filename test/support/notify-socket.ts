@@ -1,4 +1,4 @@
-/** What systemd would hear: a real unix datagram socket, as NOTIFY_SOCKET names it. */
+/** A real unix datagram socket for NOTIFY_SOCKET, and the messages that systemd would get. */
 
 import { errno } from '../../linux/errors.ts';
 import type { Sys } from '../../linux/sys.ts';

@@ -1,4 +1,4 @@
-/** What the calls of CNI programs were and printed, test by test: to compare two runtimes that carry the same bundle. */
+/** The calls of CNI programs and their output, test by test: to compare two runtimes with the same bundle. */
 
 import { type CallOptions, onCall, pluginFolder, stdinOf } from '../lab/plugin.ts';
 import { record } from './record.ts';

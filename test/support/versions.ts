@@ -5,7 +5,7 @@ import type { CniDocument } from '../lab/plugin.ts';
 export const versions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export type Version = (typeof versions)[number];
 
-/** What tests use that are about no version. */
+/** The version for tests that are about no version. */
 export const usualVersion: Version = '1.0.0';
 
 let current: Version = usualVersion;

@@ -73,7 +73,7 @@ export function bridges({ drawFor, main }: Family): void {
   main('promiscMode with a gateway', { promiscMode: true, isGateway: true });
   main('hairpin with a gateway', { hairpinMode: true, isDefaultGateway: true });
   main('enabledad with v6', { enabledad: true, isGateway: true }, v6);
-  // What this reference does not know yet.
+  // This reference does not know these yet.
   main('disableContainerInterface', { disableContainerInterface: true }, undefined);
   main('portIsolation', { portIsolation: true });
 }
@@ -137,7 +137,7 @@ export function layerTwo({ add, life, main }: Family): void {
     main(`ipam.type ${show(type)}`, {}, { ...v4, type });
 }
 
-/** What has the bridge's name before the first call. */
+/** A bridge or another link has the bridge's name before the first call. */
 export function presentBridges({ main }: Family): void {
   const there = (...lines: string[]): { host: string[] } => ({ host: ['link add br0 type bridge', ...lines] });
   main('a bridge that is there', { isGateway: true }, v4, there());

@@ -1,5 +1,5 @@
 /**
- * What a case of the corpus is: a configuration, and the calls made with it. Words that begin with `@` stand for what
+ * A case of the corpus: a configuration, and the calls made with it. Words that begin with `@` stand for things that
  * each side has of its own (see ../sides.ts).
  */
 
@@ -21,7 +21,7 @@ export interface Step {
   readonly configuration?: Keys | string;
   /** Over the case's. */
   readonly keys?: Keys;
-  /** What ADD answered with, a variation of it, or none. */
+  /** The result of ADD, a variation of it, or none. */
   readonly prevResult?: 'added' | 'none' | ((added: CniDocument) => unknown);
 }
 
@@ -39,5 +39,5 @@ export interface Case {
   readonly steps: readonly Step[];
 }
 
-/** What the reference in Debian 12 speaks. */
+/** The versions that the reference in Debian 12 speaks. */
 export const referenceVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0'] as const;

@@ -67,7 +67,7 @@ export class Family {
     this.#name = name;
   }
 
-  /** What is drawn for the case of that name. */
+  /** The draw of the case of that name. */
   readonly drawFor = (name: string): Draw => drawFrom(`${seed} ${this.#name} ${name}`);
 
   readonly add = (definition: Case): void => void this.cases.push(definition);

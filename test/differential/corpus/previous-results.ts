@@ -23,7 +23,7 @@ export const previousResults: [string, (added: CniDocument) => unknown][] = [
 export const mac = 'c2:b0:57:49:47:f1';
 
 function change(result: CniDocument, edit: (result: CniDocument) => void): CniDocument {
-  // Where there is nothing to change the case says so by what both answer.
+  // If there is nothing to change, both sides' answers show it.
   if (result.interfaces) edit(result);
   return result;
 }

@@ -1,4 +1,4 @@
-/** The protocol itself: what is on stdin, in the environment, in `prevResult`. */
+/** The protocol itself: stdin, the environment and `prevResult`. */
 
 import type { Keys, Step } from './case.ts';
 import { type Family, show, v4 } from './family.ts';

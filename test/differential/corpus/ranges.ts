@@ -1,4 +1,4 @@
-/** Where addresses come from: subnets, their bounds and gateways, and the forms of `ranges`. */
+/** Sources of addresses: subnets, their bounds and gateways, and the forms of `ranges`. */
 
 import type { Keys, Step } from './case.ts';
 import { dual, type Family, show, v4, v6 } from './family.ts';

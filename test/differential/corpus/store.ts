@@ -1,4 +1,4 @@
-/** What the address store holds before the first call, where it is, and long sequences of calls. */
+/** Contents of the address store before the first call, its place, and long sequences of calls. */
 
 import type { Keys, Step } from './case.ts';
 import { type Family, show, v4, v6 } from './family.ts';
