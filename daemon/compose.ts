@@ -1,5 +1,5 @@
 /**
- * Builds weftd's parts from the bottom up: each is given the parts below it when it is made, and none is changed from
+ * Builds weftd's parts from the bottom up. Each gets the parts below it when it is made, and none is changed from
  * outside afterwards. Streams of events are opened last, because they call into all of it.
  */
 
@@ -51,7 +51,7 @@ export interface ProcessHost {
   readonly version: string;
   /** Name and version of the JavaScript runtime. */
   readonly runtime: string;
-  /** Gives back memory that is no longer in use, such as most of what the start took. Takes some tens of milliseconds. */
+  /** Returns unused memory, such as most of the start's. Takes some tens of milliseconds. */
   readonly releaseMemory: () => void;
 }
 
@@ -75,15 +75,15 @@ export interface NodeParts {
   readonly close: () => void;
 }
 
-/** weftd at work. */
+/** The running weftd. */
 export interface Service {
-  /** Looks at everything again, and tells the service manager when that is done. */
+  /** Compares everything again, and reports to the service manager when that is done. */
   reload(): void;
   /** The data path and the lease stay. */
   stop(): Promise<void>;
 }
 
-/** After which a broken stream of events is opened again. */
+/** The pause before a broken event stream is reopened. */
 const filterRetryMs = 1000;
 const networkRetryMs = 100;
 
@@ -279,7 +279,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
   });
   changed.listen(() => manager.statusMayHaveChanged());
   const reportEvents = (kind: ProblemKind, error: Error | undefined): void =>
-    problems.report(kind, error && `Cannot hear of the kernel's changes: ${error.message}; looking again`);
+    problems.report(kind, error && `Cannot receive the kernel's events: ${error.message}; comparing everything again`);
   filterStream.start({
     ownPort: () => packetFilter.port,
     isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => packetFilter.concerns(family, table)),

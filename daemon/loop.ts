@@ -1,6 +1,5 @@
 /**
- * weftd's loop: it schedules tasks. Each runs by itself, so that the store's troubles never hold up the repair of the data
- * path.
+ * weftd's loop: it schedules tasks. Each runs by itself, so that a slow store never delays the repair of the data path.
  */
 
 import type { Activity } from './answers/health.ts';
@@ -15,7 +14,7 @@ export interface LoopOptions {
   readonly now: () => number;
   /** From 0 to below 1. */
   readonly random: () => number;
-  /** Rung after each run: the status may have changed. */
+  /** Rings after each run: the status may have changed. */
   readonly changed: Bell;
 }
 
@@ -30,7 +29,7 @@ export class Loop {
         if (task.failed) {
           if (error) task.failed(error);
         } else if (error || this.#failures.has(task.name)) {
-          if (error) this.#failures.set(task.name, `Cannot go on ${task.name}: ${error.message}; trying again`);
+          if (error) this.#failures.set(task.name, `Task "${task.name}" failed: ${error.message}; trying again`);
           else this.#failures.delete(task.name);
           problems.reportAll('task', this.#failures);
         }
@@ -44,7 +43,7 @@ export class Loop {
     for (const schedule of this.#schedules) schedule.start();
   }
 
-  /** The tasks, for the judgement of health. */
+  /** The tasks, for the health check. */
   get activities(): Activity[] {
     return this.#schedules.map(({ task, runningSinceMs, dueMs }) => ({
       name: task.name,
@@ -54,7 +53,7 @@ export class Loop {
     }));
   }
 
-  /** Starts nothing any more; a run under way is not waited for. */
+  /** Prevents further runs; does not wait for current ones. */
   stop(): void {
     for (const schedule of this.#schedules) schedule.close();
   }

@@ -1,6 +1,6 @@
 /**
- * The nodes of the cluster, for `weftctl nodes` and for the peers of `weftctl status`: both tell of a node by its record
- * in the store, found in the same way.
+ * The nodes of the cluster, for `weftctl nodes` and for the peers of `weftctl status`: one source finds a node's record
+ * for both.
  */
 
 import {
@@ -16,7 +16,7 @@ import type { ClusterStore, NodeList } from '../../cluster/store.ts';
 
 export class ClusterNodesSource {
   readonly #store: Pick<ClusterStore, 'list' | 'liveness'>;
-  /** By the records listed last. They are listed only when someone asks: all records for every node are too much. */
+  /** By the last listed records. Node records are listed only when someone asks for them: all of them for every node are too many. */
   #find: RecordFinder | undefined;
 
   constructor(store: Pick<ClusterStore, 'list' | 'liveness'>) {
@@ -37,7 +37,7 @@ export class ClusterNodesSource {
     return records;
   }
 
-  /** Nothing where no records are known, or the lease's node writes none. */
+  /** Empty if no records are known, or the lease's node writes none. */
   livenessOf(lease: Lease): Liveness {
     return this.#find ? livenessOf(lease, this.#find(lease)) : {};
   }

@@ -1,4 +1,4 @@
-/** How weftd is, in a word and in a line: for the probes, the service manager and the status. */
+/** weftd's condition in a word and in a line, for the probes, the service manager and the status. */
 
 import type { Lease } from '../../cluster/lease.ts';
 import { valuesOf } from '../../cluster/network-config.ts';
@@ -10,7 +10,7 @@ import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
 import { type Activity, stuckActivity } from './health.ts';
 
-/** The data path, as far as it is shown; undefined before it was made for the first time. */
+/** The data path, as far as it is shown; undefined before it first exists. */
 export interface DataPathView {
   readonly external: { readonly name: string };
   readonly devices: readonly string[];
@@ -27,7 +27,7 @@ export interface ConditionOptions {
   readonly problems: Pick<Problems, 'list' | 'ofThisNode'>;
   readonly membership: Pick<Membership, 'view'>;
   readonly dataPath: { readonly state: DataPathView | undefined };
-  /** The work that runs again and again. */
+  /** The periodic tasks. */
   readonly activities: () => readonly Activity[];
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;

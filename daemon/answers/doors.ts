@@ -1,8 +1,8 @@
 /**
- * The two ways in to weftd's server, and what each of them takes.
+ * The two entrances to weftd's server, and their limits.
  *
- * The probe port takes nothing but the head of a GET or HEAD, one a connection, within a deadline, from a limited number
- * of connections at a time: there is no more to it that somebody on the network could keep busy.
+ * The probe port accepts only the head of a GET or HEAD, one per connection, within a deadline, on a limited number of
+ * connections at a time. So nobody on the network can occupy it.
  */
 
 import { RefusedError } from '../../cluster/administration.ts';
@@ -13,7 +13,7 @@ import { type Answer, type DoorName, jsonAnswer, type Request, RequestError, typ
 export interface DoorLimits {
   /** From its beginning to its end. */
   readonly connectionMs: number;
-  /** At a time: one more, and the oldest is thrown out. */
+  /** Connections at a time: a further one replaces the oldest. */
   readonly connections: number;
   readonly headBytes: number;
 }
@@ -21,14 +21,14 @@ export interface DoorLimits {
 export interface Door {
   readonly name: DoorName;
   readonly limits: DoorLimits;
-  /** Another method is refused whatever the path; undefined: every method is taken. */
+  /** Other methods are refused for every path; undefined: all methods are accepted. */
   readonly methods: readonly string[] | undefined;
   /** A HEAD is answered as a GET, without the body. */
   readonly answersHead: boolean;
   readonly takesBodies: boolean;
-  /** Whether a client that has said everything may still wait for the answer. */
+  /** Whether a client that has closed its side may still wait for the answer. */
   readonly allowsHalfOpen: boolean;
-  /** Puts an error into words. */
+  /** The text of an error. */
   explain(error: Error): Answer;
   noRoute(request: Pick<Request, 'method' | 'target'>, routes: readonly Route[]): Answer;
 }
@@ -51,14 +51,14 @@ export const tcpDoor = (limits: Partial<DoorLimits> = {}): Door => ({
 
 const refusalStatus = { missing: 404, invalid: 400, conflict: 409 } as const;
 
-/** Root alone comes in here, and may wait for the store. */
+/** Only root has access here, and may wait for the store. */
 const socketLimits: DoorLimits = {
   connectionMs: 120_000,
   connections: Number.POSITIVE_INFINITY,
   headBytes: 16_384,
 };
 
-/** @param onError hears of errors that are nobody's mistake but weftd's */
+/** @param onError receives errors that are weftd's own fault */
 export const socketDoor = (onError: (error: Error) => void): Door => ({
   name: 'socket',
   limits: socketLimits,

@@ -1,4 +1,4 @@
-/** The figures of the metrics that are not counted but read when somebody asks. */
+/** The metrics' figures that are read on request, not counted. */
 
 import { valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
@@ -64,7 +64,7 @@ export class FiguresSource {
     };
   }
 
-  /** undefined where the store does not answer soon. */
+  /** undefined if the store does not answer soon. */
   async #countAlive(): Promise<number | undefined> {
     const { progress, store } = this.#options;
     if (!progress.isInSync || !store.liveness) return undefined;

@@ -32,10 +32,10 @@ export const expectsContinue = (head: Head): boolean => fieldOf(head, 'expect')?
 const tooLong = (limitBytes: number): RequestError =>
   new RequestError(413, `The request is longer than ${limitBytes} bytes`);
 
-/** Lines that say how long a chunk is, and trailers. */
+/** Lines with a chunk's length, and trailers. */
 const chunkLineBytes = 256;
 
-/** @returns undefined where it has not all come yet */
+/** @returns undefined while it is incomplete */
 function decodeChunks(received: Buffer, limitBytes: number): Buffer | undefined {
   const parts: Buffer[] = [];
   let length = 0;
@@ -48,7 +48,7 @@ function decodeChunks(received: Buffer, limitBytes: number): Buffer | undefined 
     const digits = /^([0-9a-f]{1,8})[ \t]*(;.*)?$/i.exec(received.toString('latin1', at, lineEnd))?.[1];
     if (digits === undefined) throw new RequestError(400, 'Malformed request');
     const size = Number.parseInt(digits, 16);
-    // Trailers are of no use here, and end with the connection.
+    // Trailers are ignored, and end with the connection.
     if (size === 0) return Buffer.concat(parts);
     length += size;
     if (length > limitBytes) throw tooLong(limitBytes);
@@ -60,8 +60,8 @@ function decodeChunks(received: Buffer, limitBytes: number): Buffer | undefined 
 }
 
 /**
- * The body, by what was received behind the head.
- * @returns undefined where it has not all come yet
+ * The body, from the bytes received after the head.
+ * @returns undefined while it is incomplete
  * @throws RequestError
  */
 export function decodeBody(head: Head, received: Buffer, limitBytes: number): string | undefined {
@@ -89,7 +89,7 @@ const reasons: Readonly<Record<number, string>> = {
   503: 'Service Unavailable',
 };
 
-/** @param methods those that are allowed, for an answer that says that another is not */
+/** @param methods the allowed ones, for an answer that refuses another */
 export function formatResponse(
   { status, type, body }: Answer,
   withBody: boolean,

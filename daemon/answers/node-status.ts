@@ -57,7 +57,7 @@ export class NodeStatusSource {
     this.#options = options;
   }
 
-  /** With the nodes that the store knows to be alive now; with those known last where it does not answer soon. */
+  /** With the live nodes that the store lists now; if it does not answer soon, with the last known ones. */
   async read(): Promise<NodeStatus> {
     const { membership, nodes, progress } = this.#options;
     if (progress.isInSync && membership.view) {

@@ -1,4 +1,4 @@
-/** Everything that answers questions about weftd, built from the parts that it asks. */
+/** All parts that answer questions about weftd, built from the parts that they read. */
 
 import type { ClusterStore, ConfigSource } from '../../cluster/store.ts';
 import type { Sys } from '../../linux/sys.ts';
@@ -24,7 +24,7 @@ export interface AnswersOptions extends Pick<ConditionOptions, 'membership' | 'a
   readonly version: string;
   readonly ipMasq: boolean;
   readonly socketPath: string;
-  /** Where the probes are answered to the network; undefined: nowhere. */
+  /** The address of the probe port; undefined: none. */
   readonly healthz: { readonly address: Address; readonly port: number } | undefined;
   readonly logger: Pick<Logger, 'info' | 'error'>;
   readonly problems: Problems;

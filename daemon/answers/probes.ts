@@ -16,7 +16,7 @@ export interface ProbeSources {
 export const answerAgeMs = 1000;
 
 /**
- * Keeps an answer for `ageMs`, counted from its beginning; a request that comes meanwhile gets the same.
+ * Keeps an answer for `ageMs`, counted from its start; requests in that time get the same answer.
  * @param now milliseconds on a clock that does not go back
  */
 export function keepFor(ageMs: number, now: () => number, make: () => Promise<string>): () => Promise<string> {
@@ -33,7 +33,7 @@ export function keepFor(ageMs: number, now: () => number, make: () => Promise<st
   };
 }
 
-/** A request that comes while an answer is being made gets the same answer. */
+/** Requests that arrive while an answer is made get the same answer. */
 export function shareRunning(make: () => Promise<string>): () => Promise<string> {
   let running: Promise<string> | undefined;
   return () => {

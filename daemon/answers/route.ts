@@ -1,19 +1,19 @@
 /**
- * A route: one thing that weftd can be asked, over HTTP. Its table is routes.ts; doors.ts has the ways in.
+ * A route: one request that weftd answers over HTTP. routes.ts lists them; doors.ts defines the entrances.
  *
  * Further answers plug in here: more of the cluster for weftctl, addresses of a shared pool, a map for the browser.
  */
 
-/** The way in. socket: the unix socket, which root alone may use. tcp: the probe port, which the network may reach. */
+/** The entrance. socket: the unix socket, for root only. tcp: the probe port, which the network may reach. */
 export type DoorName = 'socket' | 'tcp';
 
 export interface Request {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
-  /** As it was asked for, with the query. */
+  /** As requested, with the query. */
   readonly target: string;
-  /** Empty where the route takes none. */
+  /** Empty if the route takes none. */
   readonly body: string;
 }
 
@@ -32,13 +32,13 @@ export interface Route {
   readonly maxBodyBytes?: number;
   /** How long an answer may take. Then it is 503, though the work may go on. 60 s by default. */
   readonly deadlineMs?: number;
-  /** So many requests are worked on at once; others wait for their turn, within the deadline. No limit by default. */
+  /** How many requests are processed at once; others wait, within the deadline. No limit by default. */
   readonly maxConcurrent?: number;
-  /** @throws RequestError, or another error that the door puts into words */
+  /** @throws RequestError, or another error whose text the door writes */
   handle(request: Request): Answer | Promise<Answer>;
 }
 
-/** A request that cannot be answered, with the HTTP status that says so. */
+/** A request that cannot be answered, with its HTTP status. */
 export class RequestError extends Error {
   override readonly name = 'RequestError';
   readonly status: number;

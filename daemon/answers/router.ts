@@ -1,10 +1,10 @@
-/** Finds the route of a request, and keeps to its limits. */
+/** Finds the route of a request, and applies its limits. */
 
 import { type Answer, type DoorName, type Request, RequestError, type Route } from './route.ts';
 
 const defaultDeadlineMs = 60_000;
 
-/** So many at once; the others wait in a queue. */
+/** A limited number at once; the others wait in a queue. */
 class Turns {
   #left: number;
   readonly #waiting: (() => void)[] = [];
@@ -35,7 +35,7 @@ const keyOf = (method: string, path: string): string => `${method} ${path}`;
 export class Router {
   readonly #entries: ReadonlyMap<string, Entry>;
 
-  /** @param door the routes of other doors are not there */
+  /** @param door routes of other doors are ignored */
   constructor(routes: readonly Route[], door: DoorName) {
     const entries = new Map<string, Entry>();
     for (const route of routes) {
@@ -56,7 +56,7 @@ export class Router {
     return this.#entries.get(keyOf(method, path))?.route;
   }
 
-  /** @param route one that `find` has found */
+  /** @param route found by `find` */
   async answer(route: Route, request: Request): Promise<Answer> {
     const { turns } = this.#entries.get(keyOf(route.method, route.path))!;
     const { deadlineMs = defaultDeadlineMs } = route;

@@ -1,4 +1,4 @@
-/** Every route of weftd. The probe port has the probes alone; the answers' shapes are in cluster/status.ts. */
+/** Every route of weftd. The probe port has only the probes. cluster/status.ts defines the answers. */
 
 import type { ConfigPorts } from '../../cluster/administration.ts';
 import type { ClusterNodes, NodeStatus } from '../../cluster/status.ts';
@@ -19,7 +19,7 @@ export const weftdRoutes = ({ status, nodes, stores, probes, now }: RouteSources
   { method: 'GET', path: '/status', handle: async () => jsonAnswer(200, await status()) },
   { method: 'GET', path: '/nodes', handle: async () => jsonAnswer(200, await nodes()) },
   ...configRoutes(stores),
-  // Root, by the socket, gets the figures of this moment.
+  // Root gets current figures on the socket.
   ...probeRoutes(probes, 'socket'),
   ...probeRoutes({ ...probes, metrics: keepFor(answerAgeMs, now, probes.metrics) }, 'tcp'),
 ];

@@ -1,6 +1,6 @@
 /**
- * weftd's server: HTTP/1.1, one request a connection, on the unix socket and on the probe port. The doors differ in what
- * they take (doors.ts), the routes in what they answer (routes.ts).
+ * weftd's server: HTTP/1.1, one request per connection, on the unix socket and on the probe port. doors.ts defines what
+ * each accepts, routes.ts what each answers.
  */
 
 import { chmodSync, rmSync } from 'node:fs';
@@ -17,7 +17,7 @@ export interface OpenServer {
 
 const endOfHead = '\r\n\r\n';
 
-/** Answers requests that have come in by one door. */
+/** Answers the requests of one door. */
 export class Answerer {
   readonly #door: Door;
   readonly #router: Router;
@@ -38,7 +38,7 @@ export class Answerer {
     return parsed;
   }
 
-  /** The longest body that is read for the request; undefined: none is. */
+  /** The maximum length of the request's body; undefined: no body is read. */
   bodyLimit(head: Head): number | undefined {
     return hasBody(head) ? this.#routeOf(head)?.maxBodyBytes : undefined;
   }
@@ -99,7 +99,7 @@ class Connection {
   }
 
   #take(part: Buffer): void {
-    // Bytes after the request are not for us, and end with the connection.
+    // Bytes after the request are ignored, and end with the connection.
     if (this.#isAnswered) return;
     this.#received = this.#received.length === 0 ? part : Buffer.concat([this.#received, part]);
     if (!this.#head) this.#takeHead();
@@ -152,7 +152,7 @@ function openDoor(door: Door, routes: readonly Route[]): { server: Server; close
   const answerer = new Answerer(routes, door);
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: door.allowsHalfOpen }, (socket) => {
-    // A request is answered at once, so the oldest connection is one that says nothing: it must not keep others out.
+    // Requests are answered at once, so the oldest connection is a silent one: it must not block others.
     const oldest = sockets.size < door.limits.connections ? undefined : sockets.values().next().value;
     if (oldest) {
       sockets.delete(oldest);
@@ -179,7 +179,7 @@ function listenError(endpoint: string, error: NodeJS.ErrnoException): Error {
   const causes: Readonly<Record<string, string>> = {
     EADDRINUSE: 'another program listens there; choose another port by --healthz-port',
     EADDRNOTAVAIL: 'this host has no such address; choose another by --healthz-ip',
-    EACCES: 'not permitted; a port below 1024 takes the capability CAP_NET_BIND_SERVICE (--healthz-port)',
+    EACCES: 'not permitted; a port below 1024 needs the capability CAP_NET_BIND_SERVICE (--healthz-port)',
   };
   const cause = causes[error.code ?? ''] ?? `${error.message} (--healthz-ip, --healthz-port)`;
   return new Error(`Cannot listen on "${endpoint}": ${cause}`, { cause: error });
@@ -188,7 +188,7 @@ function listenError(endpoint: string, error: NodeJS.ErrnoException): Error {
 export interface TcpServer extends OpenServer {
   /** `127.0.0.1:10256` */
   readonly endpoint: string;
-  /** The one that was asked for, or that the kernel chose for 0. */
+  /** The requested port, or the one that the kernel chose for 0. */
   readonly port: number;
 }
 
@@ -199,7 +199,7 @@ export function listenTcp(address: Address, port: number, routes: readonly Route
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(endpoint, error)));
     server.listen({ host: formatAddress(address), port }, () => {
-      // Such as descriptors running out: the next connection may be taken again.
+      // Such as a lack of descriptors: the next connection may succeed.
       server.on('error', () => {});
       const { port: ownPort } = server.address() as AddressInfo;
       resolve({ endpoint: formatEndpoint(address, ownPort), port: ownPort, close: closeAll });
@@ -208,8 +208,8 @@ export function listenTcp(address: Address, port: number, routes: readonly Route
 }
 
 /**
- * Serves a unix socket that root alone may use until `close` is called, which removes it. The socket of an earlier
- * process is removed: the lock on the run folder says that nobody uses it.
+ * Serves a unix socket for root only. `close` removes it. A socket of an earlier process is removed, too: the lock on the
+ * run folder shows that nobody uses it.
  */
 export function listenUnix(path: string, routes: readonly Route[], door: Door): Promise<OpenServer> {
   rmSync(path, { force: true });
@@ -218,7 +218,7 @@ export function listenUnix(path: string, routes: readonly Route[], door: Door): 
     server.once('error', (error) =>
       reject(new Error(`Cannot listen on "${path}": ${error.message}`, { cause: error })),
     );
-    // The socket must not be another's to use for an instant: it is born with the rights that it has.
+    // The socket must never be open to others: it gets its mode at creation.
     const umask = process.umask(0o177);
     server.listen(path, () => {
       process.umask(umask);

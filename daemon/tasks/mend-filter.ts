@@ -1,4 +1,4 @@
-/** Looks at the packet filter, and mends it. */
+/** Checks the packet filter, and repairs it. */
 
 import type { FilterUpkeep } from '../filter/upkeep.ts';
 import type { Membership } from '../membership/membership.ts';
@@ -29,7 +29,7 @@ export class MendFilter implements Task {
   readonly pauseMs = 20;
   readonly wakeOn: readonly Bell[];
   readonly #options: MendFilterOptions;
-  /** When the kernel told of changes that were not looked at yet. */
+  /** When the kernel reported changes that are not handled yet. */
   #heardMs: number | undefined;
 
   constructor(options: MendFilterOptions) {
@@ -49,7 +49,7 @@ export class MendFilter implements Task {
     const { membership, dataPath, filter, metrics, progress, now, resyncMs } = this.#options;
     const heardMs = this.#heardMs;
     this.#heardMs = undefined;
-    // Ready or not: a data path that is set up already, perhaps by an earlier weftd, is looked after.
+    // Ready or not: this also keeps a data path that an earlier weftd has set up.
     if (!membership.view || !progress.hasCompared) return Number.POSITIVE_INFINITY;
     const healedBefore = dataPath.healedTotal;
     const { againMs } = filter.ensure(membership.view);

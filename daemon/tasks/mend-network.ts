@@ -1,4 +1,4 @@
-/** Compares the data path with the view as a whole, and mends it. It takes milliseconds. */
+/** Compares the whole data path with the view, and repairs it. It takes milliseconds. */
 
 import type { ClusterStore } from '../../cluster/store.ts';
 import { InterfaceError } from '../host/external-interface.ts';
@@ -25,17 +25,17 @@ export interface MendNetworkOptions {
   readonly bells: { readonly sync: Bell; readonly network: Bell; readonly filter: Bell };
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
-  /** Milliseconds of the processor's time that this thread has had. */
+  /** CPU time of this thread in milliseconds. */
   readonly threadTime: () => number;
   readonly resyncMs: number;
   readonly deadlineMs: number;
 }
 
-/** Changes come in bursts: the first is acted on at once, the rest together. */
+/** Changes come in bursts: the first is handled at once, the rest together. */
 const shortPauseMs = 20;
-/** Comparing everything takes no more than a tenth of a processor's time, unless that would keep a repair waiting for too long. */
+/** Full comparisons take at most a tenth of the CPU time, unless a repair would wait too long. */
 const share = 0.1;
-/** That much it may take at once: damage seldom comes alone. */
+/** The burst: damage rarely comes alone. */
 const burstMs = 100;
 const longestPauseMs = 600;
 
@@ -47,7 +47,7 @@ export class MendNetwork implements Task {
   readonly wakeOn: readonly Bell[];
   readonly #options: MendNetworkOptions;
   readonly #budget: Budget;
-  /** When the kernel told of changes that were not looked at yet. */
+  /** When the kernel reported changes that are not handled yet. */
   #heardMs: number | undefined;
   #startedMs = Number.NEGATIVE_INFINITY;
 
@@ -64,12 +64,12 @@ export class MendNetwork implements Task {
     const { now, bells, membership, problems } = this.#options;
     this.#heardMs ??= now();
     bells.network.ring();
-    // Before there is a view, the cluster may be waiting for the host: for an interface, an address, a route.
+    // Without a view, the cluster task may be waiting for the host: for an interface, an address, a route.
     if (!membership.view && problems.has('external interface')) bells.sync.ring();
   }
 
   readonly pauseMs = (): number => {
-    // The interval counts from the last run, which may have been before there was anything to compare.
+    // The interval counts from the last run, which may have had nothing to compare.
     if (this.#budget.waitMs === 0) return shortPauseMs;
     const sinceMs = this.#options.now() - this.#startedMs;
     return Math.min(longestPauseMs, Math.max(shortPauseMs, sinceMs + this.#budget.waitMs));
@@ -93,7 +93,7 @@ export class MendNetwork implements Task {
     problems.report('external interface', dataPath.interfaceProblem, 'debug');
     problems.report('kernel', undefined);
     bells.filter.ring(Math.min(resyncMs, result.rulesAgainMs));
-    // Answers would go to the old address: the wait for them would end only by the deadline.
+    // Answers would go to the old address, and the calls would wait until their deadline.
     if (result.addressChanged) store.reconnect?.();
     if (result.identityChanged) bells.sync.ring();
     stopwatch.programmed(result.changes);

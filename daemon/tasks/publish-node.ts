@@ -1,4 +1,4 @@
-/** Tells the cluster that this node is alive. */
+/** Publishes that this node is alive. */
 
 import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreRefusedError } from '../../cluster/store-errors.ts';
@@ -30,18 +30,18 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 export class PublishNode implements Task {
   readonly name = 'telling the cluster';
   readonly everyMs = 10_000;
-  /** Nodes that were started together must not go on telling together. */
+  /** Nodes that started together must not publish in step. */
   readonly jitter = 0.1;
   readonly deadlineMs: number;
   readonly firstMs = 10_000;
   readonly pauseMs = 1000;
   readonly wakeOn: readonly Bell[];
   readonly #options: PublishNodeOptions;
-  /** Whether this node's record is in the store, as far as we know. */
+  /** Whether this node's record is probably in the store. */
   #isPublished = false;
-  /** The run that is under way. */
+  /** The current run. */
   #publishing: Promise<void> | undefined;
-  /** In a row, while the store answered otherwise. */
+  /** Consecutive failures while the store answered other requests. */
   #failures = 0;
 
   constructor(options: PublishNodeOptions) {
@@ -58,13 +58,13 @@ export class PublishNode implements Task {
     return undefined;
   }
 
-  /** Takes the record back, so that nobody has to wait for its expiry to see that this node is down. */
+  /** Removes the record, so that others see at once that this node is down. */
   async withdraw(): Promise<void> {
     const { progress, node } = this.#options;
     const { liveness } = this.#options.store;
     if (!progress.isInSync || !liveness) return;
     const publishing = this.#publishing;
-    // A record that is being written now would be there after the withdrawal. Where it takes too long, the withdrawal
+    // A record that is being written now would appear after the withdrawal. If that takes too long, the withdrawal
     // ends the store's lease that it would be written with.
     if (publishing) await Promise.race([publishing.catch(() => {}), pause(withdrawTimeoutMs)]);
     if (!this.#isPublished && !this.#publishing) return;
@@ -76,7 +76,7 @@ export class PublishNode implements Task {
     const { membership, problems, progress, node, version, attachments, bells } = this.#options;
     const { liveness } = this.#options.store;
     const { view } = membership;
-    // While the store is away nothing can be told, and the listing finds out when it is back.
+    // While the store is unreachable nothing can be published; the listing notices when it is back.
     if (!view || !progress.isInSync || !liveness) return;
     const containers = attachments.count();
     try {
@@ -95,14 +95,14 @@ export class PublishNode implements Task {
       problems.report(
         'node name',
         conflict &&
-          `Another host calls itself "${node}", the one at ${formatAddresses(conflict.publicAddresses)}; give one of them another name by --node`,
+          `Another host, at ${formatAddresses(conflict.publicAddresses)}, has the name "${node}", too; give one of them another name with --node`,
       );
     } catch (error) {
       this.#isPublished = false;
-      // Where the store is away, the listing reports it. Where it is not, this has to be reported here.
+      // The listing reports an unreachable store. Other failures are reported here.
       bells.sync.ring();
       if (++this.#failures > 1 || error instanceof StoreRefusedError) {
-        problems.report('liveness', `${(error as Error).message}; nodes may be shown as down that are not`, 'debug');
+        problems.report('liveness', `${(error as Error).message}; live nodes may be shown as down`, 'debug');
       }
     }
   }

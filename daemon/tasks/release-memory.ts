@@ -1,4 +1,4 @@
-/** Gives back the memory of the start: most of it soon, the rest when all is at rest. */
+/** Returns the start's memory: most of it soon, the rest when weftd is idle. */
 
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
 

@@ -1,4 +1,4 @@
-/** Measures how long changes in the cluster take to the kernel. */
+/** Measures how long changes take from the cluster to the kernel. */
 
 import type { ClusterStore } from '../../cluster/store.ts';
 import type { Logger } from '../report/log.ts';
@@ -16,19 +16,19 @@ export interface StopwatchOptions {
 
 export class ChangeStopwatch {
   readonly #options: StopwatchOptions;
-  /** The first change that is not in the kernel yet was heard of at this time, and is in the view. */
+  /** When the first change arrived that is in the view but not yet in the kernel. */
   #viewedMs: number | undefined;
 
   constructor(options: StopwatchOptions) {
     this.#options = options;
   }
 
-  /** A change is in the view. @param heardMs when it was heard of; undefined where nothing was */
+  /** A change is in the view. @param heardMs when it arrived; undefined if there was none */
   viewed(heardMs: number | undefined): void {
     this.#viewedMs ??= heardMs;
   }
 
-  /** The kernel has what the view says. */
+  /** The kernel matches the view. */
   programmed(changes: number): void {
     if (this.#viewedMs === undefined) return;
     const { store, logger, metrics, progress, now } = this.#options;

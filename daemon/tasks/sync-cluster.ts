@@ -1,6 +1,6 @@
 /**
- * Follows the cluster: keeps this node's view and its lease up to date, and has peers that came or left programmed at
- * once. It may take as long as the store does.
+ * Follows the cluster: keeps this node's view and its lease up to date, and programs peers that joined or left at once.
+ * It may wait for the store.
  */
 
 import type { ClusterStore } from '../../cluster/store.ts';
@@ -29,7 +29,7 @@ export interface SyncClusterOptions {
   readonly stopwatch: ChangeStopwatch;
   readonly verification: Pick<VerifyFollowed, 'followed'>;
   readonly bells: { readonly sync: Bell; readonly network: Bell; readonly filter: Bell; readonly publish: Bell };
-  /** Whether there is a data path already, of this or an earlier weftd. */
+  /** Whether a data path exists already, from this or an earlier weftd. */
   readonly isSetUp: () => boolean;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
@@ -39,7 +39,7 @@ export interface SyncClusterOptions {
   readonly deadlineMs: number;
 }
 
-/** The subjects of problems that end when the cluster was followed. */
+/** Kinds of problems that end when the cluster was followed. */
 const ownSubjects = ['etcd', 'subnet lease', 'cluster'] as const;
 
 function subjectOf(error: Error) {
@@ -54,11 +54,11 @@ export class SyncCluster implements Task {
   readonly jitter = 0;
   readonly deadlineMs: number;
   readonly firstMs = 0;
-  /** Changes come in bursts: the first is acted on at once, the rest together. */
+  /** Changes come in bursts: the first is handled at once, the rest together. */
   readonly pauseMs = 5;
   readonly wakeOn: readonly Bell[];
   readonly #options: SyncClusterOptions;
-  /** When the first change was heard of that is not in the view yet. */
+  /** When the first change arrived that is not in the view yet. */
   #heardMs: number | undefined;
 
   constructor(options: SyncClusterOptions) {
@@ -89,7 +89,7 @@ export class SyncCluster implements Task {
     if (view) {
       stopwatch.viewed(heardMs);
       if (!this.#follow(view)) bells.network.ring();
-      // After an outage the record may have lapsed.
+      // After an outage the record may have expired.
       if (!before || !wasInSync) bells.publish.ring(spreadMs(view.peers.size, random));
     }
     return Math.min(resyncMs, membership.renewalDelayMs, membership.memoryDelayMs);
@@ -100,19 +100,19 @@ export class SyncCluster implements Task {
     this.watchFailed(error);
   }
 
-  /** The cluster's changes are not heard of; the view is as good as it was. */
+  /** Changes of the cluster do not arrive; the view stays valid. */
   watchFailed(error: Error): void {
     const { problems, logger, isSetUp } = this.#options;
     const subject = subjectOf(error);
     if (subject === 'cluster' && !problems.has('cluster'))
       logger.debug('Cannot follow the cluster', { stack: error.stack });
-    const stays = isSetUp() ? '; what is set up stays as it is' : '';
-    // A change of a problem that a person must solve is logged; the store's own troubles change their words too often.
+    const stays = isSetUp() ? '; the existing setup stays' : '';
+    // Changes of a problem that a person must solve are logged; the store's own problems change their text too often.
     const changes = error instanceof StoreRefusedError ? 'warn' : 'debug';
     problems.report(subject, `${error.message}; trying again${stays}`, changes);
   }
 
-  /** @returns false where everything has to be compared */
+  /** @returns false if everything must be compared */
   #follow(view: ClusterView): boolean {
     const { dataPath, logger, bells, stopwatch, verification, resyncMs } = this.#options;
     try {
@@ -120,12 +120,12 @@ export class SyncCluster implements Task {
       if (!result) return false;
       stopwatch.programmed(result.changes);
       if (result.changes > 0) verification.followed();
-      // Nothing may have been changed because all of it failed.
+      // Possibly nothing was changed because everything failed.
       bells.network.ring(Math.min(resyncMs, result.retryDelayMs));
       bells.filter.ring(Math.min(resyncMs, result.rulesAgainMs));
       return true;
     } catch (error) {
-      // The whole comparison meets the error again, and reports it.
+      // The full comparison meets the error again, and reports it.
       logger.debug('Cannot follow the peers one by one', { stack: (error as Error).stack });
       return false;
     }

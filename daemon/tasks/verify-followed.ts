@@ -1,4 +1,4 @@
-/** Has everything compared when no more peers have been followed one by one for a while. */
+/** Requests a full comparison once no single peer has been followed for a while. */
 
 import type { Bell } from '../pace/bell.ts';
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
@@ -25,7 +25,7 @@ export class VerifyFollowed implements Task {
     this.wakeOn = [options.bells.verify];
   }
 
-  /** Peers were followed just now. */
+  /** Single peers were followed just now. */
   followed(): void {
     this.#lastMs = this.#options.now();
     this.#options.bells.verify.ring(quietMs);

@@ -235,7 +235,7 @@ test('work that does not end is seen: 503, and no sign of life for the watchdog;
         },
         { deadlineMs: 40_000 },
       );
-      assert.match(reply.body, /^"[a-z ]+" has not come to its end for \d+ s\n$/);
+      assert.match(reply.body, /^"[a-z ]+" has not ended for \d+ s\n$/);
       assert.match(three.weftctl('status').stdout, /weftd itself is stuck/);
     } finally {
       cluster().etcd.thaw();

@@ -156,7 +156,7 @@ test('a second host of the same name: each has its subnet, both say so', async (
     'one of the two to say so',
     () =>
       [twin, hosts[0]!].some((host) =>
-        host.status().problems.some((line) => /Another host calls itself "host1", the one at .*--node/.test(line)),
+        host.status().problems.some((line) => /Another host, at .*, has the name "host1", too; .*--node/.test(line)),
       ),
     { deadlineMs: 30_000 },
   );

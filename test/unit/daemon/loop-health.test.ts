@@ -178,7 +178,7 @@ test('a call to etcd that never ends is told of, and mending goes on meanwhile',
   site.wakeAll();
   await turn();
   await waitFor('the loop to be stuck', () => site.condition.health() !== undefined);
-  assert.match(site.condition.health()!, /^"following etcd" has not come to its end for \d+ s$/);
+  assert.match(site.condition.health()!, /^"following etcd" has not ended for \d+ s$/);
   const before = site.reconciled;
   site.tasks.mendNetwork.heard();
   await waitFor('the data path to be mended', () => site.reconciled > before);

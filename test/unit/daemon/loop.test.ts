@@ -56,7 +56,7 @@ test('the failure of a task is its own: a problem by its name, and the other tas
   );
   loop.start();
   await waitFor('the problem', () => problems.all.length > 0);
-  assert.equal(problems.list(), ['Cannot go on sweeping: the broom is gone; trying again']);
+  assert.equal(problems.list(), ['Task "sweeping" failed: the broom is gone; trying again']);
   assert.equal(
     problems.all.map(({ head, subject }) => [head.code, subject]),
     [['task', 'sweeping']],
@@ -91,7 +91,7 @@ test('health is derived from the tasks: each has its own deadline', async () => 
   );
   loop.start();
   await waitFor('the loop to be stuck', () => stuckActivity(loop.activities, now()) !== undefined);
-  assert.match(stuckActivity(loop.activities, now())!, /^"sweeping" has not come to its end for \d+ s$/);
+  assert.match(stuckActivity(loop.activities, now())!, /^"sweeping" has not ended for \d+ s$/);
   assert.equal(
     loop.activities.map(({ name }) => name),
     ['sweeping', 'waiting'],

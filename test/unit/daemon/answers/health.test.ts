@@ -18,7 +18,7 @@ test('work that ends, and begins when it is due, is alive', () => {
 test('work that does not end, or does not begin, is stuck, and named', () => {
   assert.is(
     stuckActivity([{ deadlineMs, name: 'a', runningSinceMs: 4000, dueMs: never }], 6001, lateMs),
-    '"a" has not come to its end for 2 s',
+    '"a" has not ended for 2 s',
   );
   assert.is(
     stuckActivity([{ deadlineMs, name: 'a', runningSinceMs: undefined, dueMs: 4000 }], 7000, lateMs),
@@ -42,7 +42,7 @@ test('a piece of work that waits for ever is seen', async () => {
   nowMs = 900;
   assert.is(stuck(), undefined);
   nowMs = 1100;
-  assert.match(stuck() ?? '', /"x" has not come to its end/);
+  assert.match(stuck() ?? '', /"x" has not ended/);
   end();
   while (work.runningSinceMs !== undefined) await new Promise((resolve) => setTimeout(resolve, 1));
   assert.is(stuck(), undefined);
