@@ -30,7 +30,7 @@ export function stuckActivity(
   for (const { name, deadlineMs, runningSinceMs, dueMs } of activities) {
     if (runningSinceMs !== undefined) {
       const spentMs = nowMs - runningSinceMs;
-      if (spentMs > deadlineMs) return `"${name}" has not come to its end for ${seconds(spentMs)}`;
+      if (spentMs > deadlineMs) return `"${name}" has not ended for ${seconds(spentMs)}`;
     } else if (nowMs - dueMs > lateMs) {
       return `"${name}" should have begun ${seconds(nowMs - dueMs)} ago`;
     }
