@@ -242,9 +242,10 @@ difference('g', () => {
   const site = sites().make();
   const pod = site.addPod();
   const { ours, theirs } = pair(site);
-  const emptyIn = (folder: string): string[] =>
-    execute(['find', join(site.folder, folder, 'net'), '-name', '10.*', '-size', '0'])
-      .stdout.split('\n')
+  const folders = { store: site.dataDir, reference: join(site.folder, 'reference') };
+  const emptyIn = (name: keyof typeof folders): string[] =>
+    runProgram(['find', join(folders[name], 'net'), '-name', '10.*', '-size', '0'])
+      .split('\n')
       .filter(Boolean);
   const plugins = [
     [
@@ -308,9 +309,9 @@ difference('h', () => {
     ],
   });
   const few = count();
-  for (const folder of ['store/net', 'reference/net']) {
+  for (const folder of [site.dataDir, join(site.folder, 'reference')]) {
     for (let i = 0; i < 1000; i++) {
-      writeFileSync(join(site.folder, folder, `10.1.${100 + (i >> 8)}.${i & 255}`), `c${i}\r\neth0`);
+      writeFileSync(join(folder, 'net', `10.1.${100 + (i >> 8)}.${i & 255}`), `c${i}\r\neth0`);
     }
   }
   // The first call after others have written to the store makes the index anew.
