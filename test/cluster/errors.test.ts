@@ -54,13 +54,13 @@ async function waits(pattern: RegExp, prepare: () => void, ...words: string[]) {
   };
 }
 
-test('an unknown option, and a value that is none', () => {
+test('an unknown option, and an invalid value', () => {
   refuses(/--colour/, '--colour', 'red');
   refuses(/etcd-endpoints/, '--etcd-endpoints', 'not a url');
   refuses(/log-level/, '--log-level', 'loud');
 });
 
-test('no etcd at the start: said once, and waited for', async () => {
+test('no etcd at the start: weftd says so once, and waits', async () => {
   const { host, said } = await waits(/(warn|error) .*192\.168\.77\.1:2379/, () => undefined);
   assert.is(said() <= 2, true, host.log);
   await cluster().startEtcd();
@@ -84,7 +84,7 @@ test('an external interface that is not there', async () => {
   await host.weftd!.stop();
 });
 
-test('no network config: the message names key and command; once it is there, weftd goes on', async () => {
+test('no network config: the message names key and command; weftd continues once the config exists', async () => {
   cluster().etcdctl('del', '/coreos.com/network/config');
   const { host } = await waits(/\/coreos\.com\/network\/config/, () => undefined);
   assert.match(host.log, /weftctl config set/);

@@ -105,7 +105,7 @@ async function failure(work: () => Promise<unknown>): Promise<StoreError> {
   throw new Error('it should have thrown');
 }
 
-test('a watch wakes at the start and for config and leases, and for nothing else', async () => {
+test('a watch wakes at the start and on changes of config and leases only', async () => {
   const { seen } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   etcd.ctl('put', '/coreos.com/network/config', '{}');
@@ -118,7 +118,7 @@ test('a watch wakes at the start and for config and leases, and for nothing else
   assert.equal(seen.problems, []);
 });
 
-test('while it watches, lists come from memory, and include what this store wrote itself', async () => {
+test('while the watch runs, lists come from memory and include the store’s own writes', async () => {
   const { store, seen } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   for (let n = 1; n <= 20; n++) {
@@ -139,7 +139,7 @@ test('while it watches, lists come from memory, and include what this store wrot
   assert.is(leases.size, 20);
 });
 
-test('etcd restarted: one problem told, then woken, and nothing missed', async () => {
+test('etcd restarts: one problem is reported, then the watch wakes, and nothing is missed', async () => {
   const { store, seen, knows } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   await etcd.stop('SIGTERM');
@@ -160,7 +160,7 @@ test('etcd restarted: one problem told, then woken, and nothing missed', async (
   await knows('10.5.3.0-24');
 });
 
-test('etcd killed, changed and compacted while the watch is away', async () => {
+test('etcd is killed, changed and compacted while the watch is down', async () => {
   const { seen, knows } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   await etcd.stop('SIGKILL');
@@ -178,7 +178,7 @@ test('etcd killed, changed and compacted while the watch is away', async () => {
   assert.ok(seen.problems.filter(({ message }) => message.includes('compacted')).length <= 1);
 });
 
-test('etcd frozen: calls end by their deadline, the watch notices, and all returns after the thaw', async () => {
+test('etcd freezes: calls end at their deadline, the watch notices, and all recovers after the thaw', async () => {
   const { store, seen, knows } = watching(etcd, { timeoutMs: 600 });
   await waitFor('the first wake', () => seen.wakes === 1);
   etcd.freeze();
@@ -197,7 +197,7 @@ test('etcd frozen: calls end by their deadline, the watch notices, and all retur
   assert.is((await store.claim(claimOf(1))).own.reservation, false);
 });
 
-test('given up on purpose, a connection that gets no answer is replaced at once, and calls are made again', async () => {
+test('a connection without an answer, given up on purpose, is replaced at once, and its calls are repeated', async () => {
   const { server: wire, port, count, hang } = await hangingProxy(Number(new URL(etcd.endpoint).port));
   try {
     const store = open(`http://127.0.0.1:${port}`, { timeoutMs: 20_000, heartbeatMs: 20_000 });
@@ -247,7 +247,7 @@ test('of several endpoints one frozen, one dead: the call goes to the third', as
   }
 });
 
-test('a password: a wrong one is told plainly, a restart of etcd ends the token and nothing else', async () => {
+test('a wrong password is reported clearly; a restart of etcd ends only the token', async () => {
   const server = await start({ args: ['--bcrypt-cost', '4'] });
   server.ctl('user', 'add', 'root:secret');
   server.ctl('user', 'grant-role', 'root', 'root');
@@ -280,7 +280,7 @@ test('a password: a wrong one is told plainly, a restart of etcd ends the token 
   await knows('10.5.8.0-24');
 });
 
-test('a token that has expired while nothing was asked is renewed', async () => {
+test('a token that expired while idle is renewed', async () => {
   const server = await start({ args: ['--bcrypt-cost', '4', '--auth-token-ttl', '1'] });
   server.ctl('user', 'add', 'root:secret');
   server.ctl('user', 'grant-role', 'root', 'root');
@@ -291,13 +291,13 @@ test('a token that has expired while nothing was asked is renewed', async () => 
   assert.is(await store.config.read(), undefined);
 });
 
-test('a password where etcd wants none: it goes on without', async () => {
+test('a password that etcd does not need: the store works without it', async () => {
   const store = open(etcd.endpoint, { etcdOptions: { username: 'root', password: 'secret' } });
   assert.is(await store.config.read(), undefined);
   assert.is(await store.config.write('{}'), true);
 });
 
-test('TLS: with the right authority it works, without or with none spoken it is told plainly', async () => {
+test('TLS works with the right authority; a missing authority or plain text is reported clearly', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'weft-tls-'));
   try {
     const keyFile = join(folder, 'key.pem');
@@ -347,7 +347,7 @@ test('TLS: with the right authority it works, without or with none spoken it is 
   }
 });
 
-test('something that is no etcd, and a name that is none', async () => {
+test('a server that is not etcd, and an unknown host name', async () => {
   const server = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
   const port = await freePort();
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
@@ -361,7 +361,7 @@ test('something that is no etcd, and a name that is none', async () => {
   assert.match(named.message, /its name cannot be resolved; check --etcd-endpoints and DNS$/);
 });
 
-test('closed, a watch is silent and the store refuses', async () => {
+test('after close, a watch is silent and the store refuses', async () => {
   const { store, seen, watch } = watching(etcd);
   await waitFor('the first wake', () => seen.wakes === 1);
   const other = open(etcd.endpoint);

@@ -78,7 +78,7 @@ const put = (server: Etcd, n: number): string => server.ctl('put', `${subnets}10
 const revisionOf = (server: Etcd): string =>
   String((JSON.parse(server.ctl('get', 'x', '-w', 'json')) as { header: { revision: number } }).header.revision);
 
-test('a start is one list of all leases; claiming, renewing and publishing are none', async () => {
+test('a start lists all leases once; claiming, renewing and publishing list none', async () => {
   const server = await start();
   for (let n = 1; n <= hostCount; n++) put(server, n);
   const { store, lists, names } = following(server);
@@ -96,7 +96,7 @@ test('a start is one list of all leases; claiming, renewing and publishing are n
   assert.is(lists(), 1);
 });
 
-test('after an outage it goes on where it was, with what came meanwhile, and lists nothing', async () => {
+test('after an outage the watch continues with the changes since, and lists nothing', async () => {
   const server = await start();
   for (let n = 1; n <= hostCount; n++) put(server, n);
   const { seen, lists, names } = following(server);
@@ -116,7 +116,7 @@ test('after an outage it goes on where it was, with what came meanwhile, and lis
   assert.is(lists(), 1);
 });
 
-test('what is compacted in an outage is listed anew; what is compacted before it has been compared is not', async () => {
+test('changes compacted in an outage cause a new list; a compaction of compared revisions does not', async () => {
   const server = await start();
   put(server, 1);
   const { seen, lists, names } = following(server, { verifyMs: 100 });
@@ -150,7 +150,7 @@ test('what is compacted in an outage is listed anew; what is compacted before it
   }
 });
 
-test('etcd restored from a backup, its revision gone back: listed anew, and told by the revision', async () => {
+test('etcd is restored from a backup: the lower revision reveals it, and everything is listed again', async () => {
   const server = await start();
   put(server, 1);
   const { store, seen, names } = following(server);
@@ -174,7 +174,7 @@ test('etcd restored from a backup, its revision gone back: listed anew, and told
   await waitFor('what comes then', async () => (await names()).join() === '10.5.1.0-24,10.5.5.0-24');
 });
 
-test('restored, and written to until its revision is what it was: found out by comparing, and told by the number', async () => {
+test('etcd is restored, then written to up to the old revision: the number of leases reveals it', async () => {
   const server = await start();
   const wire = await Wire.open(Number(new URL(server.endpoint).port));
   try {
@@ -217,7 +217,7 @@ async function logIns({ endpoint }: Etcd): Promise<number> {
   return Number(/^grpc_server_started_total\{grpc_method="Authenticate",.*\} (\d+)$/m.exec(metrics)?.[1]);
 }
 
-test('a connection that ends costs no new log-in: the token is good for the next, until etcd knows it no more', async () => {
+test('a new connection needs no new login: it uses the token until etcd no longer knows it', async () => {
   const server = await start({ args: ['--bcrypt-cost', '4'] });
   server.ctl('user', 'add', 'root:secret');
   server.ctl('user', 'grant-role', 'root', 'root');
@@ -243,7 +243,7 @@ test('a connection that ends costs no new log-in: the token is good for the next
   }
 });
 
-test('a slow etcd: everything takes its time, nothing is lost, and what is slower than the deadline is told', async () => {
+test('a slow etcd: nothing is lost, and requests beyond the deadline are reported', async () => {
   const server = await start();
   const wire = await Wire.open(Number(new URL(server.endpoint).port));
   try {

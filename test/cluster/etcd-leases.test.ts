@@ -50,7 +50,7 @@ test('the network config is written, read, and guarded against a change in betwe
   assert.is((await store.config.read())?.text, '{"a":2}');
 });
 
-test('a claim writes what flannel would, and Weft, with a lease of a day', async () => {
+test('a claim writes flannel’s value plus Weft’s part, with a lease of a day', async () => {
   const { own, how } = await open().claim(claimOf(7));
   assert.is(how, 'new');
   assert.match(own.ownerId, /^\/coreos\.com\/network\/subnets\/10\.5\.\d+\.0-24$/);
@@ -66,7 +66,7 @@ test('a claim writes what flannel would, and Weft, with a lease of a day', async
   assert.ok(Math.abs(own.expiresAtMs! - Date.now() - 86_400_000) < 5000);
 });
 
-test('claimed again it is kept: same subnet, no event for the peers', async () => {
+test('a second claim keeps the lease: same subnet, no event for the peers', async () => {
   const first = await open().claim(claimOf(1));
   const again = await open().claim(claimOf(1));
   assert.is(again.how, 'kept');
@@ -74,7 +74,7 @@ test('claimed again it is kept: same subnet, no event for the peers', async () =
   assert.is(handleOf(again.own).modRevision, handleOf(first.own).modRevision);
 });
 
-test('twenty nodes at once, twenty subnets for them: each gets its own (flannel’s defect 1)', async () => {
+test('twenty nodes claim twenty subnets at once: each gets its own (flannel’s defect 1)', async () => {
   // 10.5.0.0/16 with 32 subnets within bounds: many collisions.
   const config = parseNetworkConfig(
     '{"Network":"10.5.0.0/16","SubnetMin":"10.5.16.0","SubnetMax":"10.5.35.0","Backend":{"Type":"vxlan"}}',
@@ -120,7 +120,7 @@ test('dual-stack nodes at once: neither family overlaps, though their keys diffe
   }
 });
 
-test('the previous subnet is claimed again where it is free', async () => {
+test('the previous subnet is claimed again if it is free', async () => {
   const previous = { 4: parsePrefix('10.5.77.0/24')! };
   const { own, how } = await open().claim(claimOf(1, { previous }));
   assert.is(how, 'previous');
@@ -129,7 +129,7 @@ test('the previous subnet is claimed again where it is free', async () => {
   assert.is(other.how, 'new');
 });
 
-test('a reservation of ours is filled in, and stays one through renewals (defect 2)', async () => {
+test('our reservation gets a value, and stays a reservation through renewals (defect 2)', async () => {
   const key = `${subnets}10.5.9.0-24`;
   etcd.ctl('put', key, '{"PublicIP":"192.0.2.9","Comment":{"rack":4}}');
   const store = open();
@@ -159,7 +159,7 @@ test('a lease made a reservation by hand is a reservation from then on', async (
   assert.is(leaseAt(own.ownerId), '0');
 });
 
-test('renewal with the same value makes no event; with a changed one it is written', async () => {
+test('a renewal with the same value makes no event; a changed value is written', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));
   const same = await store.leases.keepAlive(own, nodeValue(1));
@@ -171,7 +171,7 @@ test('renewal with the same value makes no event; with a changed one it is writt
   assert.is(leaseAt(own.ownerId), handleOf(own).etcdLease, 'still on the same etcd lease');
 });
 
-test('renewal does not write over another owner (defect 3)', async () => {
+test('a renewal does not overwrite another owner (defect 3)', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));
   const theirs = '{"PublicIP":"192.0.2.250","PublicIPv6":null,"BackendType":"host-gw"}';
@@ -184,7 +184,7 @@ test('renewal does not write over another owner (defect 3)', async () => {
   assert.is(valueAt(own.ownerId), theirs);
 });
 
-test('what somebody has made unreadable is written over, with the lease that it had', async () => {
+test('our lease, made unreadable by somebody, is overwritten and keeps its etcd lease', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));
   const [value, lease] = [valueAt(own.ownerId), leaseAt(own.ownerId)];
@@ -197,7 +197,7 @@ test('what somebody has made unreadable is written over, with the lease that it 
   assert.equal([valueAt(own.ownerId), leaseAt(own.ownerId)], [value, lease]);
 });
 
-test('a lease that has gone is reported, and the same subnet is claimed again (defect 9)', async () => {
+test('a lost lease is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));
   etcd.ctl('lease', 'revoke', BigInt(handleOf(own).etcdLease).toString(16));
@@ -222,7 +222,7 @@ test('a short lease lapses unless it is renewed', async () => {
   });
 });
 
-test('a lease with too short a life, made by somebody else, gets ours', async () => {
+test('a lease with too short a TTL, made by somebody else, gets our TTL', async () => {
   const granted = /lease ([0-9a-f]+) granted/.exec(etcd.ctl('lease', 'grant', '60'))![1]!;
   const key = `${subnets}10.5.3.0-24`;
   etcd.ctl('put', `--lease=${granted}`, key, '{"PublicIP":"192.0.2.3","PublicIPv6":null,"BackendType":"host-gw"}');
@@ -231,7 +231,7 @@ test('a lease with too short a life, made by somebody else, gets ours', async ()
   assert.match(etcd.ctl('lease', 'timetolive', BigInt(handleOf(own).etcdLease).toString(16)), /TTL\(86400s\)/);
 });
 
-test('malformed entries are reported and skipped, the rest stand, their subnets stay taken (defect 5)', async () => {
+test('malformed entries are reported and skipped, the others stay, their subnets count as taken (defect 5)', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1, { previous: { 4: parsePrefix('10.5.77.0/24')! } }));
   etcd.ctl('put', `${subnets}10.5.2.0-24`, 'no JSON at all');
@@ -300,7 +300,7 @@ test('a further subnet is claimed next to the first', async () => {
   );
 });
 
-test('a node’s record lives while it is published, tells of a namesake, and goes', async () => {
+test('a node’s record lives while it is published, reveals a namesake, and is removed', async () => {
   const store = open({ nodeTtlSeconds: 2 });
   const record = {
     node: 'node-1',

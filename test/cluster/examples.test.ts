@@ -39,7 +39,7 @@ const cluster = fixture(
   (made) => made.remove(),
 );
 
-test('network-config.json is taken by weftctl, and weftd runs by it with the unit file’s capabilities alone', async () => {
+test('weftctl accepts network-config.json, and weftd runs with only the unit file’s capabilities', async () => {
   const [one, two] = cluster().hosts as [Host, Host];
   const { status, stderr } = one.weftctl(
     '--etcd-endpoints',
@@ -55,7 +55,7 @@ test('network-config.json is taken by weftctl, and weftd runs by it with the uni
   assert.is(BigInt(`0x${granted}`), 1n << 12n, 'CAP_NET_ADMIN and no other');
 });
 
-test('weftd.service is one that systemd takes, and starts what is there', () => {
+test('systemd accepts weftd.service, and the program that it starts exists', () => {
   const systemd = lookForProgram('systemd-analyze');
   const file = join(cluster().scratch.folder, 'weftd.service');
   writeFileSync(file, unit.replace('/usr/local/bin/weftd', join(root, 'dist/bin/weftd')));
@@ -114,7 +114,7 @@ test('cnitool.sh runs to its end and leaves no namespace', () => {
   assert.not(readdirSync('/run/netns').includes(name));
 });
 
-test('the demo runs, says what it does in a hundred columns, and leaves nothing', () => {
+test('the demo runs, prints at most a hundred columns, and leaves nothing', () => {
   const before = readdirSync('/run/netns').filter((name) => name.startsWith('weft-demo'));
   // Somebody's own demo is not this test's to remove.
   if (before.length > 0) return;

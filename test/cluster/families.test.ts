@@ -103,7 +103,7 @@ for (const [label, expected] of Object.entries(clusters)) {
     (made) => made.remove(),
   );
 
-  test(`${label}: the first containers are reached at once`, () => {
+  test(`${label}: the first containers are reachable at once`, () => {
     const [here, there] = cluster().hosts.map((host) => host.attachPods(1)[0]!);
     for (const [from, to] of [
       [here!, there!],

@@ -69,7 +69,7 @@ const isProgrammed = (host: Host, n: number) =>
   waitFor(`peer ${n}`, () => ghostTraces(host, n).filter((line) => !line.startsWith('nft')).length === 6);
 const isForgotten = (host: Host, n: number) => waitFor(`peer ${n} to go`, () => ghostTraces(host, n).length === 0);
 
-test('a peer whose address and MAC change while etcd cannot be heard is followed (flannel’s defect 4)', async () => {
+test('a peer’s address and MAC change while etcd is unreachable: weftd follows (flannel’s defect 4)', async () => {
   const [one] = hosts();
   putGhost(4);
   await isProgrammed(one, 4);
@@ -101,7 +101,7 @@ test('a peer whose address and MAC change while etcd cannot be heard is followed
   await isForgotten(one, 4);
 });
 
-test('one malformed lease takes nothing from the others (flannel’s defect 5)', async () => {
+test('one malformed lease does not affect the others (flannel’s defect 5)', async () => {
   const [one] = hosts();
   putGhost(5);
   await isProgrammed(one, 5);
@@ -124,7 +124,7 @@ test('one malformed lease takes nothing from the others (flannel’s defect 5)',
   await isForgotten(one, 5);
 });
 
-test('peers that left while weftd was down are gone after its start, with no gap for the others (flannel’s defect 6)', async () => {
+test('weftd’s start removes peers that left while it was down, with no gap for the others (flannel’s defect 6)', async () => {
   const [one] = hosts();
   const [here, there] = pods();
   const before = essence(one);
@@ -150,7 +150,7 @@ test('peers that left while weftd was down are gone after its start, with no gap
   assert.equal(difference(before, essence(one)), []);
 });
 
-test('the device deleted: made again with its MAC, and every peer with it (flannel’s defect 7)', async () => {
+test('the device is deleted: weftd recreates it with its MAC and every peer (flannel’s defect 7)', async () => {
   const [one, two] = hosts();
   const [here, there] = pods();
   putGhost(7);
@@ -175,7 +175,7 @@ test('the device deleted: made again with its MAC, and every peer with it (flann
   await isForgotten(one, 7);
 });
 
-test('a route, a neighbour and an FDB entry deleted are put back (flannel’s defect 8)', async () => {
+test('a deleted route, neighbour and FDB entry are restored (flannel’s defect 8)', async () => {
   const [one, two] = hosts();
   const before = essence(one);
   const fdb = readFdb(one.namespace).find(({ destination }) => destination === two.address)!;
@@ -187,7 +187,7 @@ test('a route, a neighbour and an FDB entry deleted are put back (flannel’s de
   await isAsBefore(one, before);
 });
 
-test('the own lease revoked: claimed again, the same, by the same process (flannel’s defect 9)', async () => {
+test('the host’s own lease is revoked: the same process claims the same subnet again (flannel’s defect 9)', async () => {
   const [one, two] = hosts();
   const [here, there] = pods();
   const before = hosts().map(essence);
@@ -221,7 +221,7 @@ test('IPv6 costs 70 bytes, not 50 (flannel’s defect 10)', () => {
   assert.is(ping(here.namespace, address!, { payloadBytes: 1430 - 48, whole: true }).received, 1);
 });
 
-test('a device that is there with another MTU, MAC or learning is mended at start (flannel’s defect 11)', async () => {
+test('the start repairs a device with another MTU, MAC or learning flag (flannel’s defect 11)', async () => {
   const [one] = hosts();
   const [here, there] = pods();
   const before = essence(one);
@@ -247,7 +247,7 @@ function requests(method: string): number {
   return Number(line.split(' ').at(-1));
 }
 
-test('no TimeToLive is asked, neither by key at a list nor by event (flannel’s defect 13)', async () => {
+test('neither a list nor an event causes TimeToLive requests (flannel’s defect 13)', async () => {
   const [one, two] = hosts();
   for (let n = 0; n < 10; n++) putGhost(n);
   await isProgrammed(one, 9);
@@ -269,7 +269,7 @@ test('no TimeToLive is asked, neither by key at a list nor by event (flannel’s
   await isForgotten(one, 9);
 });
 
-test('two attachments of a container have a state each (flannel’s defect 14)', () => {
+test('two attachments of a container have separate state (flannel’s defect 14)', () => {
   const [one] = hosts();
   const [, there] = pods();
   const [pod] = one.addPods(1);
@@ -294,7 +294,7 @@ function reserved(host: Host, addresses: readonly string[]): string[] {
   return addresses.filter((address) => names.includes(address));
 }
 
-test('DEL with whatever it could go by corrupt: the interface and the address go (flannel’s defect 15)', () => {
+test('DEL with corrupt state removes the interface and the address (flannel’s defect 15)', () => {
   const [one] = hosts();
   const store = join(one.dataDir, one.conflist.name);
   for (const path of [join(one.runDir, 'node.json'), one.subnetFile]) {
@@ -323,7 +323,7 @@ test('DEL with whatever it could go by corrupt: the interface and the address go
   assert.equal(reserved(one, [address]), []);
 });
 
-test('rules are looked at as a whole, order and all, and put right (flannel’s defect 16)', async () => {
+test('weftd checks its rules as a whole, with their order, and repairs them (flannel’s defect 16)', async () => {
   const [one] = hosts();
   const before = essence(one);
   const nft = (...words: string[]): string => run(['nft', ...words], { namespace: one.namespace });

@@ -70,7 +70,7 @@ test('FORWARD’s policy set to DROP while weftd runs', async () => {
   await waitFor('the log', () => one.log.includes('packets are accepted in "ip filter FORWARD"'));
 });
 
-test('it is set again while there are rules: nothing is lost', async () => {
+test('the policy is set again while the rules exist: no packet is lost', async () => {
   const [one] = cluster().hosts as [Host];
   iptables(one, '-P', 'FORWARD', 'ACCEPT');
   await under('policy DROP again', () => {
@@ -79,7 +79,7 @@ test('it is set again while there are rules: nothing is lost', async () => {
   });
 });
 
-test('whatever takes the rules away or keeps packets from them is undone within a second', async () => {
+test('every change that removes or bypasses the rules is undone within a second', async () => {
   const [one] = cluster().hosts as [Host];
   for (const harm of [
     ['-F', 'FORWARD'],
@@ -108,7 +108,7 @@ test('whatever takes the rules away or keeps packets from them is undone within 
   await waitFor('the log', () => /accepted in .* by=iptables/.test(one.log));
 });
 
-test('a program that puts its chains first, as Docker does when it starts, is not fought', async () => {
+test('weftd does not fight a program that puts its chains first, as Docker does when it starts', async () => {
   const [one] = cluster().hosts as [Host];
   for (const words of [
     '-N DOCKER-USER',
@@ -126,7 +126,7 @@ test('a program that puts its chains first, as Docker does when it starts, is no
   assert.is(iptables(one, '-S'), before);
 });
 
-test('all rules of the host flushed, and DROP again: all is there within a second', async () => {
+test('all rules are flushed and DROP is set: everything is back within a second', async () => {
   const [one] = cluster().hosts as [Host];
   await under('nft flush ruleset', async () => {
     on(one, 'nft', 'flush', 'ruleset');
@@ -158,7 +158,7 @@ test('the older iptables, set to DROP while weftd runs', async () => {
   reachAll();
 });
 
-test('leaving takes them all away', async () => {
+test('leaving removes them all', async () => {
   const [one] = cluster().hosts as [Host];
   assert.is(one.runWeftd('--leave').status, 0);
   assert.not.match(on(one, 'nft', 'list', 'ruleset'), /weft/i);

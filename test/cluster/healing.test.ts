@@ -109,7 +109,7 @@ for (const family of [4, 6] as const) {
 }
 for (const damage of ruleDamages) test(damage.what, () => healsDamage(damage));
 
-test('a device that is made anew has the same MAC', async () => {
+test('a recreated device has the same MAC', async () => {
   const { namespace } = tunnels().hosts[0]!;
   const mac = (): string => readLink(namespace, 'flannel.1')!.mac;
   const before = mac();
@@ -117,7 +117,7 @@ test('a device that is made anew has the same MAC', async () => {
   assert.is(mac(), before);
 });
 
-test('the outer interface without its IPv6 address: what is IPv4’s is mended all the same', async () => {
+test('the external interface without its IPv6 address: weftd still repairs IPv4', async () => {
   const [one] = tunnels().hosts as [Host];
   const before = essence(one);
   const isTold = ({ problems }: NodeStatus): boolean =>
@@ -152,7 +152,7 @@ function readLease({ subnet }: Host): { key: string; value: string } {
   return { key: key!, value: value! };
 }
 
-test('the own lease deleted in etcd', async () => {
+test('the host’s own lease is deleted in etcd', async () => {
   const [one, two] = tunnels().hosts as [Host, Host];
   const { key, value } = readLease(one);
   const before = essence(two);
@@ -165,7 +165,7 @@ test('the own lease deleted in etcd', async () => {
   );
 });
 
-test('a peer’s lease overwritten with another MAC: its owner writes it again, and no FDB entry is left', async () => {
+test('a peer’s lease is overwritten with another MAC: its owner restores it, and no FDB entry is left', async () => {
   const [, two] = tunnels().hosts as [Host, Host];
   const { key, value } = readLease(two);
   const other = value.replaceAll(/"VtepMAC":"[^"]*"/g, '"VtepMAC":"02:00:00:00:0b:ad"');
@@ -192,7 +192,7 @@ for (const [kind, cluster] of [
     const ip = (...words: string[]): string => cluster().hosts[0]!.ip(`-${family}`, ...words);
     test(`${kind}: IPv${family} route deleted`, () =>
       heals(cluster(), `${kind} IPv${family} route deleted`, () => ip('route', 'del', route().destination)));
-    test(`${kind}: IPv${family} route led to another next hop`, () =>
+    test(`${kind}: IPv${family} route redirected to another next hop`, () =>
       heals(cluster(), `${kind} IPv${family} route changed`, () =>
         ip('route', 'replace', route().destination, 'via', family === 4 ? '192.168.77.99' : 'fd77::99'),
       ));
@@ -201,7 +201,7 @@ for (const [kind, cluster] of [
         ip('route', 'replace', 'blackhole', route().destination),
       ));
   }
-  test(`${kind}: the outer interface's forwarding set to 0`, () =>
+  test(`${kind}: the external interface's forwarding set to 0`, () =>
     heals(
       cluster(),
       `${kind} forwarding`,
@@ -213,14 +213,14 @@ for (const [kind, cluster] of [
     ));
 }
 
-test('entries that nobody needs are left alone unless they are weftd’s own', async () => {
+test('weftd removes unneeded entries only if they are its own', async () => {
   const [one] = tunnels().hosts as [Host];
   one.ip('route', 'add', '198.51.100.0/24', 'via', '192.168.77.1');
   await heals(tunnels(), 'route deleted beside a foreign one', () => one.ip('route', 'del', target(4).subnet));
   assert.ok(readRoutes(one.namespace).some(({ destination }) => destination === '198.51.100.0/24'));
 });
 
-test('weftd has not been started again meanwhile', () => {
+test('weftd has not restarted meanwhile', () => {
   for (const cluster of [tunnels, plain, direct]) {
     for (const { weftd, logFile } of cluster().hosts) {
       assert.ok(weftd!.alive);

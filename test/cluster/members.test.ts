@@ -126,7 +126,7 @@ for (const [what, harm, mend] of [
   ['frozen', async ({ etcd }: Member) => etcd.freeze(), async ({ etcd }: Member) => etcd.thaw()],
   ['cut off from the others', async (member: Member) => member.isolate(), async (member: Member) => member.join()],
 ] as const) {
-  test(`each member ${what} in turn, the one that weftd talks to and the leader among them`, async () => {
+  test(`each member ${what} in turn, among them the leader and the one that weftd talks to`, async () => {
     const { members } = made();
     const delays: number[] = [];
     for (const member of members) {
@@ -143,7 +143,7 @@ for (const [what, harm, mend] of [
   });
 }
 
-test('the leader is another: nothing is lost', async () => {
+test('the leader changes: nothing is lost', async () => {
   const { members } = made();
   const statuses = JSON.parse(ctl(members, 'endpoint', 'status', '-w', 'json')) as {
     Endpoint: string;
@@ -162,7 +162,7 @@ test('the leader is another: nothing is lost', async () => {
   isWhole();
 });
 
-test('without a majority: said so, nothing is taken down, and all is followed when it is back', async () => {
+test('without a majority weftd says so and keeps everything; it follows all changes when the majority is back', async () => {
   const { members, node } = made();
   const [one, two, three] = members as [Member, Member, Member];
   await Promise.all([one, two].map(({ etcd }) => etcd.stop('SIGKILL')));

@@ -85,7 +85,7 @@ test('a fourth host joins, is reached, and leaves without a trace', async () => 
   assert.equal(left, [], 'host4 is as it was before');
 });
 
-test('--leave where nothing is to leave says so and succeeds', () => {
+test('--leave on a host without a lease says so and succeeds', () => {
   const stranger = cluster().addHost();
   const { status, stdout, stderr } = stranger.runWeftd('--leave');
   assert.is(status, 0, stdout + stderr);

@@ -116,7 +116,7 @@ function defineMixed(flavour: Flavour, families: Families): void {
     }
   };
 
-  test(`${label}: every container reaches every other, seen as itself`, async () => {
+  test(`${label}: every container reaches every other, with its own source address`, async () => {
     const { cluster, one, third } = site();
     const pods = cluster.hosts.flatMap((host) => host.pods);
     await allReach(between(pods, pods));
@@ -146,7 +146,7 @@ function defineMixed(flavour: Flavour, families: Families): void {
       }
     });
 
-    test(`${label}: a peer with a backend that weftd does not know is reported and left alone`, async () => {
+    test(`${label}: weftd reports and ignores a peer with an unknown backend`, async () => {
       const { cluster, one, two, third, flannel } = site();
       const before = [one, two].map((host) => host.describe());
       const backendData = '{"PublicKey":"bXDmPkSgaHDzvb4ejzk3WBMhI4Bjwf7gyMCnIdgfUGE="}';
@@ -169,7 +169,7 @@ function defineMixed(flavour: Flavour, families: Families): void {
       cluster.etcdctl('del', `${etcdPrefix}/subnets/10.244.250.0-24`);
     });
 
-    test(`${label}: flannel’s host comes back with another MAC, then with another address, and is followed`, async () => {
+    test(`${label}: weftd follows flannel’s host to another MAC, then to another address`, async () => {
       const { cluster, one, two, third, flannel } = site();
       const pairs = between(
         [one, two].flatMap(({ pods }) => pods),
@@ -290,7 +290,7 @@ function defineMixed(flavour: Flavour, families: Families): void {
   });
 
   if (!families.includes(6)) {
-    test(`${label}: a host that comes once flannel has its own back is let in there`, async () => {
+    test(`${label}: flannel’s host, given back, receives packets from a new host`, async () => {
       const { cluster, third, flannel } = site();
       assert.match(run(['nft', 'list', 'table', 'inet', 'weft'], { namespace: third.namespace }), /peers4/);
       const fourth = cluster.addHost();

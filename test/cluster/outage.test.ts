@@ -22,7 +22,7 @@ const connected = (host: Host, wanted: boolean) =>
     { deadlineMs: 20_000 },
   );
 
-test('etcd stopped: ADD and DEL go on, packets flow; etcd back: nothing right is touched', async () => {
+test('etcd stops: ADD, DEL and packets continue; etcd returns: weftd changes nothing that is right', async () => {
   const { hosts, scratch } = cluster();
   const [one, two, three] = hosts as [Host, Host, Host];
   for (const host of hosts) host.attachPods(1);
@@ -49,7 +49,7 @@ test('etcd stopped: ADD and DEL go on, packets flow; etcd back: nothing right is
   assert.is(received, sent);
 });
 
-test('weftd started while etcd is away takes its subnet from what it remembers, and packets flow', async () => {
+test('weftd started while etcd is unreachable takes its subnet from its memory, and packets flow', async () => {
   const { hosts } = cluster();
   const [one, two] = hosts as [Host, Host];
   const before = one.describe();
@@ -69,7 +69,7 @@ test('weftd started while etcd is away takes its subnet from what it remembers, 
   assert.equal(difference(before, one.describe()), []);
 });
 
-test('a change made while a host was cut off is followed when etcd is back', async () => {
+test('a host that was cut off follows the changes when etcd is back', async () => {
   const { hosts } = cluster();
   const [one, , three] = hosts as [Host, Host, Host];
   // The switch lets nothing of host1 through.

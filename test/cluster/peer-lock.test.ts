@@ -62,7 +62,7 @@ function heard(host: Host): number {
   return Number(values.split(' ')[names.split(' ').indexOf('InEchos')]);
 }
 
-test('from no peer: dropped, counted, shown by status; peers’ packets get through', () => {
+test('strangers’ packets are dropped, counted and shown by status; peers’ packets pass', () => {
   const [one, two] = cluster().hosts as [Host, Host];
   assert.equal(one.status().peerLock, { enabled: true, droppedPackets: 0, droppedBytes: 0 });
   const before = heard(one);
@@ -106,7 +106,7 @@ test('a new peer is let in at once: none of its packets is dropped', async () =>
   assert.ok(one.status().peerLock.droppedPackets - before <= 1);
 });
 
-test('peers that come and go, and what others do to the table, leave the count as it is and the others’ packets alone', async () => {
+test('peers that join or leave, and changes by others, neither reset the count nor stop other peers’ packets', async () => {
   const [one, two, three] = cluster().hosts as [Host, Host, Host];
   const { droppedPackets } = one.status().peerLock;
   const chain = (): string =>
@@ -130,7 +130,7 @@ test('peers that come and go, and what others do to the table, leave the count a
   assert.ok(one.status().peerLock.droppedPackets >= droppedPackets);
 });
 
-test('a container cannot be a peer by way of its own host', () => {
+test('a container cannot pose as a peer through its own host', () => {
   const [one, two] = cluster().hosts as [Host, Host];
   const before = heard(one);
   const counts = [one, two].map((host) => host.status().peerLock.droppedPackets);
@@ -145,7 +145,7 @@ test('a container cannot be a peer by way of its own host', () => {
   assert.is(two.status().peerLock.droppedPackets, counts[1]! + 10);
 });
 
-test('a weftd that starts while etcd is away keeps closed what the one before it has left', async () => {
+test('a weftd that starts while etcd is unreachable keeps its predecessor’s lock closed', async () => {
   const [one] = cluster().hosts as [Host];
   await cluster().stopEtcd();
   await one.weftd!.stop();

@@ -86,7 +86,7 @@ test('the MTU is exact: 1422 bytes pass whole, 1423 do not', () => {
   assert.is(ping(here.namespace, there.address, { payloadBytes: 4000 }).received, 1, 'larger ones are cut');
 });
 
-test('every container reaches every other, seen as itself', async () => {
+test('every container reaches every other, with its own source address', async () => {
   const pods = cluster().hosts.flatMap((host) => host.attachPods(2));
   for (const from of pods) {
     for (const to of pods) assert.is(ping(from.namespace, to.address).received, 1, `${from.name} → ${to.name}`);
@@ -110,7 +110,7 @@ test('every container reaches every other, seen as itself', async () => {
   assert.match(await answered(), new RegExp(`IP ${first.address} > ${last.address}`));
 });
 
-test('a container reaches the other hosts themselves, and they it', () => {
+test('containers and the other hosts reach each other', () => {
   const [one, two] = cluster().hosts as [Host, Host];
   const pod = one.pods.at(-1)!;
   assert.is(ping(one.namespace, pod.address).received, 1, 'its own host');

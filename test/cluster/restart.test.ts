@@ -16,7 +16,7 @@ const cluster = fixture(
 );
 
 for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-  test(`weftd ended by ${signal} and started again: no packet lost, nothing in the kernel touched`, async () => {
+  test(`weftd is ended by ${signal} and restarted: no packet is lost, the kernel’s state is untouched`, async () => {
     const [one, two] = cluster().hosts as [Host, Host];
     const [here, there] = [one.attachPods(1)[0]!, two.attachPods(1)[0]!];
     assert.is(ping(here.namespace, there.address, { count: 3 }).received, 3);
@@ -44,7 +44,7 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
   });
 }
 
-test('all three killed and started again at once', async () => {
+test('all three are killed and restarted at once', async () => {
   const { hosts, scratch } = cluster();
   const [one, two] = hosts as [Host, Host];
   const [here, there] = [one.attachPods(1)[0]!, two.attachPods(1)[0]!];

@@ -101,7 +101,7 @@ test('SECURITY.md names these rights', () => {
   for (const command of Object.values(grants)) assert.ok(text.includes(`${command}\n`), command);
 });
 
-test('with these and no others: claims, publishes, follows, renews, leaves', async () => {
+test('with exactly these rights weftd claims, publishes, follows, renews and leaves', async () => {
   const { cluster } = secured();
   const one = startAs('weft');
   // Renewed all the time.
@@ -141,7 +141,7 @@ test('with these and no others: claims, publishes, follows, renews, leaves', asy
   await one.weftd!.stop();
 });
 
-test('the same by user and password', async () => {
+test('the same works with user and password', async () => {
   const host = secured().cluster.addHost();
   // A certificate is wanted all the same; the user's name outdoes its own.
   const login = secured().authority.issue(host.name, { commonName: 'nobody' });
@@ -157,7 +157,7 @@ for (const [what, right, pattern] of [
   ['reading leases', 'subnets', 'may not read what is below "/coreos.com/network/subnets/"'],
   ['writing leases', 'subnets', 'may not write what is below "/coreos.com/network/subnets/"'],
 ] as const) {
-  test(`without the right of ${what}: the message names it, and its command helps`, async () => {
+  test(`without the right of ${what}: the message names it, and its command grants it`, async () => {
     const { cluster } = secured();
     const grant = grants[right];
     const ends = right === 'config' ? [] : [`${prefix}/subnets0`];
@@ -180,7 +180,7 @@ for (const [what, right, pattern] of [
 }
 
 for (const access of ['read', 'write'] as const) {
-  test(`without the right to ${access} liveness records: weftd works, and says what is missing`, async () => {
+  test(`without the right to ${access} liveness records: weftd works, and reports the missing right`, async () => {
     const { cluster } = secured();
     cluster.etcdctl('role', 'revoke-permission', 'weft', `${prefix}/nodes/`, `${prefix}/nodes0`);
     if (access === 'write') does(cluster, grants.nodes.replace('readwrite', 'read'));
@@ -196,7 +196,7 @@ for (const access of ['read', 'write'] as const) {
   });
 }
 
-test('a user whom etcd does not know, one without a role, a certificate without a name: each is told', async () => {
+test('an unknown user, a user without a role, a certificate without a name: weftd reports each', async () => {
   const { cluster, authority } = secured();
   const unknown = startAs('eve');
   const line = await says(unknown, 'etcd has no user "eve"; add it: etcdctl user add eve --no-password && ');
@@ -212,7 +212,7 @@ test('a user whom etcd does not know, one without a role, a certificate without 
   await nameless.weftd!.stop();
 });
 
-test('no certificate, one that has expired, one of another authority, another authority for etcd: each is told', async () => {
+test('no certificate, an expired one, one of another authority, another authority for etcd: weftd reports each', async () => {
   const { cluster, authority, stranger } = secured();
   const host = cluster.addHost();
   const expired = authority.issue('expired', { commonName: 'weft', isExpired: true });
@@ -239,7 +239,7 @@ test('no certificate, one that has expired, one of another authority, another au
   }
 });
 
-test('certificates replaced while weftd runs, even by another authority’s, count from the next connection on', async () => {
+test('weftd uses replaced certificates from its next connection on, also those of another authority', async () => {
   const { cluster, authority, stranger } = secured();
   const host = cluster.addHost();
   const old = authority.issue(host.name, { commonName: 'weft' });

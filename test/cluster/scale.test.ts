@@ -92,7 +92,7 @@ test('a thousand peers are programmed', async () => {
   );
 });
 
-test('changes of some are followed without a look at the rest', async () => {
+test('changes of some peers are followed without a comparison of the rest', async () => {
   const made = cluster();
   const [host] = made.hosts as [Host];
   const others = all.slice(3).map((i) => peer(i));
@@ -140,7 +140,7 @@ test('a restart changes nothing in the kernel', async () => {
   await witness.stop('SIGKILL');
 });
 
-test('all of them gone at once are gone without a trace', async () => {
+test('all peers that leave at once are removed without a trace', async () => {
   const made = cluster();
   const [host] = made.hosts as [Host];
   remove(made, '--prefix', `${etcdPrefix}/subnets/10.10`);

@@ -60,7 +60,7 @@ function value(host: Host, name: string, labels: Readonly<Record<string, string>
   return samples.length === 0 ? undefined : samples.reduce((sum, sample) => sum + sample.value, 0);
 }
 
-test('before etcd is there: alive, not ready, and that it does not answer is counted', async () => {
+test('without etcd weftd is alive and not ready, and counts the failed requests', async () => {
   const [one] = cluster().hosts as [Host];
   one.startWeftd('--healthz-port', port);
   await waitFor('weftd to answer', () => ask(one, '/healthz').status === 200);
@@ -78,7 +78,7 @@ test('before etcd is there: alive, not ready, and that it does not answer is cou
   assert.is(one.status().state, 'starting');
 });
 
-test('with etcd it becomes ready, and the figures are those of the cluster', async () => {
+test('with etcd weftd becomes ready, and the figures match the cluster', async () => {
   const { hosts } = cluster();
   const [one] = hosts as [Host];
   await cluster().startEtcd();
@@ -115,7 +115,7 @@ test('with etcd it becomes ready, and the figures are those of the cluster', asy
   assert.is(value(one, 'weftd_addresses_used'), 0);
 });
 
-test('a peer that comes or goes is programmed, not healed', async () => {
+test('a peer that joins or leaves counts as programmed, not as healed', async () => {
   const [one, , three] = cluster().hosts as [Host, Host, Host];
   const routes = value(one, 'weftd_programmed_total', { kind: 'route' })!;
   const followed = value(one, 'weftd_etcd_to_kernel_seconds_count')!;
@@ -163,7 +163,7 @@ const damages: readonly (readonly [kind: string, what: RegExp, damage: (host: Ho
 ];
 
 for (const [kind, what, damage] of damages) {
-  test(`what somebody else changed is healed, counted and told: ${kind}`, async () => {
+  test(`a change by somebody else is healed, counted and logged: ${kind}`, async () => {
     const [one] = cluster().hosts as [Host];
     const before = value(one, 'weftd_healed_total', { kind })!;
     damage(one);
@@ -176,7 +176,7 @@ for (const [kind, what, damage] of damages) {
   });
 }
 
-test('a device deleted is healed with all that it had; how long it took is measured', async () => {
+test('a deleted device is healed with all its entries, and the time is measured', async () => {
   const [one] = cluster().hosts as [Host];
   const healed = (kind: string): number => value(one, 'weftd_healed_total', { kind })!;
   const before = Object.fromEntries(
@@ -194,7 +194,7 @@ test('a device deleted is healed with all that it had; how long it took is measu
   );
 });
 
-test('etcd killed: errors are counted, alive and ready all the same; back again, the watch is, too', async () => {
+test('etcd is killed: errors are counted, weftd stays alive and ready; the watch returns with etcd', async () => {
   const [one] = cluster().hosts as [Host];
   const errors = value(one, 'weftd_etcd_request_errors_total') ?? 0;
   const losses = value(one, 'weftd_etcd_watch_losses_total')!;
@@ -210,7 +210,7 @@ test('etcd killed: errors are counted, alive and ready all the same; back again,
   await waitFor('no problem', () => value(one, 'weftd_problems') === 0, { deadlineMs: 30_000 });
 });
 
-test('work that does not end is seen: 503, and no sign of life for the watchdog; then it ends, and all is well', async () => {
+test('a task that hangs causes 503 and stops the watchdog’s signals until it ends', async () => {
   const [, , three] = cluster().hosts as [Host, Host, Host];
   await three.weftd!.stop();
   const socket = new NotifySocket(sys, join(three.folder, 'notify'));
@@ -248,7 +248,7 @@ test('work that does not end is seen: 503, and no sign of life for the watchdog;
   }
 });
 
-test('the service manager hears: ready, status, signs of life, reload, stop', async () => {
+test('the service manager receives ready, status, watchdog signals, reload and stop', async () => {
   const [, two] = cluster().hosts as [Host, Host];
   await two.weftd!.stop();
   const socket = new NotifySocket(sys, join(two.folder, 'notify'));
@@ -290,7 +290,7 @@ test('the service manager hears: ready, status, signs of life, reload, stop', as
   await two.reaches(cluster().hosts);
 });
 
-test('a watchdog for another process is left to that; a socket that nobody reads holds up nothing', async () => {
+test('a watchdog for another process is ignored; a socket without a reader blocks nothing', async () => {
   const [, two] = cluster().hosts as [Host, Host];
   await two.weftd!.stop();
   const socket = new NotifySocket(sys, join(two.folder, 'other'));
@@ -319,7 +319,7 @@ test('a watchdog for another process is left to that; a socket that nobody reads
   }
 });
 
-test('an abstract name; a name that is none is said once', async () => {
+test('an abstract socket name works; an invalid one is reported once', async () => {
   const name = `@${cluster().scratch.prefix}-notify`;
   const socket = new NotifySocket(sys, name);
   const errors: string[] = [];
@@ -351,7 +351,7 @@ test('an abstract name; a name that is none is said once', async () => {
   }
 });
 
-test('nothing listens unless it is asked for, and then on the host itself', () => {
+test('no port is open unless requested, and then on the loopback address', () => {
   const [one] = cluster().hosts as [Host];
   const listening = run(['ss', '-Hlnt'], { namespace: one.namespace });
   assert.match(listening, new RegExp(`^LISTEN +0 +\\d+ +127\\.0\\.0\\.1:${port} `, 'm'));
@@ -371,7 +371,7 @@ function refused(host: Host, ...further: string[]): string {
   return lines[0]!;
 }
 
-test('a port that is taken, an address that is not there: one line that says what to do', () => {
+test('a taken port, a missing address: one line says what to do', () => {
   const [one] = cluster().hosts as [Host];
   assert.match(
     refused(one, '--healthz-port', port),
@@ -386,7 +386,7 @@ test('a port that is taken, an address that is not there: one line that says wha
   assert.ok(one.weftd!.alive);
 });
 
-test('IPv6, and every address, where asked for', async () => {
+test('IPv6, and every address, on request', async () => {
   const [, , three] = cluster().hosts as [Host, Host, Host];
   await three.weftd!.stop();
   three.startWeftd('--healthz-ip', '::1', '--healthz-port', port);

@@ -53,7 +53,7 @@ async function loseEtcd(): Promise<void> {
   cluster().put('config', readFileSync(exampleConfig, 'utf8'));
 }
 
-test('a reboot: kernel and files are gone, etcd has the lease: the same subnet, and the same way to the others', async () => {
+test('a reboot: kernel state and files are gone, etcd has the lease: same subnet, same routes', async () => {
   const { hosts } = cluster();
   const [one, two] = hosts as [Host, Host];
   const { subnet } = one;
@@ -68,7 +68,7 @@ test('a reboot: kernel and files are gone, etcd has the lease: the same subnet, 
   await waitFor('a ping', () => ping(here.namespace, there.address).received === 1);
 });
 
-test('the reverse: kernel and all of etcd are gone, the files are there: the same subnets, for all', async () => {
+test('the reverse: kernel state and all of etcd are gone, the files exist: every host gets its subnet again', async () => {
   const { hosts } = cluster();
   const subnets = hosts.map(({ subnet }) => subnet);
   await Promise.all(hosts.map(({ weftd }) => weftd!.stop('SIGKILL')));
@@ -84,7 +84,7 @@ test('the reverse: kernel and all of etcd are gone, the files are there: the sam
   await waitFor('a ping', () => ping(here.namespace, there.address).received === 1);
 });
 
-test('etcd has lost everything, and weftd is started anew before the others claim again: the way to them stays', async () => {
+test('etcd has lost everything, and weftd restarts before the others claim again: the routes to them stay', async () => {
   const { hosts, scratch } = cluster();
   const [one, two, three] = hosts as [Host, Host, Host];
   const [here, there] = [one.pods[0]!, two.pods[0]!];
@@ -112,7 +112,7 @@ test('etcd has lost everything, and weftd is started anew before the others clai
   assert.equal(difference(before, one.describe()), []);
 });
 
-test('etcd restored from an old backup: who has joined since stays reachable, though no weftd runs there', async () => {
+test('etcd is restored from an old backup: a host that joined since stays reachable, even without a weftd', async () => {
   const { hosts, scratch } = cluster();
   const [one, two, three] = hosts as [Host, Host, Host];
   const backup = join(scratch.folder, 'backup');
@@ -146,7 +146,7 @@ test('etcd restored from an old backup: who has joined since stays reachable, th
   for (const [i, host] of [one, two].entries()) assert.equal(difference(before[i]!, host.describe()), [], host.name);
 });
 
-test('a second host of the same name: each has its subnet, both say so', async () => {
+test('two hosts of the same name: each has its subnet, and both report it', async () => {
   const { hosts } = cluster();
   const twin = cluster().addHost();
   twin.startWeftd('--node', 'host1');
@@ -167,7 +167,7 @@ test('a second host of the same name: each has its subnet, both say so', async (
 });
 
 for (const count of [2, 20]) {
-  test(`${count} hosts started at the same instant: each has a subnet of its own, and none gives up`, async () => {
+  test(`${count} hosts start at the same instant: each gets a subnet of its own, and none gives up`, async () => {
     const many = new Cluster(`many${count}`);
     try {
       await many.startEtcd();

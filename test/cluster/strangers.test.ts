@@ -39,7 +39,7 @@ function startWeftd(name: string, stderr: number | 'pipe', extra: readonly strin
 const ended = (child: ChildProcess): Promise<number | null> =>
   new Promise((resolve) => void child.on('exit', (code) => resolve(code)));
 
-test('a log that cannot be written, to a full disk or to nobody, does not end weftd', async () => {
+test('a full disk under the log, or a log without a reader, does not end weftd', async () => {
   const full = openSync('/dev/full', 'w');
   const onDisk = startWeftd('full', full);
   closeSync(full);
@@ -55,7 +55,7 @@ test('a log that cannot be written, to a full disk or to nobody, does not end we
   }
 });
 
-test('nobody but root can take the locks of its folders', async () => {
+test('only root can take the locks of weftd’s folders', async () => {
   const { child, folder, isUp } = startWeftd('locks', 'pipe');
   await isUp();
   for (const file of ['run/weftd.pid', 'state/weftd.lock']) assert.is(statSync(join(folder, file)).mode & 0o777, 0o600);

@@ -69,7 +69,7 @@ function defineSwap(flavour: Flavour): void {
   );
 
   for (const policy of ['ACCEPT', 'DROP']) {
-    test(`${flavour.name}, weftd and back, and each started again, FORWARD's policy ${policy}`, async () => {
+    test(`${flavour.name} to weftd and back, each restarted, FORWARD's policy ${policy}`, async () => {
       const { cluster, one, two, flannel, outside } = site();
       for (const host of [one, two]) {
         for (const tool of ['iptables', 'ip6tables'])

@@ -45,7 +45,7 @@ async function works(address: string): Promise<void> {
 const tunnel = (host: Host) => readLink(host.namespace, 'flannel.1')!;
 const mac = (): string => tunnel(hosts()[0]).mac;
 
-test('the outer interface down and up again', async () => {
+test('the external interface goes down and up again', async () => {
   const [one] = hosts();
   const before = mac();
   one.ip('link', 'set', 'eth0', 'down');
@@ -62,7 +62,7 @@ for (const [what, address] of [
   ['another', '192.168.77.111'],
   ['its first', '192.168.77.11'],
 ] as const) {
-  test(`the outer interface deleted and made again with ${what} address`, async () => {
+  test(`the external interface is deleted and recreated with ${what} address`, async () => {
     const [one] = hosts();
     const before = mac();
     const subnet = one.subnet;
@@ -76,7 +76,7 @@ for (const [what, address] of [
   });
 }
 
-test('another MTU: device and files follow, containers keep theirs, new ones get it', async () => {
+test('the MTU changes: device and files follow, running containers keep theirs, new ones get it', async () => {
   const [one] = hosts();
   const mtus = () => [
     tunnel(one).mtu,
@@ -100,7 +100,7 @@ test('another MTU: device and files follow, containers keep theirs, new ones get
   await works(one.address);
 });
 
-test('the public address changed: followed at once, no restart (flannel’s defect 20)', async () => {
+test('the public address changes: weftd follows at once, without a restart (flannel’s defect 20)', async () => {
   const [one, two] = hosts();
   const { pid } = one.weftd!;
   const [here, there] = [mac(), one.subnet];
@@ -123,7 +123,7 @@ test('the public address changed: followed at once, no restart (flannel’s defe
   assert.equal([one.weftd!.pid, one.weftd!.alive, mac(), one.subnet], [pid, true, here, there]);
 });
 
-test('the address moved to a bridge that the interface becomes a port of, and back', async () => {
+test('the address moves to a bridge that takes the interface as a port, and back', async () => {
   const [one] = hosts();
   const address = `${one.address}/24`;
   one.ip('link', 'add', 'ext0', 'type', 'bridge');
@@ -142,7 +142,7 @@ test('the address moved to a bridge that the interface becomes a port of, and ba
   one.ip('link', 'del', 'ext0');
 });
 
-test('a better default route by another interface: the tunnel moves there, and back when it goes', async () => {
+test('a better default route by another interface: the tunnel moves there, and back when the route goes', async () => {
   const [one] = hosts();
   const second = '192.168.77.81';
   cluster().underlay.plug(`${one.name}b`, one.namespace, 'eth1');
@@ -163,7 +163,7 @@ test('a better default route by another interface: the tunnel moves there, and b
   one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
 });
 
-test('a default route with several next hops leads by the first', async () => {
+test('weftd uses the first of a default route’s several next hops', async () => {
   const [one] = hosts();
   const { index } = tunnel(one);
   const hop = ['nexthop', 'via', '192.168.77.1', 'dev', 'eth0'];
@@ -176,7 +176,7 @@ test('a default route with several next hops leads by the first', async () => {
   await one.reaches(cluster().hosts);
 });
 
-test('other programs’ routes in the way of a peer’s are left alone and told of', async () => {
+test('weftd reports other programs’ routes in the way of a peer’s, and leaves them', async () => {
   const [one, two] = hosts();
   const before = one.describe();
   const part = two.subnet.replace('/24', '/26');
@@ -192,7 +192,7 @@ test('other programs’ routes in the way of a peer’s are left alone and told 
   assert.equal(difference(before, one.describe()), []);
 });
 
-test('an interface with a peer’s subnet keeps its route, whoever was first, and that is told', async () => {
+test('an interface with a peer’s subnet keeps its route, first or not, and weftd reports it', async () => {
   const [one, two] = hosts();
   const before = one.describe();
   const address = two.subnet.replace('.0/24', '.1/24');
@@ -220,7 +220,7 @@ test('an interface with a peer’s subnet keeps its route, whoever was first, an
   assert.equal(difference(before, one.describe()), []);
 });
 
-test('a peer that comes with the subnet of an interface does not get its route', async () => {
+test('a new peer with the subnet of an interface does not get the interface’s route', async () => {
   const [one] = hosts();
   const routes = (): string[] =>
     readRoutes(one.namespace).flatMap(({ destination, device }) =>
@@ -244,7 +244,7 @@ test('a peer that comes with the subnet of an interface does not get its route',
   await one.waitForStatus('the peer to go', (status) => !peer(status));
 });
 
-test('a second weftd with the same VNI is told so, and touches nothing', async () => {
+test('a second weftd with the same VNI reports it, and touches nothing', async () => {
   const [one] = hosts();
   const before = one.describe();
   const files = new NodeFiles(one.scratch.makeFolder('second'));
@@ -281,7 +281,7 @@ const directRouting = fixture(
   (made) => made.remove(),
 );
 
-test('DirectRouting: a peer that is no neighbour any more gets a tunnel, and loses it when it is one again (flannel’s defect 12)', async () => {
+test('DirectRouting: a peer that leaves the network gets a tunnel, and loses it on its return (flannel’s defect 12)', async () => {
   const { hosts: made } = directRouting();
   const [one, two] = made as [Host, Host];
   const [here, there] = made.map((host) => host.attachPods(1)[0]!) as [(typeof one.pods)[0], (typeof one.pods)[0]];

@@ -67,7 +67,7 @@ test('config get prints what is in etcd', () => {
   );
 });
 
-test('config set refuses what is wrong, and leaves what is there', () => {
+test('config set refuses a wrong config, and keeps the current one', () => {
   const [one] = cluster().hosts as [Host];
   const before = cluster().get('config');
   for (const [config, pattern] of [
@@ -83,7 +83,7 @@ test('config set refuses what is wrong, and leaves what is there', () => {
   }
 });
 
-test('config set writes what is right, byte for byte', () => {
+test('config set writes a valid config byte for byte', () => {
   const [one] = cluster().hosts as [Host];
   const file = join(one.folder, 'config.json');
   const text = '{ "Network": "10.244.0.0/16",\n  "Backend": { "Type": "vxlan", "VNI": 1 } }\n';

@@ -64,7 +64,7 @@ for (const kind of ['overlay', 'bridge'] as const) {
   }
 }
 
-test('ADD waits for the link: it gets its addresses after the kernel has said that it is up', () => {
+test('ADD waits for the link: it sets addresses after the kernel has reported the link up', () => {
   const site = sites().make();
   const pod = site.addPod();
   const trace = join(site.folder, 'trace');

@@ -164,7 +164,7 @@ row(
   'CHECK and DEL',
 );
 
-test('every row that the guest alone can show is tested', () => {
+test('every row that only the guest can show is tested', () => {
   const open = Object.keys(inGuest).filter((number) => !coveredRows().has(Number(number)));
   assert.equal(open, []);
 });

@@ -62,7 +62,7 @@ test('pods on two hosts reach each other, by both families', () => {
   }
 });
 
-test('a restart mends what was broken, and changes nothing else', async () => {
+test('a restart repairs the damage and changes nothing else', async () => {
   const host = cluster().hosts[0]!;
   const before = describeHost(host.namespace);
   assert.ok(
