@@ -168,7 +168,7 @@ test('a loop that runs is alive, and ready once the data path is there', async (
   assert.is(site.condition.readiness(), 'stopping');
 });
 
-test('a call to etcd that never ends is told of, and mending goes on meanwhile', async () => {
+test('a call to etcd that never ends is reported, and repairs go on meanwhile', async () => {
   const site = new Site();
   site.loop.start();
   await turn();
@@ -185,7 +185,7 @@ test('a call to etcd that never ends is told of, and mending goes on meanwhile',
   await site.stop();
 });
 
-test('what has failed while a change was followed is tried again soon, though nothing was changed', async () => {
+test('a failure while a change was followed is tried again soon, even if nothing was changed', async () => {
   const site = new Site();
   site.sync = async () => site.running;
   site.loop.start();
@@ -213,7 +213,7 @@ test('the packet filter is looked after though no container can be started', asy
   await site.stop();
 });
 
-test('a node that stops while it says that it is alive takes that back afterwards', async () => {
+test('a node that stops while it publishes its record withdraws it afterwards', async () => {
   for (const ends of [true, false]) {
     const site = new Site();
     site.sync = async () => site.running;

@@ -8,7 +8,7 @@ import { prefix } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/answers/addresses');
 
-test('addresses that containers hold, of all that the store has', () => {
+test('addresses of containers are counted per subnet', () => {
   const folders: Record<string, string[]> = {
     '/data': ['weft', 'other', 'file'],
     '/data/weft': ['10.1.1.2', '10.1.1.3', '10.1.2.9', 'fd00::5', 'lock', 'last_reserved_ip.0', '.weft-index'],

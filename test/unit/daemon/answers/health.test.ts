@@ -26,7 +26,7 @@ test('work that does not end, or does not begin, is stuck, and named', () => {
   );
 });
 
-test('a piece of work that waits for ever is seen', async () => {
+test('a task that waits for ever is reported', async () => {
   let nowMs = 0;
   let end = (): void => {};
   const work = new Wakeup({

@@ -33,7 +33,7 @@ test('the three paths, with a query or without', async () => {
   assert.match(metrics.top, /^Connection: close$/m);
 });
 
-test('what is wrong is 503 and says so, in as many bytes as it tells', async () => {
+test('a failed probe is 503 with the reason; Content-Length counts bytes', async () => {
   const stuck = await ask('GET /healthz HTTP/1.1', { health: () => '"größer" is stuck' });
   assert.is(stuck.status, 503);
   assert.is(stuck.body, '"größer" is stuck\n');
@@ -46,7 +46,7 @@ test('what is wrong is 503 and says so, in as many bytes as it tells', async () 
   assert.is(broken.status, 500);
 });
 
-test('what was made is kept for a while; a failure is not', async () => {
+test('an answer is cached for a while; a failure is not', async () => {
   let nowMs = 0;
   let made = 0;
   let fails = false;
@@ -75,7 +75,7 @@ test('HEAD has no body, and its length', async () => {
   assert.equal([status, body, length], [503, '', 9]);
 });
 
-test('nothing else is taken', async () => {
+test('every other request is refused', async () => {
   assert.is((await ask('GET / HTTP/1.1')).status, 404);
   assert.is((await ask('GET /metrics/../etc/passwd HTTP/1.1')).status, 404);
   const posted = await ask('POST /metrics HTTP/1.1\nContent-Length: 5');
@@ -122,7 +122,7 @@ async function withServer(
   }
 }
 
-test('a request in pieces is one; what comes after it is not answered', () =>
+test('a request in pieces is answered once; bytes after it are ignored', () =>
   withServer({ connectionMs: 5000, connections: 4 }, async ({ port }) => {
     const { socket, ended } = talk(port, 'GET /heal');
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -132,7 +132,7 @@ test('a request in pieces is one; what comes after it is not answered', () =>
     assert.not.match(text, /x 1/);
   }));
 
-test('a head without an end is refused, and a client that says nothing is cut off', () =>
+test('a head without an end is refused, and a silent client is cut off', () =>
   withServer({ connectionMs: 300, connections: 4 }, async ({ port }) => {
     const long = talk(port, 'GET /metrics HTTP/1.1\r\n', 'X: '.padEnd(20_000, 'y'));
     assert.match(await long.ended, /^(HTTP\/1\.1 431 [\s\S]*|)$/);
@@ -140,7 +140,7 @@ test('a head without an end is refused, and a client that says nothing is cut of
     assert.is(await talk(port, 'GET /met').ended, '');
   }));
 
-test('who opens connections and says nothing loses the oldest of them, and keeps nobody from being answered', () =>
+test('too many silent connections: the oldest is closed, and another client is answered', () =>
   withServer({ connectionMs: 60_000, connections: 2 }, async ({ port }) => {
     const held = [];
     for (let i = 0; i < 5; i++) {

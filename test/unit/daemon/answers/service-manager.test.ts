@@ -4,7 +4,7 @@ import { watchdogIntervalMs } from '../../../../daemon/answers/service-manager.t
 
 const test = suite('daemon/answers/service-manager');
 
-test('the watchdog is fed at half of its time, by the process that it is for', () => {
+test('the watchdog interval is half of the one asked for, in the process that it is meant for', () => {
   assert.is(watchdogIntervalMs({ WATCHDOG_USEC: '60000000' }, 7), 30_000);
   assert.is(watchdogIntervalMs({ WATCHDOG_USEC: '60000000', WATCHDOG_PID: '7' }, 7), 30_000);
   assert.is(watchdogIntervalMs({ WATCHDOG_USEC: '60000000', WATCHDOG_PID: '8' }, 7), undefined);

@@ -6,7 +6,7 @@ const test = suite('daemon/pace/wakeup');
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-test('askings while the work runs are one more run, and two never run at a time', async () => {
+test('requests during a run lead to one more run; two runs never overlap', async () => {
   let running = 0;
   let most = 0;
   let runs = 0;
@@ -34,7 +34,7 @@ test('askings while the work runs are one more run, and two never run at a time'
   wakeup.close();
 });
 
-test('an earlier asking wins over a later one', async () => {
+test('the earlier of two requests wins', async () => {
   const at: number[] = [];
   const start = performance.now();
   const wakeup = new Wakeup({

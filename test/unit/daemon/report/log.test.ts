@@ -32,7 +32,7 @@ test('json: one object a line', () => {
   });
 });
 
-test('what a terminal would obey is spelled out', () => {
+test('control characters are spelled out', () => {
   const name = 'h\x1b[2J\x07\x7f\u009b31mé';
   const [text, json] = [recorder('text'), recorder('json')];
   for (const { logger } of [text, json]) logger.info(`peer "${name}"`, { name });
@@ -42,7 +42,7 @@ test('what a terminal would obey is spelled out', () => {
   assert.is(JSON.parse(json.lines[0]!).name, name);
 });
 
-test('who insists does not fill the disk: what is left out is counted, what is wrong is told', () => {
+test('a flood of info lines is cut and counted; warnings are always written', () => {
   const lines: string[] = [];
   let now = 0;
   const logger = openLogger({ level: 'info', format: 'text', write: (line) => lines.push(line), now: () => now });
@@ -86,7 +86,7 @@ test('a problem is logged when it appears, when it changes, and when it is over'
   );
 });
 
-test('of a thousand problems at once some are logged, and how many more there are', () => {
+test('of a thousand problems at once, some are logged, with the number of the rest', () => {
   const { lines, logger } = recorder('text');
   const problems = new Problems(logger, () => 0);
   const messages = new Map(Array.from({ length: 1000 }, (_, i) => [String(i), `peer ${i} is left out`]));

@@ -19,7 +19,7 @@ test('a waiter is told once weftd is ready, and at once afterwards', async () =>
   assert.ok(progress.isReady);
 });
 
-test('what was noted is read', () => {
+test('every note is read back', () => {
   const progress = new Progress(0);
   const read = () => [progress.isInSync, progress.hasCompared, progress.isStopping, progress.lastChangeMs];
   assert.equal(read(), [false, false, false, undefined]);
