@@ -1,9 +1,9 @@
 /**
- * The CNI programs: `weft`, and `weft-ipam` by that name. VERSION is answered from what is loaded here; everything
- * else is loaded by the command that needs it.
+ * The CNI programs: `weft`, and `weft-ipam` by that name. VERSION needs only this module; the other commands load their
+ * programs.
  *
- * Each command is a program of its own, bundled with everything it needs. The executable is some hundred kilobytes larger
- * that way, but reading and linking shared modules made every start a tenth slower.
+ * Each command is a program of its own, bundled with everything it needs. The executable is some hundred kilobytes
+ * larger that way, but reading and linking shared modules made every start a tenth slower.
  */
 
 import { formatVersions, supportedVersions } from './cni/spec/versions.ts';
@@ -13,7 +13,7 @@ import { version } from './package.json';
 
 const programName = (sys.argv[0] ?? '').split('/').pop() === 'weft-ipam' ? 'weft-ipam' : 'weft';
 
-/** How long VERSION waits for a caller that has not written its stdin yet. It may also never come. */
+/** How long VERSION waits for its stdin. A caller may write late or never. */
 const versionStdinTimeoutMs = 20;
 
 function print(fd: number, text: string): void {
@@ -25,7 +25,7 @@ function print(fd: number, text: string): void {
   }
 }
 
-/** What came on stdin, as far as it is there: VERSION succeeds whatever it is. */
+/** The text on stdin so far. VERSION succeeds with any text. */
 function peekStdin(): string {
   if (sys.poll(0, versionStdinTimeoutMs) !== 1) return '';
   const buffer = new ArrayBuffer(65536);
@@ -42,8 +42,7 @@ function about(): string {
 }
 
 /**
- * The program for a command. Each is bundled by itself, with all that it needs: what is imported here shares nothing
- * with what it imports.
+ * The program for a command. Each is bundled by itself with everything it needs, and shares no module with this file.
  */
 function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Promise<number> }> {
   if (programName === 'weft-ipam') return import('./cni/programs/ipam.ts');
@@ -57,7 +56,7 @@ function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Pro
     case 'GC':
       return import('./cni/programs/gc.ts');
     default:
-      // STATUS, and what is no command, which each program refuses alike.
+      // STATUS, and unknown commands, which every program refuses alike.
       return import('./cni/programs/status.ts');
   }
 }

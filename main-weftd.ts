@@ -1,6 +1,6 @@
 /**
- * weftd and weftctl, one executable: the name it is called by decides. Each is loaded when it is the one. Here, and
- * nowhere below, are this process's environment, clock, randomness, signals and streams.
+ * weftd and weftctl are one executable. Its name decides which program is loaded. Only this file uses the process's
+ * environment, clock, randomness, signals and streams.
  */
 
 import { basename } from 'node:path';
@@ -57,7 +57,7 @@ async function runWeftd(): Promise<number> {
 // `process.argv` does not have the name that the executable was called by; `argv0` does.
 const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
 
-/** What no code below has answered for: one line, and the stack for whoever asks for it. */
+/** An error that no other code handled: one line, and the stack if WEFTD_DEBUG is set. */
 function fail(error: unknown): void {
   const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
   stderr(`${name}: this should not have happened: ${message}\n`);
@@ -67,12 +67,12 @@ function fail(error: unknown): void {
 
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
-// Whoever reads may go away early, such as `weftctl nodes | head -1`.
+// The reader may end early, as in `weftctl nodes | head -1`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-// What is logged may get lost, to a full disk or a reader that is gone; packets must not get lost for that.
+// Log lines may be lost to a full disk or a closed pipe. weftd must not end because of that.
 process.stderr.on('error', () => {});
 
-/** Ends the process with the status, once what was written is out. */
+/** Ends the process with the status, after all output is written. */
 const end = (status: number): void => {
   process.exitCode = status;
   process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));

@@ -1,4 +1,4 @@
-/** `weftctl config get`: the network config as it stands, or with --json what it means. */
+/** `weftctl config get`: prints the network config, or with --json its meaning with all defaults. */
 
 import { parseNetworkConfig } from '../cluster/network-config.ts';
 import { backends } from '../daemon/backends/map.ts';

@@ -9,7 +9,7 @@ import { compareConfigs } from './config-change.ts';
 import { CliError } from './host.ts';
 import type { VerbContext } from './verb.ts';
 
-/** The document: the argument itself where it is one, else what the file or standard input holds. */
+/** The document: the argument itself if it is JSON, else the content of the file or of standard input. */
 async function readDocument({ host, words }: VerbContext): Promise<string> {
   const [word] = words;
   if (word?.trimStart().startsWith('{')) return word;
@@ -48,7 +48,7 @@ export async function run(context: VerbContext): Promise<number> {
     if (warning !== undefined) host.stderr(`weftctl: ${warning}\n`);
   }
   const before = await source.config();
-  // One that cannot be read is replaced by all of the new one.
+  // If the old one cannot be parsed, all of the new one counts as changed.
   const changes = compareConfigs(before && parsedOrUndefined(before.text), config);
   if (before?.text === text) {
     host.stdout('The network config is like that already.\n');

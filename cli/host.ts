@@ -1,4 +1,4 @@
-/** What the process has, handed in by the entry point; and how weftctl ends. */
+/** The process, handed in by the entry point, and the error that ends weftctl. */
 
 import type { Sys } from '../linux/sys.ts';
 
@@ -20,7 +20,7 @@ export interface CliHost {
   readonly random: () => number;
 }
 
-/** A verb could not do what was asked: the line, and further ones, for the person. Exit status 1. */
+/** A verb failed: one line for the user, and further lines. Exit status 1. */
 export class CliError extends Error {
   override readonly name = 'CliError';
   readonly details: readonly string[];

@@ -1,4 +1,4 @@
-/** weftctl: finds the verb and runs it; every failure ends in one clear line. */
+/** weftctl: finds the verb and runs it. Every failure ends in one clear line. */
 
 import { existsSync } from 'node:fs';
 import { etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
@@ -122,7 +122,7 @@ Options:
 ${formatOptions([...verb.options, ...commonOptions])}
 `;
 
-/** Every option once. Those of a verb are told apart from the others' later. */
+/** Every option once. `checkOptions` refuses those of other verbs. */
 const allOptions: readonly OptionSpec[] = [
   ...new Map([...commonOptions, ...verbs.flatMap(({ options }) => options)].map((spec) => [spec.name, spec])).values(),
 ];
@@ -146,7 +146,7 @@ function findVerb(words: readonly string[]): { verb: Verb; rest: readonly string
   throw new UsageError(`Unknown verb "${first}"${suggestion(first, names) || '; see "weftctl --help"'}`);
 }
 
-/** An option of another verb has no meaning here. @throws UsageError */
+/** Refuses options of other verbs. @throws UsageError */
 function checkOptions(verb: Verb, given: ParsedOptions): void {
   const known = new Set([...verb.options, ...commonOptions].map(({ name }) => name));
   const foreign = allOptions.find(({ name }) => given.has(name) && !known.has(name));
@@ -154,8 +154,8 @@ function checkOptions(verb: Verb, given: ParsedOptions): void {
 }
 
 /**
- * etcd is asked where the command line names it, or where the environment names it and no weftd runs.
- * @param given what the command line alone says
+ * Asks etcd if the command line names it, or if the environment names it and no weftd runs; otherwise asks weftd.
+ * @param given the options of the command line alone
  */
 function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions): Source {
   const path = socketPath((options.text('run-dir') ?? defaultPaths.runDir).replace(/\/+$/, ''));
@@ -165,7 +165,7 @@ function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions)
 }
 
 async function dispatch(host: CliHost): Promise<number> {
-  // Without the environment: only the command line decides whether etcd is asked although weftd runs.
+  // Parsed without the environment, because only the command line can choose etcd while weftd runs.
   const given = parseOptions(allOptions, host.args, {});
   if (given.flag('version')) {
     host.stdout(`weftctl ${host.version}\n`);
@@ -195,7 +195,7 @@ async function dispatch(host: CliHost): Promise<number> {
   }
 }
 
-/** @returns the exit status: 0; 1 where it could not be done; 2 for a wrong command line */
+/** @returns the exit status: 0; 1 if it failed; 2 for a wrong command line */
 export async function run(host: CliHost): Promise<number> {
   try {
     return await dispatch(host);

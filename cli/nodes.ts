@@ -6,7 +6,7 @@ import type { VerbContext } from './verb.ts';
 
 const isWell = ({ health }: NodeSummary): boolean => health === undefined || health === 'ok';
 
-/** Whether it is alive and well, in a word. */
+/** The node's state in one word. */
 function stateOf(node: NodeSummary, style: Style): string {
   if (node.alive === undefined) return style.dim(node.publicAddresses.length === 0 ? 'reserved' : 'not told');
   if (!node.alive) return style.red('down');

@@ -14,9 +14,9 @@ export interface Source {
   /** Only weftd knows this node's status: every source asks the socket. */
   status(): Promise<NodeStatus>;
   nodes(): Promise<ClusterNodes>;
-  /** undefined: there is none. */
+  /** undefined: there is no config. */
   config(): Promise<ConfigDocument | undefined>;
-  /** @throws CliError where it is refused */
+  /** @throws CliError if it is refused */
   updateConfig(update: ConfigUpdate): Promise<ConfigDocument>;
   close(): void;
 }
@@ -28,7 +28,7 @@ interface Reply {
 
 const replyTimeoutMs = 15_000;
 
-/** What a failed connection to the socket means. */
+/** The error for a failed connection to the socket. */
 function socketError(path: string, error: unknown): CliError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const failed = `Cannot ask weftd on "${path}"`;
@@ -143,7 +143,7 @@ export class EtcdSource implements Source {
     this.#socket = socket;
   }
 
-  /** @throws CliError where it is refused, StoreError where the store does not answer */
+  /** @throws CliError if it is refused, StoreError where the store does not answer */
   async #ask<T>(work: (opened: Opened) => Promise<T>): Promise<T> {
     this.#opened ??= open(this.#etcd, this.#host);
     const opened = await this.#opened;

@@ -9,7 +9,7 @@ import { CliError } from './host.ts';
 import { count, formatFacts, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
-/** So many problems fit a screen. */
+/** The number of problems that fit on a screen. */
 const shownProblems = 10;
 
 /** One reserved address, and the attachment that holds it. */
@@ -35,7 +35,7 @@ function stateText(state: NodeStatus['state'], style: Style): string {
 function peerState(peer: PeerStatus, style: Style): string {
   if (peer.problem !== undefined) return style.red(peer.problem);
   if (!peer.programmed) return style.yellow('not programmed yet');
-  // Routes to a node that is down stay until its lease goes: it may be weftd alone that is down.
+  // Routes to a node that is down stay until its lease ends, because perhaps only weftd is down.
   if (peer.alive === false) return style.yellow('down, still routed');
   return peer.alive ? style.green('up') : style.green('routed');
 }
@@ -62,12 +62,12 @@ function etcdText({ etcd }: NodeStatus, nowMs: number, style: Style): string {
 const formatMs = (ms: number): string => (ms < 1000 ? `${Math.ceil(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 function addressesText({ addresses }: NodeStatus): string {
-  // IPv6 subnets have more than anybody counts.
+  // An IPv6 subnet has too many addresses to show the number.
   const left = (free: number): string => (free > 1e9 ? '' : `, ${free} free`);
   return addresses.map(({ subnet, used, free }) => `${used} used${left(free)} of ${subnet}`).join('\n') || 'none yet';
 }
 
-/** What others did to the kernel's state, and weftd put right. */
+/** Changes of other programs that weftd repaired. */
 function healedText({ changes }: NodeStatus, nowMs: number, style: Style): string {
   const { healed, healedLastHour, lastHeal, failed } = changes;
   const refused = failed === 0 ? '' : style.yellow(`\nthe kernel refused ${count(failed, 'change')}`);
@@ -78,7 +78,7 @@ function healedText({ changes }: NodeStatus, nowMs: number, style: Style): strin
 }
 
 function peerLockText({ peerLock }: NodeStatus, style: Style): string {
-  // A weftd of before there was one tells nothing of it.
+  // A weftd from before the peer lock has no such field.
   if (!peerLock?.enabled) return 'off';
   const { droppedPackets } = peerLock;
   if (droppedPackets === 0) return 'on';
@@ -124,7 +124,7 @@ function formatPeers({ peers, state }: NodeStatus, style: Style): string {
   return formatTable(['PEER', 'SUBNET', 'PUBLIC ADDRESS', 'PATH', 'STATE'], rows, style);
 }
 
-/** Ids are hashes of 64 digits: as many as tell them apart, as the runtimes' own tools do. */
+/** Shortens ids that are hashes of 64 digits, as the runtimes' own tools do. */
 const shortId = (id: string): string => (/^[0-9a-f]{32,}$/.test(id) ? id.slice(0, 12) : id);
 
 function hostEndState({ host }: Attachment, style: Style): string {

@@ -1,9 +1,9 @@
-/** How weftctl's words look: tables, colours, spans of time. */
+/** The format of weftctl's output: tables, colours, time spans. */
 
 import { stripVTControlCharacters } from 'node:util';
 import { printable } from '../command/printable.ts';
 
-/** Colours of a terminal (ECMA-48, SGR), or nothing of the kind. */
+/** Colours of a terminal (ECMA-48, SGR), or none. */
 export interface Style {
   readonly bold: (text: string) => string;
   readonly dim: (text: string) => string;
@@ -23,7 +23,7 @@ export const styleFor = (colours: boolean): Style =>
     ? { bold: sgr(1), dim: sgr(2), red: sgr(31), green: sgr(32), yellow: sgr(33) }
     : { bold: plain, dim: plain, red: plain, green: plain, yellow: plain };
 
-/** An answer with the control characters in its texts spelled out: much of it is others' words. */
+/** Escapes the control characters in all texts of an answer, because other programs wrote many of them. */
 export function forScreen<T>(answer: T): T {
   if (typeof answer === 'string') return printable(answer) as T;
   if (typeof answer !== 'object' || answer === null) return answer;
@@ -31,10 +31,10 @@ export function forScreen<T>(answer: T): T {
   return Object.fromEntries(Object.entries(answer).map(([key, value]) => [key, forScreen(value)])) as T;
 }
 
-/** Columns on the screen: what is written here is Latin. */
+/** The width in columns. weftctl writes Latin characters only. */
 const widthOf = (text: string): number => stripVTControlCharacters(text).length;
 
-/** A row whose cells have several lines, as rows of one line each. */
+/** Splits a row whose cells have several lines into rows of one line. */
 function splitRow(row: readonly string[]): string[][] {
   const cells = row.map((cell) => cell.split('\n'));
   const height = Math.max(...cells.map(({ length }) => length));
@@ -42,7 +42,7 @@ function splitRow(row: readonly string[]): string[][] {
 }
 
 /**
- * Left-aligned columns two spaces apart, no space at a line's end. The title is dimmed. A cell may have several lines.
+ * Left-aligned columns, two spaces apart, without trailing spaces. The title is dimmed. A cell may have several lines.
  */
 export function formatTable(titles: readonly string[], tall: readonly (readonly string[])[], style: Style): string {
   const rows = tall.flatMap(splitRow);
@@ -55,7 +55,7 @@ export function formatTable(titles: readonly string[], tall: readonly (readonly 
   return [style.dim(line(titles)), ...rows.map(line)].map((text) => `${text}\n`).join('');
 }
 
-/** `label  value` lines; a value of several lines goes on below itself. */
+/** `label value` lines. Further lines of a value are indented below it. */
 export function formatFacts(facts: readonly (readonly [label: string, value: string])[], style: Style): string {
   const width = Math.max(...facts.map(([label]) => label.length));
   return facts
@@ -73,7 +73,7 @@ const units = [
   ['s', 1],
 ] as const;
 
-/** A span of time in its two greatest units: `23 h 58 min`, `5 s`. */
+/** A time span in its two largest units: `23 h 58 min`, `5 s`. */
 export function formatSpan(spanMs: number): string {
   let seconds = Math.max(0, Math.round(spanMs / 1000));
   const parts: string[] = [];

@@ -1,4 +1,4 @@
-/** What a verb of weftctl is given, and is. */
+/** The interface of weftctl's verbs. */
 
 import type { OptionSpec, ParsedOptions } from '../command/options.ts';
 import type { CliHost } from './host.ts';
@@ -15,17 +15,17 @@ export interface VerbContext {
   readonly source: Source;
 }
 
-/** A verb's own file exports this. */
+/** The exports of a verb's own file. */
 export interface VerbModule {
   /** @returns the exit status */
   run(context: VerbContext): Promise<number>;
 }
 
-/** What is known of a verb without loading it. */
+/** The description of a verb, without its code. */
 export interface Verb {
-  /** The words that call it, such as `config get`. */
+  /** Its words on the command line, such as `config get`. */
   readonly name: string;
-  /** What may follow, for the help. */
+  /** The arguments, for the help. */
   readonly usage: string;
   readonly summary: string;
   /** The help's second paragraph. */

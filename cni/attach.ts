@@ -18,7 +18,7 @@ import type { UndoStack } from './undo.ts';
 
 /** BR_STATE_FORWARDING, include/uapi/linux/if_bridge.h */
 const forwardingState = 3;
-/** The kernel does it within a millisecond; longer than this means that something is wrong. */
+/** The kernel needs about a millisecond. If it takes longer than this, something is wrong. */
 const upDeadlineMs = 5_000;
 
 export const interfaceExists = (ifname: string, netns: string, cause?: unknown): CniError =>
@@ -28,7 +28,7 @@ export const interfaceExists = (ifname: string, netns: string, cause?: unknown):
     cause === undefined ? { details: `interface ${ifname} exists` } : { cause },
   );
 
-/** On a connection of its own: the one that was in use may be what failed. */
+/** It uses a connection of its own, because the connection of the ADD may have failed. */
 function removeHostVeth(sys: Sys, name: string): void {
   const connection = openNetlink(sys);
   try {
@@ -61,7 +61,7 @@ function createPair(
     changeLink({ name }, { alias, ...(hairpin || isolated ? { bridgePort: { hairpin, isolated } } : {}) }),
   ];
   let refused: NetlinkError | undefined;
-  // From the moment of sending on there may be a pair, also where the answer is lost.
+  // As soon as the request is sent there may be a pair, even if the answer is lost.
   undo.push(`delete "${name}"`, () => {
     if (!refused) removeHostVeth(sys, name);
   });
@@ -71,7 +71,7 @@ function createPair(
   if (change) throw change;
 }
 
-/** EEXIST: the container has an interface of that name, or the host's end of this very attachment is there. */
+/** EEXIST: the container has an interface of that name, or the host's end of this attachment exists. */
 function explainRefusal(error: unknown, { container }: Connections, plan: AttachmentPlan, netns: string): unknown {
   if (!(error instanceof NetlinkError) || !hasCode(error, 'EEXIST')) return error;
   if (container.get(getLink({ name: plan.container.name }))) return interfaceExists(plan.container.name, netns, error);
@@ -83,14 +83,14 @@ function explainRefusal(error: unknown, { container }: Connections, plan: Attach
 }
 
 const isOperational = (link: Link): boolean => link.operstate === iff.IF_OPER_UP;
-/** Unknown is the state of a link that never had reason to follow its carrier. */
+/** A link that has not followed its carrier yet has the state unknown. */
 const isAwake = (link: Link): boolean => isOperational(link) || link.operstate === iff.IF_OPER_UNKNOWN;
 const isForwarding = (link: Link): boolean => isOperational(link) && link.bridgePort?.state === forwardingState;
 
 /**
- * Waits until the link is as it should be. The kernel follows a carrier asynchronously; asking for a link makes it do
- * so at once since Linux 6.8, else its event is waited for.
- * @param namespace of the link, undefined for the host's
+ * Waits until the link is ready. The kernel follows a carrier asynchronously. Since Linux 6.8 a query of the link makes
+ * it do so at once; before that this waits for the event.
+ * @param namespace the link's namespace; undefined for the host's
  */
 function awaitLink(
   sys: Sys,
@@ -111,7 +111,7 @@ function awaitLink(
   const events = openEvents(sys, [rtnlgrp.RTNLGRP_LINK], namespace === undefined ? {} : { namespace });
   try {
     for (;;) {
-      // Looked at again with the events open, so that none is missed in between.
+      // Looks again now that events are received, so that no change is missed.
       const link = look();
       if (isReady(link)) return link;
       const left = deadline - now();
@@ -141,15 +141,15 @@ function configureContainer(
   container.execute([changeLink({ name }, { up: true })]);
   const { index } = awaitLink(sys, container, name, namespace, isOperational);
   awaitLink(sys, host, plan.host.name, undefined, isForwarding);
-  // A bridge without a port that is up is put to sleep, and woken by its first, both asynchronously: until then it drops
-  // what the host sends to the container.
+  // A bridge whose ports are all down goes down, and its first port that is up wakes it, both asynchronously. Until
+  // then it drops packets from the host to the container.
   if (!isOperational(bridge)) awaitLink(sys, host, plan.bridge.name, undefined, isAwake);
   container.execute([
     ...addresses.map((address) => newAddress({ index, ...address })),
-    // A container in several networks has a default route of each, as with the reference's plugins.
+    // A container in several networks has a default route from each, as with the reference plugins.
     ...routes.map((route) => newRoute({ oif: index, ...route }, 'beside')),
-    // To be told its own MAC makes the kernel announce the addresses (arp_notify, ndisc_notify): a neighbour that
-    // remembers an earlier holder of one would else lose the container for as long as it remembers.
+    // Setting the MAC again makes the kernel announce the addresses (arp_notify, ndisc_notify). Otherwise a neighbour
+    // that still knows an earlier holder of an address could not reach the container until its entry expires.
     ...(addresses.length > 0 ? [changeLink({ index }, { mac })] : []),
   ]);
 }
@@ -168,23 +168,25 @@ function connect(place: Workplace, plan: AttachmentPlan, isConnected: boolean) {
 }
 
 /**
- * Connects the container, with a plan that knows no addresses yet: an IPAM plugin that is called then may look at the
- * interface, or send by it (dhcp).
+ * Connects the container by a plan without addresses. The IPAM plugin that is called next may look at the interface or
+ * send through it (dhcp).
  */
 export function connectFirst(place: Workplace, plan: AttachmentPlan): void {
   connect(place, plan, false);
 }
 
-/** The link goes before its addresses are given back, also where the pair was made before they were taken. */
+/**
+ * Registers the undo so that the link is deleted before its addresses are released, although the pair was made first.
+ */
 export function undoLinkFirst({ sys, undo }: Workplace, { host }: AttachmentPlan): void {
   undo.push(`delete "${host.name}"`, () => removeHostVeth(sys, host.name));
 }
 
 /**
- * Does what the plan says.
- * @param isConnected whether `connectFirst` went before
+ * Carries out the plan.
+ * @param isConnected whether `connectFirst` was called before
  * @returns the attachment's result
- * @throws what the first failing step threw; what is to be undone is in `place.undo` then
+ * @throws the error of the first step that failed; `place.undo` then holds the steps to undo
  */
 export function attach(place: Workplace, plan: AttachmentPlan, isConnected: boolean): Result {
   const { sys, namespaces, connections } = place;

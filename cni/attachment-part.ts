@@ -23,7 +23,7 @@ export interface Connections {
   readonly container: NetlinkConnection;
 }
 
-/** Where ADD makes an attachment, and what is to be undone should it fail. */
+/** Where ADD makes an attachment, and the steps to undo if it fails. */
 export interface Workplace {
   readonly sys: Sys;
   readonly request: CniRequest;
@@ -36,7 +36,7 @@ export interface Workplace {
   readonly node: () => NodeNetwork;
 }
 
-/** What CHECK has found so far. */
+/** The findings of CHECK so far. */
 export interface CheckPlace {
   readonly sys: Sys;
   readonly request: CniRequest;
@@ -55,8 +55,8 @@ export interface AttachmentPart {
    */
   readonly afterConnect?: (place: Workplace, plan: AttachmentPlan, bridge: Link) => ResultInterface[];
   /**
-   * ADD, when all the rest is done. A part leaves its undo before it changes something: the change may be made although
-   * its answer is lost.
+   * ADD, when all the rest is done. A part registers its undo before it changes anything, because a change may be made
+   * although its answer is lost.
    */
   readonly afterAttach?: (place: Workplace, plan: AttachmentPlan) => void;
   /**
@@ -66,11 +66,11 @@ export interface AttachmentPart {
   readonly beforeRelease?: (sys: Sys, request: CniRequest) => void;
   /** CHECK. @throws CniError 110 where the part is not as ADD made it */
   readonly check?: (place: CheckPlace) => void;
-  /** GC: removes what attachments of the network have left that are not valid any more. */
+  /** GC: removes the leftovers of attachments of the network that are no longer valid. */
   readonly collect?: (sys: Sys, request: CniRequest, valid: readonly AttachmentName[]) => void;
 }
 
-/** Runs `work` for every part, going on past errors. @returns the errors */
+/** Runs `work` for every part, and continues after errors. @returns the errors */
 export function forEachPart(parts: readonly AttachmentPart[], work: (part: AttachmentPart) => void): unknown[] {
   const errors: unknown[] = [];
   for (const part of parts) {

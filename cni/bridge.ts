@@ -1,7 +1,7 @@
 /**
- * The bridge: made, addressed and kept by whoever comes first. It is the host's, not an attachment's: no failure and no
- * DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so that its MAC stays
- * the same when containers come and go.
+ * The bridge. The first attachment creates it and gives it its addresses. It belongs to the host, not to an attachment:
+ * no failure and no DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so
+ * that its MAC stays the same when containers come and go.
  */
 
 import { check, hasCode } from '../linux/errors.ts';
@@ -36,7 +36,7 @@ export function ensureSysctls(sys: Sys, sysctls: readonly Sysctl[]): void {
   }
 }
 
-/** Tells apart a refusal that says that somebody was faster. */
+/** Ignores errors that mean that another process was faster. */
 function executeUnless(
   connection: NetlinkConnection,
   requests: readonly NetlinkRequest[],
@@ -78,7 +78,7 @@ export function ensureAddresses(connection: NetlinkConnection, link: Link, plan:
   const add = (prefix: Prefix) => newAddress({ index, ...planAddress(prefix, false) });
   if (gateways.length === 0) return;
   if (tolerated === 'any') {
-    // Nothing to compare with: one message says that an address is there, or makes it so.
+    // There is nothing to compare with: one message adds the address, or reports that it exists.
     executeUnless(connection, gateways.map(add), 'EEXIST');
     return;
   }
@@ -86,8 +86,8 @@ export function ensureAddresses(connection: NetlinkConnection, link: Link, plan:
   const isOneOf = (list: readonly Prefix[], prefix: Prefix) =>
     list.some((other) => sameInterfaceAddress(other, prefix));
   const missing = gateways.filter((gateway) => !isOneOf(present, gateway));
-  // A bridge gets one IPv4 network, unless the configuration itself says more; IPv6 networks only must not overlap. What
-  // stands beside a gateway that is there already is somebody's intention.
+  // A bridge gets one IPv4 network unless the configuration asks for more. IPv6 networks only must not overlap. If the
+  // gateway is present already, somebody wants the other addresses.
   const conflicts = (prefix: Prefix): boolean =>
     !isOneOf(gateways, prefix) &&
     !isOneOf(tolerated, prefix) &&
@@ -125,11 +125,11 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
       `"${bridge.name}" is ${link.kind ? `a ${link.kind} interface` : 'an interface'} and no bridge; name another by "bridge"`,
     );
   }
-  // Before its addresses: an IPv6 address is refused where IPv6 is off.
+  // Before its addresses, because an IPv6 address is refused while IPv6 is off.
   ensureSysctls(sys, made ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
-  // A bridge that others made takes the lowest MAC of its ports unless it is told to keep its own. Once it has active
-  // ports it is left alone: being told so again would cost it its neighbours.
+  // A bridge that others made takes the lowest MAC of its ports unless its MAC is set. A bridge with active ports is
+  // left alone, because setting its MAC again would clear its neighbours.
   const idle = (link.flags & iff.IFF_LOWER_UP) === 0;
   if (!link.up || promiscuous || (idle && !made)) {
     connection.execute([

@@ -1,4 +1,6 @@
-/** CHECK: the container is attached as its result says. What later plugins of the chain have added or changed is in that result too. */
+/**
+ * CHECK: the container is attached as its result says. That result also has the changes of later plugins of the chain.
+ */
 
 import { checkAddresses } from '../ipam/attachments.ts';
 import { checkIpamConfiguration } from '../ipam/configuration.ts';
@@ -59,7 +61,7 @@ function checkHost(host: NetlinkConnection, result: Result, bridgeName: string):
   if (!bridgeEntry) return undefined;
   const bridge = linkOf(host, bridgeName, 'on the host', undefined);
   if (bridge.kind !== 'bridge') throw differs(`The interface "${bridgeName}" on the host is no bridge`);
-  // The host's end follows the bridge; interfaces that other plugins made are theirs to check.
+  // The host's end stands after the bridge. Other plugins check their own interfaces.
   const portEntry = ofHost[ofHost.indexOf(bridgeEntry) + 1];
   if (!portEntry?.name.startsWith('veth')) return undefined;
   const port = linkOf(host, portEntry.name, 'on the host', portEntry.mac);
@@ -84,7 +86,7 @@ function checkRoutes(container: NetlinkConnection, routes: readonly ResultRoute[
     for (const { dst, gw, table } of expected) {
       const found = present
         .get(keyOf(dst, table))
-        // A route of several next hops has no gateway of its own.
+        // A route with several next hops has no gateway of its own.
         ?.some((route) => !gw || !route.gateway || sameAddress(route.gateway, gw));
       if (!found) {
         throw differs(`The container has no route to ${formatPrefix(dst)}${gw ? ` via ${formatAddress(gw)}` : ''}`);

@@ -1,6 +1,6 @@
 /**
  * DEL: the link first, the address after it, so that no address is given out again while packets still go to its old
- * holder. Whatever is missing is fine.
+ * holder. Missing parts are no error.
  */
 
 import { removeAddresses } from '../ipam/attachments.ts';
@@ -20,9 +20,9 @@ import { foldKeys } from './spec/keys.ts';
 import type { CniRequest } from './spec/request.ts';
 
 /**
- * Deletes the container's end where it is the reference plugin's, or an older Weft's: its host end has another name
- * than ours. A DEL may come late, when the same namespace path holds the container's replacement: what belongs to
- * another attachment, of this network or another, stays.
+ * Deletes the container's end if the reference plugin or an older Weft made it, with another name for the host's end. A
+ * DEL may come late, when the same namespace path already belongs to the container's replacement. Interfaces of other
+ * attachments stay.
  */
 function removeForeignLink(request: CniRequest, host: NetlinkConnection, container: NetlinkConnection): void {
   const link = container.get(getLink({ name: request.ifname }));
@@ -33,7 +33,7 @@ function removeForeignLink(request: CniRequest, host: NetlinkConnection, contain
   removeLink(container, { index: link.index });
 }
 
-/** @returns an error that says that CNI_NETNS is no namespace: nothing of ours can be in there */
+/** @returns an error if CNI_NETNS is no namespace; it cannot hold an interface of ours */
 function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
   const host = openNetlink(sys);
   try {
@@ -61,8 +61,8 @@ function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
 }
 
 /**
- * @param parts those that the configuration may have asked for
- * @throws the first that failed, once all that can be removed is
+ * @param parts the parts that the configuration may have asked for
+ * @throws the first error, after everything that can be removed is removed
  */
 export function runDel(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): undefined {
   foldKeys(request.configuration, weftKeys);

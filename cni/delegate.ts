@@ -1,4 +1,4 @@
-/** Other plugins, called as a runtime calls us: by exec, with the same environment and the whole configuration. */
+/** Calls other plugins as a runtime calls this one: by exec, with the same environment and the whole configuration. */
 
 import { check, errno } from '../linux/errors.ts';
 import { type Sys, stat } from '../linux/sys.ts';
@@ -10,14 +10,14 @@ import { parseResult, type Result, resultKeys } from './spec/results.ts';
 import { quote } from './spec/text.ts';
 import { latestVersion } from './spec/versions.ts';
 
-/** The name of this plugin, wherever a copy of it may lie. */
+/** The name of this plugin, in any folder. */
 const ownName = 'weft';
 
 const pluginNamePattern = /^[^/\0]+$/;
 
 /**
  * The plugin's file in CNI_PATH.
- * @throws CniError 7 for a name that is a path, 50 where there is no such plugin
+ * @throws CniError 7 if the name is a path, 50 if there is no such plugin
  */
 function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
   if (!pluginNamePattern.test(type) || type === '.' || type === '..') {
@@ -28,7 +28,7 @@ function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): 
     const status = sys.stat(path);
     if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFREG) continue;
     const self = sys.stat('/proc/self/exe');
-    // It would call itself without end.
+    // The plugin would call itself endlessly.
     if (type === ownName || (typeof self !== 'number' && self.dev === status.dev && self.ino === status.ino)) {
       throw new CniError(
         errorCodes.invalidConfiguration,
@@ -44,7 +44,7 @@ function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): 
   );
 }
 
-/** Before anything is made for its sake. @throws CniError 7 or 50 where the plugin cannot be called */
+/** Checks the plugin before ADD makes anything. @throws CniError 7 or 50 if the plugin cannot be called */
 export const checkPlugin = (sys: Sys, request: CniRequest, type: string): void => {
   findPlugin(sys, request, type);
 };
@@ -58,7 +58,7 @@ function parseDocument(text: string): JsonObject | undefined {
   }
 }
 
-/** The plugin's own error as it came, or one that says that it had none. */
+/** The plugin's own error, unchanged, or an error that says that it gave none. */
 function pluginError(type: string, status: number, stdout: string, stderr: string): CniError {
   const document = parseDocument(stdout);
   if (document && typeof document['code'] === 'number' && typeof document['msg'] === 'string') {
@@ -84,7 +84,7 @@ function pluginError(type: string, status: number, stdout: string, stderr: strin
 /**
  * Runs the plugin.
  * @returns its stdout
- * @throws CniError: the plugin's own, 50, or 109
+ * @throws CniError: the plugin's own error, 50, or 109
  */
 export function callPlugin(sys: Sys, request: CniRequest, type: string, command: Command): string {
   const path = findPlugin(sys, request, type);
@@ -108,11 +108,11 @@ export function callPlugin(sys: Sys, request: CniRequest, type: string, command:
 }
 
 /**
- * ADD of an IPAM plugin. Where it fails its DEL follows: it may have kept an address.
+ * ADD of an IPAM plugin. If it fails, its DEL follows, because it may have kept an address.
  * @throws CniError
  */
 export function addByPlugin(sys: Sys, request: CniRequest, type: string): Result {
-  // One that is not there has kept nothing.
+  // A missing plugin has kept nothing.
   findPlugin(sys, request, type);
   try {
     const document = parseDocument(callPlugin(sys, request, type, 'ADD'));

@@ -1,4 +1,6 @@
-/** The wait for IPv6 duplicate address detection (RFC 4862, section 5.4), for those who ask for it by `enabledad`. */
+/**
+ * Waits for IPv6 duplicate address detection (RFC 4862, section 5.4), if the configuration asks for it by `enabledad`.
+ */
 
 import { dumpAddresses, type InterfaceAddress, ifa } from '../linux/netlink/address.ts';
 import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
@@ -9,7 +11,7 @@ import type { Workplace } from './attachment-part.ts';
 import type { AttachmentPlan } from './plan.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 
-/** As the reference plugins have it. The kernel takes some 2 s. */
+/** The limit of the reference plugins. The kernel takes some 2 s. */
 const deadlineMs = 10_000;
 
 const texts = (addresses: readonly InterfaceAddress[]): string =>
@@ -17,7 +19,7 @@ const texts = (addresses: readonly InterfaceAddress[]): string =>
 
 /**
  * Waits until no address of the container's interface is tentative any more.
- * @throws CniError 115 where somebody else has one of them, 114 where it takes too long
+ * @throws CniError 115 if another host has one of them, 114 if it takes too long
  */
 export function afterAttach(
   { sys, request, settings, namespaces, connections }: Workplace,
@@ -32,7 +34,7 @@ export function afterAttach(
   const events = openEvents(sys, [rtnlgrp.RTNLGRP_IPV6_IFADDR], { namespace: namespaces.container });
   try {
     for (;;) {
-      // Looked at with the events open, so that none is missed in between.
+      // Looks while events are received, so that no change is missed.
       const addresses = connection.dump(dumpAddresses({ index, family: 6 }));
       const duplicate = addresses.filter(({ flags }) => flags & ifa.IFA_F_DADFAILED);
       if (duplicate.length > 0) {

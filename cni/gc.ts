@@ -1,4 +1,4 @@
-/** GC: removes what no valid attachment holds, links first, addresses after them. Goes on past errors. */
+/** GC: removes links, and then addresses, that belong to no valid attachment. Continues after errors. */
 
 import { collectAddresses } from '../ipam/attachments.ts';
 import { openNetlink } from '../linux/netlink/connection.ts';
@@ -23,7 +23,7 @@ function attempt(errors: unknown[], run: () => void): void {
   }
 }
 
-/** Weft's own links alone: they say in their alias which network they are of. */
+/** Only Weft's own links: their alias names the network. */
 function collectLinks(sys: Sys, { network }: CniRequest, valid: readonly AttachmentName[], errors: unknown[]): void {
   const keep = new Set(valid.map(({ containerId, ifname }) => hostVethName({ network, containerId, ifname })));
   const prefix = aliasPrefix(network);
@@ -37,7 +37,7 @@ function collectLinks(sys: Sys, { network }: CniRequest, valid: readonly Attachm
   }
 }
 
-/** @throws CniError 112 naming all that failed */
+/** @throws CniError 112 with all failures */
 export function runGc(sys: Sys, request: CniRequest): undefined {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);

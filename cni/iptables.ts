@@ -1,7 +1,7 @@
 /**
- * Masquerading by iptables, for those who ask for it by name, and for what the reference plugins have left: a chain
- * `CNI-…` of table nat for each container and network, named by a hash of the two. Rules are set by iptables-restore, in
- * one step; those that iptables has made by nf_tables are removed without it.
+ * Masquerading by iptables: for configurations that ask for it by name, and to remove rules of the reference plugins.
+ * Each container has a chain `CNI-…` per network in table nat, named by a hash of the two. iptables-restore sets the
+ * rules in one step. Rules that iptables made through nf_tables are removed without it.
  */
 
 import { errno } from '../linux/errors.ts';
@@ -17,7 +17,7 @@ import { retryRemoval } from './removal.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import type { AttachmentName } from './spec/request.ts';
 
-/** What a chain is of. */
+/** The container and network of a chain. */
 type Owner = Pick<AttachmentId, 'network' | 'containerId'>;
 
 const families = [4, 6] as const;
@@ -27,18 +27,18 @@ const natTable: Readonly<Record<Family, TableName>> = {
   6: { family: 'ip6', name: 'nat' },
 };
 const command: Readonly<Record<Family, string>> = { 4: 'iptables', 6: 'ip6tables' };
-/** The kernel's list of the tables that the older iptables has made. */
+/** The kernel's list of tables of the older iptables (iptables-legacy). */
 const legacyTables: Readonly<Record<Family, string>> = {
   4: '/proc/thread-self/net/ip_tables_names',
   6: '/proc/thread-self/net/ip6_tables_names',
 };
 const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** `CNI-` and a hash, 28 characters. An interface's name is not in it, as it is not in the reference's. */
+/** `CNI-` and a hash, 28 characters. As in the reference plugins, the hash does not include the interface's name. */
 const chainOf = (sys: Sys, { network, containerId }: Owner): string =>
   `CNI-${hashText(sys, `${network}${containerId}`)}`.slice(0, 28);
 
-/** @throws CniError 50 where there is no such program, 109 where it fails */
+/** @throws CniError 50 if there is no such program, 109 if it fails */
 function runProgram(
   sys: Sys,
   environment: readonly string[],
@@ -95,7 +95,7 @@ export function addByIptables(
     const some = ofFamily(entries, family);
     if (some.length === 0) continue;
     restore(sys, environment, family, [
-      // Makes the chain, or empties it.
+      // Creates or empties the chain.
       `:${chain} - [0:0]`,
       ...some.map(({ network }) => `-A ${chain} -d ${formatPrefix(network)} ${comment} -j ACCEPT`),
       `-A ${chain} ! -d ${multicast[family]} ${comment} -j MASQUERADE`,
@@ -109,7 +109,7 @@ const jumpsTo =
   ({ expressions }: NftRule): boolean =>
     expressions.some((expression) => expression.type === 'verdict' && expression.chain === chain);
 
-/** What iptables has made by nf_tables is there to be removed by nf_tables: all of it or nothing. */
+/** Rules that iptables made through nf_tables can be removed through nf_tables, all of them or none. */
 function removeChainByNft(nft: NftConnection, family: Family, chain: string): void {
   const nat = natTable[family];
   retryRemoval(() => {
@@ -125,7 +125,7 @@ function removeChainByNft(nft: NftConnection, family: Family, chain: string): vo
 
 /**
  * The chains and rules of a family's table nat, in the lines of iptables-save, which does not wait for the lock as
- * `iptables -S` does. Nothing is started where there is no such table.
+ * `iptables -S` does. No program is started if there is no such table.
  */
 function listByCommand(sys: Sys, environment: readonly string[], family: Family): string[] {
   if (!readText(sys, legacyTables[family])?.split('\n').includes('nat')) return [];
@@ -144,13 +144,13 @@ function removeChainByCommand(
   restore(sys, environment, family, [...jumps.map((line) => line.replace(/^-A/, '-D')), `-F ${chain}`, `-X ${chain}`]);
 }
 
-/** Those that iptables has made by nf_tables. */
+/** Removes the rules that iptables made through nf_tables. */
 export function removeIptablesByNft(sys: Sys, nft: NftConnection, attachment: AttachmentId): void {
   const chain = chainOf(sys, attachment);
   for (const family of families) removeChainByNft(nft, family, chain);
 }
 
-/** Those of the older iptables, which it alone can remove. */
+/** Removes the rules of the older iptables, which only its own program can do. */
 export function removeIptablesByCommand(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
   const chain = chainOf(sys, attachment);
   for (const family of families) {
@@ -158,10 +158,10 @@ export function removeIptablesByCommand(sys: Sys, environment: readonly string[]
   }
 }
 
-/** Of which container and network a rule is, by its comment: as iptables prints it, or as the kernel has it. */
+/** The container and network of a rule, by its comment as iptables prints it or as the kernel stores it. */
 const commentPattern = /name: \\?"([^"\\]+)\\?" id: \\?"([^"\\]+)\\?"/;
 
-/** The bytes of the comment that a rule of iptables has, or ''. */
+/** The comment of an iptables rule, or ''. */
 function commentOf({ expressions }: NftRule): string {
   const match = expressions.find(
     (expression) => expression.type === 'other' && commentPattern.test(latin1(expression)),
@@ -171,8 +171,8 @@ function commentOf({ expressions }: NftRule): string {
 const latin1 = ({ data }: { readonly data: Uint8Array }): string => String.fromCharCode(...data);
 
 /**
- * The chain of a container of this network that is not valid any more, where a rule's comment tells of one.
- * A chain's name is a hash of the two names: a comment that anybody else wrote does not fit it.
+ * The chain of a container of this network that is no longer valid, if a rule's comment names one. A chain's name is a
+ * hash of both names, so a foreign comment does not match it.
  */
 function staleChain(
   sys: Sys,
@@ -190,7 +190,7 @@ function staleChain(
 const idsOf = (valid: readonly AttachmentName[]): ReadonlySet<string> =>
   new Set(valid.map(({ containerId }) => containerId));
 
-/** Removes the network's chains that iptables has made by nf_tables, of containers that are not valid any more. */
+/** Removes the network's chains that iptables made through nf_tables for containers that are no longer valid. */
 export function collectIptablesByNft(
   sys: Sys,
   nft: NftConnection,
@@ -206,7 +206,7 @@ export function collectIptablesByNft(
   }
 }
 
-/** The same, of the older iptables. */
+/** The same for the older iptables. */
 export function collectIptablesByCommand(
   sys: Sys,
   environment: readonly string[],

@@ -1,10 +1,10 @@
-/** What several verbs do with links. */
+/** Removing links, for several verbs. */
 
 import { hasCode } from '../linux/errors.ts';
 import type { NetlinkConnection } from '../linux/netlink/connection.ts';
 import { deleteLink, type LinkTarget } from '../linux/netlink/link.ts';
 
-/** Deletes the link; one that is not there is fine. Tells whether there was one. */
+/** Deletes the link and returns whether it existed. */
 export function removeLink(connection: NetlinkConnection, target: LinkTarget): boolean {
   const [error] = connection.executeEach([deleteLink(target)]);
   if (!error) return true;

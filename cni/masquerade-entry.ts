@@ -1,4 +1,4 @@
-/** What both back ends of masquerading know. */
+/** Shared by both back ends of masquerading. */
 
 import type { Sys } from '../linux/sys.ts';
 import type { Family } from '../net/address.ts';
@@ -8,11 +8,11 @@ import { sha512 } from './sha512.ts';
 export interface Masquerade {
   /** A container's address. */
   readonly address: Prefix;
-  /** What it reaches by its own address. */
+  /** The network that the container reaches by its own address. */
   readonly network: Prefix;
 }
 
-/** Left as it is: a group's members are reached by the container's own address. */
+/** Multicast is not translated: the members of a group see the container's own address. */
 export const multicast: Readonly<Record<Family, string>> = { 4: '224.0.0.0/4', 6: 'ff00::/8' };
 
 /** SHA-512, 128 hex digits. */

@@ -1,9 +1,9 @@
 /**
- * Source NAT for what containers send beyond their network (`ipMasq`), in the reference plugins' own places: whatever
- * either of the two has set up, the other takes down.
+ * Source NAT for packets from containers to other networks (`ipMasq`). Tables, chains and comments are those of the
+ * reference plugins, so that each can remove the rules of the other.
  *
- * Weft uses nf_tables unless the configuration asks for iptables by name. The reference plugins prefer iptables where it
- * is installed, and wait for its lock.
+ * Weft uses nf_tables unless the configuration asks for iptables by name. The reference plugins prefer iptables where
+ * it is installed, and wait for its lock.
  *
  * nf_tables: table `inet cni_plugins_masquerade`, chain `masq_checks`, a rule for each address whose comment names the
  * attachment by hashes. For iptables see `iptables.ts`.
@@ -47,16 +47,16 @@ const postroutingChain = 'postrouting';
 
 const shortHash = (sys: Sys, text: string): string => hashText(sys, text).slice(0, 16);
 
-/** What the comment of a rule begins with: of a network's rules, and of an attachment's. */
+/** The start of a rule's comment: for the rules of a network, and for those of an attachment. */
 const networkMark = (sys: Sys, network: string): string => shortHash(sys, network);
 const attachmentMark = (sys: Sys, { network, ifname, containerId }: AttachmentId): string =>
   `${networkMark(sys, network)}-${shortHash(sys, `${ifname}:${containerId}`)}`;
 
-/** How a comment ends, where all of it fits. The reference leaves quotation marks out. */
+/** The end of a comment, if all of it fits. As the reference plugins do, it omits quotation marks. */
 const namesOf = ({ ifname, containerId }: AttachmentName): string =>
   `if: ${ifname}, id: ${containerId}`.replaceAll('"', '');
 
-/** The reference collects rules whose comment is not wholly this. */
+/** The reference plugins' GC removes rules whose comment differs from this. */
 function commentOf(sys: Sys, attachment: AttachmentId): string {
   const mark = attachmentMark(sys, attachment);
   return `${mark}, net: ${attachment.network}, ${namesOf(attachment)}`.slice(0, commentLimitBytes);
@@ -64,7 +64,7 @@ function commentOf(sys: Sys, attachment: AttachmentId): string {
 
 const hostPrefix = ({ address }: Prefix): Prefix => ({ address, length: addressBits(address.family) });
 
-/** Adds the rules, in one transaction with all that they hang on. */
+/** Adds the rules, with their table and chains, in one transaction. */
 function addByNft(sys: Sys, attachment: AttachmentId, entries: readonly Masquerade[]): void {
   const comment = commentOf(sys, attachment);
   const base = { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' } as const;
@@ -72,7 +72,7 @@ function addByNft(sys: Sys, attachment: AttachmentId, entries: readonly Masquera
     newTable(table),
     newChain(table, { name: checksChain, rules: [] }),
     newChain(table, { name: postroutingChain, base, rules: [] }),
-    // Made anew each time, as the reference does: then it is right, whoever was there before.
+    // Recreated each time, as the reference plugins do: then it is right, whatever was there before.
     flushChain(table, postroutingChain),
     ...([4, 6] as const).map((family) =>
       newRule(table, postroutingChain, rule([destinationIn(parsePrefix(multicast[family])!), returnVerdict()])),
@@ -116,8 +116,8 @@ export function afterAttach({ sys, request, settings, undo, node }: Workplace, {
 }
 
 /**
- * Removes the attachment's rules, whichever back end made them; it is fine if there are none.
- * @param environment of this process, for iptables alone
+ * Removes the attachment's rules, made by either back end. It is no error if there are none.
+ * @param environment of this process, for iptables
  */
 function removeAll(sys: Sys, environment: readonly string[], attachment: AttachmentId): void {
   const mark = attachmentMark(sys, attachment);
@@ -134,7 +134,7 @@ export function beforeRelease(sys: Sys, request: CniRequest): void {
   if (request.configuration['ipMasq'] === true) removeAll(sys, request.all, request);
 }
 
-/** @throws CniError 110 where an address has no rule of nf_tables */
+/** @throws CniError 110 if an address has no rule of nf_tables */
 export function check({ sys, request, settings, addresses }: CheckPlace): void {
   if (settings.masquerade !== 'nftables') return;
   const mark = attachmentMark(sys, request);
@@ -146,12 +146,13 @@ export function check({ sys, request, settings, addresses }: CheckPlace): void {
   );
 }
 
-/** Removes the network's rules of nf_tables of attachments that are not valid any more. */
+/** Removes the network's nf_tables rules of attachments that are no longer valid. */
 function collectByNft(sys: Sys, network: string, valid: readonly AttachmentName[]): void {
   const ofNetwork = `${networkMark(sys, network)}-`;
   const names = new Set(valid.map(namesOf));
   let marks: Set<string> | undefined;
-  // A comment spells the attachment out unless that is too long; to hash all that is valid takes a millisecond each.
+  // A comment names the attachment in full unless that is too long. Hashing takes a millisecond for each valid
+  // attachment.
   const isValid = (comment: string): boolean => {
     if (comment.length < commentLimitBytes) return names.has(comment.slice(comment.indexOf(', if: ') + 2));
     marks ??= new Set(valid.map((name) => attachmentMark(sys, { ...name, network })));

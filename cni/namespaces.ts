@@ -13,19 +13,17 @@ export interface Namespaces {
   /** Descriptors; the caller closes both. */
   readonly host: number;
   readonly container: number;
-  /** What an error document says. */
+  /** The version for an error document. */
   readonly cniVersion: CniVersion;
 }
 
-/** The error of a CNI_NETNS that is not what it should be. */
+/** The error for a CNI_NETNS that is no network namespace. */
 const namespaceError = (path: string, cause: unknown): unknown =>
   hasCode(cause, 'ENOENT', 'ENOTDIR', 'EINVAL', 'EISDIR', 'ELOOP', 'ENXIO')
     ? new CniError(errorCodes.badNamespace, `CNI_NETNS "${path}" is not a network namespace that is there`, { cause })
     : cause;
 
-/**
- * @throws CniError 8 where CNI_NETNS cannot be opened, or is the plugin's own without CNI_NETNS_OVERRIDE
- */
+/** @throws CniError 8 if CNI_NETNS cannot be opened, or is the plugin's own namespace without CNI_NETNS_OVERRIDE */
 export function openNamespaces(
   sys: Sys,
   request: Pick<CniRequest, 'netns' | 'netnsOverride' | 'cniVersion'>,
@@ -47,8 +45,8 @@ export function openNamespaces(
 }
 
 /**
- * Runs `body`, which is synchronous and short, in the container's namespace. Where there is no way back from there the
- * error document is the last thing that this process does.
+ * Runs `body`, which is synchronous and short, in the container's namespace. If returning fails, the process writes the
+ * error document and exits.
  */
 export const inContainer = <T>(sys: Sys, { host, container, cniVersion }: Namespaces, body: () => T): T =>
   inNamespace(sys, { from: host, to: container }, body, (_sys, { message, code }) => {
@@ -58,7 +56,7 @@ export const inContainer = <T>(sys: Sys, { host, container, cniVersion }: Namesp
     writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(`${formatError(error, cniVersion)}\n`)));
   });
 
-/** A netlink socket of the container's namespace. @throws CniError 8 where it is no network namespace */
+/** A netlink socket of the container's namespace. @throws CniError 8 if it is no network namespace */
 export function openContainerNetlink(sys: Sys, namespaces: Namespaces, netns: string): NetlinkConnection {
   try {
     return inContainer(sys, namespaces, () => openNetlink(sys));

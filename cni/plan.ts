@@ -1,6 +1,6 @@
 /**
- * An attachment, planned: which links, addresses, routes and sysctls shall be, from the configuration, the node's
- * network and the IPAM's answer. Pure; attach.ts makes it so.
+ * Plans an attachment: its links, addresses, routes and sysctls, from the configuration, the node's network and the
+ * IPAM's answer. Pure; attach.ts carries it out.
  */
 
 import type { NewAddress } from '../linux/netlink/address.ts';
@@ -14,7 +14,7 @@ import type { Result, ResultInterface, ResultIp, ResultRoute } from './spec/resu
 
 export type { PortVlans };
 
-/** A kernel setting. Optional: not every kernel (or every namespace) has it, and what is attached works without. */
+/** A kernel setting. Optional: not every kernel or namespace has it, and the attachment works without it. */
 export interface Sysctl {
   readonly path: readonly string[];
   readonly value: string;
@@ -23,14 +23,14 @@ export interface Sysctl {
 
 export interface PlanInput {
   readonly attachment: AttachmentId;
-  /** CNI_NETNS as it was given. */
+  /** CNI_NETNS, unchanged. */
   readonly netns: string;
   readonly settings: Settings;
-  /** MTU of the node's network, where that is in use. */
+  /** MTU of the node's network, if it is in use. */
   readonly nodeMtuBytes: number | undefined;
   /** The IPAM's answer; empty for layer 2. */
   readonly ipam: Pick<Result, 'ips' | 'routes' | 'dns'>;
-  /** The gateways that other attachments to the bridge may have, as far as they are known. */
+  /** The known gateways of other attachments to the bridge. */
   readonly knownGateways: readonly Prefix[];
   readonly hostMac: Mac;
   readonly containerMac: Mac;
@@ -39,16 +39,16 @@ export interface PlanInput {
 export interface AttachmentPlan {
   readonly bridge: {
     readonly name: string;
-    /** For a bridge that has to be made. */
+    /** For a bridge that does not exist yet. */
     readonly mtuBytes: number | undefined;
-    /** For a bridge that has to be made. */
+    /** For a bridge that does not exist yet. */
     readonly vlanFiltering: boolean;
     readonly promiscuous: boolean;
-    /** The VLAN whose gateway has the addresses; undefined: the bridge itself has them. */
+    /** The VLAN whose gateway carries the addresses; undefined: the bridge itself carries them. */
     readonly gatewayVlan: number | undefined;
-    /** Addresses that it shall carry. */
+    /** The addresses that it must have. */
     readonly gateways: readonly Prefix[];
-    /** Addresses that it may carry besides; 'any': all of them. */
+    /** Other addresses that it may have; 'any': all. */
     readonly tolerated: readonly Prefix[] | 'any';
     /** Whether other addresses are removed, rather than refused. */
     readonly replaceOthers: boolean;
@@ -70,14 +70,14 @@ export interface AttachmentPlan {
     readonly addresses: readonly Omit<NewAddress, 'index'>[];
     readonly routes: readonly Omit<NewRoute, 'oif'>[];
   };
-  /** Of the host's namespace: those of the bridge and of forwarding, and those of the host's end. */
+  /** In the host's namespace: for the bridge, for forwarding and for the host's end. */
   readonly bridgeSysctls: readonly Sysctl[];
-  /** For a bridge that has to be made, and has no ports yet. */
+  /** For a new bridge, which has no ports yet. */
   readonly newBridgeSysctls: readonly Sysctl[];
   readonly hostSysctls: readonly Sysctl[];
-  /** Of the container's namespace. */
+  /** In the container's namespace. */
   readonly containerSysctls: readonly Sysctl[];
-  /** All but the bridge's MAC, which is known when the bridge is. */
+  /** Makes the result. Only the bridge's MAC is not known before the bridge is. */
   readonly result: (bridgeMac: Mac | undefined) => Result;
 }
 
@@ -122,13 +122,13 @@ function defaultRoutes(ips: readonly ResultIp[], routes: readonly ResultRoute[])
 const gatewayOf = (ips: readonly ResultIp[], family: Family): Address | undefined =>
   ips.find((ip) => familyOf(ip.address) === family && ip.gateway)?.gateway;
 
-/** An interface's address as the kernel gets it; an IPv4 subnet has a broadcast address. */
+/** An interface's address as it is sent to the kernel. An IPv4 subnet has a broadcast address. */
 export function planAddress(prefix: Prefix, duplicateDetection: boolean): Omit<NewAddress, 'index'> {
   if (familyOf(prefix) === 6) return { prefix, noDad: !duplicateDetection };
   return prefix.length > longestBroadcastPrefix ? { prefix } : { prefix, broadcast: lastAddressOf(prefix) };
 }
 
-/** No preferred source: the kernel picks the address, and goes on doing so when addresses change. */
+/** No preferred source: the kernel chooses the address, also after addresses change. */
 function planRoute(route: ResultRoute, ips: readonly ResultIp[]): Omit<NewRoute, 'oif'> {
   const gateway = route.gw ?? (route.scope === RT_SCOPE_LINK ? undefined : gatewayOf(ips, familyOf(route.dst)));
   return {
@@ -146,7 +146,7 @@ function uniquePrefixes(prefixes: readonly Prefix[]): Prefix[] {
   return prefixes.filter((prefix, i) => !prefixes.slice(0, i).some((other) => sameInterfaceAddress(other, prefix)));
 }
 
-/** Same address and same length, which `samePrefix` alone does not say: it compares networks. */
+/** Same address and same length. `samePrefix` compares networks only. */
 export const sameInterfaceAddress = (a: Prefix, b: Prefix): boolean =>
   samePrefix(a, b) && a.address.bytes.every((byte, i) => byte === b.address.bytes[i]);
 
@@ -174,8 +174,9 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
   if (gatewayFamilies.has(6)) {
     bridgeSysctls.push(ipv6Sysctl('all', 'forwarding', '1', false), ipv6Sysctl(bridge, 'disable_ipv6', '0', false));
   }
-  // Its link-local address is made from a MAC of our own. Until that is found to be unique, for a second or two from its
-  // first port on, it could not ask for a container's MAC: nobody would reach the first container.
+  // The bridge's link-local address is made from a MAC of our own. For a second or two after its first port comes up
+  // the kernel checks that the address is unique. Until then the bridge could not ask for a container's MAC, and the
+  // first container would be unreachable.
   const newBridgeSysctls = gatewayFamilies.has(6) ? [ipv6Sysctl(bridge, 'accept_dad', '0')] : [];
   const containerSysctls: Sysctl[] = [ipv4Sysctl(ifname, 'arp_notify', '1')];
   if (families.has(6)) {
@@ -186,7 +187,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
     );
   }
   containerSysctls.push(ipv6Sysctl(ifname, 'accept_dad', settings.duplicateDetection ? '1' : '0'));
-  // A bridge in hairpin mode sends one's own question back, which this tells from another's.
+  // A bridge in hairpin mode returns a container's own probe. This setting tells it from a probe of another host.
   if (settings.duplicateDetection) containerSysctls.push(ipv6Sysctl(ifname, 'enhanced_dad', '1'));
 
   return {
@@ -197,7 +198,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       promiscuous: settings.promiscuous,
       gatewayVlan: settings.vlans?.native,
       gateways,
-      // The node's subnets may change while containers of the old one still run: both gateways serve side by side.
+      // The node's subnet may change while containers of the old one still run. Then both gateways stay.
       tolerated: settings.overlay && !settings.forceAddress ? 'any' : input.knownGateways,
       replaceOthers: settings.forceAddress,
     },

@@ -1,4 +1,4 @@
-/** What a configuration means for `weft`. Keys are canonical here, and types validated. */
+/** The settings of `weft`, from its configuration. Keys are canonical here, and types are validated. */
 
 import { ipamOf, usesNodeSubnets } from '../ipam/settings.ts';
 import { isUnicastMac, type Mac, parseMac } from '../net/mac.ts';
@@ -16,11 +16,11 @@ export const ownIpamType = 'weft-ipam';
 
 /** The VLANs of a bridge's port. */
 export interface PortVlans {
-  /** That of what has no tag; undefined leaves it as it is. */
+  /** The VLAN of untagged frames; undefined leaves it unchanged. */
   readonly native: number | undefined;
   /** In order, without the native one. */
   readonly tagged: readonly number[];
-  /** Whether the port stays in VLAN 1, which it is in from the start. */
+  /** Whether the port stays in VLAN 1, the VLAN of every new port. */
   readonly keepsDefault: boolean;
 }
 
@@ -30,13 +30,13 @@ export type MasqueradeBackend = (typeof masqueradeBackends)[number];
 export interface Settings {
   /** The network of the node: weftd's subnets, its MTU, and defaults that suit both. */
   readonly overlay: boolean;
-  /** '' where there is no IPAM: the container is attached on layer 2 alone. */
+  /** '' without an IPAM: the container is attached on layer 2 only. */
   readonly ipamType: string;
   readonly bridge: string;
   readonly isGateway: boolean;
   readonly isDefaultGateway: boolean;
   readonly forceAddress: boolean;
-  /** Undefined leaves it to the node's network, or to the kernel. */
+  /** Undefined: the MTU of the node's network, or the kernel's default. */
   readonly mtuBytes: number | undefined;
   readonly hairpin: boolean;
   readonly promiscuous: boolean;
@@ -44,13 +44,13 @@ export interface Settings {
   /** Detect duplicate IPv6 addresses. */
   readonly duplicateDetection: boolean;
   readonly interfaceDisabled: boolean;
-  /** What masquerades the container's addresses; undefined where nothing shall. */
+  /** The back end that masquerades the container's addresses; undefined for none. */
   readonly masquerade: MasqueradeBackend | undefined;
-  /** Whether the container may send by its own MAC only. */
+  /** Whether the container may send with its own MAC only. */
   readonly spoofCheck: boolean;
-  /** Undefined where VLANs are not spoken of; the bridge does not filter by them then, if it has to be made. */
+  /** Undefined if the configuration names no VLANs. Then a new bridge does not filter by VLAN. */
   readonly vlans: PortVlans | undefined;
-  /** Takes the place of the IPAM's; undefined where it says nothing. */
+  /** Replaces the IPAM's DNS settings; undefined keeps them. */
   readonly dns: Dns | undefined;
 }
 
@@ -81,7 +81,7 @@ const invalid = (message: string): CniError => new CniError(errorCodes.invalidCo
 
 const defaultBridge = 'cni0';
 
-/** Never throws: '' for what is no text. */
+/** Never throws: '' for a value that is no string. */
 export function ipamTypeOf(configuration: JsonObject): string {
   const { type } = ipamOf(configuration);
   return typeof type === 'string' ? type : '';
@@ -90,8 +90,8 @@ export function ipamTypeOf(configuration: JsonObject): string {
 const vlanLimit = 4094;
 
 /**
- * The VLANs of the container's port: its native one, and those of the trunk. A port of its own VLAN leaves the default one
- * unless told to stay; a trunk's stays.
+ * The VLANs of the container's port: its native one, and those of the trunk. A port with a native VLAN leaves the
+ * default VLAN, unless the configuration keeps it. A trunk port stays in it.
  * @throws CniError 7
  */
 function vlansOf({ vlan = 0, vlanTrunk, preserveDefaultVlan }: Configuration): PortVlans | undefined {

@@ -1,4 +1,4 @@
-/** SHA-512 (FIPS 180-4). The reference plugins name what they put into the packet filter by it. */
+/** SHA-512 (FIPS 180-4). The reference plugins use it for names in the packet filter. */
 
 /** The first 64 bits of the fractional parts of the cube roots of the first 80 primes, high and low halves in turn. */
 const roundConstants = Uint32Array.from(
@@ -31,7 +31,7 @@ const initialState = [
 const blockBytes = 128;
 const rounds = 80;
 
-/** The half that comes first of (high, low) rotated right by `count`, 1 to 63 but 32; the other by swapping them. */
+/** The first half of (high, low) rotated right by `count` (1 to 63, not 32). Swap the arguments for the other half. */
 const rotated = (high: number, low: number, count: number): number =>
   count < 32 ? (high >>> count) | (low << (32 - count)) : (low >>> (count - 32)) | (high << (64 - count));
 

@@ -1,7 +1,7 @@
 /**
- * `macspoofchk`: a container sends by its own MAC alone. Table `nat` of family bridge, with the names and comments of the
- * reference plugins: PREROUTING sends what comes in by the host's end to a chain of the attachment's, that one to a
- * second, which lets the MAC pass and drops the rest.
+ * `macspoofchk`: a container may send with its own MAC only. Table `nat` of family bridge has the names and comments of
+ * the reference plugins. PREROUTING sends frames from the host's end to a chain of the attachment. That chain jumps to
+ * a second one, which accepts the MAC and drops all other frames.
  */
 
 import { type NftConnection, withNft } from '../linux/nft/connection.ts';
@@ -38,7 +38,7 @@ const chainsOf = (name: AttachmentName): { iface: string; mac: string } => {
   return { iface, mac: `${iface}-mac` };
 };
 
-/** @param hostVeth the host's end, by which the container's frames come in */
+/** @param hostVeth the host's end, from which the container's frames come in */
 function add(sys: Sys, name: AttachmentName, hostVeth: string, mac: Mac): void {
   const { iface, mac: macChain } = chainsOf(name);
   const options = { comment: commentOf(name), family: 'bridge' } as const;
@@ -67,7 +67,7 @@ function remove(nft: NftConnection, name: AttachmentName): void {
     if (rules.length === 0 && !nft.hasChain(table, iface) && !nft.hasChain(table, mac)) return;
     nft.transact([
       ...rules.map(({ handle }) => deleteRule(table, baseChain, handle!)),
-      // To delete what is not there fails, to make what is there does not.
+      // Deleting a missing chain would fail. Creating a chain that exists is no error.
       newChain(table, { name: iface, rules: [] }),
       newChain(table, { name: mac, rules: [] }),
       flushChain(table, iface),
@@ -90,7 +90,7 @@ export function beforeRelease(sys: Sys, request: CniRequest): void {
   if (request.configuration['macspoofchk'] === true) unlessNftIsMissing(() => removeAll(sys, request));
 }
 
-/** @throws CniError 110 where frames of the attachment are not checked */
+/** @throws CniError 110 if frames of the attachment are not checked */
 export function check({ sys, request, settings }: CheckPlace): void {
   if (!settings.spoofCheck) return;
   const comment = commentOf(request);
@@ -101,7 +101,7 @@ export function check({ sys, request, settings }: CheckPlace): void {
   );
 }
 
-/** The interface's name that a rule compares with, if it is one of PREROUTING's. */
+/** The interface's name that a rule of PREROUTING compares with. */
 function inputInterfaceOf({ expressions }: NftRule): string {
   const compared = expressions.find((expression) => expression.type === 'cmp');
   if (compared?.type !== 'cmp') return '';
@@ -110,8 +110,8 @@ function inputInterfaceOf({ expressions }: NftRule): string {
 }
 
 /**
- * Whose rule it is, if it is this network's: comments name neither network nor where an id ends, but the host's end has
- * a name that follows from both.
+ * The attachment of a rule, if it is of this network. A comment does not name the network, and does not show where the
+ * id ends. But the name of the host's end follows from both.
  */
 function ownerOf(network: string, found: NftRule): AttachmentId | undefined {
   const reference = found.comment?.startsWith(commentMark) ? found.comment.slice(commentMark.length) : '';
@@ -123,7 +123,7 @@ function ownerOf(network: string, found: NftRule): AttachmentId | undefined {
   return undefined;
 }
 
-/** Removes the network's chains and rules of attachments that are not valid any more. */
+/** Removes the network's chains and rules of attachments that are no longer valid. */
 export function collect(sys: Sys, { network }: CniRequest, valid: readonly AttachmentName[]): void {
   const keep = new Set(valid.map(referenceOf));
   unlessNftIsMissing(() =>

@@ -1,18 +1,18 @@
-/** What has to be taken back where a later step fails: each step that succeeds leaves how to undo it. */
+/** The steps to undo if a later step fails. Each step registers its undo. */
 
 import { CniError, causeText, toCniError } from './spec/errors.ts';
 
 export class UndoStack {
   readonly #steps: { readonly action: string; readonly undo: () => void }[] = [];
 
-  /** @param action what undoing does, for errors: `delete "veth12"` */
+  /** @param action names the undo in errors: `delete "veth12"` */
   push(action: string, undo: () => void): void {
     this.#steps.push({ action, undo });
   }
 
   /**
-   * Undoes everything, the last step first, going on past failures.
-   * @returns the error to report: `cause`, its details saying what could not be undone
+   * Undoes everything, the last step first. Continues after failures.
+   * @returns the error to report: `cause`, whose details list the failed undos
    */
   unwind(cause: unknown): CniError {
     const first = toCniError(cause);

@@ -1,6 +1,7 @@
 /**
- * VLANs: which ones the container's port is in, and the gateway of a VLAN, which is no address of the bridge but a veth of
- * its own, `<bridge>.<vlan>`, whose other end is a port in that VLAN. Like the bridge it is the host's and stays.
+ * The VLANs of the container's port, and the gateway of a VLAN. The bridge does not carry that gateway's address. A
+ * veth `<bridge>.<vlan>` does, whose other end is a port in that VLAN. Like the bridge it belongs to the host and
+ * stays.
  */
 
 import { hasCode } from '../linux/errors.ts';
@@ -47,7 +48,7 @@ function setPortVlans(connection: NetlinkConnection, index: number, vlans: PortV
   }
 }
 
-/** The gateway's end, made where it is missing, and its other end in the VLAN. */
+/** The gateway's link, created if it is missing, with its other end in the VLAN. */
 function ensureGatewayLink(
   sys: Sys,
   connection: NetlinkConnection,
@@ -69,7 +70,7 @@ function ensureGatewayLink(
         peer: { name, mac: gatewayMac!, mtuBytes: bridge.mtuBytes, namespace: hostNamespace },
       }),
     ]);
-    // Somebody may have been faster.
+    // Another process may have been faster.
     if (error && !hasCode(error, 'EEXIST')) throw error;
   }
   const link = find();
@@ -80,7 +81,7 @@ function ensureGatewayLink(
       `"${name}" should be the gateway of VLAN ${vlan} and is no veth; remove it, or name another bridge by "bridge"`,
     );
   }
-  // Also of one that was there: who made it may not have got as far.
+  // Also for an existing link, whose creator may not have got this far.
   setPortVlans(connection, link.peerIndex, { native: vlan, tagged: [], keepsDefault: false });
   if (!link.up) connection.execute([changeLink({ index: link.index }, { up: true })]);
   return link;
@@ -115,7 +116,7 @@ export function afterConnect(
   return [{ name: link.name, ...(link.mac ? { mac: formatMac(link.mac) } : {}) }];
 }
 
-/** @throws CniError 110 where the port is not in a VLAN that it should be in */
+/** @throws CniError 110 if the port is not in one of its VLANs */
 export function check({ settings, host, port }: CheckPlace): void {
   if (!settings.vlans || !port) return;
   const found = host.dump(dumpPortVlans()).find(({ index }) => index === port.index)?.vlans ?? [];

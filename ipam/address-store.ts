@@ -1,6 +1,7 @@
 /**
- * Who holds which address of a network: the port that the allocator works on. `store.ts` is its adapter on host-local's
- * files. Addresses that several nodes share (pools, a LAN) will need another adapter, which asks weftd over its socket.
+ * The addresses of a network and their holders: the port that the allocator uses. `store.ts` is its adapter on
+ * host-local's files. Addresses that several nodes share (pools, a LAN) will need another adapter, which asks weftd
+ * over its socket.
  */
 
 import type { AttachmentName } from '../cni/spec/request.ts';
@@ -14,11 +15,11 @@ export interface AddressStore {
   readonly list: () => Reservation[];
   /** The addresses that an attachment holds. */
   readonly find: (holder: AttachmentName) => Address[];
-  /** False where it is taken. */
+  /** False if it is taken. */
   readonly reserve: (address: Address, holder: AttachmentName) => boolean;
-  /** Of what it is held by. It is fine if it is not reserved. */
+  /** It is no error if the address is not reserved. */
   readonly release: (address: Address, holder: AttachmentName) => void;
-  /** The address that the set gave out last. */
+  /** The last address that the range set gave out. */
   readonly lastReserved: (set: number) => Address | undefined;
   readonly setLastReserved: (set: number, address: Address) => void;
 }
@@ -29,13 +30,13 @@ export interface StoreAccess {
   use<T>(body: (store: AddressStore) => T): T;
   /** For callers that only look or release: undefined where there is no store, and none is made. */
   useExisting<T>(body: (store: AddressStore) => T): T | undefined;
-  /** Where there is no store yet: whether it could be made, as far as that shows. @throws CniError 103 if not */
+  /** Checks whether a missing store could be made, as far as that can be seen. @throws CniError 103 if not */
   checkCreatable(): void;
 }
 
 /**
- * What an attachment holds, of all reservations: those with its id and interface, or else those of an old host-local
- * with its id alone.
+ * The addresses of an attachment among all reservations: those with its id and interface, or else those of an old
+ * host-local with its id only.
  */
 export function reservationsOf(all: readonly Reservation[], holder: AttachmentName): Address[] {
   const ofContainer = all.filter((reservation) => reservation.holder.containerId === holder.containerId);

@@ -1,6 +1,6 @@
 /**
- * Takes addresses from range sets: one of each set, round robin from the one given out last, or those that were asked
- * for. All or nothing. Pure but for the store, whose lock the caller holds.
+ * Takes one address from each range set: the requested one, or the next free one after the last that was given out. It
+ * takes all of them or none. Pure except for the store, whose lock the caller holds.
  */
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
@@ -17,13 +17,13 @@ export interface Allocation {
 }
 
 /**
- * The addresses of a set, each once, from the one after `last` on, from a range's end to the next range's start, up to
- * `last` itself. Where `last` is not of the set, from the set's first on. Gateways are left out.
+ * The addresses of a set, each once. They begin after `last`, continue from a range's end to the next range's start,
+ * and end with `last`. If `last` is not in the set, they begin with the set's first address. Gateways are left out.
  */
 export function* candidates(set: RangeSet, last: Address | undefined): Generator<readonly [AddressRange, Address]> {
   const lastAt = last ? set.findIndex((range) => rangeContains(range, last)) : -1;
   const from = Math.max(lastAt, 0);
-  // The range that `last` is in comes twice: what follows `last` at first, and the rest in the end.
+  // The range of `last` comes twice: first its addresses after `last`, and at the end the others.
   for (let i = 0; i <= set.length; i++) {
     const range = set[(from + i) % set.length]!;
     const split = lastAt >= 0 && last ? last : undefined;
@@ -65,7 +65,7 @@ function takeFree(store: AddressStore, set: RangeSet, setIndex: number, holder: 
   );
 }
 
-/** The first cause is what the caller has to learn; what could not be released now is released by the DEL that follows. */
+/** The caller needs the first error. The DEL that follows releases an address that could not be released now. */
 function releaseQuietly(store: AddressStore, address: Address, holder: AttachmentName): void {
   try {
     store.release(address, holder);
@@ -75,7 +75,7 @@ function releaseQuietly(store: AddressStore, address: Address, holder: Attachmen
 }
 
 /**
- * @param requested addresses asked for; each has to be of one of the sets
+ * @param requested the requested addresses; each must be in one of the sets
  * @throws CniError 100, 101 or 102; nothing is reserved then
  */
 export function allocate(

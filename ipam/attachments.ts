@@ -1,6 +1,6 @@
 /**
- * What the IPAM does for an attachment: take addresses, give them back, look, collect. `weft` calls these in its own
- * process; `weft-ipam` is a thin shell around them.
+ * The verbs of the IPAM for an attachment: take addresses, release, check, collect. `weft` calls them in its own
+ * process; `weft-ipam` is a thin wrapper around them.
  */
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
@@ -28,7 +28,7 @@ export interface Addresses {
 /**
  * Takes an address from each range set.
  * @param request its configuration has canonical keys and is validated by the schema
- * @param node reads the node's network; called only where the configuration names no ranges
+ * @param node reads the node's network; called only if the configuration names no ranges
  * @throws CniError; nothing is reserved then
  */
 export function addAddresses(
@@ -38,7 +38,7 @@ export function addAddresses(
   access = storeOf(sys, request),
 ): Addresses {
   const { configuration } = request;
-  // Whatever can be wrong is looked at before the lock is taken.
+  // Everything that can be wrong is checked before the lock is taken.
   const sets = rangeSetsOf(request, node);
   const requested = requestedAddresses(request);
   const routes = routesOf(configuration);
@@ -50,7 +50,7 @@ export function addAddresses(
   };
 }
 
-/** Releases these addresses, of an ADD that failed later. */
+/** Releases the addresses of an ADD that failed later. */
 export function releaseAddresses(
   sys: Sys,
   request: CniRequest,
@@ -62,14 +62,14 @@ export function releaseAddresses(
   });
 }
 
-/** Releases all that the attachment holds. It is fine if that is nothing. */
+/** Releases all addresses of the attachment. It is no error if there are none. */
 export function removeAddresses(sys: Sys, request: CniRequest, access = storeOf(sys, request)): void {
   access.useExisting((store) => {
     for (const address of store.find(request)) store.release(address, request);
   });
 }
 
-/** @throws CniError 111 where the attachment holds no address */
+/** @throws CniError 111 if the attachment holds no address */
 export function checkAddresses(sys: Sys, request: CniRequest, access = storeOf(sys, request)): void {
   const held = access.useExisting((store) => store.find(request)) ?? [];
   if (held.length > 0) return;
@@ -83,7 +83,7 @@ export function checkAddresses(sys: Sys, request: CniRequest, access = storeOf(s
 
 /**
  * Whether an ADD could be served: the ranges are known and not full, the store can be read.
- * @throws CniError 50, or 7 where the configuration is wrong
+ * @throws CniError 50, or 7 if the configuration is wrong
  */
 export function checkAvailable(
   sys: Sys,
@@ -95,7 +95,7 @@ export function checkAvailable(
     const sets = rangeSetsOf(request, node);
     routesOf(request.configuration);
     dnsOf(sys, request.configuration);
-    // All or nothing, and nothing is kept: what an ADD would get.
+    // Allocates as an ADD would, but keeps nothing.
     const tryIn = (store: Pick<AddressStore, 'isReserved' | 'lastReserved' | 'list'>): boolean => {
       const reserve = (address: Address): boolean => !store.isReserved(address);
       const changes = { find: () => [], reserve, release: ignore, setLastReserved: ignore };
@@ -115,8 +115,8 @@ export function checkAvailable(
 const ignore = (): void => {};
 
 /**
- * Releases what is held by none of the valid attachments.
- * @returns the addresses released, and what failed; it goes on past failures
+ * Releases the addresses that no valid attachment holds.
+ * @returns the released addresses and the errors; it continues after errors
  */
 export function collectAddresses(
   sys: Sys,

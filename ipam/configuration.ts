@@ -1,4 +1,4 @@
-/** The validity of what the IPAM reads of a configuration. */
+/** Validates the part of a configuration that the IPAM reads. */
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { JsonObject } from '../cni/spec/request.ts';

@@ -1,18 +1,17 @@
 /**
- * Which reservations no container can hold any more, because the machine has been started again since: no network
- * namespace outlives its kernel. It is asked once a boot and network, by the first call, with the lock held.
+ * Finds reservations of containers that ended with an earlier boot: no network namespace survives a restart of the
+ * machine. The first call after a boot does this once per network, with the lock held.
  *
- * A living container's address must never be freed, so a reservation counts as an earlier boot's only where the index
- * is witness: it carries the mark of another boot of this very machine, and
- * - either the store's folder is exactly as it was when it was marked: then so are all reservations in it,
- * - or the index names the reservation and its file is older than this boot. (host-local may have been at work since,
- *   or Weft been killed. The file's age is for the case that the same container got the same address again; it alone
- *   would prove nothing, for clocks jump.)
- * A store that Weft meets for the first time, one that another machine has marked (a shared or a copied disk) and one
- * without a known boot keep what they hold.
+ * The address of a living container must never be freed. So a reservation counts as an earlier boot's only if the index
+ * proves it: the index has the mark of another boot of this same machine, and
+ * - either the store's folder is unchanged since it was marked, and so are all reservations in it,
+ * - or the index names the reservation and its file is older than this boot. (host-local may have changed the folder
+ *   since, or Weft was killed. The file's age covers the case that the same container got the same address again. Age
+ *   alone would prove nothing, because clocks jump.) All reservations are kept in a store that is new to Weft, that
+ *   another machine has marked (a shared or copied disk), or whose boot is unknown.
  *
- * The answer is written down beside the index before anything is freed, with each file's inode and time: whoever goes on
- * after a kill frees the same files and no others. Where it cannot be written nothing is freed.
+ * The result is written beside the index before anything is freed, with each file's inode and time. If the process is
+ * killed, the next call frees the same files and no others. If the result cannot be written, nothing is freed.
  */
 
 import type { AttachmentName } from '../cni/spec/request.ts';
@@ -22,10 +21,10 @@ import { clock, type FileStatus, type Sys } from '../linux/sys.ts';
 import { readIndexLines } from './store-index.ts';
 import { machineMark, parseMark, readUptimeMs, type StoreMark } from './store-mark.ts';
 
-/** Beside the index's own files. Whoever makes the index anew removes it. */
+/** The file stands beside the index's own files. A rebuild of the index removes it. */
 const listName = 'earlier-boot';
 
-/** One line of the list: the reservation's file, as it was when that was decided. */
+/** One line of the list: the reservation's file and its status at the time of the decision. */
 const formatLine = (name: string, { ino, mtimeMs }: FileStatus): string => `${name} ${ino} ${mtimeMs}`;
 
 export interface StorePaths {
@@ -33,13 +32,13 @@ export interface StorePaths {
   readonly index: string;
 }
 
-/** When this boot began, by the clock as it goes now: milliseconds since the epoch. */
+/** The start of this boot by the present clock: milliseconds since the epoch. */
 function bootStartMs(sys: Sys): number {
   const uptimeMs = readUptimeMs(sys);
   return uptimeMs === undefined ? 0 : sys.clock_gettime(clock.CLOCK_REALTIME) - uptimeMs;
 }
 
-/** @param reservations reads them all; it may tidy the folder up */
+/** @param reservations reads all reservations; it may remove broken files */
 function plan(
   sys: Sys,
   { store, index }: StorePaths,
@@ -60,8 +59,8 @@ function plan(
 }
 
 /**
- * The names of the files of an earlier boot's reservations; undefined where that cannot be told now, but perhaps later.
- * @param bootId this boot's
+ * The files of an earlier boot's reservations; undefined if that is not known now but may be later.
+ * @param bootId the id of this boot
  */
 export function findEarlierReservations(
   sys: Sys,

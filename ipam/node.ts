@@ -1,4 +1,4 @@
-/** The node's own network, from the files that weftd (or flanneld) leaves. */
+/** The node's own network, from the files of weftd or flanneld. */
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
 import type { JsonObject } from '../cni/spec/request.ts';
@@ -7,7 +7,7 @@ import type { Sys } from '../linux/sys.ts';
 import { type NodeFilePaths, type NodeNetwork, readNodeFiles } from '../net/node-file.ts';
 import { defaultPaths, nodeFilePath } from '../net/paths.ts';
 
-/** `runDir` and `subnetFile` stand in `ipam` or at the top level. */
+/** `runDir` and `subnetFile` may stand in `ipam` or at the top level. */
 export function nodeFilePaths(configuration: JsonObject): NodeFilePaths {
   const ipam = (configuration['ipam'] ?? {}) as JsonObject;
   const pathOf = (key: string, otherwise: string): string => {
@@ -19,7 +19,7 @@ export function nodeFilePaths(configuration: JsonObject): NodeFilePaths {
 
 /**
  * node.json, or else subnet.env.
- * @throws CniError 11 where there is neither, or one that cannot be read
+ * @throws CniError 11 if there is neither, or if one cannot be read
  */
 export function readNodeNetwork(sys: Sys, paths: NodeFilePaths): NodeNetwork {
   const network = readNodeFiles(

@@ -1,6 +1,6 @@
 /**
- * Ranges of addresses, as host-local's configuration has them: a set is a list of ranges of one family, of which an
- * attachment gets one address; several sets give it several.
+ * Ranges of addresses, as in host-local's configuration. A set is a list of ranges of one family. An attachment gets
+ * one address from each set.
  */
 
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
@@ -29,7 +29,7 @@ import {
 export interface AddressRange {
   /** Without host bits. */
   readonly subnet: Prefix;
-  /** First and last address that may be given out; the gateway may be among them and is left out. */
+  /** The first and the last address to give out. The gateway may lie between them and is skipped. */
   readonly start: Address;
   readonly end: Address;
   readonly gateway: Address;
@@ -38,7 +38,7 @@ export interface AddressRange {
 /** At least one range, all of one family, none overlapping another. */
 export type RangeSet = readonly AddressRange[];
 
-/** A range as the configuration writes it. */
+/** A range in the configuration. */
 export interface RangeConfiguration {
   readonly subnet?: string;
   readonly rangeStart?: string;
@@ -46,7 +46,7 @@ export interface RangeConfiguration {
   readonly gateway?: string;
 }
 
-/** A subnet has to hold the network's address, a gateway, a container's address and the broadcast address. */
+/** A subnet must have room for the network's address, a gateway, a container's address and the broadcast address. */
 const hostBitsAtLeast = 2;
 
 const invalid = (message: string): CniError => new CniError(errorCodes.invalidConfiguration, message);
@@ -68,7 +68,7 @@ function addressOf(text: string, path: string): Address {
   return address;
 }
 
-/** The default ends of what a subnet gives out: .1 to the last but the broadcast address (IPv4), or to the last. */
+/** The default range of a subnet: from .1 to the last address, without the broadcast address of IPv4. */
 function defaultRange(subnet: Prefix): AddressRange {
   const last = lastAddressOf(subnet);
   return {
@@ -80,7 +80,7 @@ function defaultRange(subnet: Prefix): AddressRange {
 }
 
 /**
- * @param path where the range stands, for errors: `ipam.ranges[0][1]`
+ * @param path the range's place, for errors: `ipam.ranges[0][1]`
  * @throws CniError 7
  */
 export function parseRange(range: RangeConfiguration, path: string): AddressRange {
@@ -136,17 +136,17 @@ function parseRangeSet(ranges: readonly RangeConfiguration[], path: string): Ran
   return set;
 }
 
-/** All that a configuration says of ranges; later sources are further back. */
+/** All ranges of a configuration; the first source comes first. */
 export interface RangeSources {
   /** runtimeConfig.ipRanges */
   readonly runtime: readonly (readonly RangeConfiguration[])[];
-  /** `subnet` and its kin, directly in `ipam`. */
+  /** `subnet` and its related keys, directly in `ipam`. */
   readonly legacy: RangeConfiguration;
   /** ipam.ranges */
   readonly ranges: readonly (readonly RangeConfiguration[])[];
 }
 
-/** Whether any ranges are given; else the node's own subnets are meant. */
+/** Whether any ranges are given; otherwise the node's own subnets are used. */
 export const hasRanges = (sources: RangeSources): boolean =>
   sources.runtime.length > 0 || sources.ranges.length > 0 || sources.legacy.subnet !== undefined;
 
@@ -185,7 +185,7 @@ function checkCounts(sets: readonly RangeSet[], version: CniVersion): void {
   }
 }
 
-/** The sets that a node's subnets make: one a family, its ranges being the node's subnets of that family, in order. */
+/** The range sets of a node's subnets: one per family. Its ranges are the node's subnets of that family, in order. */
 export function rangeSetsOfNode(node: Pick<NodeNetwork, 'subnets'>): RangeSet[] {
   return ([4, 6] as const)
     .map((family) => node.subnets.filter((subnet) => subnet.address.family === family).map(defaultRange))

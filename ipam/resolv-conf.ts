@@ -1,8 +1,10 @@
-/** resolv.conf(5), as far as CNI's `dns` goes. */
+/** Parses the part of resolv.conf(5) that CNI's `dns` has. */
 
 import type { Dns } from '../cni/spec/results.ts';
 
-/** Comments begin with `#` or `;`; `nameserver`, `search` and `options` add up over lines, the last `domain` counts. */
+/**
+ * Comments begin with `#` or `;`; `nameserver`, `search` and `options` accumulate over lines; the last `domain` counts.
+ */
 export function parseResolvConf(text: string): Dns {
   const nameservers: string[] = [];
   const search: string[] = [];

@@ -1,4 +1,6 @@
-/** What a configuration means for the IPAM: the store, the ranges, what was asked for. Keys are canonical here. */
+/**
+ * The IPAM's settings from a configuration: the store, the ranges, the requested addresses. Keys are canonical here.
+ */
 
 import { parseArguments } from '../cni/spec/environment.ts';
 import { CniError, errorCodes } from '../cni/spec/errors.ts';
@@ -21,13 +23,13 @@ import {
 } from './ranges.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 
-/** The `ipam` section, `{}` where there is none. */
+/** The `ipam` section; `{}` if there is none. */
 export const ipamOf = (configuration: JsonObject): JsonObject => {
   const { ipam } = configuration;
   return typeof ipam === 'object' && ipam !== null && !Array.isArray(ipam) ? (ipam as JsonObject) : {};
 };
 
-/** The network's folder. Depends on nothing that may have become invalid, so that DEL always finds it. */
+/** The network's folder. It depends on no setting that may have become invalid, so that DEL always finds it. */
 export function storeFolder(request: Pick<CniRequest, 'network' | 'configuration'>): string {
   const { dataDir } = ipamOf(request.configuration);
   const base = typeof dataDir === 'string' && dataDir !== '' ? dataDir : defaultPaths.cniDataDir;
@@ -49,7 +51,7 @@ function rangeSourcesOf(configuration: JsonObject): RangeSources {
 export const usesNodeSubnets = (configuration: JsonObject): boolean => !hasRanges(rangeSourcesOf(configuration));
 
 /**
- * @param node the node's network, where `usesNodeSubnets`
+ * @param node the node's network; called if `usesNodeSubnets`
  * @throws CniError 7
  */
 export function rangeSetsOf(request: CniRequest, node: () => Pick<NodeNetwork, 'subnets'>): RangeSet[] {
@@ -58,7 +60,7 @@ export function rangeSetsOf(request: CniRequest, node: () => Pick<NodeNetwork, '
 }
 
 function requestedAddress(text: string, where: string): Address {
-  // What is asked for may carry a prefix length, which the range decides.
+  // A requested address may have a prefix length. It is ignored, because the range decides it.
   const address = parsePrefix(text)?.address ?? parseAddress(text);
   if (!address) {
     throw new CniError(
@@ -70,7 +72,7 @@ function requestedAddress(text: string, where: string): Address {
 }
 
 /**
- * The addresses asked for, by CNI_ARGS, args.cni.ips and runtimeConfig.ips, in this order, each once.
+ * The requested addresses, from CNI_ARGS, args.cni.ips and runtimeConfig.ips in this order, without duplicates.
  * @throws CniError 4 or 7
  */
 export function requestedAddresses(request: CniRequest): Address[] {
@@ -104,7 +106,7 @@ export function routesOf(configuration: JsonObject): ResultRoute[] {
   });
 }
 
-/** @throws CniError 7 where the file is not there */
+/** @throws CniError 7 if the file does not exist */
 export function dnsOf(sys: Sys, configuration: JsonObject): Dns {
   const path = ipamOf(configuration)['resolvConf'] as string | undefined;
   if (!path) return {};

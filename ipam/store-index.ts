@@ -1,18 +1,18 @@
 /**
- * Which addresses a container holds, without reading every reservation: an index beside the store, in
- * `<dataDir>/.weft/<network>/`, where host-local never looks. The reservations' files stay the truth: what the index
- * says is looked up there, and an index that may be incomplete is not asked.
+ * An index of the addresses of each container, so that no call reads every reservation. It stands in
+ * `<dataDir>/.weft/<network>/`, where host-local never looks. The reservations' files stay the truth: every entry of
+ * the index is checked there, and an index that may be incomplete is not used.
  *
- * A store's folder whose index is complete is marked: its time of modification is a whole second a minute ago, and the
- * index holds a file named after that time and the folder's inode. Whoever makes, removes or renames a file in the
- * folder sets that time to now, be it host-local, a person, or Weft killed halfway; so does a folder that was copied
- * or made anew have another inode. A time that somebody else could cause by being quick would not do: kernels before
- * 6.13 tell times apart by some milliseconds only.
+ * A store's folder whose index is complete is marked: its time of modification is set to a whole second one minute ago,
+ * and the index holds a file named after that time and the folder's inode. Any program that makes, removes or renames a
+ * file in the folder sets the time to now: host-local, a person, or Weft killed halfway. A copied or recreated folder
+ * has another inode. The mark needs a time in the past, because kernels before 6.13 distinguish times by some
+ * milliseconds only.
  *
- * The mark names the boot that it was set in, too: what was written before a power cut may be lost in part, and no
- * container has outlived its boot (`earlier-boot.ts`). So the first call of a boot makes the index anew.
+ * The mark also names its boot. Data from before a power cut may be partly lost, and no container survives its boot
+ * (`earlier-boot.ts`). So the first call of a boot rebuilds the index.
  *
- * Nothing here fails a call: where the index cannot be written it is incomplete, and costs time.
+ * The index never makes a call fail. An index that cannot be written is incomplete, and then calls take longer.
  */
 
 import type { AttachmentName } from '../cni/spec/request.ts';
@@ -21,27 +21,27 @@ import { readText, writeAll } from '../linux/files.ts';
 import { clock, open, type Sys } from '../linux/sys.ts';
 import { formatMark, machineMark, readBootId } from './store-mark.ts';
 
-/** One reservation. `name` is that of its file. */
+/** One reservation. `name` is the name of its file. */
 export interface IndexEntry {
   readonly name: string;
   readonly holder: AttachmentName;
 }
 
-/** How long ago the mark says that the folder was changed. No clock goes back by exactly this. */
+/** The age of the folder's time in the mark. No clock jumps back by exactly this. */
 const markAgeSeconds = 60;
 
 /**
- * Containers are spread over this many files: few, so that most are there already when they are written to, until the
- * reservations are many; then so many that each stays small. At 30,000 each has some 120 lines.
+ * The number of files that the containers are spread over. With few files most exist already when they are written.
+ * With many reservations there are many files, so that each stays small: some 120 lines at 30,000 reservations.
  */
 const shardCounts = { few: 16, many: 256 } as const;
 type ShardCount = (typeof shardCounts)[keyof typeof shardCounts];
-/** An index that is made anew has many files from here on. */
+/** A rebuilt index has many files from this number of reservations on. */
 const manyReservations = 500;
-/** A larger file shows that few are no longer enough: the index is given up, and made anew by the next call. */
+/** If a file is larger, few files are no longer enough: the index is discarded, and the next call rebuilds it. */
 const largestFewCharacters = 16 * 1024;
 
-/** FNV-1a, 32 bits: the container's file. */
+/** The container's file, by FNV-1a (32 bits). */
 function shardOf(containerId: string, count: ShardCount): string {
   let hash = 0x811c9dc5;
   for (let i = 0; i < containerId.length; i++) hash = Math.imul(hash ^ containerId.charCodeAt(i), 0x01000193);
@@ -56,10 +56,10 @@ function withoutLine(text: string, line: string): string {
   return at > 0 || text.startsWith(line) ? text.slice(0, at) + text.slice(at + line.length) : text;
 }
 
-/** What no runtime can ask for is in no index: ids are of a few characters only (CNI 1.1.0). */
+/** Ids that no runtime can use are not in the index: only few characters are valid (CNI 1.1.0). */
 const canBeAskedFor = ({ holder }: IndexEntry): boolean => /^[\w.-]+$/.test(holder.containerId);
 
-/** All that an index says, complete or not. @returns whether it names a reservation */
+/** Reads the whole index, complete or not. @returns a function: whether the index has a reservation */
 export function readIndexLines(sys: Sys, folder: string): (entry: IndexEntry) => boolean {
   const lines = new Set<string>();
   const names = sys.getdents(folder);
@@ -75,15 +75,15 @@ export class StoreIndex {
   /** The store's own folder. */
   readonly #store: string;
   readonly folder: string;
-  /** The boot that this is; '' where that is not known. */
+  /** The id of this boot; '' if it is not known. */
   readonly bootId: string;
-  /** Name of the mark's file; undefined where the index is not complete. */
+  /** Name of the mark's file; undefined if the index is not complete. */
   #mark: string | undefined;
   #shardCount: ShardCount = shardCounts.few;
-  /** Whether a file has been read that is too large for few. */
+  /** Whether a file was too large for an index of few files. */
   #isOutgrown = false;
 
-  /** Looks whether the index is complete. To be made before anything in the store is changed. */
+  /** Checks whether the index is complete. Construct it before anything in the store is changed. */
   constructor(sys: Sys, store: string) {
     this.#sys = sys;
     this.#store = store;
@@ -103,7 +103,7 @@ export class StoreIndex {
     return this.#mark !== undefined;
   }
 
-  /** The name that a mark would have now; undefined where somebody else has changed the folder last. */
+  /** The name that a mark would have now; undefined if another program changed the folder last. */
   #currentMark(count: ShardCount): string | undefined {
     const status = this.#sys.stat(this.#store);
     if (typeof status === 'number' || status.mtimeMs % 1000 !== 0) return undefined;
@@ -116,8 +116,8 @@ export class StoreIndex {
   }
 
   /**
-   * What the index says of a container's reservations, to be confirmed by their files. Undefined where it does not know
-   * all of them.
+   * A container's reservations by the index; the caller confirms them by their files. Undefined if the index may not
+   * have all of them.
    */
   find(containerId: string): IndexEntry[] | undefined {
     const text = this.#mark === undefined ? undefined : this.#read(this.#shardOf(containerId));
@@ -128,7 +128,7 @@ export class StoreIndex {
     for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + 1)) {
       const from = text.lastIndexOf('\n', at) + 1;
       const to = text.indexOf('\n', at);
-      // A line that was cut off is one that nobody has marked as complete.
+      // A line that was cut off was never marked as complete.
       if (to < 0) break;
       found.push({ name: text.slice(from, at), holder: { containerId, ifname: text.slice(at + needle.length, to) } });
     }
@@ -136,8 +136,8 @@ export class StoreIndex {
   }
 
   /**
-   * Takes over a reservation that is about to be made: whoever is killed then leaves none that the index does not name.
-   * The store's folder has to be changed already, so that the mark does not vouch for half a line.
+   * Adds a reservation before it is made. If the process is then killed, the index still has every reservation. The
+   * store's folder must have been changed already, so that the mark does not cover half a line.
    */
   announce(entry: IndexEntry): void {
     if (this.#mark === undefined || !canBeAskedFor(entry)) return;
@@ -145,7 +145,7 @@ export class StoreIndex {
     if (this.#isOutgrown || !this.#write(path, formatEntry(entry), open.O_APPEND)) this.#mark = undefined;
   }
 
-  /** Takes over what is gone from the store, and marks it. Does nothing unless the index was complete before. */
+  /** Removes the entries of released reservations, and sets the mark. Does nothing unless the index was complete. */
   update(removed: readonly IndexEntry[]): void {
     const { folder } = this;
     const sys = this.#sys;
@@ -166,7 +166,7 @@ export class StoreIndex {
     if (now !== undefined) sys.rename(`${folder}/${mark}`, `${folder}/${now}`);
   }
 
-  /** Makes the index anew, of all reservations that there are. */
+  /** Rebuilds the index from all reservations. */
   rebuild(all: readonly IndexEntry[]): void {
     const { folder } = this;
     const sys = this.#sys;
@@ -182,7 +182,7 @@ export class StoreIndex {
       const shard = this.#shardOf(entry.holder.containerId);
       shards.set(shard, (shards.get(shard) ?? '') + formatEntry(entry));
     }
-    // Marks go first: from here on there is no complete index until the last line.
+    // The marks are removed first. From here on the index is incomplete until the last line.
     for (const name of present) if (!shards.has(name) && sys.unlink(`${folder}/${name}`) < 0) return;
     for (const [shard, lines] of shards) if (!this.#write(`${folder}/${shard}`, lines)) return;
     const machine = machineMark(sys);
@@ -191,7 +191,7 @@ export class StoreIndex {
     if (mark !== undefined) this.#write(`${folder}/${mark}`, '');
   }
 
-  /** Sets the folder's time. @returns the mark's name, by what the file system made of that time */
+  /** Sets the folder's time. @returns the mark's name, with the time as the file system stored it */
   #markStore(): string | undefined {
     const sys = this.#sys;
     const store = this.#store;
@@ -199,7 +199,7 @@ export class StoreIndex {
     return sys.utimensat(store, seconds * 1000) < 0 ? undefined : this.#currentMark(this.#shardCount);
   }
 
-  /** '' where there is no such file, undefined where it cannot be read. */
+  /** '' if there is no such file, undefined if it cannot be read. */
   #read(shard: string): string | undefined {
     try {
       return readText(this.#sys, `${this.folder}/${shard}`) ?? '';
@@ -209,7 +209,7 @@ export class StoreIndex {
     }
   }
 
-  /** False where it cannot be written. */
+  /** False if it cannot be written. */
   #write(path: string, text: string, append = 0): boolean {
     const sys = this.#sys;
     const fd = sys.open(path, open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | append, 0o600);
@@ -217,7 +217,7 @@ export class StoreIndex {
     try {
       const bytes = new Uint8Array(sys.encodeUtf8(text));
       writeAll(sys, fd, bytes, ['write', path]);
-      // What a longer content leaves is cut off after writing: an emptied file makes ext4 wait for the disk.
+      // The rest of a longer content is cut off after writing, because truncating first makes ext4 wait for the disk.
       return append !== 0 || sys.ftruncate(fd, bytes.length) >= 0;
     } catch (error) {
       if (error instanceof SyscallError) return false;

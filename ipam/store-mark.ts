@@ -1,7 +1,7 @@
 /**
- * The mark of a complete index (`store-index.ts`): a file of its folder whose name says of what state of the store, how
- * many files the index has, and in which boot that was; and another one whose name says on which machine. Both are
- * empty: a name is there or not, of a content a power cut may leave nothing.
+ * The mark of a complete index (`store-index.ts`): a file in its folder. The file's name holds the state of the store,
+ * the number of the index's files, and the boot. The name of a second file holds the machine. Both files are empty,
+ * because a power cut may lose a file's content but not part of a name.
  */
 
 import { SyscallError } from '../linux/errors.ts';
@@ -9,12 +9,12 @@ import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
 
 export interface StoreMark {
-  /** Of the store's folder: its inode, and its time of modification. */
+  /** The inode and the time of modification of the store's folder. */
   readonly inode: number;
   readonly seconds: number;
-  /** How many files the containers are spread over. */
+  /** The number of files that the containers are spread over. */
   readonly shardCount: number;
-  /** '' where the kernel does not tell. */
+  /** '' if the kernel does not report it. */
   readonly bootId: string;
 }
 
@@ -29,7 +29,7 @@ export function parseMark(name: string): StoreMark | undefined {
   return { inode: Number(inode), seconds: Number(seconds), shardCount: Number(shardCount), bootId };
 }
 
-/** '' where it cannot be read, or is not of this form. */
+/** '' if it cannot be read, or does not have this form. */
 function readMatch(sys: Sys, path: string, form: RegExp): string {
   try {
     return form.exec(readText(sys, path) ?? '')?.[0] ?? '';
@@ -39,17 +39,17 @@ function readMatch(sys: Sys, path: string, form: RegExp): string {
   }
 }
 
-/** Another one after each start of the kernel (random(4)); '' where it does not tell. */
+/** The boot's id, which changes with every start of the kernel (random(4)); '' if the kernel does not report it. */
 export const readBootId = (sys: Sys): string =>
   readMatch(sys, '/proc/sys/kernel/random/boot_id', /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/);
 
-/** The name of the file that stands for this machine, by machine-id(5); '' where it has no id. */
+/** The name of the file for this machine, by machine-id(5); '' if it has no id. */
 export function machineMark(sys: Sys): string {
   const id = readMatch(sys, '/etc/machine-id', /^[0-9a-f]{32}/);
   return id && `machine-${id}`;
 }
 
-/** For how long the system has been up, proc_uptime(5); undefined where the kernel does not tell. */
+/** The uptime of the system, proc_uptime(5); undefined if the kernel does not report it. */
 export function readUptimeMs(sys: Sys): number | undefined {
   const text = readMatch(sys, '/proc/uptime', /^\d+\.\d+/);
   return text === '' ? undefined : Number(text) * 1000;

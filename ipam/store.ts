@@ -19,15 +19,18 @@ import { type AddressStore, reservationsOf, type StoreAccess } from './address-s
 import { findEarlierReservations } from './earlier-boot.ts';
 import { type IndexEntry, StoreIndex } from './store-index.ts';
 
-/** Linked as an address's name once it is complete, and removed. One is enough: the lock is held. No host-local reads it as an address. */
+/**
+ * The name of a reservation while it is written. It is then linked as the address and removed. One name is enough,
+ * because the lock is held. host-local does not read it as an address.
+ */
 const temporaryName = '.weft-reservation';
 
 /** An id and an interface's name, with room. */
 const recordBytes = 4096;
 
 /**
- * Addresses in a row that are looked up one by one; after these the whole folder is read, which is cheaper for many and
- * dearer for few.
+ * So many addresses are looked up one by one. After that the whole folder is read, which is cheaper for many lookups
+ * and more expensive for few.
  */
 const lookupsAtMost = 32;
 
@@ -40,11 +43,11 @@ class DiskStore implements AddressStore {
   readonly #index: StoreIndex;
   readonly #record = new ArrayBuffer(recordBytes);
   #names: Set<string> | undefined;
-  /** All reservations, by the names of their files, once they have been read. */
+  /** All reservations by the names of their files, after they were read. */
   #all: Map<string, AttachmentName> | undefined;
   readonly #removed: IndexEntry[] = [];
   #lookups = 0;
-  /** Whether the folder was changed, and whether it is known how. */
+  /** Whether the folder was changed, and whether the change is not fully known. */
   #isChanged = false;
   #isUncertain = false;
 
@@ -54,7 +57,7 @@ class DiskStore implements AddressStore {
     this.#index = new StoreIndex(sys, folder);
   }
 
-  /** Once a boot: frees what no container can hold any more. To be called before anything else. */
+  /** Frees the reservations of earlier boots, once per boot. Call it before anything else. */
   releaseEarlierBoots(): void {
     const sys = this.#sys;
     const folder = this.#folder;
@@ -63,20 +66,20 @@ class DiskStore implements AddressStore {
     const names = findEarlierReservations(sys, { store: folder, index: index.folder }, index.bootId, () =>
       this.#readAll(),
     );
-    // The index stays as it is, for the next call to try again.
+    // The index stays unchanged, so that the next call tries again.
     if (!names) this.#isUncertain = true;
     if (!names?.length) return;
-    // Read before, so that the index is made anew in the end, which ends this.
+    // Reads everything first, so that the index is rebuilt at the end. Then this is done for the boot.
     this.#readAll();
     for (const name of names) {
-      // One that cannot be removed stays for GC, which says why; it is no reason to refuse everything else.
+      // A file that cannot be removed stays for GC, which reports why. It must not make this call fail.
       if (this.#sys.unlink(`${folder}/${name}`) < 0) continue;
       this.#names?.delete(name);
       this.#all?.delete(name);
     }
   }
 
-  /** Brings the index up to date, where that can be done without reading all reservations for it. */
+  /** Updates the index, unless that would need reading all reservations. */
   finish(): void {
     const index = this.#index;
     const all = this.#all;
@@ -86,13 +89,13 @@ class DiskStore implements AddressStore {
     else if (this.#isChanged || removed.length > 0) index.update(removed);
   }
 
-  /** The names in the folder, read once: nobody else changes them while the lock is held. */
+  /** The names in the folder. They are read once, because no one else changes them while the lock is held. */
   #entries(): Set<string> {
     this.#names ??= new Set(check(this.#sys.getdents(this.#folder), ['list', this.#folder]));
     return this.#names;
   }
 
-  /** A small file's text; undefined where there is none. */
+  /** A small file's text; undefined if there is none. */
   #read(name: string): string | undefined {
     const sys = this.#sys;
     const record = this.#record;
@@ -109,7 +112,7 @@ class DiskStore implements AddressStore {
     if (this.#all) return this.#all;
     const all = new Map<string, AttachmentName>();
     for (const name of this.#entries()) {
-      // The lock is held: who was writing it is dead.
+      // The lock is held, so the process that wrote it is dead.
       if (name === temporaryName) this.#unlink(name);
       if (!parseReservationName(name)) continue;
       const holder = parseHolder(this.#read(name) ?? '');
@@ -143,7 +146,7 @@ class DiskStore implements AddressStore {
       if (address && isSame(parseHolder(text ?? ''), entry.holder)) {
         found.push({ address, holder: entry.holder });
       } else {
-        // It was the asker's, and is nobody's now.
+        // The reservation was this container's, and has no holder now.
         if (text === '') this.#unlink(entry.name);
         this.#removed.push(entry);
       }
@@ -162,7 +165,7 @@ class DiskStore implements AddressStore {
     try {
       this.#writeRecord(temporary, formatHolder(entry.holder));
       this.#index.announce(entry);
-      // Refuses to replace what somebody put there, with or without the lock.
+      // A link never replaces a file that another program made, with or without the lock.
       linked = sys.link(temporary, path);
       if (linked !== -errno.EEXIST) check(linked, ['link', temporary, `as "${path}"`]);
       check(sys.unlink(temporary), ['remove', temporary]);
@@ -178,7 +181,7 @@ class DiskStore implements AddressStore {
     return linked >= 0;
   };
 
-  /** Into a file that is not there yet: one that is may be a second name of somebody's reservation. */
+  /** Writes a new file. An existing one may be a second name of another reservation. */
   #writeRecord(path: string, text: string): void {
     const sys = this.#sys;
     const flags = open.O_WRONLY | open.O_CREAT | open.O_EXCL;
@@ -198,8 +201,8 @@ class DiskStore implements AddressStore {
   }
 
   /**
-   * Cuts off what is left of a longer content after writing, not before: ext4 takes a file that is emptied and written
-   * for one that is replaced, and waits for the disk (0.3 to 4 ms).
+   * Cuts off the rest of a longer content after writing, not before. ext4 treats a file that is truncated and written
+   * as a replaced one, and waits for the disk (0.3 to 4 ms).
    */
   #write(path: string, text: string): void {
     const sys = this.#sys;
@@ -228,7 +231,7 @@ class DiskStore implements AddressStore {
   release = (address: Address, { containerId, ifname }: AttachmentName): void => {
     const name = formatAddress(address);
     this.#unlink(name);
-    // A record of an old host-local is in the index with its id alone.
+    // The index has a record of an old host-local with the id only.
     for (const each of new Set([ifname, ''])) this.#removed.push({ name, holder: { containerId, ifname: each } });
   };
 
@@ -236,12 +239,12 @@ class DiskStore implements AddressStore {
     parseAddress((this.#read(`last_reserved_ip.${set}`) ?? '').trim());
 
   setLastReserved = (set: number, address: Address): void => {
-    // Not atomic: a broken one only means that the search begins at the first address.
+    // Not atomic: with a broken file the search begins at the first address.
     this.#write(`${this.#folder}/last_reserved_ip.${set}`, formatAddress(address));
   };
 }
 
-/** A failed system call on the store, said as what it means for the caller. */
+/** Turns a failed system call on the store into an error that says what it means for the caller. */
 function storeError(error: unknown, folder: string): unknown {
   if (!(error instanceof SyscallError)) return error;
   const advice = hasCode(error, 'ENOSPC', 'EDQUOT')
@@ -255,7 +258,7 @@ function storeError(error: unknown, folder: string): unknown {
   });
 }
 
-/** Runs `body`; the index learns of what it has changed, also where it failed. The lock is held. */
+/** Runs `body` and then updates the index, even if `body` failed. The lock is held. */
 function useStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
   const store = new DiskStore(sys, folder);
   store.releaseEarlierBoots();
@@ -267,9 +270,9 @@ function useStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T)
 }
 
 /**
- * Runs `body` on the network's store while holding its lock; the folder is made where it is missing. Should the folder
- * vanish meanwhile, `body` runs once more: it has to be all or nothing.
- * @throws CniError 103 where the store cannot be used
+ * Runs `body` on the network's store while holding its lock; the folder is made if it is missing. If the folder
+ * vanishes meanwhile, `body` runs once more, so it must be all or nothing.
+ * @throws CniError 103 if the store cannot be used
  */
 export function withDiskStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
   const run = () => withLock(sys, `${folder}/lock`, () => useStore(sys, folder, body));
@@ -277,7 +280,7 @@ export function withDiskStore<T>(sys: Sys, folder: string, body: (store: Address
     try {
       return run();
     } catch (error) {
-      // The folder is nearly always there, so it is made only where the lock could not be.
+      // The folder nearly always exists, so it is made only after the lock could not be opened.
       if (!hasCode(error, 'ENOENT')) throw error;
     }
     ensureDirectory(sys, folder, 0o755);

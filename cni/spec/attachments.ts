@@ -1,4 +1,4 @@
-/** GC's list of what is still in use (CNI 1.1.0, "GC"). */
+/** GC's list of valid attachments (CNI 1.1.0, "GC"). */
 
 import { CniError, causeText, errorCodes } from './errors.ts';
 import type { AttachmentName, JsonObject } from './request.ts';
@@ -6,7 +6,7 @@ import { quote } from './text.ts';
 
 /**
  * `cni.dev/valid-attachments`, or `cni.dev/attachments` as older libraries spell it. Null or absent (as cnitool sends
- * it) says that nothing is in use.
+ * it) means that no attachment is valid.
  * @param configuration with canonical keys
  * @throws CniError 7
  */
@@ -14,7 +14,7 @@ export function validAttachments(configuration: JsonObject): AttachmentName[] {
   const key = 'cni.dev/valid-attachments';
   const list = configuration[key] ?? configuration['cni.dev/attachments'] ?? [];
   const wrong = (what: string) => new CniError(errorCodes.invalidConfiguration, `The configuration's "${key}" ${what}`);
-  // A list that cannot be read must never be taken for an empty one: all attachments would be torn down.
+  // An unreadable list must never count as empty, because GC would then remove all attachments.
   if (!Array.isArray(list)) throw wrong('is not a list');
   return list.map((item: unknown) => {
     const { containerID, ifname } = (item ?? {}) as JsonObject;
@@ -25,7 +25,7 @@ export function validAttachments(configuration: JsonObject): AttachmentName[] {
   });
 }
 
-/** One error of several. @throws CniError 112 where there are any */
+/** Combines several errors into one. @throws CniError 112 if there are any */
 export function throwCollected(errors: readonly unknown[]): void {
   if (errors.length === 0) return;
   throw new CniError(

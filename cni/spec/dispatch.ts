@@ -1,7 +1,6 @@
 /**
- * One call of a plugin: environment and stdin are checked in the order that the reference's dispatcher has, the verb
- * runs, and exactly one document goes to stdout, the result or the error. Nothing here touches the system: it is
- * handed in.
+ * One call of a plugin. Environment and stdin are checked in the order of the reference's dispatcher, then the verb
+ * runs. Exactly one document goes to stdout: the result or the error. Access to the system is handed in.
  */
 
 import { type Environment, isCommand, isIdentifier, readEnvironment } from './environment.ts';
@@ -11,15 +10,15 @@ import type { CniRequest, JsonObject, Verb } from './request.ts';
 import { quote } from './text.ts';
 import { type CniVersion, isAtLeast, isSupported, supportedVersions } from './versions.ts';
 
-/** How a call reaches the outside. */
+/** Input and output of a call. */
 export interface Stdio {
-  /** All of stdin. Throws where it cannot be read. */
+  /** All of stdin. Throws if it cannot be read. */
   readonly readStdin: () => Uint8Array;
   readonly decodeUtf8: (bytes: Uint8Array) => string;
   readonly writeStdout: (text: string) => void;
 }
 
-/** Gets the code of a request's command, and of no more than the request asks for. */
+/** Loads the code for a request, and no more than the request needs. */
 export type LoadVerb = (request: CniRequest) => Promise<Verb>;
 
 /** The first version that has the command. */
@@ -42,7 +41,7 @@ function textOf(configuration: JsonObject, key: string): string {
   return value;
 }
 
-/** Of a configuration that cannot be read. */
+/** How much of an unreadable configuration is shown. */
 const shownCharacters = 40;
 
 function readBasics(text: string): Basics {
@@ -50,7 +49,7 @@ function readBasics(text: string): Basics {
   try {
     configuration = JSON.parse(text);
   } catch {
-    // In words of our own: each engine has others.
+    // In our own words, because those of JavaScript engines differ.
     if (text.trim() === '') {
       throw new CniError(errorCodes.undecodable, 'The network configuration is empty: nothing came on stdin');
     }

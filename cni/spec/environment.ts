@@ -1,4 +1,7 @@
-/** The environment that a plugin is called with (CNI 1.1.0, "Parameters"): which variable, for which command, and what it may hold. */
+/**
+ * The environment of a plugin (CNI 1.1.0, "Parameters"): the variables, the commands that need them, and their valid
+ * values.
+ */
 
 import { CniError, errorCodes } from './errors.ts';
 import { quote } from './text.ts';
@@ -10,9 +13,9 @@ export type Command = (typeof commands)[number];
 export const isCommand = (text: string): text is Command => (commands as readonly string[]).includes(text);
 
 export interface Environment {
-  /** Any text: whether it is a command is decided once the configuration is read. */
+  /** Any text: it is checked after the configuration is read. */
   readonly command: string;
-  /** These are '' where they are not given. */
+  /** These are '' if they are not set. */
   readonly containerId: string;
   readonly netns: string;
   readonly ifname: string;
@@ -20,11 +23,11 @@ export interface Environment {
   readonly path: readonly string[];
   /** Whether the plugin's own namespace is allowed as the container's. */
   readonly netnsOverride: boolean;
-  /** All of it, for another plugin. */
+  /** The whole environment, for another plugin. */
   readonly all: readonly string[];
 }
 
-/** What container ids and network names are made of (CNI 1.1.0). */
+/** The characters of container ids and network names (CNI 1.1.0). */
 const identifierPattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 export const isIdentifier = (text: string): boolean => identifierPattern.test(text);
 
@@ -40,12 +43,12 @@ const utf8Length = (text: string): number => {
   return length;
 };
 
-/** What is wrong with an interface's name, or undefined (dev_valid_name in net/core/dev.c). */
+/** The fault of an interface's name, or undefined (dev_valid_name in net/core/dev.c). */
 export function interfaceNameProblem(name: string): string | undefined {
   if (name === '') return 'is empty';
   if (utf8Length(name) > interfaceNameLimitBytes) return `is longer than ${interfaceNameLimitBytes} bytes`;
   if (name === '.' || name === '..') return 'is no name for an interface';
-  // The kernel puts a number in the place of a "%d".
+  // The kernel replaces "%d" by a number.
   if (/[/:%\s]/.test(name)) return 'holds a slash, a colon, a percent sign or white space';
   return undefined;
 }
@@ -72,7 +75,7 @@ const variables: readonly Variable[] = [
 
 /**
  * @param all `K=V` entries
- * @throws CniError 4 for the first bad value, or else naming all that is missing
+ * @throws CniError 4 for the first bad value, or else for all missing variables
  */
 export function readEnvironment(all: readonly string[]): Environment {
   const values = new Map<string, string>();
@@ -114,13 +117,13 @@ export function readEnvironment(all: readonly string[]): Environment {
   };
 }
 
-/** What CNI_ARGS may hold besides IgnoreUnknown. */
+/** The keys of CNI_ARGS besides IgnoreUnknown. */
 const knownArguments = ['IP', 'MAC'] as const;
 export type Arguments = { readonly [name in (typeof knownArguments)[number]]?: string };
 
 /**
  * CNI_ARGS: `K=V;K=V`, keys case-sensitive.
- * @throws CniError 4 for what is not of that form, and for unknown keys unless `IgnoreUnknown=1`
+ * @throws CniError 4 for any other form, and for unknown keys unless `IgnoreUnknown=1`
  */
 export function parseArguments(text: string): Arguments {
   if (text === '') return {};

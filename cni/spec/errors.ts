@@ -1,13 +1,13 @@
 /**
- * Errors at the CNI edge: one class, one list of our own codes, and one function that makes any error one of them.
+ * Errors at the CNI edge: one class, the list of error codes, and one function that turns any error into a CniError.
  */
 
 import { oneLine, shorten } from './text.ts';
 import { latestVersion } from './versions.ts';
 
 /**
- * Every code that Weft answers with. 1–11, 50 and 51 are the specification's (CNI 1.1.0, "Error"); 100 and up are
- * Weft's, one per cause; 999 says that Weft itself is at fault.
+ * Every error code of Weft. 1–11, 50 and 51 are the specification's (CNI 1.1.0, "Error"); 100 and up are Weft's, one
+ * per cause; 999 means a fault of Weft itself.
  */
 export const errorCodes = {
   incompatibleVersion: 1,
@@ -44,11 +44,11 @@ export type ErrorCode = (typeof errorCodes)[keyof typeof errorCodes];
 
 export class CniError extends Error {
   override readonly name = 'CniError';
-  /** Tells it apart where the class cannot: each program is bundled by itself, with a class of its own. */
+  /** Identifies the error. `instanceof` cannot, because each bundled program has its own copy of the class. */
   readonly layer = 'cni';
   readonly code: number;
   readonly details: string;
-  /** Another plugin's error document, passed on as it came. */
+  /** Another plugin's error document, passed on unchanged. */
   readonly document: string | undefined;
 
   /**
@@ -74,7 +74,7 @@ export const ownNamespaceError = (netns: string): CniError =>
     `CNI_NETNS "${netns}" is the plugin's own network namespace: a container needs one of its own`,
   );
 
-/** The messages of an error and of what caused it, in one line. */
+/** The messages of an error and of its causes, in one line. */
 export function causeText(error: unknown): string {
   const texts: string[] = [];
   for (let at: unknown = error; at !== undefined && texts.length < 8; at = (at as { cause?: unknown }).cause) {
@@ -101,8 +101,8 @@ const isLower = (error: unknown): error is LowerError =>
   ['syscall', 'netlink', 'decode'].includes(layerOf(error) as LowerError['layer']);
 
 /**
- * The CniError that any error becomes. Code that knows more wraps errors itself (`CniError` with `cause`); this is for
- * what nobody wrapped.
+ * Turns any error into a CniError. Code that knows more wraps its errors itself (`CniError` with `cause`); this handles
+ * the other errors.
  */
 export function toCniError(error: unknown): CniError {
   if (isCniError(error)) return error;
@@ -126,7 +126,7 @@ export function toCniError(error: unknown): CniError {
   });
 }
 
-/** They end in a log, and repeat what came: paths and ids are of any length. */
+/** Errors end in a log and repeat their input, and paths and ids have any length. */
 const messageLimitCharacters = 600;
 const detailsLimitCharacters = 4000;
 

@@ -3,14 +3,14 @@
  * as `HostPort`, `Servers`). They are renamed once, to the spelling that the rest of the code uses.
  */
 
-/** Known keys in their canonical spelling, with the keys of what they hold: `{}` where that does not matter. */
+/** Known keys in their canonical spelling, with the keys of their values; `{}` if those do not matter. */
 export interface KeyTable {
   readonly [key: string]: KeyTable;
 }
 
 /**
- * The value of `key` in `object`, in whatever case it is written; an exact spelling goes first. What is null is not
- * there: the answer is that which `foldKeys` leaves.
+ * The value of `key` in `object`, in any case; the exact spelling comes first. A null value counts as absent, as with
+ * `foldKeys`.
  */
 export function lookUp(object: Record<string, unknown>, key: string): unknown {
   if (Object.hasOwn(object, key) && object[key] !== null) return object[key];
@@ -21,12 +21,12 @@ export function lookUp(object: Record<string, unknown>, key: string): unknown {
   return written === undefined ? undefined : object[written];
 }
 
-/** No key that is known lies as deep; lists in lists without end are not gone through. */
+/** No known key lies deeper. This ends the search in deeply nested lists. */
 const depthLimit = 16;
 
 /**
- * Renames the known keys in `value`, in place, as deep as the table goes; lists are gone through. Unknown keys stay
- * as they are. A key whose value is null is removed: Go leaves out what is null.
+ * Renames the known keys in `value`, in place, as deep as the table goes, also in lists. Unknown keys stay unchanged. A
+ * key whose value is null is removed, because Go omits null values.
  */
 export function foldKeys(value: unknown, table: KeyTable, depth = 0): void {
   if (typeof value !== 'object' || value === null || depth > depthLimit) return;

@@ -1,4 +1,4 @@
-/** What a verb gets: the environment and the configuration, checked as far as the protocol goes. */
+/** The input of a verb: environment and configuration, checked against the protocol. */
 
 import type { Command, Environment } from './environment.ts';
 import type { CniVersion } from './versions.ts';
@@ -12,11 +12,11 @@ export interface CniRequest extends Environment {
   readonly network: string;
   readonly cniVersion: CniVersion;
   readonly configuration: JsonObject;
-  /** The configuration as it came, for another plugin. */
+  /** The unchanged configuration, for another plugin. */
   readonly stdin: Uint8Array;
 }
 
-/** A verb returns what it answers on stdout, if anything, and throws what fails. */
+/** A verb returns its answer for stdout, if any, and throws errors. */
 export type Verb = (request: CniRequest) => string | undefined;
 
 /** An attachment as the runtime names it: `cni.dev/valid-attachments`. */

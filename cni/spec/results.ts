@@ -1,6 +1,6 @@
 /**
- * Results: one type inside, and the shapes of all versions of the specification outside (CNI 1.1.0 "Success", 0.4.0,
- * 0.2.0). Addresses and prefixes are types inside and text outside.
+ * Results: one type for Weft's code, and the JSON of all versions of the specification (CNI 1.1.0 "Success", 0.4.0,
+ * 0.2.0). Weft's type holds addresses and prefixes; JSON has them as text.
  */
 
 import { type Address, type Family, formatAddress, parseAddress } from '../../net/address.ts';
@@ -14,7 +14,7 @@ export interface ResultInterface {
   readonly name: string;
   readonly mac?: string;
   readonly mtu?: number;
-  /** CNI_NETNS as it was given; undefined for an interface of the host. */
+  /** CNI_NETNS, unchanged; undefined for an interface of the host. */
   readonly sandbox?: string;
   readonly socketPath?: string;
   readonly pciID?: string;
@@ -52,7 +52,7 @@ export interface Result {
   readonly dns: Dns;
 }
 
-/** What is wrong with a result that came from elsewhere. */
+/** A result from another program is not valid. */
 export class ResultError extends Error {
   override readonly name = 'ResultError';
 }
@@ -60,7 +60,7 @@ export class ResultError extends Error {
 export const isEmptyDns = (dns: Dns): boolean =>
   !dns.domain && !dns.nameservers?.length && !dns.search?.length && !dns.options?.length;
 
-/** Versions share their shape within a family, and a result of one family is none of another. */
+/** Versions of one family share a format. A result of one family is not valid in another. */
 type ShapeFamily = 'single address' | 'address versions' | 'current';
 
 function shapeOf(version: CniVersion): ShapeFamily {
@@ -68,7 +68,7 @@ function shapeOf(version: CniVersion): ShapeFamily {
   return version.startsWith('0.') ? 'address versions' : 'current';
 }
 
-/** Whether the version knows one address of each family only. */
+/** Whether the version allows only one address per family. */
 export const isSingleAddressVersion = (version: CniVersion): boolean => shapeOf(version) === 'single address';
 
 const routeExtras = ['mtu', 'advmss', 'priority', 'table', 'scope'] as const;
@@ -90,7 +90,7 @@ function formatDns(dns: Dns): JsonObject {
 }
 
 /**
- * Throws where the version cannot say the result, before anything is done that would have to be undone.
+ * Throws if the version cannot express the result, before ADD makes anything that would have to be undone.
  * @throws CniError 7
  */
 export function checkExpressible(ips: readonly Pick<ResultIp, 'address'>[], version: CniVersion): void {
@@ -149,7 +149,7 @@ function formatIp(ip: ResultIp, shape: ShapeFamily): JsonObject {
   return object;
 }
 
-/** The result as JSON, in the shape of the version. Call `checkExpressible` first. */
+/** The result as JSON, in the format of the version. Call `checkExpressible` first. */
 export function formatResult(result: Result, version: CniVersion): string {
   const shape = shapeOf(version);
   if (shape === 'single address') return JSON.stringify({ cniVersion: version, ...formatSingleAddress(result) });
@@ -285,8 +285,8 @@ function parseIp(value: unknown, what: string): ResultIp {
 
 /**
  * A result of another plugin, or a `prevResult`. Keys are in their canonical case.
- * @param version the version in use, which a result that names none is of
- * @throws ResultError, also where the result is of a version with another shape
+ * @param version the version in use, which applies to a result without one
+ * @throws ResultError, also if the result's version has another format
  */
 export function parseResult(value: unknown, version: CniVersion): Result {
   const object = asObject(value, 'it');

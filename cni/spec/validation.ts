@@ -1,9 +1,9 @@
-/** From a JSON Schema validator's verdict to one clear error: what, where, what to do. */
+/** Turns a JSON Schema validator's result into one clear error: the rule, the place, the value. */
 
 import { CniError, errorCodes } from './errors.ts';
 import { quote } from './text.ts';
 
-/** As ajv's generated code reports it. */
+/** An error of ajv's generated code. */
 export interface ValidationError {
   /** JSON pointer: `/ipam/ranges/0`. */
   readonly instancePath: string;
@@ -60,7 +60,7 @@ function describeRule({ keyword, params }: ValidationError): string {
   }
 }
 
-/** @throws CniError 7 naming the first key that is wrong */
+/** @throws CniError 7 for the first wrong key */
 export function checkConfiguration(configuration: unknown, validate: Validate): void {
   if (validate(configuration)) return;
   const error = validate.errors?.[0];

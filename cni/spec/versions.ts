@@ -1,23 +1,23 @@
-/** The versions of the CNI specification. VERSION is answered from here alone, so nothing is imported. */
+/** The versions of the CNI specification. VERSION needs only this file, so it imports nothing. */
 
 export const supportedVersions = ['0.1.0', '0.2.0', '0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 
 export type CniVersion = (typeof supportedVersions)[number];
 
-/** What is answered where the caller did not say which version it speaks. */
+/** The version of an answer if the caller named none. */
 export const latestVersion: CniVersion = '1.1.0';
 
 export const isSupported = (version: string): version is CniVersion =>
   (supportedVersions as readonly string[]).includes(version);
 
-/** `1.1` and `1` are read as Go's library reads them, with zeros for what is missing; undefined if it is no version. */
+/** Parses `1.1` and `1` as Go's library does, with zeros for the missing numbers; undefined if it is no version. */
 function parseVersion(text: string): number[] | undefined {
   const parts = text.split('.');
   if (parts.length > 3 || !parts.every((part) => /^[0-9]{1,9}$/.test(part))) return undefined;
   return [0, 1, 2].map((i) => Number(parts[i] ?? 0));
 }
 
-/** Whether `version` is `minimum` or later; undefined where it is no version at all. */
+/** Whether `version` is `minimum` or later; undefined if it is no version. */
 export function isAtLeast(version: string, minimum: CniVersion): boolean | undefined {
   const have = parseVersion(version);
   if (!have) return undefined;
@@ -27,8 +27,8 @@ export function isAtLeast(version: string, minimum: CniVersion): boolean | undef
 }
 
 /**
- * The answer to VERSION. `request` is what came on stdin: whatever it is, VERSION succeeds; where it names the version
- * in use, that is echoed.
+ * The answer to VERSION. `request` is the text from stdin. VERSION succeeds with any text, and echoes the version that
+ * it names.
  */
 export function formatVersions(request: string): string {
   let cniVersion: string = latestVersion;
@@ -36,7 +36,7 @@ export function formatVersions(request: string): string {
     const value = (JSON.parse(request) as { cniVersion?: unknown } | null)?.cniVersion;
     if (typeof value === 'string' && value !== '') cniVersion = value;
   } catch {
-    // Nothing came along, or nothing that says a version.
+    // The request is empty, or names no version.
   }
   return JSON.stringify({ cniVersion, supportedVersions });
 }

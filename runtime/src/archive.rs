@@ -1,18 +1,18 @@
 //! The program's modules, appended to the executable: `executable | bytecode… | index | footer`.
 //!
-//! The footer is at the end of the file and has a fixed size; the index says where each module lies. Only what is asked for is
-//! read. Integers are little-endian. Checksums find damage (a truncated copy, a bad disk) before the engine, which trusts its
-//! bytecode, sees it; they are no protection against someone who can write the file.
+//! The footer is at the end of the file and has a fixed size; the index lists the place of each module. Only the
+//! requested modules are read. Integers are little-endian. Checksums find damage (a truncated copy, a bad disk) before
+//! the engine runs the bytecode, which it trusts. They do not protect against someone who can write the file.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// The engine whose bytecode this is. Another one refuses it. A test compares it with Cargo.lock.
+/// The engine that made the bytecode. Another engine refuses it. A test compares this with Cargo.lock.
 pub const ENGINE: &str = "rquickjs 0.14.0";
 
-/// The module that is run first.
+/// The entry module.
 pub const ENTRY: &str = "main-cni.js";
 
 const MAGIC: &[u8; 8] = b"WEFTARC1";
@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"WEFTARC1";
 /// engine u64, index offset u64, index length u32, modules u32, index checksum u64, file length u64, magic
 const FOOTER_BYTES: usize = 48;
 
-/// One read of this size gets footer, index and the entry module of a usual archive.
+/// One read of this size covers the footer, the index and the entry module of a typical archive.
 const TAIL_BYTES: u64 = 32 * 1024;
 
 /// Why the executable's own program cannot be read.
@@ -32,7 +32,7 @@ pub enum ArchiveError {
     Missing,
     /// Made for another engine.
     Engine,
-    /// What is named here is not what was written.
+    /// The named part differs from what was written.
     Damaged(String),
     /// The archive has no module of this name.
     NoModule(String),
@@ -76,8 +76,8 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     mix(hash, u64::from_le_bytes(last))
 }
 
-/// The bytes to append to an executable of `executable_bytes` bytes. The first module comes last, next to the index, so that
-/// starting it takes one read.
+/// The bytes to append to an executable of `executable_bytes` bytes. The entry module comes last, next to the index, so
+/// that starting it takes one read.
 #[must_use]
 pub fn encode(executable_bytes: u64, modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Vec::new();
@@ -120,7 +120,7 @@ struct Entry {
 /// An executable's archive, open for reading.
 pub struct Archive {
     file: File,
-    /// The end of the file. It lives as long as the process: the engine keeps parts of bytecode where they are.
+    /// The end of the file. It lives as long as the process, because the engine keeps pointers into the bytecode.
     tail: &'static [u8],
     tail_offset: u64,
     index: Vec<Entry>,
@@ -193,7 +193,7 @@ impl Archive {
         Ok(bytecode)
     }
 
-    /// The names of all modules, the first one last.
+    /// The names of all modules, the entry module last.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.index.iter().map(|entry| entry.name.as_str())
     }

@@ -1,4 +1,4 @@
-//! The one way out when something goes wrong: a CNI error document on stdout, exit status 1.
+//! The end of the process after an error: a CNI error document on stdout, exit status 1.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,7 +15,7 @@ pub fn note_stdout_used() {
     STDOUT_USED.store(true, Ordering::Relaxed);
 }
 
-/// What is told of a failure.
+/// The description of a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     /// One sentence.
@@ -46,7 +46,7 @@ impl Failure {
         text
     }
 
-    /// Writes the document and ends the process. It goes to stderr if stdout has the program's own output already.
+    /// Writes the document and ends the process. It goes to stderr if the program has already written to stdout.
     pub fn end(&self) -> ! {
         let document = self.document();
         if STDOUT_USED.load(Ordering::Relaxed) {
@@ -58,7 +58,7 @@ impl Failure {
     }
 }
 
-/// Ends the process at once: no destructor, no buffer of libc's.
+/// Ends the process at once, without destructors and without flushing libc's buffers.
 pub fn exit(status: i32) -> ! {
     // SAFETY: _exit takes any number and does not return.
     unsafe { libc::_exit(status) }
@@ -81,7 +81,8 @@ pub fn catch_panics() {
     }));
 }
 
-/// Writes all of it, waiting where the descriptor is non-blocking and full. A reader who has gone is nobody to tell.
+/// Writes everything, and waits if the descriptor is non-blocking and full. If the reader is gone, the error is
+/// ignored.
 fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {

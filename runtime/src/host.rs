@@ -1,4 +1,5 @@
-//! Runs the program: an engine with limits, its modules from the archive, its jobs until the entry module has settled.
+//! Runs the program: creates an engine with limits, loads modules from the archive, and runs jobs until the entry
+//! module has settled.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,17 +14,17 @@ use crate::archive::{Archive, ENTRY};
 use crate::failure::{self, Failure};
 use crate::sys;
 
-/// A program that needs more is wrong; the caller's memory limit is not ours to use up.
+/// A program that needs more memory has a fault, and must not use up the caller's memory limit.
 const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
-/// A program that ends within milliseconds has no cycles worth looking for, unless it has grown out of all measure.
+/// Garbage collection does not pay for a program that ends within milliseconds, unless it has grown far too large.
 const COLLECT_FROM_BYTES: usize = 32 * 1024 * 1024;
 
-/// The engine's own limit; where the process has less stack, half of that.
+/// The engine's stack limit. If the process has less stack, the limit is half of it.
 const STACK_LIMIT_BYTES: usize = 1024 * 1024;
 
-/// What the program needs of the language's optional parts. There is no `eval`, `Function` from text, `Date`, `Proxy` or
-/// `WeakRef`: the clock is in `Sys`, and code comes from the archive alone.
+/// The optional parts of the language that the program needs. There is no `eval`, `Function` from text, `Date`, `Proxy`
+/// or `WeakRef`: the clock is in `Sys`, and code comes only from the archive.
 type Intrinsics = (
     intrinsic::Json,
     intrinsic::TypedArrays,
@@ -35,11 +36,11 @@ type Intrinsics = (
 
 type Thrown = Persistent<Value<'static>>;
 
-/// How the program ended, where it did not end the process itself.
+/// How the program ended, if it did not end the process itself.
 enum Outcome {
     Settled,
     Threw(Thrown),
-    /// An error of the engine's that is no exception.
+    /// An error of the engine that is no exception.
     Failed(Error),
     NeverSettled,
 }
@@ -75,12 +76,12 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
         Outcome::Settled => rejections.borrow_mut().pop().map(|(_, reason)| reason),
     };
     let Some(thrown) = thrown else { return Ok(()) };
-    // To tell of it takes memory, which may be what ran out.
+    // Reporting the error takes memory, which may have run out.
     runtime.set_memory_limit(usize::MAX);
     Err(context.with(|ctx| describe(&ctx, thrown)))
 }
 
-/// Where memory has run out, there is none to reject a promise with either.
+/// If memory has run out, there is not enough to reject a promise either.
 fn why_never_settled(runtime: &Runtime) -> &'static str {
     let used = usize::try_from(runtime.memory_usage().malloc_size).unwrap_or(0);
     if used > MEMORY_LIMIT_BYTES / 4 * 3 {
@@ -102,7 +103,7 @@ fn run_entry(ctx: &Ctx<'_>) -> Outcome {
     }
 }
 
-/// Half of a small stack: beside the engine's own frames there are the host's, and what the kernel put there.
+/// Half of a small stack, because the host's frames and the kernel's data are on the stack, too.
 fn stack_limit_bytes() -> usize {
     let limit = getrlimit(Resource::Stack)
         .current
@@ -112,7 +113,7 @@ fn stack_limit_bytes() -> usize {
 
 type Rejections = Rc<RefCell<Vec<(Thrown, Thrown)>>>;
 
-/// Keeps the rejected promises nobody handles, each with its reason.
+/// Keeps the unhandled rejected promises, each with its reason.
 fn track_rejections(runtime: &Runtime) -> Rejections {
     let rejections: Rejections = Rc::default();
     let kept = rejections.clone();
@@ -128,7 +129,7 @@ fn track_rejections(runtime: &Runtime) -> Rejections {
     rejections
 }
 
-/// A thrown value in words: an error's name, message and stack, or the text of anything else.
+/// Describes a thrown value: an error's name, message and stack, or the text of any other value.
 fn describe(ctx: &Ctx<'_>, thrown: Thrown) -> Failure {
     let told = thrown.restore(ctx).and_then(|value| match value.as_object() {
         Some(error) if value.is_error() => describe_error(error),

@@ -109,7 +109,7 @@ impl Loader for Unread {
     }
 }
 
-/// Another process sees the old executable or the new one, never half of it.
+/// Other processes see the old executable or the new one, never a part.
 fn write_executable(output: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = output.with_extension(format!("{}.tmp", std::process::id()));
     let written = OpenOptions::new()

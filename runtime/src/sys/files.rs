@@ -41,10 +41,10 @@ fn open(path: Text, flags: u32, mode: u32) -> Outcome<i32> {
     Outcome(retry(|| fs::open(&path.0, flags, mode)).0.map(IntoRawFd::into_raw_fd))
 }
 
-/// close(2). Never retried: the descriptor is gone even where it was interrupted.
+/// close(2). Never retried: the descriptor is closed even if the call was interrupted.
 fn close(fd: i32) -> Outcome<i32> {
-    // SAFETY: descriptors belong to the program; the host keeps none that it could close under it but the archive's, which is
-    // read through checked calls.
+    // SAFETY: descriptors belong to the program. The only one that the host keeps is the archive's, which is read
+    // through checked calls.
     let result = unsafe { libc::close(fd) };
     done(if result == 0 || last_errno() == Errno::INTR {
         Ok(())

@@ -1,7 +1,7 @@
 //! The global object `Sys`: one function for each system call that `linux/sys.ts` declares, and no logic.
 //!
-//! A call that fails returns the negative errno. EINTR is retried. Descriptors are opened close-on-exec. What throws is a
-//! mistake of the program: an argument of the wrong type, a range outside its buffer.
+//! A call that fails returns the negative errno. EINTR is retried. Descriptors are opened close-on-exec. A function
+//! throws only for a fault of the program: an argument of the wrong type, a range outside its buffer.
 
 mod files;
 mod process;
@@ -11,7 +11,7 @@ mod values;
 use rquickjs::function::IntoJsFunc;
 use rquickjs::{Ctx, Function, Object, Result};
 
-/// Puts `Sys` in place.
+/// Defines the global `Sys`.
 pub fn install(ctx: &Ctx<'_>) -> Result<()> {
     let sys = Object::new(ctx.clone())?;
     files::add(&sys)?;

@@ -34,7 +34,7 @@ fn exit(status: i32) -> Result<()> {
     failure::exit(status)
 }
 
-/// setns(2): network namespaces, or (0) whatever `fd` is of
+/// setns(2): network namespaces, or with 0 any kind of namespace that `fd` refers to
 fn setns(fd: i32, nstype: i32) -> Outcome<i32> {
     let kind = match nstype {
         0 => None,
@@ -87,8 +87,8 @@ fn spawn(path: Text, argv: Vec<Text>, environment: Vec<Text>, stdin: ArrayBuffer
     )
 }
 
-/// Feeds the child from a thread of its own: it may write more than a pipe holds before it reads. That it ends without reading
-/// all is its own affair.
+/// Feeds the child from a separate thread, because the child may write more than a pipe holds before it reads. It is no
+/// error if the child ends without reading everything.
 fn run(mut command: Command, input: &[u8]) -> std::io::Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())

@@ -1,4 +1,4 @@
-//! How values cross between the program and the system: results with an errno, ranges of buffers, texts.
+//! Converts values between the program and the system: results with an errno, ranges of buffers, texts.
 
 use std::os::fd::BorrowedFd;
 
@@ -7,7 +7,7 @@ use rquickjs::{
 };
 use rustix::io::Errno;
 
-/// What a system call gave; an error becomes the negative errno.
+/// The result of a system call; an error becomes the negative errno.
 pub struct Outcome<T>(pub rustix::io::Result<T>);
 
 impl<'js, T: IntoJs<'js>> IntoJs<'js> for Outcome<T> {
@@ -24,12 +24,12 @@ pub fn done(result: rustix::io::Result<()>) -> Outcome<i32> {
     Outcome(result.map(|()| 0))
 }
 
-/// Calls until it is not interrupted.
+/// Repeats a call while it is interrupted.
 pub fn retry<T>(call: impl FnMut() -> rustix::io::Result<T>) -> Outcome<T> {
     Outcome(rustix::io::retry_on_intr(call))
 }
 
-/// The errno of a call of libc's: its result if that is not −1.
+/// The result of a libc call, or its negative errno if the result is −1.
 pub fn libc_result(result: libc::c_int) -> rustix::io::Result<i32> {
     if result == -1 {
         return Err(last_errno());
@@ -42,7 +42,7 @@ pub fn last_errno() -> Errno {
     errno_of(&std::io::Error::last_os_error())
 }
 
-/// The errno of an error of the standard library's; EINVAL where it refused before asking the system (a NUL in a path).
+/// The errno of an error of the standard library; EINVAL if it refused before the system call (a NUL in a path).
 pub fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::INVAL)
 }
@@ -64,7 +64,7 @@ pub struct Range<'js> {
 }
 
 impl<'js> Range<'js> {
-    /// Throws a RangeError where the buffer has no such range.
+    /// Throws a RangeError if the buffer has no such range.
     pub fn new(ctx: &Ctx<'js>, buffer: ArrayBuffer<'js>, offset: f64, length: f64) -> Result<Self> {
         let size = buffer.len();
         match (index(offset), index(length)) {
@@ -87,8 +87,8 @@ impl<'js> Range<'js> {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         match self.buffer.as_raw() {
-            // SAFETY: the range was checked, and nothing of the program runs (which alone could detach or resize the buffer)
-            // before the system call that this is for has returned.
+            // SAFETY: the range was checked, and the program, which alone could detach or resize the buffer, does not
+            // run before the system call has returned.
             Some(all) if self.length > 0 => unsafe { &all.as_ref()[self.start..self.start + self.length] },
             _ => &[],
         }
@@ -104,7 +104,7 @@ impl<'js> Range<'js> {
     }
 }
 
-/// A buffer of the program's with these bytes. They are copied, so that they count for its memory limit.
+/// A new buffer of the program with these bytes. They are copied, so that they count towards its memory limit.
 pub fn buffer_of<'js>(ctx: Ctx<'js>, bytes: &[u8]) -> Result<ArrayBuffer<'js>> {
     ArrayBuffer::new_copy(ctx, bytes)
 }
@@ -116,7 +116,7 @@ fn index(number: f64) -> Option<usize> {
     ((0.0..EXACT).contains(&number) && number.fract() == 0.0).then_some(number as usize)
 }
 
-/// A text of the program's, as UTF-8. Unpaired surrogates, which UTF-8 cannot hold, become U+FFFD.
+/// A text of the program, as UTF-8. Unpaired surrogates, which UTF-8 cannot hold, become U+FFFD.
 pub struct Text(pub String);
 
 impl<'js> FromJs<'js> for Text {
