@@ -1,6 +1,6 @@
 /**
- * What people ask of the cluster, whether through weftd's socket or straight from etcd: one code for both. Shapes are in
- * status.ts.
+ * Answers people's questions about the cluster: by weftd's socket, and for weftctl straight from the store. The shapes are
+ * in status.ts.
  */
 
 import { formatAddress } from '../net/address.ts';
@@ -37,7 +37,7 @@ export class RefusedError extends Error {
 const publicTexts = ({ publicAddresses }: Pick<LeaseValue, 'publicAddresses'>): string[] =>
   valuesOf(publicAddresses).map(formatAddress);
 
-/** What the cluster knows of a node's life: nothing of one that writes no record, such as flannel's. */
+/** Whether a node lives. Empty for a node that writes no record, such as flannel's. */
 export type Liveness = Pick<NodeSummary, 'alive' | 'health'>;
 
 /** The record of the node that holds the lease, where there is one. */
@@ -128,7 +128,7 @@ export async function readConfigDocument(config: Pick<ConfigSource, 'read' | 'pa
 export const strandedLeases = (config: NetworkConfig, leases: readonly Lease[]): Lease[] =>
   leases.filter((lease) => !isCompatible(config, lease.subnets)).sort(compareLeases);
 
-/** What a change of the config takes. */
+/** The parts of the store that a change of the config uses. */
 export interface ConfigPorts {
   readonly config: Pick<ConfigSource, 'read' | 'write' | 'path' | 'place'>;
   readonly leases: Pick<ClusterStore, 'list'>;

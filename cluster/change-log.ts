@@ -1,6 +1,6 @@
 /**
- * What happened to a list, change by change: the one way in which changes travel from the store to the kernel. The list
- * at some time is a version of the log. So whoever has followed the list up to a version gets just what came after it.
+ * The changes of a list, one by one. Changes travel from the store to the kernel in this way alone. The list at some time
+ * is a version of the log. A reader that has followed the list up to a version gets just the changes after it.
  */
 
 /** Something before and after: the second is undefined where it is gone, the first where it has come. */

@@ -21,13 +21,13 @@ export function patchList(list: readonly Lease[], changes: readonly LeaseChange[
   return next;
 }
 
-/** What is only in the one list of leases, and only in the other. */
+/** The leases that one of two lists has alone. */
 export interface LeaseDifference {
   readonly removed: readonly Lease[];
   readonly added: readonly Lease[];
 }
 
-/** What several changes come to. */
+/** The sum of several changes. */
 export function sumOf(changes: readonly LeaseChange[]): LeaseDifference {
   const [removed, added] = [new Set<Lease>(), new Set<Lease>()];
   for (const [was, is] of changes) {
@@ -77,12 +77,12 @@ export class LeaseSet implements Iterable<Lease> {
     return this.all[Symbol.iterator]();
   }
 
-  /** What led from the other set to this one, in its order; undefined where that is not known. */
+  /** The changes from the other set to this one, in their order; undefined where they are not known. */
   changesSince(earlier: LeaseSet): readonly LeaseChange[] | undefined {
     return earlier.#log === this.#log ? this.#log.between(earlier.#version, this.#version) : undefined;
   }
 
-  /** What has come and gone from the other set to this one. */
+  /** The leases that came and went between the other set and this one. */
   differenceTo(earlier: LeaseSet): LeaseDifference {
     const changes = this.changesSince(earlier);
     return changes ? sumOf(changes) : differenceOf(earlier.all, this.all);

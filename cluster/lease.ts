@@ -17,7 +17,7 @@ import { formatPrefix, type Prefix, samePrefix } from '../net/prefix.ts';
 import type { BackendFormats } from './backend-format.ts';
 import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
 
-/** What the owner says about itself in a lease's value. */
+/** The value of a lease: the owner's description of itself. */
 export interface LeaseValue {
   /** The addresses by which peers reach the node: outer addresses of the tunnel, or next hops. */
   readonly publicAddresses: PerFamily<Address>;
@@ -43,7 +43,7 @@ export interface Lease extends LeaseValue {
   readonly ofFlannel: boolean;
   /** Grows with the time at which leases were made; its store alone compares it. etcd: the create revision. */
   readonly seniority: string;
-  /** What the store needs to know of the lease. Nobody else reads it. */
+  /** The store's own notes on the lease. Only the store reads them. */
   readonly handle: unknown;
 }
 
@@ -53,10 +53,10 @@ export interface OwnLease extends Lease {
   readonly expiresAtMs: number | undefined;
 }
 
-/** What a lease's value held besides: keys that are neither flannel's nor ours, kept when the value is written again. */
+/** Other keys of a lease's value, neither flannel's nor ours. They are kept when the value is written again. */
 export type ExtraKeys = Readonly<Record<string, unknown>>;
 
-/** What is wrong with a store's entry that cannot be read. */
+/** An entry of the store that cannot be read, and why. */
 export class LeaseFormatError extends Error {
   override readonly name = 'LeaseFormatError';
 }

@@ -29,7 +29,7 @@ export interface StoredConfig {
 }
 
 export interface ConfigSource {
-  /** What people call it: `etcd`. */
+  /** The name that people know it by: `etcd`. */
   readonly kind: string;
   /** Where in it the config stands: a key, a file. */
   readonly path: string;
@@ -68,7 +68,7 @@ export interface LeaseList {
   readonly mark: unknown;
 }
 
-/** What the caller of `list` knew before: the list's continuity is told against it. */
+/** Knowledge of the caller of `list` from before. The list's continuity is judged against it. */
 export interface Known {
   /** That of an earlier list, perhaps an earlier process's. */
   readonly mark?: unknown;
@@ -78,7 +78,7 @@ export interface Known {
 
 export interface LeaseRequest {
   readonly config: NetworkConfig;
-  /** What goes into the lease. `node` and `version` set. */
+  /** The value to be written into the lease, with `node` and `version`. */
   readonly value: LeaseValue & { readonly node: string };
   /** Subnets that this node had before. Given again where free and compatible, if the store has a choice. */
   readonly previous?: PerFamily<Prefix>;
@@ -112,7 +112,7 @@ export type Lost =
 
 export type Updated = { readonly state: 'held'; readonly own: OwnLease } | Lost;
 
-/** What a node says of itself besides its lease, while its daemon lives. */
+/** A node's record beside its lease, which is there while its daemon lives. */
 export interface NodeRecord {
   readonly node: string;
   readonly version: string;
@@ -152,7 +152,7 @@ export interface RememberedLease {
   readonly untilMs: number;
 }
 
-/** What a node remembers of the cluster across a restart. Needed only where the store has lost leases meanwhile. */
+/** A node's memory of the cluster across a restart. It is used only where the store has lost leases meanwhile. */
 export interface LeaseMemory {
   readonly mark: unknown;
   /** The owner of our own lease. */
@@ -179,7 +179,7 @@ export interface StoreHealth {
 }
 
 export interface ClusterStore {
-  /** What people call it: `etcd`. */
+  /** The name that people know it by: `etcd`. */
   readonly kind: string;
   /** Where in it this network's leases stand, as people give it: etcd's prefix. */
   readonly place: string;

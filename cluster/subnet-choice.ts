@@ -18,7 +18,7 @@ import {
 import type { LeaseRequest } from './store.ts';
 import { NoFreeSubnetError } from './store-errors.ts';
 
-/** What is leased, one entry a lease, unreadable ones included as far as their keys tell. */
+/** The leased subnets, one entry per lease. Unreadable leases count, too, as far as their keys tell. */
 export type TakenSubnets = readonly PerFamily<Prefix>[];
 
 export type SubnetChoice =

@@ -14,7 +14,7 @@ export interface FailedCall {
 /** The cause of a failed call. */
 export interface Failure {
   readonly cause: string;
-  /** What to do. */
+  /** The remedy. */
   readonly advice: string | undefined;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
@@ -196,7 +196,7 @@ export function explain(error: unknown, identity: Identity = {}): Failure {
   return { cause, advice: text(meaning?.advice), retryable, code: codeOf(words, retryable) };
 }
 
-/** What is known of a user when etcd has refused a right. */
+/** A user to whom etcd has refused a right. */
 export interface RefusedUser {
   readonly identity: Identity;
   /** undefined: unknown. null: etcd does not know the user. */

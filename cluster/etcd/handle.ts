@@ -1,4 +1,4 @@
-/** What the etcd store keeps with a lease, out of everybody else's sight. */
+/** The etcd store's notes on a lease, which nobody else reads. */
 
 import type { ExtraKeys, Lease } from '../lease.ts';
 

@@ -1,5 +1,5 @@
 /**
- * What a node remembers of the cluster across a restart (`cluster.json` in its state folder): the leases that it knew,
+ * A node's memory of the cluster across a restart (`cluster.json` in its state folder): the leases that it knew,
  * and until when etcd had promised them to their holders. If etcd has lost its data and weftd restarts before the other
  * nodes have claimed their subnets again, the routes to them stay. weftd uses the memory only if etcd is another one, if
  * its revision has gone back, or if the node's own lease is gone before its time.

@@ -19,7 +19,7 @@ export interface ParsedLeases {
 export class LeaseReader {
   readonly #keys: Keys;
   readonly #backends: BackendFormats;
-  /** What was made last of a watch's snapshot, and of which version of it. */
+  /** The leases read last from a watch's snapshot, and the version of the snapshot. */
   #last: { readonly of: Snapshot['changes']; readonly version: number; readonly parsed: ParsedLeases } | undefined;
 
   constructor(keys: Keys, backends: BackendFormats) {

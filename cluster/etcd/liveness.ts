@@ -36,7 +36,7 @@ export class EtcdLiveness implements Liveness {
   readonly #options: LivenessOptions;
   /** The etcd lease that holds this node's record. */
   #etcdLease: string | undefined;
-  /** What it says, and how many calls ago etcd said so; 0 where that is not known. */
+  /** Its text, and how many calls ago etcd confirmed it; 0 where that is not known. */
   #text = '';
   #published = 0;
 

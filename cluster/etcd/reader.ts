@@ -79,8 +79,8 @@ export class EtcdReader {
   }
 
   /**
-   * What a watch knows; it is given a moment to hear of what we have written. Without one, or where it does not hear of
-   * it, etcd is asked.
+   * The watch's memory. The watch is given a moment to hear of our own writes. Without a watch, or if it does not hear of
+   * them, etcd is asked.
    * @throws StoreError
    */
   async snapshot(): Promise<Snapshot> {

@@ -42,7 +42,7 @@ export const get = (key: string): IRequestOp => ({ request_range: { key: Buffer.
 
 export const remove = (key: string): IRequestOp => ({ request_delete_range: { key: Buffer.from(key) } });
 
-/** What the `get` of a transaction's branch gave. */
+/** The answer to the `get` of a transaction's branch. */
 export function entryOf(response: ITxnResponse): Entry | undefined {
   const kv: IKeyValue | undefined = response.responses[0]?.response_range?.kvs[0];
   return kv && toEntry(kv);

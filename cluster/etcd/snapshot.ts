@@ -1,4 +1,4 @@
-/** What config and leases were in etcd at one time: reading that, and comparing two of them. */
+/** Config and leases in etcd at one time: reads such a snapshot, and compares two of them. */
 
 import type { IKeyValue, IRangeRequest, ITxnResponse } from 'etcd3';
 import type { ChangeLog } from '../change-log.ts';
@@ -16,11 +16,11 @@ export interface Entry {
   readonly createRevision: string;
   /** Id of the etcd lease; '0' for none. */
   readonly etcdLease: string;
-  /** What it says, once somebody has read it. */
+  /** The parsed value, once somebody has read it. */
   parsed?: Lease | MalformedEntry;
 }
 
-/** What config and leases were at a revision. */
+/** Config and leases at a revision. */
 export interface Snapshot {
   readonly config: Entry | undefined;
   /** Below `subnets/`, by key. */
@@ -83,7 +83,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
   };
 }
 
-/** What is compared of all leases: how many there are at a revision, and the newest of them. */
+/** A digest of all leases at a revision, for comparing: their number, and the newest of them. */
 export interface Digest {
   readonly revision: string;
   readonly count: number;

@@ -7,7 +7,7 @@
  * between was compacted away, or etcd is another one, or restored from a backup) it starts over with a new snapshot.
  * Whether memory and etcd agree is asked from time to time: how many leases there are, and which is the newest.
  *
- * What every node does by itself is spread by chance, over a time that grows with the number of nodes.
+ * Work that every node does by itself is spread by chance, over a time that grows with the number of nodes.
  */
 
 import type { IRangeRequest, IWatchResponse } from 'etcd3';
@@ -34,7 +34,7 @@ import {
   toEntry,
 } from './snapshot.ts';
 
-/** What may have changed. */
+/** Which of the two may have changed. */
 export interface Wake {
   readonly config: boolean;
   readonly leases: boolean;
@@ -77,12 +77,12 @@ class HistoryError extends Error {
 export class EtcdWatch implements Closable {
   readonly #options: WatchOptions;
   #closed = false;
-  /** What is known, and followed while `#isLive`. */
+  /** The last known state. It is kept up to date while `#isLive`. */
   #memory: FollowedSnapshot | undefined;
   #isLive = false;
   /** The memory cannot be gone on with. */
   #mustList = true;
-  /** What the memory was when the watch went on from it, and is not compared with etcd yet. */
+  /** The memory's digest from when the watch went on from it, as long as it is not compared with etcd. */
   #unproved: Digest | undefined;
   /** How often etcd has turned out to be another one under the same number. */
   #histories = 0;
@@ -100,7 +100,7 @@ export class EtcdWatch implements Closable {
     void this.#run();
   }
 
-  /** What the watch knows, while it is in contact; undefined otherwise. */
+  /** The memory, while the watch is in contact; undefined otherwise. */
   current(): Snapshot | undefined {
     return this.#isLive ? this.#memory : undefined;
   }
@@ -186,7 +186,7 @@ export class EtcdWatch implements Closable {
       if (this.#closed) return;
       if (startedMs !== Number.POSITIVE_INFINITY) observer?.watchLost();
       else {
-        // Whoever waits hears of it; whoever comes now waits for the next attempt.
+        // Callers that wait hear of the failure. Later callers wait for the next attempt.
         const attempt = this.#attempt;
         this.#attempt = defer();
         attempt.reject(this.#failure);
@@ -373,7 +373,7 @@ export class EtcdWatch implements Closable {
     if (before) {
       // As it was then: what has come since may be of another history, and hide it.
       const then = await this.#readDigest(before.revision).catch((error: unknown) => {
-        // What the watch went on after may be compacted away meanwhile: then there is nothing left to prove it by.
+        // The revision that the watch went on from may be compacted away meanwhile: then nothing is left to prove it by.
         if (isCompacted(error)) return undefined;
         throw error;
       });
@@ -384,7 +384,7 @@ export class EtcdWatch implements Closable {
     const now = await this.#readDigest();
     const isBeyond = (): boolean => isBefore(now.revision, memory.revision);
     const isEqual = (): boolean => sameDigest(digestOf(memory), now);
-    // What etcd says may be ahead of the watch for a moment.
+    // etcd's answer may be ahead of the watch for a moment.
     await this.until(() => isBeyond() || isEqual(), this.#options.timeoutMs);
     if (!this.#isLive || isBeyond()) return;
     if (!isEqual()) throw this.#strange();

@@ -1,4 +1,4 @@
-/** What outlives weftd besides the kernel's state and the store's, with its file. */
+/** The state of this host that outlives weftd, with its file. */
 
 import type { PerFamily } from '../../cluster/network-config.ts';
 import { valuesOf } from '../../cluster/network-config.ts';

@@ -32,7 +32,7 @@ export interface ConfigFollowerOptions {
 export class ConfigFollower {
   readonly #options: ConfigFollowerOptions;
   #good: GoodConfig | undefined;
-  /** What was looked at last, good or bad. */
+  /** The text that was looked at last, good or bad. */
   #text: string | undefined;
   /** A new config that is not taken up yet, and when it is. */
   #awaited: { readonly text: string; readonly atMs: number } | undefined;

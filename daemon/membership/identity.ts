@@ -1,8 +1,8 @@
 /**
- * Who this node is to the others: its public addresses, and what its lease says of its devices.
+ * This node's identity: its public addresses, and the data of its devices in its lease.
  *
  * Data such as a MAC stays the same for as long as anything remembers it. Peers have the one in our lease, so that comes
- * first. What is proposed has no effect before it is adopted.
+ * first. A proposal has no effect before it is adopted.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
@@ -38,7 +38,7 @@ interface OwnDevice {
   readonly mac: Mac | undefined;
 }
 
-/** What this node would be. */
+/** An identity that this node could take. */
 export interface Proposal {
   readonly identity: Identity;
   readonly config: NetworkConfig;
@@ -51,7 +51,7 @@ export interface Proposal {
 
 export class IdentityKeeper {
   readonly #options: IdentityOptions;
-  /** What this process has said of each device: that stands, whatever somebody writes into the lease. */
+  /** The data of each device that this process has published. It stays, even if somebody changes the lease. */
   readonly #said = new Map<string, unknown>();
   #adopted: Proposal | undefined;
 
@@ -60,7 +60,7 @@ export class IdentityKeeper {
   }
 
   /**
-   * Who this node would be under the config. Has no effect.
+   * This node's identity under the config. Has no effect.
    * @param leases those in the store now
    * @throws InterfaceError
    */

@@ -13,7 +13,7 @@ import type { Problems } from '../report/problems.ts';
 import { formatAddresses } from './view.ts';
 
 export interface LostLeasesOptions {
-  /** What people call the store. */
+  /** The name that people know the store by. */
   readonly kind: string;
   readonly problems: Problems;
   /** Milliseconds since the epoch. */

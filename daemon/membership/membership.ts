@@ -1,7 +1,7 @@
 /**
  * This node's part in the cluster: follows the network config, holds the node's subnet lease, knows the peers.
  *
- * Whatever the store does or says, what was good last stays: an outage, a bad config or a lost lease never takes anything
+ * The last good view stays, whatever the store does or says. An outage, a bad config or a lost lease never takes anything
  * from the data path by itself.
  */
 
@@ -35,7 +35,7 @@ export interface MembershipOptions extends RenewalClock {
   readonly version: string;
   /** The subnets that this node had last, as far as its files tell. */
   readonly previous: PerFamily<Prefix> | undefined;
-  /** What outlives weftd of its knowledge of the cluster. */
+  /** The part of its knowledge of the cluster that outlives weftd. */
   readonly memory?: MembershipMemory;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
@@ -57,7 +57,7 @@ export class Membership {
   #listed: LeaseSet | undefined;
   /** That of the list that the view is made from. */
   #mark: unknown;
-  /** What the last weftd knew; until the first view. */
+  /** The last weftd's knowledge, until the first view. */
   #remembered: LeaseMemory | undefined;
 
   constructor(options: MembershipOptions) {
@@ -73,7 +73,7 @@ export class Membership {
     this.#remembered = memory?.read();
   }
 
-  /** What was good last; undefined before the first time. */
+  /** The last good view; undefined before the first. */
   get view(): ClusterView | undefined {
     return this.#view;
   }
@@ -137,7 +137,7 @@ export class Membership {
     this.#memory?.keep({ mark: this.#mark, own, peers, promisedUntilMs }, now);
   }
 
-  /** What the store is asked to go on from: what we know, or what the last weftd knew. */
+  /** The knowledge that the store is asked to go on from: ours, or the last weftd's. */
   #known(): Known {
     const remembered = this.#remembered;
     const { own, isPromised } = this.#holder;

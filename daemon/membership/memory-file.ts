@@ -1,6 +1,6 @@
 /**
- * The file of the peers that this node knows. It is of use only where the store is found empty, so its errors are reported and
- * hold up nothing.
+ * The file of the peers that this node knows. It is of use only where the store is found empty, so its errors are
+ * reported and hold up nothing.
  */
 
 import type { LeaseMemoryFormat } from '../../cluster/store.ts';

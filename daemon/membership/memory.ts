@@ -1,4 +1,4 @@
-/** What outlives weftd of its knowledge of the cluster: read once, and rarely written. */
+/** The part of its knowledge of the cluster that outlives weftd. It is read once, and rarely written. */
 
 import type { OwnLease } from '../../cluster/lease.ts';
 import { LeaseSet } from '../../cluster/lease-set.ts';
@@ -19,7 +19,7 @@ export interface MemoryKeeperOptions {
   readonly monotonic: () => number;
 }
 
-/** What is known now. */
+/** The current knowledge. */
 export interface Knowledge {
   readonly mark: unknown;
   readonly own: OwnLease;

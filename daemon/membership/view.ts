@@ -1,4 +1,4 @@
-/** What this node knows of the cluster at one time. */
+/** This node's view of the cluster at one time. */
 
 import type { Lease, OwnLease } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
@@ -7,7 +7,7 @@ import { type Address, type Family, formatAddress, sameAddress } from '../../net
 import type { Prefix } from '../../net/prefix.ts';
 import type { OwnBackend } from '../backends/map.ts';
 
-/** What the cluster agreed on, as far as this node is concerned. */
+/** The cluster's state, as far as this node is concerned. */
 export interface ClusterView {
   readonly config: NetworkConfig;
   readonly backend: OwnBackend;
@@ -18,7 +18,7 @@ export interface ClusterView {
   readonly formerSubnets: readonly PerFamily<Prefix>[];
 }
 
-/** What the lease says of this node. */
+/** This node's part of its lease's value. */
 export interface Identity {
   readonly publicAddresses: PerFamily<Address>;
   /** The backend's, for the families in use that have any. */
