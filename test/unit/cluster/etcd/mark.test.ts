@@ -1,0 +1,16 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { EtcdMark } from '../../../../cluster/etcd/mark.ts';
+
+const test = suite('cluster/etcd/mark');
+
+test('nothing is lost on the way to a later revision of the same etcd', () => {
+  const mark = new EtcdMark('14841639068965178418', 0, '99');
+  assert.ok(mark.leadsTo(mark));
+  assert.ok(mark.leadsTo(new EtcdMark(mark.clusterId, 0, '100')), 'revisions are numbers, not texts');
+  assert.not.ok(mark.leadsTo(new EtcdMark(mark.clusterId, 0, '98')), 'it has gone back');
+  assert.not.ok(mark.leadsTo(new EtcdMark(mark.clusterId, 1, '100')), 'it was found to be another one');
+  assert.not.ok(mark.leadsTo(new EtcdMark('2', 0, '100')));
+});
+
+test.run();

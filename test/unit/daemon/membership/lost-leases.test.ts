@@ -1,0 +1,104 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
+import { peer } from '../overlay/cluster-of.ts';
+import { FakeCluster, hourMs, keysOf } from './fake-cluster.ts';
+
+const test = suite('daemon/membership/lost-leases');
+
+test('an etcd begun anew, or restored: peers stay until they claim again, somebody else does, or a lease is over', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = [2, 3, 4, 5].map((n) => peer(n));
+  const all = keysOf(await cluster.membership.sync());
+  cluster.leases = [];
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  assert.equal(cluster.calls, ['claim', 'claim again']);
+  assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3, h4, h5; the way there is kept/);
+
+  // Ours is there; the other number says that it is not the same etcd.
+  cluster.leases = [peer(2), ...cluster.leases];
+  cluster.mark = '2';
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  cluster.leases = [peer(2), peer(3, { ownerId: '/p/subnets/new', node: 'h9' }), ...cluster.leases.slice(1)];
+  assert.equal(keysOf(await cluster.membership.sync()), [
+    peer(2).ownerId,
+    peer(4).ownerId,
+    peer(5).ownerId,
+    '/p/subnets/new',
+  ]);
+  cluster.leases = cluster.leases.slice(1);
+  await cluster.membership.sync();
+  cluster.nowMs = 1000;
+  assert.equal(
+    keysOf(await cluster.membership.sync()),
+    [peer(4).ownerId, peer(5).ownerId, '/p/subnets/new'],
+    'h2 has left',
+  );
+  cluster.nowMs = 24 * hourMs;
+  assert.equal(keysOf(await cluster.membership.sync()), ['/p/subnets/new']);
+  assert.equal(cluster.problems.list(), []);
+});
+
+test('a node of Weft’s whose lease is gone has a second to claim it again; flannel’s does not', async () => {
+  const cluster = new FakeCluster();
+  const { node: _, ...flannels } = peer(3, { ofFlannel: true });
+  cluster.leases = [peer(2), flannels];
+  const all = keysOf(await cluster.membership.sync());
+  const [own] = cluster.leases.filter(({ node }) => node === 'h1');
+  cluster.leases = [own!];
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).ownerId]);
+  assert.is(cluster.membership.renewalDelayMs, 1000, 'then it is looked again');
+
+  cluster.nowMs = 900;
+  cluster.leases = [own!, peer(2), flannels];
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  assert.ok(cluster.membership.renewalDelayMs > 1000);
+
+  cluster.leases = [own!, flannels];
+  await cluster.membership.sync();
+  cluster.nowMs = 1900;
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.ownerId]);
+  assert.equal(keysOf(await cluster.membership.sync()), [flannels.ownerId]);
+
+  cluster.leases = [own!, flannels, peer(2)];
+  await cluster.membership.sync();
+  cluster.leases = [own!, flannels, peer(2, { ownerId: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
+  assert.equal(
+    keysOf(await cluster.membership.sync()),
+    [flannels.ownerId, '/p/subnets/10.1.9.0-24'],
+    'another at once',
+  );
+  assert.equal(cluster.problems.list(), []);
+});
+
+test('a lease that somebody has made unreadable: a peer’s stays what it was, our own is written again', async () => {
+  const cluster = new FakeCluster();
+  const view = await cluster.membership.sync();
+  cluster.malformed = [peer(2).ownerId, view!.own.ownerId].map((ownerId) => ({
+    ownerId,
+    reason: 'its value is not JSON',
+  }));
+  cluster.leases = [];
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).ownerId]);
+  assert.equal(cluster.calls, ['claim', 'renew']);
+  cluster.malformed = [];
+  await cluster.membership.sync();
+  cluster.nowMs = 1000;
+  assert.equal(keysOf(await cluster.membership.sync()), []);
+});
+
+test('a loss is not forgotten where the claim that follows fails', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = [2, 3].map((n) => peer(n));
+  const all = keysOf(await cluster.membership.sync());
+  cluster.leases = cluster.leases.filter(({ node }) => node === 'h1');
+  cluster.mark = '2';
+  cluster.identityError = new InterfaceError('gone');
+  await cluster.membership.sync().catch(() => undefined);
+  cluster.identityError = undefined;
+  cluster.nowMs += 60_000;
+  assert.equal(keysOf(await cluster.membership.sync()), all);
+  assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3;/);
+});
+
+test.run();
