@@ -48,26 +48,26 @@ const specs: readonly OptionSpec[] = [
     kind: 'list',
     placeholder: 'NAME',
     help: 'external interface, by name or address',
-    byDefault: "the default route's; repeatable, the first that fits counts",
+    byDefault: "the default route's; repeatable, the first match counts",
   },
   {
     name: 'iface-regex',
     kind: 'list',
     placeholder: 'REGEX',
-    help: 'external interface, by a pattern for its name or address',
+    help: 'external interface, by a regular expression for its name or address',
   },
   {
     name: 'iface-can-reach',
     kind: 'text',
     placeholder: 'ADDRESS',
-    help: 'external interface, as the one that leads to this address',
+    help: 'external interface: the one that leads to this address',
   },
-  { name: 'public-ip', kind: 'text', placeholder: 'ADDRESS', help: 'IPv4 address that other hosts reach this one by' },
+  { name: 'public-ip', kind: 'text', placeholder: 'ADDRESS', help: 'IPv4 address at which other hosts reach this one' },
   {
     name: 'public-ipv6',
     kind: 'text',
     placeholder: 'ADDRESS',
-    help: 'IPv6 address that other hosts reach this one by',
+    help: 'IPv6 address at which other hosts reach this one',
   },
   {
     name: 'subnet-file',
@@ -80,28 +80,28 @@ const specs: readonly OptionSpec[] = [
     name: 'subnet-lease-renew-margin',
     kind: 'integer',
     placeholder: 'MINUTES',
-    help: 'how long before its expiry the subnet lease is renewed',
+    help: 'renew the subnet lease this long before it expires',
     byDefault: String(defaults.renewMarginMinutes),
     lowest: 1,
     highest: 24 * 60 - 1,
   },
-  { name: 'ip-masq', kind: 'flag', help: "give what leaves the cluster's network the host's address" },
+  { name: 'ip-masq', kind: 'flag', help: "masquerade packets that leave the cluster's network" },
   {
     name: 'ip-masq-fully-random-disable',
     kind: 'flag',
-    help: 'and keep the port where it is free, instead of one at random',
+    help: 'masquerade with the original port if it is free, instead of a random one',
   },
   {
     name: 'iptables-forward-rules',
     kind: 'flag',
-    help: "accept the cluster's packets where Docker or a firewall drops what is forwarded; =false: do not",
+    help: "accept the cluster's packets where Docker or a firewall drops forwarded ones; =false: do not",
     byDefault: 'true',
   },
   {
     name: 'peer-lock',
     kind: 'text',
     placeholder: onOff.join('|'),
-    help: 'drop VXLAN packets that do not come from the public address of a peer, while weftd runs and 30 s after',
+    help: 'drop tunnel packets that do not come from the public address of a peer, while weftd runs and 30 s after',
     byDefault: 'on',
   },
   {
@@ -115,35 +115,35 @@ const specs: readonly OptionSpec[] = [
     name: 'run-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: 'node.json for the plugins, and the socket for weftctl',
+    help: 'folder of node.json, for the plugins, and of the socket, for weftctl',
     byDefault: defaults.runDir,
   },
   {
     name: 'state-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: 'what has to outlive a reboot',
+    help: 'folder of state that outlives a reboot',
     byDefault: defaults.stateDir,
   },
   {
     name: 'cni-data-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: "the plugins' address store, to count what is used and free",
+    help: "the plugins' address store, to count used and free addresses",
     byDefault: defaults.cniDataDir,
   },
   {
     name: 'healthz-ip',
     kind: 'text',
     placeholder: 'ADDRESS',
-    help: 'where /healthz, /readyz and /metrics are answered',
+    help: 'address for /healthz, /readyz and /metrics',
     byDefault: defaults.healthzIp,
   },
   {
     name: 'healthz-port',
     kind: 'integer',
     placeholder: 'PORT',
-    help: 'the port for it; 0: none, but weftd.sock answers them, too',
+    help: 'port for them; 0: none. weftd.sock answers them, too',
     byDefault: '0',
     lowest: 0,
     highest: 65_535,
@@ -151,25 +151,25 @@ const specs: readonly OptionSpec[] = [
   {
     name: 'leave',
     kind: 'flag',
-    help: 'give the subnet back, remove what weftd made on this host, and exit',
+    help: 'give the subnet back, remove everything that weftd made on this host, and exit',
     commandLineOnly: true,
   },
   {
     name: 'log-format',
     kind: 'text',
     placeholder: logFormats.join('|'),
-    help: 'how events are written',
+    help: 'format of log lines',
     byDefault: 'text on a terminal, else json',
   },
   {
     name: 'log-level',
     kind: 'text',
     placeholder: logLevels.join('|'),
-    help: 'the least important events written',
+    help: 'least level of log lines',
     byDefault: 'info',
   },
   { name: 'version', kind: 'flag', help: 'print the version and exit', commandLineOnly: true },
-  { name: 'help', kind: 'flag', help: 'print this and exit', commandLineOnly: true },
+  { name: 'help', kind: 'flag', help: 'print this help and exit', commandLineOnly: true },
 ];
 
 /**
@@ -184,14 +184,14 @@ const unused: readonly OptionSpec[] = [
 ];
 
 export const helpText = (): string =>
-  `weftd: leases this host's subnet in etcd and keeps the way to the other hosts' containers
+  `weftd: leases this host's subnet in etcd and connects its containers with the other hosts'
 
 Usage: weftd [OPTION]...
 
 ${formatOptions(specs)}
 
-One dash does as well as two. Every option is read from the environment, too: --etcd-endpoints from
-WEFTD_ETCD_ENDPOINTS, then FLANNELD_ETCD_ENDPOINTS.
+One dash works like two. Every option can also come from the environment: --etcd-endpoints from
+WEFTD_ETCD_ENDPOINTS, or else from FLANNELD_ETCD_ENDPOINTS.
 `;
 
 function addressOption(options: ParsedOptions, name: string, family?: Family): Address | undefined {
