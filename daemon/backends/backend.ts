@@ -102,6 +102,8 @@ export interface Backend<Config extends BackendConfig = BackendConfig, LeaseData
   formatConfig(config: Config): Readonly<Record<string, unknown>>;
   formatLeaseData?(data: LeaseData): unknown;
 
+  /** How two networks of one host are kept apart, as advice. */
+  readonly apart: string;
   /** Whether a device of this name is a tunnel of this backend: another network's, or flannel's. */
   isDeviceName(name: string): boolean;
   /** Undefined where it needs no device. */

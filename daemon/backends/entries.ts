@@ -3,6 +3,7 @@
  * by what they say. `desired.ts` derives it from the cluster, `kernel.ts` reads it, `plan.ts` compares the two.
  */
 
+import type { Encapsulation } from '../../linux/netlink/route.ts';
 import { type Address, formatAddress, sameAddress } from '../../net/address.ts';
 import { formatMac, type Mac } from '../../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix } from '../../net/prefix.ts';
@@ -36,7 +37,7 @@ export interface DeviceAddress {
   readonly prefix: Prefix;
 }
 
-/** The tunnel's ARP or NDP: which inner MAC answers for a peer's subnet address. */
+/** The tunnel's ARP or NDP: which inner MAC answers for a peer's subnet address; or which host, on an IP tunnel. */
 export interface NeighbourEntry {
   readonly device: string;
   readonly address: Address;
@@ -57,6 +58,8 @@ export interface RouteEntry {
   readonly device: string;
   /** The gateway is taken to be on the link although no address says so. */
   readonly onlink: boolean;
+  /** Where the device is told by the route how to wrap its packets. */
+  readonly encapsulation?: Encapsulation;
 }
 
 /** What should be. */
@@ -137,18 +140,31 @@ export const routeProtocol = { RTPROT_BOOT: 3, RTPROT_WEFT: 87 } as const;
 /** Metric of a route that was added without one. */
 export const defaultMetric = { 4: 0, 6: 1024 } as const;
 
+/** A MAC, or the address of the host that an IP tunnel leads to. */
+const formatLinkAddress = (bytes: Mac): string =>
+  bytes.length === 6 ? formatMac(bytes) : formatAddress({ family: bytes.length === 4 ? 4 : 6, bytes });
+
 export const formatNeighbour = (entry: NeighbourEntry): string =>
-  `neighbour "${formatAddress(entry.address)}" (${formatMac(entry.mac)}) on "${entry.device}"`;
+  `neighbour "${formatAddress(entry.address)}" (${formatLinkAddress(entry.mac)}) on "${entry.device}"`;
 
 export const formatFdbEntry = (entry: FdbEntry): string =>
   `FDB entry "${formatMac(entry.mac)}" to "${formatAddress(entry.destination)}" on "${entry.device}"`;
 
-export const formatRoute = ({ destination, gateway, device }: RouteEntry): string =>
-  `route "${formatPrefix(networkOf(destination))}"${gateway ? ` via "${formatAddress(gateway)}"` : ''} on "${device}"`;
+export function formatRoute({ destination, gateway, device, encapsulation }: RouteEntry): string {
+  const way = gateway ?? encapsulation?.destination;
+  return `route "${formatPrefix(networkOf(destination))}"${way ? ` via "${formatAddress(way)}"` : ''} on "${device}"`;
+}
+
+const sameEncapsulation = (a: Encapsulation, b: Encapsulation): boolean =>
+  sameAddress(a.source, b.source) && sameAddress(a.destination, b.destination) && a.key === b.key;
 
 /** Whether two routes lead the same way; both are to one destination. */
 export const sameWay = (a: RouteEntry, b: RouteEntry): boolean =>
-  a.device === b.device && (a.gateway && b.gateway ? sameAddress(a.gateway, b.gateway) : a.gateway === b.gateway);
+  a.device === b.device &&
+  (a.gateway && b.gateway ? sameAddress(a.gateway, b.gateway) : a.gateway === b.gateway) &&
+  (a.encapsulation && b.encapsulation
+    ? sameEncapsulation(a.encapsulation, b.encapsulation)
+    : a.encapsulation === b.encapsulation);
 
 /** Why a device's local address is not the wanted one. */
 export function addressDifference(is: Address | undefined, wanted: Address): string | undefined {

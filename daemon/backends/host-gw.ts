@@ -10,6 +10,7 @@ export interface HostGatewayConfig extends BackendConfig {
 export const hostGateway: Backend<HostGatewayConfig> = {
   name: 'host-gw',
   families: [4, 6],
+  apart: 'give one of the networks another backend',
   parseConfig: () => ({ type: 'host-gw' }),
   formatConfig: () => ({}),
   isDeviceName: () => false,

@@ -2,16 +2,18 @@
 
 import type { Family } from '../../net/address.ts';
 import type { Backend, BackendConfig, OuterHeader } from './backend.ts';
+import { type GreConfig, gre } from './gre.ts';
 import { type HostGatewayConfig, hostGateway } from './host-gw.ts';
+import { type IpipConfig, ipip } from './ipip.ts';
 import { type VxlanConfig, vxlan } from './vxlan.ts';
 
 /** The config of any of them. */
-export type OwnBackend = VxlanConfig | HostGatewayConfig;
+export type OwnBackend = VxlanConfig | HostGatewayConfig | IpipConfig | GreConfig;
 
 /** By name. */
 export type Backends = ReadonlyMap<string, Backend>;
 
-const all: readonly Backend[] = [vxlan, hostGateway];
+const all: readonly Backend[] = [vxlan, hostGateway, ipip, gre];
 
 export const backends: Backends = new Map(all.map((each) => [each.name, each]));
 

@@ -94,6 +94,7 @@ const rules: DeviceRules<VxlanData> = {
 export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   name: 'vxlan',
   families: [4, 6],
+  apart: 'give one of the networks another Backend.VNI',
 
   parseConfig(section, families) {
     const vni = section.integer('VNI', 0, greatestVni) ?? 1;

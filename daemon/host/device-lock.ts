@@ -47,9 +47,10 @@ export class DeviceLocks {
 
   /**
    * Reserves the device for this process until `close`.
+   * @param advice how two networks of one host are kept apart
    * @throws DeviceBusyError
    */
-  take(device: string): void {
+  take(device: string, advice: string): void {
     if (this.held.has(device)) return;
     const { sys } = this;
     const name = `weftd/${device}`;
@@ -67,7 +68,7 @@ export class DeviceLocks {
     if (user !== undefined && user !== 0) return;
     const pid = inode === undefined ? undefined : processOf(sys, inode);
     throw new DeviceBusyError(
-      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} of this host uses "${device}": stop one of them, or give one of the networks another Backend.VNI`,
+      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} of this host uses "${device}": stop one of them, or ${advice}`,
     );
   }
 

@@ -30,7 +30,7 @@ export interface IdentityOptions {
   /** Six random bytes. */
   readonly randomMacBytes: () => Uint8Array;
   /** Keeps a tunnel device to this process; throws where another weftd has it. */
-  readonly lockDevice?: (name: string) => void;
+  readonly lockDevice?: (name: string, advice: string) => void;
 }
 
 interface OwnDevice {
@@ -117,10 +117,11 @@ export class IdentityKeeper {
    */
   adopt(proposal: Proposal): Identity {
     if (proposal === this.#adopted) return proposal.identity;
-    const { external, remembered, lockDevice } = this.#options;
+    const { backends, external, remembered, lockDevice } = this.#options;
     const { identity, config, found, devices } = proposal;
     external.note(found);
-    for (const { name } of valuesOf(devices)) lockDevice?.(name);
+    const { apart } = backends.get(config.backend.type)!;
+    for (const { name } of valuesOf(devices)) lockDevice?.(name, apart);
     for (const family of families) {
       const device = devices[family];
       const data = identity.leaseData[family];

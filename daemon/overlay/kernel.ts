@@ -18,7 +18,7 @@ import {
   newFdbEntry,
   newNeighbour,
 } from '../../linux/netlink/neighbour.ts';
-import { deleteRoute, dumpRoutes, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
+import { deleteRoute, dumpRoutes, encapsulationOf, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
 import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../linux/netlink/tunnel.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
@@ -60,17 +60,20 @@ const actualDevice = (link: Link): ActualDevice => ({
   data: tunnelOf(link),
 });
 
-/** Routes with one gateway; others are never weftd's. */
+/** Routes with one gateway, or with an encapsulation; others are never weftd's. */
 function actualRoutes({ links, routes }: HostState): ActualRoute[] {
   const nameOf = new Map(links.map(({ index, name }) => [index, name]));
   const found: ActualRoute[] = [];
   for (const route of routes) {
     const { destination, gateway, oif, protocol, metric, onlink, type } = route;
     const device = oif === undefined ? undefined : nameOf.get(oif);
-    if (!gateway || device === undefined || type !== rta.RTN_UNICAST) continue;
+    if (device === undefined || type !== rta.RTN_UNICAST) continue;
+    const encapsulation = gateway ? undefined : encapsulationOf(route);
+    if (!gateway && !encapsulation) continue;
     found.push({
       destination,
-      gateway,
+      ...(gateway && { gateway }),
+      ...(encapsulation && { encapsulation }),
       device,
       onlink,
       protocol,
@@ -345,9 +348,10 @@ function requestOf(operation: Operation, index: number): NetlinkRequest {
     case 'remove-fdb':
       return deleteFdbEntry({ ...operation.entry, index });
     case 'set-route': {
-      const { destination, gateway, onlink } = operation.route;
+      const { destination, gateway, onlink, encapsulation } = operation.route;
       const protocol = routeProtocol.RTPROT_WEFT;
-      return newRoute({ destination, ...(gateway && { gateway }), oif: index, onlink, protocol }, 'replace');
+      const way = { ...(gateway && { gateway }), ...(encapsulation && { encapsulation }) };
+      return newRoute({ destination, ...way, oif: index, onlink, protocol }, 'replace');
     }
     case 'remove-route': {
       const { destination, gateway, metric } = operation.route;

@@ -86,7 +86,7 @@ export interface Link {
   readonly master?: number;
   /** `veth`, `bridge`, `vxlan`, …; absent for hardware and loopback. */
   readonly kind?: string;
-  /** IFLA_INFO_DATA, undecoded: the attributes of the link's kind. `vxlanOf` decodes those of VXLAN. */
+  /** IFLA_INFO_DATA, undecoded: the attributes of the link's kind. `tunnelOf` decodes a tunnel's. */
   readonly kindData?: Uint8Array;
   readonly alias?: string;
   /** IFLA_LINK: a veth's peer, a VLAN's or VXLAN's lower device; an index in `peerNamespaceId` if that is set. */

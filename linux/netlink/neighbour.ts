@@ -40,6 +40,7 @@ export interface Neighbour {
   readonly family: Family | 'bridge';
   readonly index: number;
   readonly address?: Address;
+  /** On a device that is no Ethernet the link address is another one: on a tunnel, the remote host's. */
   readonly mac?: Mac;
   /** NUD_* bits. */
   readonly state: number;
@@ -193,7 +194,7 @@ export function decodeNeighbour(body: NetlinkReader): Neighbour | undefined {
         neighbour.address = decodeDestination(r);
         break;
       case nda.NDA_LLADDR:
-        if (r.length === 6) neighbour.mac = r.bytes();
+        if (r.length > 0) neighbour.mac = r.bytes();
         else unknown.push(r.raw());
         break;
       case nda.NDA_MASTER:

@@ -1,6 +1,7 @@
 /** Tunnel devices: which codec and which module go with a kind of link. */
 
 import type { NetlinkRequest } from './connection.ts';
+import { decodeGreData, decodeIpipData, encodeGre6Data, encodeGreData, encodeIpipData } from './ip-tunnel.ts';
 import { createLink, type Link, type NewLink } from './link.ts';
 import { decodeVxlanData, encodeVxlanData } from './vxlan.ts';
 import { NetlinkReader, type NetlinkWriter } from './wire.ts';
@@ -16,6 +17,9 @@ interface TunnelKind {
 /** By IFLA_INFO_KIND. */
 const kinds: Readonly<Record<string, TunnelKind>> = {
   vxlan: { module: 'vxlan', encode: encodeVxlanData, decode: decodeVxlanData },
+  ipip: { module: 'ipip', encode: encodeIpipData, decode: decodeIpipData },
+  gre: { module: 'ip_gre', encode: encodeGreData, decode: decodeGreData },
+  ip6gre: { module: 'ip6_gre', encode: encodeGre6Data, decode: decodeGreData },
 };
 
 export const isTunnelKind = (kind: string | undefined): boolean => kind !== undefined && Object.hasOwn(kinds, kind);

@@ -1,10 +1,7 @@
 /** VXLAN devices (RFC 7348): IFLA_VXLAN_* of include/uapi/linux/if_link.h. */
 
 import type { Address } from '../../net/address.ts';
-import type { Mac } from '../../net/mac.ts';
-import type { NetlinkRequest } from './connection.ts';
-import { createLink, type Link } from './link.ts';
-import { encodeRawAttributes, NetlinkReader, type NetlinkWriter, type RawAttribute } from './wire.ts';
+import { encodeRawAttributes, type NetlinkReader, type NetlinkWriter, type RawAttribute } from './wire.ts';
 
 /** include/uapi/linux/if_link.h: enum IFLA_VXLAN_* */
 export const iflaVxlan = {
@@ -47,17 +44,6 @@ export interface VxlanData {
   /** Other attributes, undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
-
-export interface VxlanSettings extends VxlanData {
-  readonly name: string;
-  readonly mac: Mac;
-  readonly mtuBytes: number;
-  readonly up?: boolean;
-}
-
-/** Makes a VXLAN device. EEXIST if the name is taken, or the VNI at this port; the kernel's text tells which. */
-export const createVxlan = (vxlan: VxlanSettings): NetlinkRequest =>
-  createLink('vxlan', vxlan, (writer) => encodeVxlanData(writer, vxlan));
 
 /** The content of IFLA_INFO_DATA. */
 export function encodeVxlanData(writer: NetlinkWriter, vxlan: VxlanData): void {
@@ -113,9 +99,3 @@ export function decodeVxlanData(r: NetlinkReader): VxlanData {
   }
   return data;
 }
-
-/** The VXLAN settings of a link of kind `vxlan`; undefined for other links. */
-export const vxlanOf = (link: Link): VxlanData | undefined =>
-  link.kind === 'vxlan' && link.kindData
-    ? decodeVxlanData(NetlinkReader.of('VXLAN data', link.kindData).nested())
-    : undefined;

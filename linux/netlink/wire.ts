@@ -34,7 +34,7 @@ export const messageHeaderBytes = 16;
 const attributeHeaderBytes = 4;
 const NLA_F_NESTED = 0x8000;
 /** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
-const NLA_TYPE_MASK = 0x3fff;
+export const NLA_TYPE_MASK = 0x3fff;
 
 /** `#define NLMSG_ALIGN(len) (((len) + NLMSG_ALIGNTO - 1) & ~(NLMSG_ALIGNTO - 1))`; NLA_ALIGN is the same. */
 const align = (length: number): number => (length + 3) & ~3;

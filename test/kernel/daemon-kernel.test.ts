@@ -180,7 +180,7 @@ test('everything that is deleted or changed is restored as it was', async () => 
 
 test('only one weftd keeps a device; the other is told which; a program without rights cannot take the lock', async () => {
   const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
-  const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device));
+  const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device, 'give another name'));
   take(one, 'flannel.1');
   take(one, 'flannel.1');
   take(two, 'flannel.2');
@@ -194,7 +194,7 @@ test('only one weftd keeps a device; the other is told which; a program without 
   // In another namespace the same name is another device's.
   const elsewhere = new DeviceLocks(sys);
   take(two, 'flannel.1');
-  elsewhere.take(`flannel.${process.pid}`);
+  elsewhere.take(`flannel.${process.pid}`, 'give another name');
   elsewhere.close();
   two.close();
 

@@ -27,7 +27,8 @@ import {
   newNeighbour,
 } from '../../linux/netlink/neighbour.ts';
 import { deleteRoute, dumpRoutes, lookupRoute, newRoute } from '../../linux/netlink/route.ts';
-import { createVxlan, vxlanOf } from '../../linux/netlink/vxlan.ts';
+import { createTunnel, tunnelOf } from '../../linux/netlink/tunnel.ts';
+import type { VxlanData } from '../../linux/netlink/vxlan.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { formatAddress } from '../../net/address.ts';
 import { formatMac } from '../../net/mac.ts';
@@ -203,21 +204,14 @@ for (const [family, local, remote, outer] of [
     const name = `vx${family}`;
     host.execute([
       newAddress({ index: lower, prefix: prefix(outer), noDad: true }),
-      createVxlan({
-        name,
-        mac: mac(0x40 + family),
-        mtuBytes: 1380,
-        vni: family,
-        port: 8472,
-        local: address(local),
-        lower,
-        learning: false,
-        gbp: family === 6,
-        up: true,
-      }),
+      createTunnel(
+        'vxlan',
+        { name, mac: mac(0x40 + family), mtuBytes: 1380, up: true },
+        { vni: family, port: 8472, local: address(local), lower, learning: false, gbp: family === 6 },
+      ),
     ]);
     const link = linkOf(host, name);
-    const { unknown: _, ...vxlan } = vxlanOf(link)!;
+    const { unknown: _, ...vxlan } = tunnelOf(link) as VxlanData;
     assert.equal(vxlan, { vni: family, port: 8472, local: address(local), lower, learning: false, gbp: family === 6 });
     const shown = showOne(hostName, 'ip', 'link', 'show', name);
     const data = shown.linkinfo.info_data;
@@ -267,8 +261,8 @@ test("errors carry the kernel's words", () => {
   const messages = host
     .executeEach([
       changeLink({ name: 'br0' }, { mtuBytes: 17 }),
-      createVxlan({ name: 'vxa', ...settings }),
-      createVxlan({ name: 'vxb', ...settings }),
+      createTunnel('vxlan', { name: 'vxa', ...settings }, settings),
+      createTunnel('vxlan', { name: 'vxb', ...settings }, settings),
       newRoute({ destination: prefix('10.3.0.0/24'), gateway: address('10.99.0.1') }),
       deleteLink({ name: 'nothing' }),
       createBridge({ name: 'br0', mac: mac(1) }),

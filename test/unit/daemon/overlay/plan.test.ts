@@ -270,6 +270,10 @@ function randomOverlay(random: (below: number) => number): Overlay {
     { ...vxlan, vni: 2 },
     { ...vxlan, port: 4789, mtuBytes: 1400 },
     { type: 'host-gw' },
+    { type: 'ipip', directRouting: false },
+    { type: 'ipip', directRouting: true },
+    { type: 'gre' },
+    { type: 'gre', key: 7 },
   ];
   const backend = backends[random(backends.length)]!;
   const peers: Lease[] = [];
@@ -286,12 +290,12 @@ function randomOverlay(random: (below: number) => number): Overlay {
   }
   const near = random(5);
   return overlay({
-    ...(random(2) === 0 ? dualStack : {}),
+    ...(random(2) === 0 && backend.type !== 'ipip' ? dualStack : {}),
     backend,
     peers,
     isNeighbour: (a) => backend.type === 'host-gw' || a.bytes.at(-1)! % 5 > near,
     formerNetworks: [prefix('10.1.0.0/16'), prefix('fd00::/48')],
-    formerDevices: ['flannel.1', 'flannel.2', 'flannel-v6.1', 'flannel-v6.2'],
+    formerDevices: ['flannel.1', 'flannel.2', 'flannel-v6.1', 'flannel-v6.2', 'flannel.ipip', 'weft-gre', 'weft-gre6'],
     formerPeerAddresses: [...Array(30).keys()].flatMap((n) => [address(`192.0.2.${n}`), address(`2001:db8::${n}`)]),
   });
 }
@@ -307,7 +311,7 @@ function disturb(kernel: SimulatedKernel, random: (below: number) => number): vo
   }
   const device = actual.devices[random(actual.devices.length)]!;
   if (device.name === 'eth0') return;
-  const family: Family = device.name.includes('v6') ? 6 : 4;
+  const family: Family = /v6|gre6/.test(device.name) ? 6 : 4;
   const subnet = family === 4 ? `10.1.${random(12)}.0` : `fd00:0:0:${random(12)}::`;
   const shown = family === 4 ? `192.0.2.${random(12)}` : `2001:db8::${random(12)}`;
   switch (random(6)) {
