@@ -42,7 +42,7 @@ export async function run(context: VerbContext): Promise<number> {
     throw error;
   }
   for (const key of unknownConfigKeys(text)) {
-    host.stderr(`weftctl: "${key}" means nothing in a network config: it is written, and ignored\n`);
+    host.stderr(`weftctl: "${key}" has no meaning in a network config; it is written but ignored\n`);
   }
   for (const warning of [backends.get(backendName(config.backend))?.warning, config.problem]) {
     if (warning !== undefined) host.stderr(`weftctl: ${warning}\n`);
@@ -51,12 +51,12 @@ export async function run(context: VerbContext): Promise<number> {
   // If the old one cannot be parsed, all of the new one counts as changed.
   const changes = compareConfigs(before && parsedOrUndefined(before.text), config);
   if (before?.text === text) {
-    host.stdout('The network config is like that already.\n');
+    host.stdout('The network config is unchanged.\n');
     return 0;
   }
   const dryRun = options.flag('dry-run');
   const show = (): void => {
-    if (changes.length === 0) host.stdout('Only the wording changes, not the meaning.\n');
+    if (changes.length === 0) host.stdout('Only the text changes, not the meaning.\n');
     for (const change of changes) {
       const was = change.before === undefined ? '' : `${style.red(change.before)} → `;
       host.stdout(`  ${change.point}: ${was}${style.green(change.after ?? 'none')}\n`);

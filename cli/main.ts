@@ -30,14 +30,14 @@ const verbs: readonly Verb[] = [
     name: 'status',
     usage: '',
     summary: 'this node: its subnet, its peers, its containers',
-    description: 'Asks weftd on this host. Containers are read from the address store of the plugins.',
+    description: "Asks weftd on this host. Containers come from the plugins' address store and the host's interfaces.",
     options: [
       jsonOption,
       {
         name: 'data-dir',
         kind: 'text',
         placeholder: 'DIR',
-        help: 'where addresses of containers are kept',
+        help: "the folder of the plugins' address store",
         byDefault: defaultPaths.cniDataDir,
       },
     ],
@@ -48,7 +48,8 @@ const verbs: readonly Verb[] = [
     name: 'nodes',
     usage: '',
     summary: 'all nodes of the cluster',
-    description: 'Lists every subnet lease with its node. A node that runs flannel tells neither name nor life.',
+    description:
+      'Lists every subnet lease with its node. A flannel node publishes neither its name nor whether it is alive.',
     options: [jsonOption],
     most: 0,
     load: () => import('./nodes.ts'),
@@ -57,7 +58,7 @@ const verbs: readonly Verb[] = [
     name: 'config get',
     usage: '',
     summary: "print the cluster's network config",
-    description: 'Prints the document as it stands; with --json, what it means: defaults filled in.',
+    description: 'Prints the document unchanged; with --json, with all defaults filled in.',
     options: [jsonOption],
     most: 0,
     load: () => import('./config-get.ts'),
@@ -65,13 +66,13 @@ const verbs: readonly Verb[] = [
   {
     name: 'config set',
     usage: '[JSON | FILE | -]',
-    summary: "write the cluster's network config, once it is found to be right",
+    summary: "check the cluster's network config, then write it",
     description:
-      'Takes the document itself, a file, or standard input. Shows what changes. A change that would take a lease its\n' +
-      'subnet, or set a backend that Weft does not run, is refused.',
+      'Takes the document itself, a file, or standard input, and shows the changes. It refuses a change that leaves\n' +
+      'leases outside the network, or sets a backend that Weft does not run.',
     options: [
-      { name: 'force', kind: 'flag', help: 'write it even so', commandLineOnly: true },
-      { name: 'dry-run', kind: 'flag', help: 'show what would change, and write nothing', commandLineOnly: true },
+      { name: 'force', kind: 'flag', help: 'write a change that would be refused', commandLineOnly: true },
+      { name: 'dry-run', kind: 'flag', help: 'show the changes and write nothing', commandLineOnly: true },
     ],
     most: 1,
     load: () => import('./config-set.ts'),
@@ -97,7 +98,7 @@ const commonOptions: readonly OptionSpec[] = [
 
 function helpText(): string {
   const width = Math.max(...verbs.map(({ name }) => name.length));
-  return `weftctl: looks at a Weft network and configures it
+  return `weftctl: shows and configures a Weft network
 
 Usage: weftctl [OPTION]... VERB
 
@@ -107,8 +108,8 @@ ${verbs.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('
 Options:
 ${formatOptions(commonOptions)}
 
-"weftctl VERB --help" tells more. Options are read from the environment, too: --etcd-endpoints from
-WEFTD_ETCD_ENDPOINTS, then FLANNELD_ETCD_ENDPOINTS.
+"weftctl VERB --help" prints more. The environment also sets options: --etcd-endpoints is read from
+WEFTD_ETCD_ENDPOINTS, then from FLANNELD_ETCD_ENDPOINTS.
 `;
 }
 

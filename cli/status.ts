@@ -55,7 +55,7 @@ function etcdText({ etcd }: NodeStatus, nowMs: number, style: Style): string {
   const answers =
     !etcd.connected || medianMs === undefined || worstMs === undefined
       ? ''
-      : `; answers in ${formatMs(medianMs)}, the slowest of late in ${formatMs(worstMs)}`;
+      : `; answers in ${formatMs(medianMs)}, the slowest recent one in ${formatMs(worstMs)}`;
   return `${etcd.endpoints.join(' ')} ${etcd.prefix}\n${state}${heard}${answers}`;
 }
 

@@ -60,7 +60,7 @@ function checkHost(host: NetlinkConnection, result: Result, bridgeName: string):
   const bridgeEntry = ofHost.find((entry) => entry.name === bridgeName);
   if (!bridgeEntry) return undefined;
   const bridge = linkOf(host, bridgeName, 'on the host', undefined);
-  if (bridge.kind !== 'bridge') throw differs(`The interface "${bridgeName}" on the host is no bridge`);
+  if (bridge.kind !== 'bridge') throw differs(`The interface "${bridgeName}" on the host is not a bridge`);
   // The host's end stands after the bridge. Other plugins check their own interfaces.
   const portEntry = ofHost[ofHost.indexOf(bridgeEntry) + 1];
   if (!portEntry?.name.startsWith('veth')) return undefined;

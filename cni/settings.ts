@@ -186,7 +186,7 @@ export function requestedMac(request: CniRequest): Mac | undefined {
     if (!text) continue;
     const mac = parseMac(text);
     if (!mac) throw new CniError(code, `${where} is ${quote(text)}, which is not a MAC such as 0a:58:0a:05:48:02`);
-    if (!isUnicastMac(mac)) throw new CniError(code, `${where} ${text} is no address that an interface can have`);
+    if (!isUnicastMac(mac)) throw new CniError(code, `${where} ${text} is not a MAC that an interface can have`);
     return mac;
   }
   return undefined;

@@ -78,7 +78,7 @@ function ensureGatewayLink(
   if (link.kind !== 'veth' || link.peerIndex === undefined) {
     throw new CniError(
       errorCodes.notABridge,
-      `"${name}" should be the gateway of VLAN ${vlan} and is no veth; remove it, or name another bridge by "bridge"`,
+      `"${name}" should be the gateway of VLAN ${vlan}, but is not a veth; remove it, or name another bridge by "bridge"`,
     );
   }
   // Also for an existing link, whose creator may not have got this far.

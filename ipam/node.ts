@@ -28,7 +28,7 @@ export function readNodeNetwork(sys: Sys, paths: NodeFilePaths): NodeNetwork {
     (path, cause) => {
       throw new CniError(
         errorCodes.tryAgainLater,
-        `Cannot use the node's network in "${path}": weftd writes it anew when it starts`,
+        `Cannot use the node's network in "${path}": weftd rewrites it when it starts`,
         { cause },
       );
     },

@@ -90,7 +90,7 @@ export function parseRange(range: RangeConfiguration, path: string): AddressRang
   if (addressBits(subnet.address.family) - subnet.length < hostBitsAtLeast) {
     throw invalid(
       `"${path}.subnet" ${subnetText} is too small to give out addresses, ` +
-        `it has to be /${addressBits(subnet.address.family) - hostBitsAtLeast} or larger`,
+        `it must be /${addressBits(subnet.address.family) - hostBitsAtLeast} or larger`,
     );
   }
   if (hasHostBits(subnet)) {
@@ -125,7 +125,7 @@ function parseRangeSet(ranges: readonly RangeConfiguration[], path: string): Ran
   const set = ranges.map((range, i) => parseRange(range, `${path}[${i}]`));
   set.forEach((range, i) => {
     if (range.subnet.address.family !== familyOf(set)) {
-      throw invalid(`"${path}" mixes IPv4 and IPv6, which have to be sets of their own`);
+      throw invalid(`"${path}" mixes IPv4 and IPv6; each family needs a set of its own`);
     }
     for (const other of set.slice(0, i)) {
       if (rangesOverlap(range, other)) {

@@ -315,7 +315,7 @@ function checkCreatable(sys: Sys, folder: string): void {
   const path = existingPart(sys, folder);
   const status = sys.stat(path);
   if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFDIR) {
-    throw new CniError(errorCodes.storeFailed, `Cannot make the address store "${folder}": "${path}" is no folder`);
+    throw new CniError(errorCodes.storeFailed, `Cannot make the address store "${folder}": "${path}" is not a folder`);
   }
 }
 

@@ -35,7 +35,7 @@ function textOf(configuration: JsonObject, key: string): string {
   if (typeof value !== 'string') {
     throw new CniError(
       errorCodes.undecodable,
-      `The network configuration's "${key}" has to be a text, but is ${quote(value)}`,
+      `The network configuration's "${key}" must be a string, but is ${quote(value)}`,
     );
   }
   return value;

@@ -178,7 +178,7 @@ function asList(value: unknown, what: string): readonly unknown[] {
 
 function asText(value: unknown, what: string): string | undefined {
   if (value === undefined || value === null || value === '') return undefined;
-  if (typeof value !== 'string') throw new ResultError(`${what} is not a text`);
+  if (typeof value !== 'string') throw new ResultError(`${what} is not a string`);
   return value;
 }
 
@@ -190,7 +190,7 @@ function asNumber(value: unknown, what: string): number | undefined {
 
 function asTexts(value: unknown, what: string): string[] {
   return asList(value, what).map((item) => {
-    if (typeof item !== 'string') throw new ResultError(`${what} holds ${quote(item)}, which is not a text`);
+    if (typeof item !== 'string') throw new ResultError(`${what} holds ${quote(item)}, which is not a string`);
     return item;
   });
 }

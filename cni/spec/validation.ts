@@ -20,7 +20,7 @@ export interface Validate {
 const typeNames: Readonly<Record<string, string>> = {
   object: 'an object',
   array: 'a list',
-  string: 'a text',
+  string: 'a string',
   boolean: 'true or false',
   integer: 'a whole number',
   number: 'a number',
@@ -44,17 +44,17 @@ function valueAt(value: unknown, pointer: string): unknown {
 function describeRule({ keyword, params }: ValidationError): string {
   switch (keyword) {
     case 'type':
-      return `has to be ${typeNames[String(params['type'])] ?? String(params['type'])}`;
+      return `must be ${typeNames[String(params['type'])] ?? String(params['type'])}`;
     case 'required':
       return `needs a "${String(params['missingProperty'])}"`;
     case 'minimum':
-      return `has to be ${String(params['limit'])} or more`;
+      return `must be ${String(params['limit'])} or more`;
     case 'maximum':
-      return `has to be ${String(params['limit'])} or less`;
+      return `must be ${String(params['limit'])} or less`;
     case 'minItems':
       return 'must not be empty';
     case 'enum':
-      return `has to be one of ${JSON.stringify(params['allowedValues'])}`;
+      return `must be one of ${JSON.stringify(params['allowedValues'])}`;
     default:
       return `breaks the rule "${keyword}"`;
   }

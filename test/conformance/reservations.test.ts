@@ -118,7 +118,7 @@ test('STATUS says why no address is available', () => {
   status({ subnet, rangeStart: '10.1.2.1', rangeEnd: '10.1.2.1' }, /no IP addresses available/);
   const site = sites().make();
   writeFileSync(site.dataDir, '');
-  status({ subnet }, /no folder/, site);
+  status({ subnet }, /not a folder/, site);
   const broken = sites().make();
   mkdirSync(join(broken.dataDir, 'net/lock'), { recursive: true });
   status({ subnet }, /lock/, broken);

@@ -122,7 +122,7 @@ export const exceptions: readonly Exception[] = [
     name: 'a route without a destination',
     reason: 'It is refused with the key that lacks, not handed on as a route that no kernel takes',
     covers: (difference) =>
-      weftFails(difference) && weftSays(difference, /routes\[\d\]" (needs a "dst"|has to be an object)/),
+      weftFails(difference) && weftSays(difference, /routes\[\d\]" (needs a "dst"|must be an object)/),
   },
   {
     name: 'keys of routes that this reference does not know',
@@ -131,7 +131,7 @@ export const exceptions: readonly Exception[] = [
       isLine(difference, 'result', /^\+ routes\[\d\]\.(mtu|advmss) = \d+$/) ||
       (isLine(difference, 'container', /^\+ route .* metrics \{|^- route 10\.0\.0\.0\/8 /) &&
         configured(difference, /"advmss"/)) ||
-      (weftFails(difference) && weftSays(difference, /routes\[\d\]\.mtu" has to be a whole number/)),
+      (weftFails(difference) && weftSays(difference, /routes\[\d\]\.mtu" must be a whole number/)),
   },
 
   {
@@ -239,7 +239,7 @@ export const exceptions: readonly Exception[] = [
   {
     name: 'an MTU below 0',
     reason: 'It is refused, not taken for none',
-    covers: (difference) => weftFails(difference) && weftSays(difference, /"mtu" has to be 0 or more/),
+    covers: (difference) => weftFails(difference) && weftSays(difference, /"mtu" must be 0 or more/),
   },
   {
     name: 'an empty name of the bridge',

@@ -177,7 +177,7 @@ test('weftctl prints help and version, and refuses wrong words', async () => {
   }
   const bare = await weftctl([]);
   assert.is(bare.status, 2);
-  assert.match(bare.stderr, /^weftctl: looks at/);
+  assert.match(bare.stderr, /^weftctl: shows/);
   assert.equal(asked, []);
 });
 
@@ -231,7 +231,7 @@ test('status shows how long etcd takes, and that there was no problem so far', a
   const changes = { programmed: 3, healed: 0, healedLastHour: 0, healedByKind: {}, failed: 2 };
   answers['GET /status'] = [200, { ...status, state: 'running', problems: [], stuck: '"x" sleeps', etcd, changes }];
   const { stdout } = await weftctl(['status', '--data-dir', join(folder, 'none')]);
-  assert.match(stdout, /connected, last heard 1 min 5 s ago; answers in 3 ms, the slowest of late in 1\.2 s\n/);
+  assert.match(stdout, /connected, last heard 1 min 5 s ago; answers in 3 ms, the slowest recent one in 1\.2 s\n/);
   assert.match(stdout, /Healed {6}nothing since the start\n +the kernel refused 2 changes\n/);
   assert.match(stdout, /^ {2}weftd itself is stuck: "x" sleeps; restart it$/m);
 });
@@ -338,7 +338,7 @@ test('config set reads an argument, a file or stdin, validates it first, and sho
   asked = [];
   const dry = await weftctl(['config', 'set', '--dry-run', after]);
   assert.is(dry.stdout, '  Backend.VNI: 1 → 7\n');
-  assert.is((await weftctl(['config', 'set', before])).stdout, 'The network config is like that already.\n');
+  assert.is((await weftctl(['config', 'set', before])).stdout, 'The network config is unchanged.\n');
   assert.ok(asked.every(({ what }) => what === 'GET /config'));
 
   asked = [];

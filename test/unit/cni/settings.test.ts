@@ -59,11 +59,11 @@ test('keys that exclude each other or are out of range give one clear error', ()
   );
   refused(() => readSettings({ bridge: 'a/b' }), 7, /"bridge" "a\/b"/);
   refused(() => readSettings({ mtu: 20 }), 7, /"mtu" is 20/);
-  refused(() => readSettings({ mtu: '1500' }), 7, /"mtu" has to be a whole number, but is "1500"/);
-  refused(() => readSettings({ mtu: 70000 }), 7, /"mtu" has to be 65535 or less, but is 70000/);
-  refused(() => readSettings({ isGateway: 'yes' }), 7, /"isGateway" has to be true or false, but is "yes"/);
-  refused(() => readSettings({ vlan: 5000 }), 7, /"vlan" has to be 4094 or less/);
-  refused(() => readSettings({ dns: { search: ['a', 1] } }), 7, /"dns\.search\[1\]" has to be a text, but is 1/);
+  refused(() => readSettings({ mtu: '1500' }), 7, /"mtu" must be a whole number, but is "1500"/);
+  refused(() => readSettings({ mtu: 70000 }), 7, /"mtu" must be 65535 or less, but is 70000/);
+  refused(() => readSettings({ isGateway: 'yes' }), 7, /"isGateway" must be true or false, but is "yes"/);
+  refused(() => readSettings({ vlan: 5000 }), 7, /"vlan" must be 4094 or less/);
+  refused(() => readSettings({ dns: { search: ['a', 1] } }), 7, /"dns\.search\[1\]" must be a string, but is 1/);
 });
 
 test('masquerading uses nf_tables unless the configuration names iptables', () => {
@@ -89,7 +89,7 @@ test('vlan and vlanTrunk give the VLANs of a port', () => {
   });
   refused(() => vlans({ vlanTrunk: [{ id: 9 }, { minID: 3 }] }), 7, /"vlanTrunk\[1\]" has one of/);
   refused(() => vlans({ vlanTrunk: [{ minID: 3, maxID: 2 }] }), 7, /above its maxID 2/);
-  refused(() => vlans({ vlanTrunk: [{ id: 4095 }] }), 7, /"vlanTrunk\[0\]\.id" has to be 4094 or less/);
+  refused(() => vlans({ vlanTrunk: [{ id: 4095 }] }), 7, /"vlanTrunk\[0\]\.id" must be 4094 or less/);
   refused(() => vlans({ vlan: 4000, bridge: 'a-long-bridge', isGateway: true }), 7, /"a-long-bridge\.4000"/);
 });
 
@@ -97,10 +97,10 @@ test('the ipam section is read with its defaults', () => {
   checkIpamConfiguration(ranged as JsonObject);
   refused(() => checkIpamConfiguration({}), 7, /no "ipam" section/);
   const check = (ipam: JsonObject) => () => checkIpamConfiguration({ ipam });
-  refused(check({ ranges: [{ subnet: 'x' }] }), 7, /"ipam\.ranges\[0\]" has to be a list/);
+  refused(check({ ranges: [{ subnet: 'x' }] }), 7, /"ipam\.ranges\[0\]" must be a list/);
   refused(check({ ranges: [[{}]] }), 7, /"ipam\.ranges\[0\]\[0\]" needs a "subnet"/);
-  refused(check({ routes: [{ dst: '0.0.0.0/0', mtu: -1 }] }), 7, /"ipam\.routes\[0\]\.mtu" has to be 0 or more/);
-  refused(check({ dataDir: 1 }), 7, /"ipam\.dataDir" has to be a text/);
+  refused(check({ routes: [{ dst: '0.0.0.0/0', mtu: -1 }] }), 7, /"ipam\.routes\[0\]\.mtu" must be 0 or more/);
+  refused(check({ dataDir: 1 }), 7, /"ipam\.dataDir" must be a string/);
 });
 
 test('the MAC is taken from runtimeConfig, then args.cni, then CNI_ARGS', () => {
@@ -115,7 +115,7 @@ test('the MAC is taken from runtimeConfig, then args.cni, then CNI_ARGS', () => 
   assert.is(mac({}, `MAC=${c}`), c);
   assert.is(mac({}), undefined);
   refused(() => mac({}, 'MAC=x'), 4, /CNI_ARGS MAC is "x"/);
-  refused(() => mac({ runtimeConfig: { mac: '01:00:00:00:00:00' } }), 7, /no address that an interface can have/);
+  refused(() => mac({ runtimeConfig: { mac: '01:00:00:00:00:00' } }), 7, /not a MAC that an interface can have/);
 });
 
 /** Each key of the schema is one that `foldKeys` knows: else it would be validated in one spelling only. */

@@ -95,7 +95,7 @@ test('name and version are checked', async () => {
   await fails(7, { stdin: { name: 'a b' } }, /"a b"/);
   await fails(7, { stdin: { name: '' } });
   await fails(7, { stdin: { name: null } });
-  await fails(6, { stdin: { name: 4 } }, /"name" has to be a text, but is 4/);
+  await fails(6, { stdin: { name: 4 } }, /"name" must be a string, but is 4/);
   await fails(6, { stdin: { name: 'n', cniVersion: 1.1 } }, /"cniVersion"/);
   for (const cniVersion of ['9.9.9', '1.0', '0.4.1', 'asdf']) {
     const { details } = await fails(1, { stdin: { name: 'n', cniVersion } });
