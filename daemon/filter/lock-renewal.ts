@@ -17,6 +17,8 @@ import type { PartContent } from './part.ts';
 /** The first renewal comes soon: the lock of an earlier weftd may not hold for much longer, and etcd may be away. */
 const firstMs = 1000;
 
+type RenewalSession = Pick<FilterSession, 'use' | 'generation' | 'settle'>;
+
 interface TimedElements {
   readonly table: TableName;
   readonly set: string;
@@ -44,13 +46,13 @@ export interface LockRenewalOptions {
 export class LockRenewal {
   readonly firstMs: number;
   readonly everyMs: number;
-  readonly #session: FilterSession;
+  readonly #session: RenewalSession;
   readonly #tables: readonly TableName[];
   /** Undefined: it is not known yet what is wanted. */
   #held: readonly TimedElements[] | undefined;
   readonly #keepsFormer: boolean;
 
-  constructor(session: FilterSession, { tables, lifeMs, keepFormer }: LockRenewalOptions) {
+  constructor(session: RenewalSession, { tables, lifeMs, keepFormer }: LockRenewalOptions) {
     this.#session = session;
     this.#tables = tables;
     this.#keepsFormer = keepFormer;

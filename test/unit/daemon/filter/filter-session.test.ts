@@ -1,0 +1,42 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { FilterSession, unknownGeneration } from '../../../../daemon/filter/filter-session.ts';
+import type { NftConnection } from '../../../../linux/nft/connection.ts';
+import type { Sys } from '../../../../linux/sys.ts';
+
+const test = suite('daemon/filter/filter-session');
+
+const nftAt = (generation: number | undefined): NftConnection =>
+  ({ generation: () => generation }) as Partial<NftConnection> as NftConnection;
+
+test('what is known moves on with our own transactions, and not past somebody else’s', () => {
+  const session = new FilterSession({} as Sys);
+  const [one, other] = [session.knowledge<string>(), session.knowledge<string>()];
+  one.set('a', 5);
+  other.set('b', 4);
+  assert.ok(session.settle(nftAt(6), 5));
+  assert.equal([one.isOf(6), other.isOf(6), other.isOf(4)], [true, false, true]);
+  assert.not(session.settle(nftAt(8), 6));
+  assert.equal([one.isOf(6), one.isOf(8), one.value], [true, false, 'a']);
+});
+
+test('the generation after the last number is 1', () => {
+  const session = new FilterSession({} as Sys);
+  const known = session.knowledge<string>();
+  known.set('a', 0xffffffff);
+  assert.ok(session.settle(nftAt(1), 0xffffffff));
+  assert.ok(known.isOf(1));
+  assert.is(session.generation(nftAt(undefined)), unknownGeneration);
+});
+
+test('all is forgotten with the connection', () => {
+  const session = new FilterSession({} as Sys);
+  const known = session.knowledge<string>();
+  known.set('a', 5);
+  known.amend('b');
+  assert.equal([known.value, known.isOf(5)], ['b', true]);
+  session.close();
+  assert.equal([known.value, known.isOf(5), known.isOf(unknownGeneration)], [undefined, false, false]);
+});
+
+test.run();

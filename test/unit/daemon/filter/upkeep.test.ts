@@ -1,0 +1,147 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
+import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
+import { backends, type OwnBackend } from '../../../../daemon/backends/map.ts';
+import type { FilterOutcome, FilterWish } from '../../../../daemon/filter/packet-filter.ts';
+import type { ElementChange, FilterPart, FilterView } from '../../../../daemon/filter/part.ts';
+import { FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
+import { Ways } from '../../../../daemon/filter/ways.ts';
+import { openLogger } from '../../../../daemon/report/log.ts';
+import { Problems } from '../../../../daemon/report/problems.ts';
+import { address, peer } from '../overlay/cluster-of.ts';
+
+const test = suite('daemon/filter/upkeep');
+
+const config = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan"}}', backends);
+const view = (n = 2): FilterView => ({
+  config,
+  backend: config.backend as OwnBackend,
+  own: { subnets: { 4: peer(1).subnets[4]! } },
+  peers: LeaseSet.of([peer(n)]),
+  formerSubnets: [],
+});
+
+/** A part that is no part of weftd: its elements are the number of peers, and it counts its questions. */
+class Toy implements FilterPart {
+  readonly name = 'toy';
+  asked = 0;
+
+  wants({ peers }: FilterView) {
+    this.asked++;
+    return { name: this.name, family: 'inet', structure: String(peers.size), sets: [], chains: () => [] } as const;
+  }
+
+  changes(_view: FilterView, added: readonly unknown[], removed: readonly unknown[]): readonly ElementChange[] {
+    const bytes = (list: readonly unknown[]) => list.map((_, i) => new Uint8Array([i]));
+    return [{ family: 'inet', set: 'toy', added: bytes(added), removed: bytes(removed) }];
+  }
+}
+
+class Bench {
+  readonly toy = new Toy();
+  readonly wishes: FilterWish[] = [];
+  readonly changes: (readonly ElementChange[])[] = [];
+  readonly noted: string[] = [];
+  readonly problems = new Problems(
+    openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
+    () => 0,
+  );
+  outcome: FilterOutcome | Error = { changes: 0, mended: [], forward: [], againMs: 5 };
+  readonly upkeep = new FilterUpkeep({
+    filter: {
+      ensure: (wish) => {
+        this.wishes.push(wish);
+        if (this.outcome instanceof Error) throw this.outcome;
+        return this.outcome;
+      },
+      change: (changes) => {
+        if (this.outcome instanceof Error) throw this.outcome;
+        this.changes.push(changes);
+        return true;
+      },
+      counters: (part) => (part === 'peer-lock' ? { packets: 3, bytes: 180 } : undefined),
+      remove() {},
+    },
+    parts: [this.toy],
+    foreignChains: true,
+    healing: {
+      noteSettings: (_kind, key, wanted, done) => void this.noted.push([key, wanted(), ...done].join('|')),
+      noteFailure: () => void this.noted.push('failure'),
+    },
+    problems: this.problems,
+    ways: new Ways(() => [
+      { index: 3, name: 'cni0', up: true, loopback: false, mtuBytes: 1500, addresses: [address('10.1.1.1')] },
+      { index: 4, name: 'flannel.1', up: true, loopback: false, mtuBytes: 1450, addresses: [address('10.1.1.0')] },
+    ]),
+  });
+}
+
+test('parts are asked once for a view, and their wish is put in place', () => {
+  const bench = new Bench();
+  const now = view();
+  for (const options of [{ keepPeers: true, trust: true }, { trust: true }, {}]) {
+    assert.equal(bench.upkeep.ensure(now, options), { changes: 0, againMs: 5 });
+  }
+  assert.equal([bench.toy.asked, new Set(bench.wishes).size], [1, 1]);
+  bench.upkeep.ensure(view(3));
+  assert.is(bench.toy.asked, 2);
+  bench.upkeep.useInterfaces({ peers: ['flannel.1'], external: 'eth0' });
+  const { contents, foreign, containers } = bench.wishes[0]!;
+  assert.equal(
+    contents.map(({ name }) => name),
+    ['toy'],
+  );
+  assert.is(containers.length, 1);
+  const names = new Set(foreign!().packets.flatMap(({ input, output }) => [input, output]));
+  assert.equal([...names].sort(), ['cni0', 'eth0', 'flannel.1']);
+});
+
+test('changes and repairs are counted; problems of other programs’ chains are reported', () => {
+  const bench = new Bench();
+  const forward = [
+    { place: 'ip filter FORWARD', mended: 'gone' },
+    { place: 'inet fw forward', problem: 'refused' },
+  ];
+  bench.outcome = { changes: 2, mended: ['toy'], forward, againMs: 7 };
+  assert.equal(bench.upkeep.ensure(view()), { changes: 3, againMs: 7 });
+  const wanted = '[["toy","1"]]';
+  assert.equal(bench.noted, [
+    `packet filter table|${wanted}|set packet filter table`,
+    `ip filter FORWARD|${wanted}|set packet filter rules in "ip filter FORWARD"`,
+    `inet fw forward|${wanted}`,
+    'failure',
+  ]);
+  assert.equal(bench.problems.list(), ['refused']);
+});
+
+test('an error is a problem, and another look soon', () => {
+  const bench = new Bench();
+  bench.outcome = new Error('the kernel refused');
+  assert.equal(bench.upkeep.ensure(view()), { changes: 0, againMs: 1000 });
+  assert.equal([bench.noted, bench.problems.list()], [['failure'], ['the kernel refused']]);
+  assert.not(bench.upkeep.change(view(), [peer(2)], []));
+  bench.outcome = { changes: 0, mended: [], forward: [], againMs: 5 };
+  bench.upkeep.ensure(view());
+  assert.equal(bench.problems.list(), []);
+});
+
+test('changes of peers go to the parts, and what those make of them to the filter', () => {
+  const bench = new Bench();
+  assert.ok(bench.upkeep.change(view(), [peer(2), peer(3)], [peer(4)]));
+  assert.equal(
+    bench.changes[0]!.map(({ set, added, removed }) => [set, added.length, removed.length]),
+    [['toy', 2, 1]],
+  );
+  assert.equal(bench.upkeep.peerLock(), { enabled: true, droppedPackets: 3, droppedBytes: 180 });
+});
+
+test('which parts the command line asks for', () => {
+  const names = (peerLock: boolean, forward: boolean, ipMasq: boolean): string[] =>
+    partsFor({ peerLock, forward, randomPorts: true }, { ipMasq, lockLifeMs: 1 }).map(({ name }) => name);
+  assert.equal(names(true, true, true), ['peer-lock', 'forward', 'masquerade']);
+  assert.equal(names(false, true, false), ['forward']);
+  assert.equal(names(false, false, false), []);
+});
+
+test.run();
