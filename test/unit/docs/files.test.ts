@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const documents = [
-  ...readdirSync(root).filter((name) => name.endsWith('.md') && name !== 'ARCHITECTURE.md'),
+  ...readdirSync(root).filter((name) => name.endsWith('.md')),
   ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`),
   'examples/README.md',
 ];
@@ -56,5 +56,14 @@ for (const document of documents) {
     }
   });
 }
+
+test('ARCHITECTURE.md answers where things are, by names of files', () => {
+  const text = read('ARCHITECTURE.md');
+  const rows = text.slice(text.indexOf('## Where is')).matchAll(/^\| (.*\?) \| (.*) \|$/gm);
+  for (const [, question, answer] of rows) {
+    const named = namedPaths(answer!).length > 0 || answer!.includes('](');
+    assert.ok(named, question);
+  }
+});
 
 test.run();
