@@ -120,3 +120,16 @@ export function isContinued(earlier: Snapshot, later: Snapshot): boolean {
   }
   return true;
 }
+
+/** @param revision of the past; absent: now */
+export async function readDigest(connection: EtcdConnection, keys: Keys, revision = '0'): Promise<Digest> {
+  const range: IRangeRequest = { ...rangeOf(keys.subnets), limit: 1, sort_order: 'Descend', sort_target: 'Mod' };
+  const { header, count, kvs } = await connection.call('read', keys.subnets, ({ client, deadline }) =>
+    client.kv.range({ ...range, revision }, deadline),
+  );
+  return {
+    revision: revision === '0' ? header.revision : revision,
+    count: Number(count),
+    newest: kvs[0] && toEntry(kvs[0]),
+  };
+}

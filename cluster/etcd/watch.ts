@@ -28,6 +28,7 @@ import {
   isBefore,
   isContinued,
   rangeOf,
+  readDigest,
   readSnapshot,
   type Snapshot,
   sameDigest,
@@ -353,26 +354,13 @@ export class EtcdWatch implements Closable {
     memory.configRevision = revision;
   }
 
-  /** @param revision of the past; absent: now */
-  async #readDigest(revision = '0'): Promise<Digest> {
-    const { connection, keys } = this.#options;
-    const range: IRangeRequest = { ...rangeOf(keys.subnets), limit: 1, sort_order: 'Descend', sort_target: 'Mod' };
-    const { header, count, kvs } = await connection.call('read', keys.subnets, ({ client, deadline }) =>
-      client.kv.range({ ...range, revision }, deadline),
-    );
-    return {
-      revision: revision === '0' ? header.revision : revision,
-      count: Number(count),
-      newest: kvs[0] && toEntry(kvs[0]),
-    };
-  }
-
   /** Compares memory and etcd. @throws HistoryError where they have come apart, StoreError */
   async #verify(memory: FollowedSnapshot): Promise<void> {
+    const { connection, keys } = this.#options;
     const before = this.#unproved;
     if (before) {
       // As it was then: what has come since may be of another history, and hide it.
-      const then = await this.#readDigest(before.revision).catch((error: unknown) => {
+      const then = await readDigest(connection, keys, before.revision).catch((error: unknown) => {
         // The revision that the watch went on from may be compacted away meanwhile: then nothing is left to prove it by.
         if (isCompacted(error)) return undefined;
         throw error;
@@ -381,7 +369,7 @@ export class EtcdWatch implements Closable {
       this.#unproved = undefined;
       return;
     }
-    const now = await this.#readDigest();
+    const now = await readDigest(connection, keys);
     const isBeyond = (): boolean => isBefore(now.revision, memory.revision);
     const isEqual = (): boolean => sameDigest(digestOf(memory), now);
     // etcd's answer may be ahead of the watch for a moment.
