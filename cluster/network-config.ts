@@ -3,7 +3,7 @@
  * Keys are matched without regard to case, unknown ones are ignored, as Go's encoding/json does.
  */
 
-import { type Address, compareAddresses, type Family, isUnspecified, parseAddress } from '../net/address.ts';
+import { type Address, compareAddresses, type Family, families, isUnspecified, parseAddress } from '../net/address.ts';
 import { formatPrefix, networkOf, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
 import { addressToInteger, integerToAddress, subnetSize } from './arithmetic.ts';
 import type { BackendConfig, BackendFormats } from './backend-format.ts';
@@ -16,7 +16,7 @@ export interface PerFamily<T> {
 }
 
 /** IPv4 first: the order in which everything here goes through the families. */
-export const families = [4, 6] as const satisfies readonly Family[];
+export { families };
 
 /** The families for which `of` gives a value. */
 export function perFamily<T>(of: (family: Family) => T | undefined): PerFamily<T> {

@@ -9,7 +9,7 @@ import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection
 import { getLink, type Link } from '../linux/netlink/link.ts';
 import { dumpRoutes, type Route, rta } from '../linux/netlink/route.ts';
 import type { Sys } from '../linux/sys.ts';
-import { formatAddress, sameAddress } from '../net/address.ts';
+import { families, formatAddress, sameAddress } from '../net/address.ts';
 import { formatMac } from '../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix } from '../net/prefix.ts';
 import { callPlugin } from './delegate.ts';
@@ -73,7 +73,7 @@ function checkHost(host: NetlinkConnection, result: Result, bridgeName: string):
 function checkRoutes(container: NetlinkConnection, routes: readonly ResultRoute[]): void {
   const keyOf = (destination: Prefix, table: number | undefined): string =>
     `${formatPrefix(networkOf(destination))} ${table || rta.RT_TABLE_MAIN}`;
-  for (const family of [4, 6] as const) {
+  for (const family of families) {
     const expected = routes.filter((route) => route.dst.address.family === family);
     if (expected.length === 0) continue;
     const present = new Map<string, Route[]>();

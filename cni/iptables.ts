@@ -9,7 +9,7 @@ import { readText } from '../linux/files.ts';
 import type { NftConnection } from '../linux/nft/connection.ts';
 import { deleteChain, deleteRule, flushChain, type NftRule, type TableName } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
-import { type Family, formatAddress } from '../net/address.ts';
+import { type Family, families, formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 import type { AttachmentId } from '../reservations/host-end.ts';
 import { hashText, type Masquerade, multicast } from './masquerade-entry.ts';
@@ -20,7 +20,6 @@ import type { AttachmentName } from './spec/request.ts';
 /** The container and network of a chain. */
 type Owner = Pick<AttachmentId, 'network' | 'containerId'>;
 
-const families = [4, 6] as const;
 const postrouting = 'POSTROUTING';
 const natTable: Readonly<Record<Family, TableName>> = {
   4: { family: 'ip', name: 'nat' },
@@ -91,7 +90,7 @@ export function addByIptables(
   const chain = chainOf(sys, attachment);
   // Ids and names of networks are letters, digits, dots, dashes and underscores.
   const comment = `-m comment --comment "name: \\"${attachment.network}\\" id: \\"${attachment.containerId}\\""`;
-  for (const family of [4, 6] as const) {
+  for (const family of families) {
     const some = ofFamily(entries, family);
     if (some.length === 0) continue;
     restore(sys, environment, family, [

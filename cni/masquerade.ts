@@ -23,7 +23,7 @@ import {
   type TableName,
 } from '../linux/nft/table.ts';
 import type { Sys } from '../linux/sys.ts';
-import { addressBits } from '../net/address.ts';
+import { addressBits, families } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { networkOf, type Prefix, parsePrefix, prefixContains } from '../net/prefix.ts';
 import type { AttachmentId } from '../reservations/host-end.ts';
@@ -74,7 +74,7 @@ function addByNft(sys: Sys, attachment: AttachmentId, entries: readonly Masquera
     newChain(table, { name: postroutingChain, base, rules: [] }),
     // Recreated each time, as the reference plugins do: then it is right, whatever was there before.
     flushChain(table, postroutingChain),
-    ...([4, 6] as const).map((family) =>
+    ...families.map((family) =>
       newRule(table, postroutingChain, rule([destinationIn(parsePrefix(multicast[family])!), returnVerdict()])),
     ),
     newRule(table, postroutingChain, rule([goTo(checksChain)])),

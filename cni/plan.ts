@@ -5,7 +5,7 @@
 
 import type { NewAddress } from '../linux/netlink/address.ts';
 import type { NewRoute } from '../linux/netlink/route.ts';
-import { type Address, type Family, isUnspecified, offsetAddress } from '../net/address.ts';
+import { type Address, type Family, families, isUnspecified, offsetAddress } from '../net/address.ts';
 import { formatMac, type Mac } from '../net/mac.ts';
 import { defaultPrefix, lastAddressOf, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
 import { type AttachmentId, hostVethAlias, hostVethName } from '../reservations/host-end.ts';
@@ -112,7 +112,7 @@ const isDefault = (route: ResultRoute): boolean => route.dst.length === 0 && isU
 
 /** A default route for each family that has an address and no default route yet. */
 function defaultRoutes(ips: readonly ResultIp[], routes: readonly ResultRoute[]): ResultRoute[] {
-  return ([4, 6] as const).flatMap((family) => {
+  return families.flatMap((family) => {
     const gateway = gatewayOf(ips, family);
     if (!gateway || routes.some((route) => isDefault(route) && familyOf(route.dst) === family)) return [];
     return [{ dst: defaultPrefix(family), gw: gateway }];
@@ -157,7 +157,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
   const mtuBytes = settings.mtuBytes ?? input.nodeMtuBytes;
   const ips = ipam.ips.map((ip) => withGateway(ip, settings.isGateway));
   const routes = settings.isDefaultGateway ? [...ipam.routes, ...defaultRoutes(ips, ipam.routes)] : ipam.routes;
-  const families = new Set(ips.map((ip) => familyOf(ip.address)));
+  const used = new Set(ips.map((ip) => familyOf(ip.address)));
   const gateways = settings.isGateway
     ? uniquePrefixes(
         ips.flatMap(({ gateway, address }) => (gateway ? [{ address: gateway, length: address.length }] : [])),
@@ -179,7 +179,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
   // first container would be unreachable.
   const newBridgeSysctls = gatewayFamilies.has(6) ? [ipv6Sysctl(bridge, 'accept_dad', '0')] : [];
   const containerSysctls: Sysctl[] = [ipv4Sysctl(ifname, 'arp_notify', '1')];
-  if (families.has(6)) {
+  if (used.has(6)) {
     containerSysctls.push(
       ipv6Sysctl(ifname, 'disable_ipv6', '0', false),
       ipv6Sysctl(ifname, 'ndisc_notify', '1'),

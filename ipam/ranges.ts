@@ -11,6 +11,7 @@ import {
   type Address,
   addressBits,
   compareAddresses,
+  families,
   formatAddress,
   offsetAddress,
   parseAddress,
@@ -176,7 +177,7 @@ export function parseRangeSets(sources: RangeSources, version: CniVersion): Rang
 
 function checkCounts(sets: readonly RangeSet[], version: CniVersion): void {
   if (!isSingleAddressVersion(version)) return;
-  for (const family of [4, 6] as const) {
+  for (const family of families) {
     if (sets.filter((set) => familyOf(set) === family).length > 1) {
       throw invalid(
         `cniVersion ${version} has one IPv${family} address only, and there are several IPv${family} range sets`,
@@ -187,7 +188,7 @@ function checkCounts(sets: readonly RangeSet[], version: CniVersion): void {
 
 /** The range sets of a node's subnets: one per family. Its ranges are the node's subnets of that family, in order. */
 export function rangeSetsOfNode(node: Pick<NodeNetwork, 'subnets'>): RangeSet[] {
-  return ([4, 6] as const)
+  return families
     .map((family) => node.subnets.filter((subnet) => subnet.address.family === family).map(defaultRange))
     .filter((set) => set.length > 0);
 }

@@ -7,6 +7,9 @@
 
 export type Family = 4 | 6;
 
+/** Both, in the order in which they are shown and used. */
+export const families = [4, 6] as const satisfies readonly Family[];
+
 /** An IPv4 (4 bytes) or IPv6 (16 bytes) address in network byte order. Treated as immutable. */
 export interface Address {
   readonly family: Family;

@@ -3,7 +3,7 @@
  * 0.2.0). Weft's type holds addresses and prefixes; JSON has them as text.
  */
 
-import { type Address, type Family, formatAddress, parseAddress } from '../../net/address.ts';
+import { type Address, families, formatAddress, parseAddress } from '../../net/address.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../../net/prefix.ts';
 import { CniError, errorCodes } from './errors.ts';
 import type { JsonObject } from './request.ts';
@@ -246,7 +246,7 @@ function parseDns(value: unknown, what: string): Dns {
 function parseSingleAddress(object: JsonObject): Result {
   const ips: ResultIp[] = [];
   const routes: ResultRoute[] = [];
-  for (const family of [4, 6] as const satisfies readonly Family[]) {
+  for (const family of families) {
     const key = `ip${family}`;
     if (object[key] === undefined || object[key] === null) continue;
     const config = asObject(object[key], key);

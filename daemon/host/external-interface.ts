@@ -5,7 +5,15 @@
  * route. A choice that fits nothing says what there was to choose from.
  */
 
-import { type Address, type Family, formatAddress, isLinkLocal, parseAddress, sameAddress } from '../../net/address.ts';
+import {
+  type Address,
+  type Family,
+  families,
+  formatAddress,
+  isLinkLocal,
+  parseAddress,
+  sameAddress,
+} from '../../net/address.ts';
 import { isTunnelName } from '../backends/map.ts';
 
 /** A network interface of the host with its usable addresses, the preferred first. */
@@ -190,7 +198,7 @@ export function findSourceProblem(
   { name, addresses, publicAddresses }: ExternalInterface,
   { interfaces }: HostView,
 ): string | undefined {
-  for (const family of [4, 6] as const) {
+  for (const family of families) {
     const [own, told] = [addresses[family], publicAddresses[family]];
     if (!own || !told || sameAddress(own, told)) continue;
     const holder = interfaces.find((each) => each.addresses.some((address) => sameAddress(address, told)));

@@ -9,6 +9,7 @@ import {
   type NodeNetwork,
   parseNodeFile,
   parseSubnetEnv,
+  readNodeFiles,
 } from '../../../net/node-file.ts';
 import { formatPrefix, parsePrefix } from '../../../net/prefix.ts';
 
@@ -68,6 +69,24 @@ test('the gateway is the first address of the subnet', () => {
     dualStack.subnets.map((subnet) => formatAddress(gatewayOf(subnet))),
     ['10.5.72.1', 'fd00:5:0:34::1'],
   );
+});
+
+test('node.json comes before subnet.env, and a file that cannot be read is reported', () => {
+  const env = 'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n';
+  const read = (files: Record<string, string>) => {
+    const unreadable: string[] = [];
+    const network = readNodeFiles(
+      { runDir: '/run/x', subnetFile: '/env' },
+      (path) => files[path],
+      (path) => unreadable.push(path),
+    );
+    return [network?.node, unreadable];
+  };
+  const json = formatNodeFile({ ...parseSubnetEnv(env), node: 'n1' });
+  assert.equal(read({ '/run/x/node.json': json, '/env': env }), ['n1', []]);
+  assert.equal(read({ '/env': env }), ['', []]);
+  assert.equal(read({ '/run/x/node.json': '{', '/env': env }), ['', ['/run/x/node.json']]);
+  assert.equal(read({}), [undefined, []]);
 });
 
 test.run();
