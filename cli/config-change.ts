@@ -1,11 +1,11 @@
-/** What a network config says, defaults filled in, and how two of them differ. Pure. */
+/** The meaning of a network config, with defaults, and the differences of two. Pure. */
 
 import { backendName, families, isOtherBackend, type NetworkConfig } from '../cluster/network-config.ts';
 import { backends } from '../daemon/backends/map.ts';
 import { formatAddress } from '../net/address.ts';
 import { formatPrefix } from '../net/prefix.ts';
 
-/** The document that says the same with nothing left to assume, keys in flannel's order. */
+/** The document with all defaults written out, keys in flannel's order. */
 export function completeConfig(config: NetworkConfig): Record<string, unknown> {
   const { backend } = config;
   const document: Record<string, unknown> = {};
@@ -38,12 +38,12 @@ function pointsOf(config: NetworkConfig): Map<string, string> {
 
 export interface ConfigChange {
   readonly point: string;
-  /** undefined: it was not there, or is not any more. */
+  /** undefined: it was absent before, or is absent now. */
   readonly before: string | undefined;
   readonly after: string | undefined;
 }
 
-/** The points in which they differ. Without a `before`, all of `after`. */
+/** The differing points. Without a `before`, all of `after`. */
 export function compareConfigs(before: NetworkConfig | undefined, after: NetworkConfig): ConfigChange[] {
   const old = before ? pointsOf(before) : new Map<string, string>();
   const now = pointsOf(after);

@@ -12,7 +12,7 @@ export interface CliHost {
   readonly stdoutIsTerminal: boolean;
   readonly stdinIsTerminal: boolean;
   readonly readStdin: () => Promise<string>;
-  /** The adapter to the operating system; loaded when a verb asks the kernel something. */
+  /** The adapter to the operating system; loaded when a verb asks the kernel. */
   readonly loadSys: () => Promise<Sys>;
   /** Milliseconds since the epoch. */
   readonly nowMs: () => number;

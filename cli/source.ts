@@ -1,4 +1,4 @@
-/** Where weftctl gets its answers: from weftd's socket, or from the cluster's store itself. */
+/** The sources of weftctl's answers: weftd's socket, or the cluster's store itself. */
 
 import { request } from 'node:http';
 import type { Clock } from '../cluster/clock.ts';
@@ -83,7 +83,7 @@ function bodyOf<T>(reply: Reply): T {
   throw new CliError(error, details ?? []);
 }
 
-/** weftd's answers, by its socket. */
+/** weftd's answers, from its socket. */
 export class SocketSource implements Source {
   readonly name: string;
 
@@ -128,7 +128,7 @@ async function open(etcd: EtcdEndpoints, host: CliHost) {
   return { stores, administration };
 }
 
-/** etcd's answers, without weftd. It is opened by the first question. */
+/** etcd's answers, without weftd. The first question opens the connection. */
 export class EtcdSource implements Source {
   readonly name: string;
   readonly #etcd: EtcdEndpoints;

@@ -1,4 +1,4 @@
-/** `weftctl status`: this node as weftd sees it, and its containers by their reservations and interfaces. */
+/** `weftctl status`: this node as weftd sees it, and its containers from reservations and interfaces. */
 
 import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
 import { type Address, compareAddresses, formatAddress } from '../net/address.ts';
@@ -12,7 +12,7 @@ import type { VerbContext } from './verb.ts';
 /** The number of problems that fit on a screen. */
 const shownProblems = 10;
 
-/** One reserved address, and the attachment that holds it. */
+/** One reserved address and its attachment. */
 interface ContainerAddress {
   readonly address: Address;
   readonly attachment: Attachment;
@@ -82,7 +82,7 @@ function peerLockText({ peerLock }: NodeStatus, style: Style): string {
   if (!peerLock?.enabled) return 'off';
   const { droppedPackets } = peerLock;
   if (droppedPackets === 0) return 'on';
-  return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from no peer dropped`)}`;
+  return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from strangers dropped`)}`;
 }
 
 function formatNode(status: NodeStatus, nowMs: number, style: Style): string {

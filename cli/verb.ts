@@ -11,7 +11,7 @@ export interface VerbContext {
   /** The words after the verb. */
   readonly words: readonly string[];
   readonly style: Style;
-  /** weftd's socket, or etcd where the command line or the environment says so. The caller closes it. */
+  /** weftd's socket, or etcd if the command line or the environment says so. The caller closes it. */
   readonly source: Source;
 }
 

@@ -71,7 +71,7 @@ test('strangers’ packets are dropped, counted and shown by status; peers’ pa
   const { droppedPackets, droppedBytes } = one.status().peerLock;
   assert.is(droppedPackets, 5);
   assert.ok(droppedBytes > 5 * 80);
-  assert.match(one.weftctl('status').stdout, /Peer lock +on, 5 packets from no peer dropped/);
+  assert.match(one.weftctl('status').stdout, /Peer lock +on, 5 packets from strangers dropped/);
   assert.is(ping(two.pods[0]!.namespace, one.pods[0]!.address).received, 1);
   assert.is(one.status().peerLock.droppedPackets, 5);
 });

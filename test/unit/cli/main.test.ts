@@ -203,7 +203,7 @@ test('status prints a text for people', async () => {
   Public      192.0.2.1 on eth0
   Backend     vxlan, flannel.1
   Containers  MTU 1450, masqueraded to the outside
-  Peer lock   on, 3 packets from no peer dropped
+  Peer lock   on, 3 packets from strangers dropped
   Addresses   3 used, 250 free of 10.5.52.0/24
   Healed      5 changes since the start, 1 in the last hour
               last 5 s ago: set route "10.5.3.0/24" via "10.5.3.0" on "flannel.1"
