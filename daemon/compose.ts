@@ -9,7 +9,7 @@ import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
-import type { Family } from '../net/address.ts';
+import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Attachments } from '../reservations/attachments.ts';
@@ -26,6 +26,7 @@ import { DeviceLocks } from './host/device-lock.ts';
 import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
 import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
+import { isSubnetInUse, ownAddresses } from './host/host-state.ts';
 import { RememberedState } from './host/remembered-state.ts';
 import { Loop } from './loop.ts';
 import { IdentityKeeper } from './membership/identity.ts';
@@ -35,6 +36,7 @@ import type { DaemonOptions } from './options.ts';
 import { DataPath } from './overlay/data-path.ts';
 import { Healing } from './overlay/healing.ts';
 import { Kernel } from './overlay/kernel.ts';
+import { removeEverything } from './overlay/removal.ts';
 import { Bell } from './pace/bell.ts';
 import type { Logger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
@@ -72,6 +74,10 @@ export interface NodeParts {
   readonly packetFilter: Pick<PacketFilter, 'port' | 'concerns' | 'renewal'>;
   readonly membership: Membership;
   readonly attachments: Attachments;
+  /** The addresses that this host has or is said to have. */
+  readonly hostAddresses: () => Address[];
+  /** Takes the addresses of the peers known now. Returns what could not be removed. */
+  readonly removeEverything: (peerAddresses: readonly Address[]) => Error[];
   readonly close: () => void;
 }
 
@@ -172,7 +178,6 @@ export async function composeNode(
     node,
     external,
     remembered,
-    publicAddresses: options.choice.publicAddresses,
     ipMasq: options.ipMasq,
     now: monotonic,
     random,
@@ -204,7 +209,7 @@ export async function composeNode(
     monotonic,
     random,
     ...(store.memory ? { memory: openMemory(files, store.memory, problems) } : {}),
-    isInUse: (subnet) => dataPath.isInUse(subnet),
+    isInUse: (subnet) => isSubnetInUse(kernel.readInterfaces(), subnet),
     identity,
   });
   return {
@@ -223,6 +228,8 @@ export async function composeNode(
     packetFilter,
     membership,
     attachments: openAttachments(sys, options.cniDataDir),
+    hostAddresses: () => [...ownAddresses(kernel.readInterfaces()), ...Object.values(options.choice.publicAddresses)],
+    removeEverything: (peerAddresses) => removeEverything({ kernel, filter, files, remembered, logger }, peerAddresses),
     close() {
       store.close();
       kernel.close();

@@ -11,7 +11,10 @@ import type { DaemonOptions } from './options.ts';
 import type { Logger } from './report/log.ts';
 
 /** The parts that leaving needs. */
-type LeavingParts = Pick<NodeParts, 'node' | 'files' | 'dataPath' | 'store' | 'logger' | 'attachments' | 'close'>;
+type LeavingParts = Pick<
+  NodeParts,
+  'node' | 'files' | 'hostAddresses' | 'removeEverything' | 'store' | 'logger' | 'attachments' | 'close'
+>;
 
 /** How long a running weftd may take to end. */
 const stopTimeoutMs = 10_000;
@@ -53,9 +56,9 @@ async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Pr
  * The leases of this node. They have its name, and either an address of this host or a subnet in its files: another host
  * may have the same name.
  */
-function ownLeases(leases: readonly Lease[], { node, files, dataPath }: LeavingParts): Lease[] {
+function ownLeases(leases: readonly Lease[], { node, files, hostAddresses }: LeavingParts): Lease[] {
   const subnets = files.readNetwork(() => {})?.subnets ?? [];
-  const addresses = dataPath.hostAddresses();
+  const addresses = hostAddresses();
   return leases.filter(
     (lease) =>
       lease.node === node &&
@@ -93,7 +96,7 @@ export async function leave(
 
 /** @throws StoreError: nothing was removed from the host */
 async function leaveWith(parts: LeavingParts): Promise<number> {
-  const { store, dataPath, logger, node } = parts;
+  const { store, logger, node } = parts;
   const containers = parts.attachments.count();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
   const { all: leases } = (await store.list()).leases;
@@ -101,7 +104,7 @@ async function leaveWith(parts: LeavingParts): Promise<number> {
     if (await store.release?.(lease)) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
   }
   const peers = leases.filter((lease) => lease.node !== node);
-  const errors = dataPath.remove(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));
+  const errors = parts.removeEverything(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));
   for (const error of errors) logger.error(error.message);
   logger.info('left the cluster', { peers: peers.length });
   return errors.length === 0 ? 0 : 1;

@@ -4,8 +4,9 @@ import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
 import { iff, type Link } from '../../linux/netlink/link.ts';
 import { outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
 import { type Address, type Family, isUnspecified } from '../../net/address.ts';
-import { prefixContains } from '../../net/prefix.ts';
+import { type Prefix, prefixContains } from '../../net/prefix.ts';
 import { routeProtocol } from '../backends/entries.ts';
+import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface, RouteAnswer } from './external-interface.ts';
 
 /** The host's links, addresses and main routing table at one time. */
@@ -36,6 +37,16 @@ export function hostInterfaces({ links, addresses }: HostState): HostInterface[]
       .map(({ local, prefix }) => local ?? prefix.address),
   }));
 }
+
+/** The addresses of the host's interfaces, loopback aside. */
+export const ownAddresses = (interfaces: readonly HostInterface[]): Address[] =>
+  interfaces.flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
+
+/** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
+export const isSubnetInUse = (interfaces: readonly HostInterface[], subnet: Prefix): boolean =>
+  interfaces.some(
+    ({ name, addresses }) => !isTunnelName(name) && addresses.some((address) => prefixContains(subnet, address)),
+  );
 
 export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
   route?.oif === undefined ? undefined : { index: route.oif, source: route.preferredSource };

@@ -84,6 +84,17 @@ function actualRoutes({ links, routes }: HostState): ActualRoute[] {
   return found;
 }
 
+/** How many steps of each kind were done, and how many failed; for the log. */
+export function countKinds(outcomes: readonly Outcome[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { operation, error } of outcomes) {
+    const [verb, noun] = operation.kind.split('-') as [string, string];
+    const key = error ? 'failed' : `${noun}${verb === 'remove' ? 'Removed' : verb === 'change' ? 'Changed' : 'Set'}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+}
+
 /** The errors that say that what was to be done is so already. */
 const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
   'add-address': ['EEXIST'],

@@ -1,0 +1,99 @@
+/** Changes of peers, followed from a whole comparison that left everything in order, without a look at the rest. */
+
+import { sameLeaseValue } from '../../cluster/lease.ts';
+import type { FilterPort } from '../filter/upkeep.ts';
+import type { ExternalInterface } from '../host/external-interface.ts';
+import type { HostState } from '../host/host-state.ts';
+import type { RememberedState } from '../host/remembered-state.ts';
+import { type ClusterView, familiesInUse } from '../membership/view.ts';
+import type { Logger } from '../report/log.ts';
+import type { Problems } from '../report/problems.ts';
+import { type Desired, narrowToPeers } from './desired.ts';
+import type { Failures } from './failures.ts';
+import type { Healing } from './healing.ts';
+import { countKinds, type Kernel } from './kernel.ts';
+import type { KernelSettings } from './kernel-settings.ts';
+import { peerProblems } from './peer-states.ts';
+import { plan } from './plan.ts';
+import { isShadowed } from './shadows.ts';
+
+/** What a whole comparison left in order. */
+export interface Baseline {
+  readonly view: ClusterView;
+  readonly host: HostState;
+  readonly external: ExternalInterface;
+  /** Keeps up with the changes followed. */
+  readonly desired: Desired;
+}
+
+export interface FollowOptions {
+  readonly kernel: Pick<Kernel, 'apply'>;
+  readonly settings: Pick<KernelSettings, 'ensure'>;
+  readonly filter: Pick<FilterPort, 'ensure' | 'change'>;
+  readonly failures: Failures;
+  readonly healing: Pick<Healing, 'forget' | 'note'>;
+  readonly remembered: Pick<RememberedState, 'current' | 'setGateways'>;
+  readonly logger: Logger;
+  readonly problems: Pick<Problems, 'reportAll'>;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+}
+
+export interface Followed {
+  readonly changes: number;
+  /** When the packet filter is to be looked at again; infinite where there is no need. */
+  readonly rulesAgainMs: number;
+}
+
+const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i]);
+
+/** Whether two views are the same but for the peers. */
+export const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
+  a.config === b.config &&
+  a.backend === b.backend &&
+  a.own.ownerId === b.own.ownerId &&
+  sameLeaseValue(a.own, b.own) &&
+  sameList(a.formerSubnets, b.formerSubnets);
+
+/**
+ * Programs the peers that have come, gone or changed.
+ * @returns undefined where the changes bear on more than these peers: compare everything
+ * @throws SyscallError
+ */
+export function followPeers(options: FollowOptions, baseline: Baseline, view: ClusterView): Followed | undefined {
+  const { kernel, settings, filter, failures, healing, remembered, logger, problems, now } = options;
+  const startedMs = now();
+  const { host, external, desired } = baseline;
+  const { removed, added } = view.peers.differenceTo(baseline.view.peers);
+  if (removed.length + added.length === 0) return { changes: 0, rulesAgainMs: Number.POSITIVE_INFINITY };
+  // The table is what was wanted before; from here on it is ahead of the kernel.
+  healing.forget();
+  const changed = desired.table.change(removed, added);
+  if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;
+  const direct = changed.added.flatMap(({ routes }) =>
+    routes.flatMap(({ device, gateway }) => (device === external.name && gateway ? [gateway] : [])),
+  );
+  if (direct.length > 0) remembered.setGateways([...remembered.current.gateways, ...direct]);
+  // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
+  const admitted = filter.change(view, added, []);
+  if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
+  const narrowed = narrowToPeers(desired.state, changed);
+  const { operations } = plan(narrowed.desired, narrowed.actual);
+  // The first plain route needs other settings.
+  if (direct.length > 0) settings.ensure(desired.state, external.name, familiesInUse(view.config));
+  const outcomes = kernel.apply(operations, host);
+  healing.note(desired.state, operations, outcomes);
+  failures.note(operations, outcomes);
+  if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
+    problems.reportAll('peer', peerProblems(desired.peers));
+  }
+  const isLocked = admitted && (removed.length === 0 || filter.change(view, added, removed));
+  const rules = isLocked ? undefined : filter.ensure(view, { trust: true });
+  const changes = outcomes.filter(({ error }) => !error).length;
+  if (changes > 0) {
+    const tookMs = Math.round((now() - startedMs) * 10) / 10;
+    logger.debug('peers followed', { ...countKinds(outcomes), tookMs });
+  }
+  return { changes, rulesAgainMs: rules?.againMs ?? Number.POSITIVE_INFINITY };
+}
