@@ -1,11 +1,11 @@
-/** What the kernel tells of changes of the packet filter: which of them matter, and who has made them. */
+/** The kernel's events about the packet filter: which of them matter, and which program caused them. */
 
 import type { NetlinkMessage } from '../../linux/netlink/wire.ts';
 import { decodeChain, decodeGeneration, decodeTable, nftMessage } from '../../linux/nft/table.ts';
 
 /** A change of one of the tables in question, or of a chain that sees forwarded packets. */
 function matters({ type, body }: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
-  // Each of them begins with the family, and has the table's name as its first attribute.
+  // Each event begins with the family, and has the table's name as its first attribute.
   const table = decodeTable(body);
   if (!table || concerns(table.family, table.name)) return table !== undefined;
   return type === nftMessage.NFT_MSG_NEWCHAIN && decodeChain(body)?.chain.base?.hook === 'forward';
@@ -13,7 +13,7 @@ function matters({ type, body }: NetlinkMessage, concerns: (family: string, tabl
 
 export class FilterEvents {
   readonly #poll: () => void;
-  /** Whether a change that matters was told of, and not yet whose it was. */
+  /** Whether a change that matters was reported, and not yet its author. */
   #isOpen = false;
   #last: string | undefined;
 
@@ -28,7 +28,7 @@ export class FilterEvents {
    */
   isRelevant(message: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
     if (message.type === nftMessage.NFT_MSG_NEWGEN) {
-      // It comes behind the changes of a transaction.
+      // It follows the changes of a transaction.
       if (this.#isOpen) this.#last = decodeGeneration(message.body).program ?? this.#last;
       this.#isOpen = false;
       return false;

@@ -1,13 +1,13 @@
 /**
- * Rules of weftd's among those of others: an accept in a table of one's own does not keep another table from dropping
- * the packet, so where another program's chain drops what is forwarded (Docker sets iptables' FORWARD to DROP, a
- * firewall rejects what it does not know) the cluster's packets are accepted there, as flannel does it.
+ * Weftd's rules in other programs' chains. An accept in weftd's own table does not stop another table from dropping the
+ * packet. So where another program's chain drops forwarded packets (Docker sets iptables' FORWARD to DROP, a firewall
+ * rejects unknown packets) the cluster's packets are accepted in that chain, as flannel does it.
  *
- * In iptables' tables they are just what iptables would make of `-A FORWARD -j WEFT-FORWARD` and a chain of that name,
- * so that iptables goes on reading and changing its tables; elsewhere two rules with a comment. They are put in front of
- * the first rule that would drop the cluster's ordinary packets, else at the end, where flannel has its own. So network
- * policies, and what people have set up for particular packets, stay in force, and nobody who wants to be first is
- * fought: only a rule that drops the cluster's packets as such has to be behind.
+ * In iptables' tables the rules are exactly those that `iptables -A FORWARD -j WEFT-FORWARD` and a chain of that name
+ * would give, so that iptables can still read and change its tables. In other tables they are two rules with a comment.
+ * They stand in front of the first rule that drops the cluster's ordinary packets, else at the end, where flannel has
+ * its own. So network policies, and rules of people about particular packets, stay in force. Weftd does not insist on
+ * being first: only a rule that drops all of the cluster's packets has to come after its own.
  */
 
 import { createHash } from 'node:crypto';
@@ -30,27 +30,28 @@ import {
 } from '../../linux/nft/table.ts';
 import type { Family } from '../../net/address.ts';
 import { formatPrefix, networkOf, type Prefix } from '../../net/prefix.ts';
+import { formatCause, planRepair } from './forward-plan.ts';
 import { readRule } from './nft-walk.ts';
-import { findHindrance, formatWalkRule, type SamplePacket, type WalkRule } from './packet-walk.ts';
+import { formatWalkRule, type SamplePacket, type WalkRule } from './packet-walk.ts';
 
-/** What is to get through. */
+/** The packets that have to get through. */
 export interface ForwardSettings {
   readonly accepted: readonly Prefix[];
   readonly packets: readonly SamplePacket[];
 }
 
-/** A base chain at the forward hook, of whatever program. */
+/** A base chain at the forward hook, of any program. */
 export interface ForwardChain {
   readonly table: TableName;
   readonly chain: NftChain;
 }
 
-/** What a look at a chain came to. */
+/** The result of a look at a chain. */
 export interface ForwardOutcome {
   readonly place: string;
-  /** What was wrong and is mended; undefined where nothing was. */
+  /** The fault that was mended; undefined where there was none. */
   readonly mended?: string;
-  /** What is wrong and cannot be mended, and what to do. */
+  /** A fault that weftd cannot mend, and what to do about it. */
   readonly problem?: string;
 }
 
@@ -58,11 +59,11 @@ export interface ForwardOutcome {
 const tableFamilies = ['ip', 'ip6', 'inet'] as const satisfies readonly NftFamily[];
 const packetFamily: Partial<Record<NftFamily, Family>> = { ip: 4, ip6: 6 };
 
-/** The names of weftd's own things in others' tables: with several networks on a host each weftd has its own. */
+/** The names of weftd's own objects in others' tables: with several networks on a host each weftd has its own. */
 export interface ForwardNames {
-  /** Of the chain in iptables' tables, which takes names of 28 characters. */
+  /** Of the chain in iptables' tables; iptables takes names of 28 characters. */
   readonly chain: string;
-  /** What rules in other tables say. */
+  /** The comment of rules in other tables. */
   readonly comment: string;
 }
 
@@ -78,7 +79,7 @@ export const isIptables = ({ table, chain }: ForwardChain): boolean =>
 
 const placeOf = ({ table, chain }: ForwardChain): string => `${table.family} ${table.name} ${chain.name}`;
 
-/** Base chains that may drop what is forwarded, but weftd's own. */
+/** Base chains that may drop forwarded packets, except weftd's own. */
 export function listForwardChains(nft: NftConnection): ForwardChain[] {
   return tableFamilies
     .flatMap((family) => nft.listChains(family))
@@ -119,7 +120,7 @@ function iptablesAddress(side: 'source' | 'destination', prefix: Prefix): Expres
   return length === size * 8 ? [load, cmp] : [load, and, cmp];
 }
 
-/** The rules that accept, in the shape of the table that they are for. */
+/** The accepting rules, in the form of the table that they are for. */
 function acceptingRules(place: ForwardChain, accepted: readonly Prefix[], names: ForwardNames): NftRule[] {
   const { family } = place.table;
   const ofTable = accepted.filter(({ address }) => (packetFamily[family] ?? address.family) === address.family);
@@ -143,19 +144,14 @@ const isOwn = (place: ForwardChain, names: ForwardNames, each: NftRule): boolean
     ? each.expressions.some((expression) => expression.type === 'verdict' && expression.chain === names.chain)
     : each.comment === names.comment;
 
-/** What is to be done to a base chain; undefined where nothing is. */
+/** How to mend a base chain. */
 interface ForwardPlan {
   readonly because: string;
   readonly requests: readonly NetlinkRequest[];
 }
 
-function describeHindrance(place: ForwardChain, at: number, others: readonly NftRule[]): string {
-  if (at < others.length) return `rule ${at + 1} of "${placeOf(place)}" drops the cluster's packets`;
-  return `the policy of "${placeOf(place)}" is drop`;
-}
-
 /**
- * Compares a base chain with what it should have.
+ * Compares a base chain with its desired state.
  * @param rules its rules
  * @param listed the rules of another chain of its table
  */
@@ -178,54 +174,46 @@ export function planForward(
     walked.set(name, known);
     return known;
   };
-  const ofFamily = packets.filter((packet) => family === undefined || packet.family === family);
-  const hindrance = (among: readonly NftRule[]): number | undefined =>
-    findHindrance(
-      among.map((each) => readRule(each, family)),
-      chain.base!.policy,
-      ofFamily,
-      chains,
-    )?.at;
-
-  const own = rules.filter((each) => isOwn(place, names, each));
-  const others = rules.filter((each) => !own.includes(each));
-  const stoppedAt = hindrance(others);
-  // Where nothing is dropped there is nothing to do, but that iptables' policy is changed by a word.
-  if (own.length === 0 && stoppedAt === undefined && !isIptables(place)) return undefined;
 
   // iptables' versions write the same rule in several ways.
   const same = (a: NftRule, b: NftRule): boolean =>
     isIptables(place) ? formatWalkRule(readRule(a, family)) === formatWalkRule(readRule(b, family)) : sameRule(a, b);
+  const sameList = (some: readonly NftRule[], list: readonly NftRule[] | undefined): boolean =>
+    list?.length === some.length && some.every((each, i) => same(each, list[i]!));
   const ownChain = isIptables(place) ? listed(names.chain) : undefined;
-  const chainDiffers =
-    isIptables(place) && (ownChain?.length !== wanted.length || wanted.some((each, i) => !same(each, ownChain[i]!)));
-  const baseDiffers = own.length !== inBase.length || inBase.some((each, i) => !same(each, own[i]!));
-  const last = own.length === 0 ? -1 : rules.indexOf(own.at(-1)!);
-  const isTooLate = stoppedAt !== undefined && stoppedAt < others.length && rules.indexOf(others[stoppedAt]!) < last;
-  if (!chainDiffers && !baseDiffers && !isTooLate) return undefined;
-
+  const isTargetRight = !isIptables(place) || sameList(wanted, ownChain);
+  const repair = planRepair<NftRule>({
+    rules,
+    policy: chain.base!.policy,
+    isOwn: (each) => isOwn(place, names, each),
+    read: (each) => readRule(each, family),
+    chains,
+    packets: packets.filter((packet) => family === undefined || packet.family === family),
+    isRight: (own) => sameList(inBase, own),
+    isTargetRight,
+    // One word changes iptables' policy: the rules are there before.
+    isPermanent: isIptables(place),
+  });
+  if (!repair) return undefined;
+  const { cause, own, isBaseWrong, others } = repair;
   const requests: NetlinkRequest[] = [];
-  if (chainDiffers) {
+  if (!isTargetRight) {
     requests.push(newChain(table, { name: names.chain, rules: [] }));
     if (ownChain && ownChain.length > 0) requests.push(flushChain(table, names.chain));
     requests.push(...wanted.map((each) => newRule(table, names.chain, each)));
   }
-  if (baseDiffers || isTooLate) {
-    const before = stoppedAt === undefined ? undefined : others[stoppedAt]?.handle;
+  if (isBaseWrong) {
+    const before = others[repair.place]?.handle;
     requests.push(
       ...inBase.map((each) => newRule(table, chain.name, each, before ?? 'last')),
       ...own.map(({ handle }) => deleteRule(table, chain.name, handle!)),
     );
   }
-  return { because: reason(), requests };
-
-  function reason(): string {
-    if (own.length > 0) return isTooLate ? describeHindrance(place, stoppedAt!, others) : 'they were changed';
-    return stoppedAt === undefined ? 'they are not there' : describeHindrance(place, stoppedAt, others);
-  }
+  const quoted = `"${placeOf(place)}"`;
+  return { because: formatCause(cause, `of ${quoted}`, `the policy of ${quoted}`), requests };
 }
 
-/** What to do where the kernel lets nobody but a table's owner change it. */
+/** The advice where the kernel lets only a table's owner change it. */
 function refusal(place: ForwardChain, accepted: readonly Prefix[], message: string): string {
   const { table } = place;
   const what = `"${placeOf(place)}" drops the cluster's packets, and weftd cannot add to it: ${message}`;
@@ -264,7 +252,7 @@ export function ensureForward(
   }
 }
 
-/** Takes weftd's rules out of the chain. */
+/** Removes weftd's rules from the chain. */
 export function removeForward(nft: NftConnection, place: ForwardChain, names: ForwardNames): void {
   const { table, chain } = place;
   const own = nft.listRules(table, chain.name).filter((each) => isOwn(place, names, each));

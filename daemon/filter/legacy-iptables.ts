@@ -1,7 +1,7 @@
 /**
- * weftd's forwarding rules in the tables of the older iptables (xtables), which nf_tables does not show. Where a host has
- * such a table its own command is run, by an argument list: it is the only one who knows the format. The kernel tells
- * nobody of changes there, so it has to be asked again and again; only hosts that have such a table pay for that.
+ * Weftd's forwarding rules in the tables of the older iptables (xtables), which nf_tables does not show. Where a host has
+ * such a table, its own command is run, with a list of arguments: no other program knows the format. The kernel sends no
+ * events for changes there, so the command has to be run again and again; only hosts with such a table pay for that.
  */
 
 import { hasCode, SyscallError } from '../../linux/errors.ts';
@@ -10,14 +10,15 @@ import type { Sys } from '../../linux/sys.ts';
 import type { Family } from '../../net/address.ts';
 import { formatPrefix, networkOf, parsePrefix } from '../../net/prefix.ts';
 import type { ForwardNames, ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
-import { type Condition, type ConnectionState, findHindrance, type Verdict, type WalkRule } from './packet-walk.ts';
+import { formatCause, planRepair } from './forward-plan.ts';
+import type { Condition, ConnectionState, Verdict, WalkRule } from './packet-walk.ts';
 
 const programs = { 4: 'iptables', 6: 'ip6tables' } as const;
 const tableLists = { 4: '/proc/thread-self/net/ip_tables_names', 6: '/proc/thread-self/net/ip6_tables_names' } as const;
 const folders = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin'];
 const placeOf = (family: Family): string => `legacy ${programs[family]} filter FORWARD`;
 
-/** Whether this network namespace has the old kind of filter table. Nobody makes one by asking. */
+/** Whether this network namespace has the old kind of filter table. Asking this way does not make one. */
 const namesFilter = (list: string | undefined): boolean => (list ?? '').split('\n').includes('filter');
 const hasTable = (sys: Sys, family: Family): boolean => namesFilter(readText(sys, tableLists[family]));
 
@@ -33,7 +34,7 @@ export interface ListedTable {
   readonly chains: ReadonlyMap<string, readonly ListedRule[]>;
 }
 
-/** Words, some in double quotes, in which a backslash keeps the next character from its meaning. */
+/** Words, some of them in double quotes, inside which a backslash escapes the next character. */
 function splitWords(line: string): string[] {
   return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|\S+/g)].map(([word, quoted]) =>
     quoted === undefined ? word : quoted.replace(/\\(.)/g, '$1'),
@@ -88,12 +89,12 @@ function readRule(words: readonly string[], isChain: (name: string) => boolean):
       conditions.push({ kind: 'state', states: new Set(states), negated });
     } else if (word === '-j' || word === '-g') {
       verdict = verdicts[value] ?? (isChain(value) ? { kind: word === '-g' ? 'goto' : 'jump', chain: value } : verdict);
-      // What is behind a target are its options.
+      // After a target come its options.
       break;
     } else if (word === '-m') {
       if (!['comment', 'conntrack', 'state'].includes(value)) conditions.push({ kind: 'special' });
     } else if (word !== '--comment') {
-      // A match's option: of some match that was named before, or of none (`-p tcp`).
+      // An option of a match that was named before, or of none (`-p tcp`).
       conditions.push({ kind: 'special' });
       negated = false;
       continue;
@@ -117,8 +118,8 @@ export function parseListing(text: string): ListedTable {
 }
 
 /**
- * @returns input for `iptables-restore --noflush`, which does all of it or nothing, and why; undefined where nothing is
- *   to be done
+ * @returns input for `iptables-restore --noflush`, which does all of it or nothing, and the reason; undefined where
+ *   nothing is to be done
  */
 export function planLegacy(
   table: ListedTable,
@@ -133,47 +134,38 @@ export function planLegacy(
   if (!rules || wanted.length === 0) return undefined;
   const jumpWords = `-j ${names.chain}`;
   const isOwn = ({ words }: ListedRule): boolean => words.at(-1) === names.chain && /^-[jg]$/.test(words.at(-2) ?? '');
-  const own = rules.filter(isOwn);
-  const others = rules.filter((each) => !isOwn(each));
-  const stoppedAt = findHindrance(
-    others.map((each) => each.rule),
-    table.policy,
-    packets.filter((packet) => packet.family === family),
-    (name) => (table.chains.get(name) ?? []).map((each) => each.rule),
-  )?.at;
   const inChain = table.chains.get(names.chain)?.map(({ words }) => words.join(' '));
-  const chainDiffers = inChain?.join('\n') !== wanted.join('\n');
-  const baseDiffers = own.length !== 1 || own[0]!.words.join(' ') !== jumpWords;
-  const isTooLate =
-    stoppedAt !== undefined &&
-    own.length > 0 &&
-    stoppedAt < others.length &&
-    rules.indexOf(others[stoppedAt]!) < rules.indexOf(own.at(-1)!);
-  if (!chainDiffers && !baseDiffers && !isTooLate) return undefined;
+  const isTargetRight = inChain?.join('\n') === wanted.join('\n');
+  const repair = planRepair<ListedRule>({
+    rules,
+    policy: table.policy,
+    isOwn,
+    read: (each) => each.rule,
+    chains: (name) => (table.chains.get(name) ?? []).map((each) => each.rule),
+    packets: packets.filter((packet) => packet.family === family),
+    isRight: (own) => own.length === 1 && own[0]!.words.join(' ') === jumpWords,
+    isTargetRight,
+    isPermanent: true,
+  });
+  if (!repair) return undefined;
   const lines: string[] = ['*filter'];
   // Names a chain, makes it where it is missing, and empties it.
-  if (chainDiffers) lines.push(`:${names.chain} - [0:0]`, ...wanted.map((each) => `-A ${names.chain} ${each}`));
-  if (baseDiffers || isTooLate) {
-    for (const { words } of own) lines.push(`-D FORWARD ${joinWords(words)}`);
-    lines.push(`-I FORWARD ${(stoppedAt ?? others.length) + 1} ${jumpWords}`);
+  if (!isTargetRight) lines.push(`:${names.chain} - [0:0]`, ...wanted.map((each) => `-A ${names.chain} ${each}`));
+  if (repair.isBaseWrong) {
+    for (const { words } of repair.own) lines.push(`-D FORWARD ${joinWords(words)}`);
+    lines.push(`-I FORWARD ${repair.place + 1} ${jumpWords}`);
   }
-  const because = isTooLate
-    ? `rule ${stoppedAt! + 1} of it drops the cluster's packets`
-    : own.length > 0
-      ? 'they were changed'
-      : stoppedAt === others.length
-        ? 'its policy is drop'
-        : 'they are not there';
+  const because = formatCause(repair.cause, 'of it', 'its policy');
   return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
 }
 
 /** weftd does nothing else meanwhile. */
 const lookTimeoutMs = 2000;
-/** On the way out the lock is waited for. */
+/** When weftd leaves, it waits for the lock. */
 const lockWaitSeconds = '5';
 const removeTimeoutMs = 10_000;
 
-/** Another iptables is at work. The same status says that the lock's file cannot be had at all. */
+/** Another iptables is at work. The same status also means that the lock's file cannot be opened. */
 const isBusy = ({ status, text }: { readonly status: number; readonly text: string }): boolean =>
   status === 4 && text.includes('holding the xtables lock');
 
@@ -185,7 +177,7 @@ export class LegacyIptables {
     this.sys = sys;
   }
 
-  /** Whether this host has such tables now; or, as its kernel knows them, may have them any time. */
+  /** Whether this host has such tables now, or may get them at any time because its kernel knows them. */
   get presence(): 'here' | 'possible' | 'impossible' {
     const lists = ([4, 6] as const).map((family) => readText(this.sys, tableLists[family]));
     if (lists.every((list) => list === undefined)) return 'impossible';
@@ -206,7 +198,7 @@ export class LegacyIptables {
     return { status: result.status, text: sys.decodeUtf8(output, 0, output.byteLength) };
   }
 
-  /** The command for the older tables: under its own name, or the one and only iptables of an older host. */
+  /** The command for the older tables: under its own name, or the only iptables of an older host. */
   private program(family: Family): string | undefined {
     const known = this.found.get(family);
     if (known !== undefined) return known;
@@ -217,13 +209,13 @@ export class LegacyIptables {
       return status === 0 && !text.includes('nf_tables');
     };
     const program = places(`${programs[family]}-legacy`)[0] ?? places(programs[family]).find(isLegacy);
-    // It may be installed any time.
+    // It may be installed at any time.
     if (program !== undefined) this.found.set(family, program);
     return program;
   }
 
   /**
-   * Looks and mends.
+   * Compares the tables with their desired state, and mends them.
    * @returns 'busy' where another iptables is at work: try again
    */
   ensure(settings: ForwardSettings, names: ForwardNames): ForwardOutcome[] | 'busy' {
@@ -271,7 +263,7 @@ export class LegacyIptables {
       : { problem: failure(`${program}-restore`, restored.text) };
   }
 
-  /** Takes weftd's rules away. @throws Error */
+  /** Removes weftd's rules. @throws Error */
   remove(names: ForwardNames): void {
     for (const family of [4, 6] as const) {
       const program = hasTable(this.sys, family) ? this.program(family) : undefined;

@@ -1,4 +1,4 @@
-/** nf_tables' rules as packet-walk.ts understands them: those of nft(8), and those that iptables makes of its own. */
+/** nf_tables' rules in the form of packet-walk.ts: those of nft(8), and those that iptables makes. */
 
 import { NetlinkReader } from '../../linux/netlink/wire.ts';
 import { type Expression, nftCt, nftMeta, nftPayload } from '../../linux/nft/expression.ts';
@@ -11,7 +11,7 @@ import type { Condition, ConnectionState, Verdict, WalkRule } from './packet-wal
 const special: Condition = { kind: 'special' };
 const none: Verdict = { kind: 'none' };
 
-/** What a register holds, and which bits of it count. */
+/** The content of a register. */
 type Loaded =
   | { readonly what: 'family' | 'input' | 'output' | 'state' | 'unknown' }
   | { readonly what: 'source' | 'destination'; readonly family: Family | undefined; readonly lengthBytes: number };
@@ -73,7 +73,7 @@ function statesIn(bits: number, table = stateBits): ReadonlySet<ConnectionState>
   return new Set(table.flatMap(([state, bit]) => (bits & bit ? [state] : [])));
 }
 
-/** The condition that a comparison is. */
+/** The condition that a comparison stands for. */
 function compared(loaded: Loaded, value: Uint8Array, negated: boolean, mask: Uint8Array | undefined): Condition {
   switch (loaded.what) {
     case 'source':
@@ -90,7 +90,7 @@ function compared(loaded: Loaded, value: Uint8Array, negated: boolean, mask: Uin
       if (mask) return special;
       const end = value.indexOf(0);
       const name = String.fromCharCode(...(end < 0 ? value : value.subarray(0, end)));
-      // A name is compared with its terminating zero, the beginning of one without.
+      // A whole name is compared with its terminating zero, a prefix of one without it.
       return { kind: loaded.what, name, any: end < 0, negated };
     }
     case 'state':
@@ -122,11 +122,11 @@ const xtStateBits: readonly [ConnectionState, number][] = [
   ['new', 8],
   ['untracked', 256],
 ];
-/** Of `struct xt_conntrack_mtinfo2` and `…3`: what is asked for, and whether the opposite is. */
+/** Of `struct xt_conntrack_mtinfo2` and `…3`: the flags that the match checks, and whether they are inverted. */
 const conntrackOffsets = { matchFlags: 146, invertFlags: 148, stateMask: 150, end: 152 } as const;
 const XT_CONNTRACK_STATE = 1;
 
-/** Nothing for a match that always holds. */
+/** None for a match that always holds. */
 function matchConditions(data: Uint8Array): Condition[] {
   const { name, revision, info } = extension(data);
   if (name === 'comment') return [];
@@ -144,7 +144,7 @@ function matchConditions(data: Uint8Array): Condition[] {
 
 const targets: Readonly<Record<string, Verdict>> = { REJECT: { kind: 'drop' }, DROP: { kind: 'drop' } };
 
-/** What follows from an expression that neither loads nor compares; undefined where that is not understood. */
+/** The verdict of an expression that neither loads nor compares; undefined where it is not understood. */
 function verdictOf(expression: Expression): Verdict | undefined {
   if (expression.type === 'verdict') {
     const { verdict, chain = '' } = expression;
@@ -156,7 +156,7 @@ function verdictOf(expression: Expression): Verdict | undefined {
   return expression.name === 'target' ? (targets[extension(expression.data).name] ?? none) : undefined;
 }
 
-/** They decide nothing, and hold for every packet. */
+/** These decide nothing, and hold for every packet. */
 const indifferent = new Set(['counter', 'log', 'notrack', 'immediate', 'meta set', 'ct set']);
 
 /** @param family of the table's packets; undefined where it has both, and rules check for themselves */

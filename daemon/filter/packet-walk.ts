@@ -1,9 +1,9 @@
 /**
- * What other programs' filter chains do to the cluster's ordinary packets: a small reading of their rules, by which
- * weftd finds out whether it has to put rules of its own among them, and where.
+ * What other programs' filter chains do to the cluster's ordinary packets. By this simulation weftd finds out whether it
+ * has to put rules of its own among theirs, and where.
  *
- * Only what tells ordinary packets from others is understood: addresses, interfaces, the state of a connection. A rule
- * that asks for anything else (a port, a mark, a limit) is about particular packets, and is taken not to hold.
+ * It understands only what distinguishes ordinary packets: addresses, interfaces, the state of a connection. A rule
+ * that asks for anything else (a port, a mark, a limit) is about particular packets, and is taken not to match.
  */
 
 import type { Family } from '../../net/address.ts';
@@ -17,7 +17,7 @@ export type Condition =
   /** `name` may be the beginning of one, with `any` for the rest. */
   | { readonly kind: 'input' | 'output'; readonly name: string; readonly any: boolean; readonly negated: boolean }
   | { readonly kind: 'state'; readonly states: ReadonlySet<ConnectionState>; readonly negated: boolean }
-  /** Something that is not understood here. */
+  /** Something that this simulation does not understand. */
   | { readonly kind: 'special' };
 
 export type Verdict =
@@ -30,7 +30,7 @@ export interface WalkRule {
   readonly verdict: Verdict;
 }
 
-/** The same text for rules that do the same. */
+/** The same text for rules with the same effect. */
 export const formatWalkRule = ({ conditions, verdict }: WalkRule): string =>
   JSON.stringify([conditions, verdict], (_key, value: unknown) =>
     value instanceof Uint8Array || value instanceof Set ? [...value] : value,
@@ -78,13 +78,13 @@ function holds(condition: Condition, packet: SamplePacket): boolean {
   }
 }
 
-/** Chains by name, read when they are needed. A chain that is not known lets everything through. */
+/** Chains by name, read when they are needed. An unknown chain lets everything through. */
 export type Chains = (name: string) => readonly WalkRule[];
 
-/** A chain may jump to others so deep: NFT_JUMP_STACK_SIZE of include/net/netfilter/nf_tables.h. */
+/** The deepest chain of jumps: NFT_JUMP_STACK_SIZE of include/net/netfilter/nf_tables.h. */
 const deepest = 16;
 
-/** What becomes of the packet in the rules; 'through' where it gets behind the last, or comes back. */
+/** The packet's fate in the rules; 'through' where it gets past the last one, or returns. */
 function walk(
   rules: readonly WalkRule[],
   packet: SamplePacket,
@@ -104,7 +104,7 @@ function walk(
 
 /** Where a base chain drops some of the packets. */
 export interface Hindrance {
-  /** Index of the first rule that does; the number of rules where none does, but the chain's policy. */
+  /** Index of the first rule that does; the number of rules where it is the chain's policy. */
   readonly at: number;
 }
 
@@ -129,16 +129,16 @@ function droppedAt(
     const fate = walk([each], packet, chains, 0);
     if (fate === 'drop') return i;
     if (fate === 'accept') return undefined;
-    // For the policy to decide.
+    // The policy decides.
     if (ends(each.verdict) && each.conditions.every((condition) => holds(condition, packet))) break;
   }
   return policy === 'drop' ? rules.length : undefined;
 }
 
-/** Whether nothing of the chain is looked at behind such a rule. */
+/** Whether such a rule ends the walk through its chain. */
 const ends = ({ kind }: Verdict): boolean => kind === 'return' || kind === 'goto';
 
-/** What the cluster's packets meet on this host. */
+/** The interfaces that the cluster's packets take on this host. */
 export interface Roads {
   /** Interfaces by which packets go to peers and come from them: tunnels, and the external one. */
   readonly peers: readonly string[];
@@ -147,11 +147,11 @@ export interface Roads {
   readonly containers: readonly string[];
 }
 
-/** A name that no interface has, for one that is not there yet: no rule is about it. */
+/** A name that no interface has, for one that is not there yet: no rule matches it. */
 const nameless = ' ';
 
 /**
- * What containers send one another and the outside, and what comes back.
+ * Packets of containers to each other and to the outside, and the answers.
  * @param cluster the network, and of it (or of one before it) this host's subnet
  */
 export function samplePackets(cluster: Prefix, subnet: Prefix, roads: Roads): SamplePacket[] {
