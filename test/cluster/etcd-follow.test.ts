@@ -96,6 +96,26 @@ test('a start lists all leases once; claiming, renewing and publishing list none
   assert.is(lists(), 1);
 });
 
+test('one watch serves config and leases: a follower is woken at its start and by its own changes', async () => {
+  const server = await start();
+  const store = testStore(server.endpoint);
+  stores.push(store);
+  const wakes = { leases: 0, config: 0, late: 0 };
+  const watch = store.leases.watch(() => wakes.leases++);
+  store.config.watch(() => wakes.config++);
+  await waitFor('the first wakes', () => wakes.leases === 1 && wakes.config === 1);
+  put(server, 1);
+  await waitFor('a wake for the lease', () => wakes.leases === 2);
+  server.ctl('put', '/coreos.com/network/config', '{}');
+  await waitFor('a wake for the config', () => wakes.config === 2);
+  store.leases.watch(() => wakes.late++);
+  await waitFor('a wake of one that comes late', () => wakes.late === 1);
+  watch.close();
+  put(server, 2);
+  await waitFor('a wake for the next lease', () => wakes.late === 2);
+  assert.equal(wakes, { leases: 2, config: 2, late: 2 });
+});
+
 test('after an outage the watch continues with the changes since, and lists nothing', async () => {
   const server = await start();
   for (let n = 1; n <= hostCount; n++) put(server, n);
