@@ -19,7 +19,9 @@ function signalGroup(child, signal) {
   }
 }
 
-/** Ends every program that still runs, when the gate itself is interrupted. */
+let isEnding = false;
+
+/** When the gate is interrupted it starts nothing more, and ends every program that still runs. */
 export function endWithThisProcess() {
   for (const [signal, status] of [
     ['SIGINT', 130],
@@ -27,14 +29,14 @@ export function endWithThisProcess() {
     ['SIGHUP', 129],
   ]) {
     process.on(signal, () => {
-      for (const child of running) child.kill('SIGTERM');
+      isEnding = true;
+      for (const child of running) signalGroup(child, 'SIGTERM');
       const end = () => {
         for (const child of running) signalGroup(child, 'SIGKILL');
         process.exit(status);
       };
-      const timer = setInterval(() => running.size === 0 && end(), 50);
+      setInterval(() => running.size === 0 && end(), 50);
       setTimeout(end, graceMs);
-      timer.ref();
     });
   }
 }
@@ -42,38 +44,36 @@ export function endWithThisProcess() {
 /**
  * Runs a program to its end; its standard output and error come as they were written.
  * @param {import('node:child_process').SpawnOptions & { longestMs?: number; name?: string }} [options]
- * @returns {Promise<{ ok: boolean; output: string; stdout: string; hung: boolean }>}
+ * @returns {Promise<{ ok: boolean; output: string }>}
  */
 export function run(program, args, { longestMs = limitMs, name = program, ...options } = {}) {
+  if (isEnding) return new Promise(() => {});
   return new Promise((resolve) => {
     const child = spawn(program, args, { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'], ...options });
     running.add(child);
     let output = '';
-    let stdout = '';
-    let hung = false;
+    let isHung = false;
     let killTimer;
     const timer = setTimeout(() => {
-      hung = true;
-      output += `\n${name} ran for ${longestMs / 1000} s and was ended\n`;
+      isHung = true;
+      output += `\n${name} hangs: it was ended after ${longestMs / 1000} s\n`;
       child.kill('SIGTERM');
       killTimer = setTimeout(() => signalGroup(child, 'SIGKILL'), graceMs);
     }, longestMs);
-    const finish = (result) => {
+    const finish = (ok, told = output) => {
       running.delete(child);
       clearTimeout(timer);
       clearTimeout(killTimer);
-      resolve(result);
+      if (!isEnding) resolve({ ok, output: told });
     };
-    child.stdout.setEncoding('utf8').on('data', (text) => {
-      output += text;
-      stdout += text;
-    });
-    child.stderr.setEncoding('utf8').on('data', (text) => {
-      output += text;
-    });
-    child.on('error', (error) => finish({ ok: false, output: String(error), stdout, hung }));
-    // A process that the program left behind would hold its output open for ever.
-    child.on('exit', () => hung && signalGroup(child, 'SIGKILL'));
-    child.on('close', (status) => finish({ ok: status === 0 && !hung, output, stdout, hung }));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text) => {
+        output += text;
+      });
+    }
+    child.on('error', (error) => finish(false, String(error)));
+    // A process that a hung one left behind would hold the output open.
+    child.on('exit', () => isHung && signalGroup(child, 'SIGKILL'));
+    child.on('close', (status) => finish(status === 0 && !isHung));
   });
 }
