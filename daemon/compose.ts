@@ -147,8 +147,10 @@ export async function composeNode(
   const filterEvents = new FilterEvents(() => filterStream.poll());
   const ways = new Ways(() => kernel.readInterfaces());
   const lifeMs = settings.lockLifeMs ?? lockLifeMs;
+  const filterParts = partsFor(options.filter, { ipMasq: options.ipMasq, lockLifeMs: lifeMs });
   const packetFilter = new PacketFilter(sys, logger, {
     name: tableName(store.scope),
+    families: filterParts.map(({ family }) => family),
     now: monotonic,
     changedBy: () => filterEvents.takeChanger(),
     addresses: () => kernel.readInterfaces().flatMap(({ addresses }) => addresses),
@@ -158,7 +160,7 @@ export async function composeNode(
   const healing = new Healing({ logger, metrics, now: monotonic });
   const filter = new FilterUpkeep({
     filter: packetFilter,
-    parts: partsFor(options.filter, { ipMasq: options.ipMasq, lockLifeMs: lifeMs }),
+    parts: filterParts,
     foreignChains: options.filter.forward,
     healing,
     problems,

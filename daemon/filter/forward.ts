@@ -31,7 +31,11 @@ export const forwardContent = (prefixes: ClusterPrefixes): PartContent => ({
   ],
 });
 
-export const forwarding = (): FilterPart => ({ name, wants: (view) => forwardContent(prefixesOf(view)) });
+export const forwarding = (): FilterPart => ({
+  name,
+  family: 'inet',
+  wants: (view) => forwardContent(prefixesOf(view)),
+});
 
 /** The packets that have to get through other programs' chains. */
 export function forwardSettings(prefixes: ClusterPrefixes, roads: Roads): ForwardSettings {

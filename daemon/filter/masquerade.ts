@@ -81,5 +81,6 @@ export function masqueradeContent(prefixes: ClusterPrefixes, { randomPorts }: Ma
 
 export const masquerading = (options: MasqueradeOptions): FilterPart => ({
   name: masqueradePart,
+  family: 'inet',
   wants: (view) => masqueradeContent(prefixesOf(view), options),
 });

@@ -50,8 +50,8 @@ export interface FilterOutcome {
 export interface PacketFilterOptions {
   /** Of weftd's own tables. */
   readonly name: string;
-  /** The families of the parts' tables beside inet. */
-  readonly families?: readonly PartFamily[];
+  /** The families of all parts; inet is always one. */
+  readonly families: readonly PartFamily[];
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** The program that made the last change, for the log; undefined where it is not known. */
@@ -88,7 +88,7 @@ export class PacketFilter {
   readonly #unmasqueraded: UnmasqueradedConnections;
 
   constructor(sys: Sys, logger: Logger, options: PacketFilterOptions) {
-    const { name, families = [], now, changedBy, addresses, lockLifeMs, keepLock = false } = options;
+    const { name, families, now, changedBy, addresses, lockLifeMs, keepLock = false } = options;
     this.#logger = logger;
     this.#changedBy = changedBy ?? (() => undefined);
     this.#session = new FilterSession(sys);

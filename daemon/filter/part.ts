@@ -1,22 +1,20 @@
 /**
- * The seam of the packet filter: a part is something that weftd wants of nf_tables (masquerading, the peer lock), with
- * chains and sets of its own in a table that all parts of a family share. table-keeper.ts puts them there and keeps
- * them.
+ * The seam that packet filter rules plug into: a part is one job of weftd in nf_tables, such as masquerading or the peer
+ * lock. It has chains and sets of its own, in a table that all parts of a family share. table-keeper.ts puts them there
+ * and keeps them.
  *
- * What every part can rely on, and has to keep to:
+ * Rules for every part:
  *
- * - Its packets meet base chains of its own, which no other part's rule is in. An accept ends the walk through the base
- *   chain that it is in, and no more; the packet goes on to the next base chain of the hook. A drop is final. So an
- *   accept of one part never goes past another's drop, in whatever order their chains are called.
- * - Names of chains and sets are unique among the parts of a family; the part's own name begins or is that of its main
- *   chain, so that people find it in `nft list ruleset`.
- * - All tables change in one transaction. Packets meet the old state or the new one, never a part of either.
- * - What a part's rules have counted is carried over when the table is replaced.
+ * - All its base chains are its own: no other part has rules in them. In nf_tables an accept ends the walk through its
+ *   own base chain only, and the packet goes on to the next base chain of the hook; a drop is final. So an accept of one
+ *   part never goes past another's drop, in whatever order the kernel calls their chains.
+ * - Names of chains and sets are unique among the parts of a family.
+ * - The tables of all families change in one transaction. Packets meet the old state or the new one, never a mixture.
+ * - Counters of a part's rules go on counting when the table is replaced.
  *
- * What later parts bring with them, and nothing has today: maps (policy's verdicts), family netdev with the devices of
- * a base chain (linux/nft/table.ts has no attribute for them yet), kernel settings that a family needs to see packets
- * (br_netfilter's), and a state to hold until a part has its first data; today only the lock has one, see
- * lock-renewal.ts.
+ * Left for those that need it: maps (verdicts of a policy); family netdev, with the devices of a base chain; kernel
+ * settings that a family needs to see packets (those of br_netfilter); the state to hold until a part has its first
+ * data. Today only the lock has such a state, see lock-renewal.ts.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
@@ -45,13 +43,13 @@ export interface PartSet {
   readonly keyType: NftKeyType;
   /** How long an element stays unless it is added again; without it, until it is deleted. */
   readonly timeoutMs?: number;
-  /** The elements are made from this alone: while it is identical (`===`) they are not even made. */
+  /** The elements depend on this alone: while it is identical (`===`), they are not computed again. */
   readonly source: unknown;
   /** Keys, each of the key type's length. Repetitions do no harm. */
   readonly elements: () => readonly Uint8Array[];
 }
 
-/** What a part wants in the table. */
+/** The desired state of a part. */
 export interface PartContent {
   /** The part's name. */
   readonly name: string;
@@ -72,13 +70,14 @@ export interface ElementChange {
 }
 
 export interface FilterPart {
-  /** In kebab-case; its counters are asked for by it. */
+  /** In kebab-case. Its counters are read by this name. */
   readonly name: string;
-  /** Undefined: nothing, and what was there goes. A question without effects. */
+  readonly family: PartFamily;
+  /** Undefined: nothing, and what was there is removed. The question has no effects. */
   wants(view: FilterView): PartContent | undefined;
   /**
-   * What becomes of the part's elements where nothing but peers changed. The keeper leaves out what is so already.
-   * A part whose elements have nothing to do with peers has no such method.
+   * The part's elements that come and go where only peers changed; those that are so already may be among them. A part
+   * whose elements do not depend on peers has no such method.
    * @param view the one after the change
    */
   changes?(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): readonly ElementChange[];

@@ -182,6 +182,7 @@ function tunnelOf({ backend, config }: FilterView): PerFamily<OuterHeader> | und
 
 export const peerLocking = ({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart => ({
   name: peerLockPart,
+  family: 'inet',
   wants(view) {
     const outer = tunnelOf(view);
     if (!outer) return undefined;

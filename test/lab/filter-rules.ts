@@ -46,7 +46,8 @@ export const wishFor = (settings: RuleSettings, roads: Roads, further: readonly 
   containers: containerPrefixes(settings),
 });
 
-export interface RulesOptions extends Omit<PacketFilterOptions, 'lockLifeMs'> {
+export interface RulesOptions extends Omit<PacketFilterOptions, 'lockLifeMs' | 'families'> {
+  readonly families?: PacketFilterOptions['families'];
   readonly roads: () => Roads;
 }
 
@@ -59,8 +60,8 @@ export interface Rules {
   close(): void;
 }
 
-export function openRules(sys: Sys, logger: Logger, { roads, ...options }: RulesOptions): Rules {
-  const filter = new PacketFilter(sys, logger, { ...options, lockLifeMs: 30_000 });
+export function openRules(sys: Sys, logger: Logger, { roads, families = [], ...options }: RulesOptions): Rules {
+  const filter = new PacketFilter(sys, logger, { ...options, families, lockLifeMs: 30_000 });
   return {
     ensure: (settings, { keepPeers = false, trust = false } = {}, further = []) =>
       filter.ensure(wishFor(settings, roads(), further), { keepElements: keepPeers, trust }),

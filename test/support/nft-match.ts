@@ -9,6 +9,7 @@ import {
   nftPayload,
   nftRegister,
 } from '../../linux/nft/expression.ts';
+import { udphdr } from '../../linux/nft/header.ts';
 import type { Match, RuleItem } from '../../linux/nft/match.ts';
 import type { Family } from '../../net/address.ts';
 
@@ -20,7 +21,7 @@ const hostU32 = (value: number): Uint8Array => new Uint8Array(new Uint32Array([v
 const destinationPortLoad = {
   type: 'payload',
   base: nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER,
-  offset: 2,
+  offset: udphdr.dest,
   lengthBytes: 2,
 } as const;
 const ifnamsiz = 16;

@@ -25,11 +25,12 @@ const view = (n = 2): FilterView => ({
 /** A part that is no part of weftd: its elements are the number of peers, and it counts its questions. */
 class Toy implements FilterPart {
   readonly name = 'toy';
+  readonly family = 'inet';
   asked = 0;
 
   wants({ peers }: FilterView) {
     this.asked++;
-    return { name: this.name, family: 'inet', structure: String(peers.size), sets: [], chains: () => [] } as const;
+    return { name: this.name, family: this.family, structure: String(peers.size), sets: [], chains: () => [] } as const;
   }
 
   changes(_view: FilterView, added: readonly unknown[], removed: readonly unknown[]): readonly ElementChange[] {
