@@ -82,7 +82,7 @@ async function refusal(work: Promise<unknown>): Promise<RefusedError> {
   throw new Error('not refused');
 }
 
-test('nodes by subnet, with what their records say; flannel’s are neither up nor down', async () => {
+test('nodes are listed by subnet with their records; flannel’s are neither up nor down', async () => {
   const store = memoryStore(
     [
       leaseOf('10.5.20.0-24', { PublicIP: '192.0.2.20', BackendType: 'vxlan', Weft: { node: 'b', version: '1' } }),
@@ -110,7 +110,7 @@ test('nodes by subnet, with what their records say; flannel’s are neither up n
   assert.equal(malformed, ['k: why']);
 });
 
-test('a config is written only if it is right, runs here, and strands nobody', async () => {
+test('a config is written only if it is valid, weftd can run it, and no lease is stranded', async () => {
   const store = memoryStore([
     leaseOf('10.5.20.0-24', { PublicIP: '192.0.2.20', Weft: { node: 'b' } }),
     leaseOf('10.5.3.0-24', { PublicIP: '192.0.2.3' }),
@@ -134,7 +134,7 @@ test('a config is written only if it is right, runs here, and strands nobody', a
   assert.is((await updateConfig(store, { text: elsewhere, force: true }, backends)).text, elsewhere);
 });
 
-test('a config that is only read is not written', async () => {
+test('a config source without write: `config set` is refused', async () => {
   const { config, leases } = memoryStore([]);
   const { write: _, ...source } = config;
   const refused = await refusal(

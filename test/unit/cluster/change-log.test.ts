@@ -4,7 +4,7 @@ import { ChangeLog } from '../../../cluster/change-log.ts';
 
 const test = suite('cluster/change-log');
 
-test('each version knows what came after it', () => {
+test('a version gives the changes after it', () => {
   const log = new ChangeLog<string>();
   assert.equal(log.between(0, 0), []);
   log.add([undefined, 'a']);
@@ -20,7 +20,7 @@ test('each version knows what came after it', () => {
   assert.is(log.between(0, log.version + 1), undefined, 'what is to come');
 });
 
-test('it does not grow for ever, and says so', () => {
+test('old changes are dropped, and reported as unknown', () => {
   const log = new ChangeLog<number>();
   for (let i = 0; i < 10_000; i++) log.add([i, i + 1]);
   assert.is(log.version, 10_000);

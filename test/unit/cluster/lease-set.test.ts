@@ -9,7 +9,7 @@ const test = suite('cluster/lease-set');
 
 const names = (leases: Iterable<Lease>): string[] => [...leases].map(({ node }) => node!);
 
-test('a set knows what led to it from an earlier one', () => {
+test('a set gives the changes since an earlier one', () => {
   const [two, three, four] = [peer(2), peer(3), peer(4)];
   const first = LeaseSet.of([two, three]);
   const changed = peer(3, { version: '2' });
@@ -27,14 +27,14 @@ test('a set knows what led to it from an earlier one', () => {
   assert.equal(third.differenceTo(first), { removed: [three, two], added: [changed, four] });
 });
 
-test('no changes give the same set; changes of another set give none', () => {
+test('no changes give the same set; changes of another set are refused', () => {
   const set = LeaseSet.of([peer(2)]);
   assert.is(set.with([]), set);
   assert.is(set.with([[peer(2), undefined]]), undefined, 'it looks alike, but is another lease');
   assert.is(LeaseSet.of([]).with([])?.size, 0);
 });
 
-test('two that went on from one set know nothing of each other; they are compared', () => {
+test('two sets that continue one set are compared as lists', () => {
   const [two, three, four] = [peer(2), peer(3), peer(4)];
   const before = LeaseSet.of([two]);
   const one = before.with([[undefined, three]])!;
@@ -45,7 +45,7 @@ test('two that went on from one set know nothing of each other; they are compare
   assert.equal(other.differenceTo(before), { removed: [], added: [four] });
 });
 
-test('changes that are long past are forgotten, and lists compared instead', () => {
+test('very old changes are dropped, and the lists compared', () => {
   const first = LeaseSet.of([peer(2)]);
   let set = first;
   for (let i = 0; i < 3000; i++) set = set.with([[set.all[0]!, peer(2, { version: String(i) })]])!;
@@ -53,7 +53,7 @@ test('changes that are long past are forgotten, and lists compared instead', () 
   assert.equal(set.differenceTo(first), { removed: first.all, added: set.all });
 });
 
-test('property: what has changed leads from any set to any later one', () => {
+test('property: the difference leads from any set to any later one', () => {
   for (let seed = 1; seed <= 50; seed++) {
     const stream = randomStream(seed);
     const random = (below: number): number => Math.floor(stream() * below);

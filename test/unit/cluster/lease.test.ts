@@ -57,7 +57,7 @@ test('a reservation made by hand need not say anything; an old flannel says no V
   assert.is((old.backendData[4] as VxlanLeaseData).vni, 0);
 });
 
-test('values that are none say why', () => {
+test('malformed values say why', () => {
   for (const [text, message] of [
     ['x', 'its value is not JSON'],
     ['null', 'its value is not a JSON object'],

@@ -104,7 +104,7 @@ test('a random one of the first hundred free; of more after lost races', () => {
   assert.is(choose(claimOf(1), [leaseOf('10.0.0.0/9', 2), leaseOf('10.4.0.0/16', 3)].slice(1)), 'new 10.5.1.0/24');
 });
 
-test('none free', () => {
+test('no subnet is free', () => {
   const small = parseNetworkConfig('{"Network":"10.5.0.0/28"}', backends);
   const taken = ['10.5.0.4/30', '10.5.0.8/30', '10.5.0.12/30'].map((text, i) => leaseOf(text, 10 + i));
   assert.throws(
@@ -123,7 +123,7 @@ test('both families are chosen, each free', () => {
   assert.is(choose(claimOf(1, { config: dual }), [leaseOf('10.5.1.0/24', 2)]), 'new 10.5.2.0/24 fd00:5:0:1::/64');
 });
 
-test('at random: what is chosen overlaps nothing and is allowed', () => {
+test('property: a chosen subnet overlaps no other and is allowed', () => {
   const random = randomStream(11);
   const configs: NetworkConfig[] = ['10.5.0.0/16', '10.5.0.0/22', '172.16.0.0/12'].map((network) =>
     parseNetworkConfig(JSON.stringify({ Network: network }), backends),

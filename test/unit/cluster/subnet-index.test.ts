@@ -7,7 +7,7 @@ import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.t
 
 const test = suite('subnet index');
 
-test('it says what looking at each would', () => {
+test('the index answers like a comparison with each subnet', () => {
   // A generator of its own, so that a failure can be had again.
   let seed = 7;
   const random = (below: number): number => {

@@ -80,7 +80,7 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
   }
 });
 
-test('what etcd says of a certificate is told by the file', () => {
+test('etcd’s answer to a certificate is reported with the file', () => {
   const words = new Error('error:10000412:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE');
   const identity = { certFile: '/c.pem', commonName: 'weft', issuer: 'other' };
   assert.is(
@@ -152,7 +152,7 @@ test('endpoints that fail alike share their reason; each has its own otherwise',
   assert.instance(mixed, StoreUnavailableError);
 });
 
-test('a StoreError stays what it is', () => {
+test('a StoreError is passed on unchanged', () => {
   const error = new StoreRefusedError({ code: 'refused', op: 'connect', subject: '', message: 'closed' });
   assert.is(toStoreError(call, error), error);
 });

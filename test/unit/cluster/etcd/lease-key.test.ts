@@ -30,7 +30,7 @@ test('keys, both ways', () => {
   }
 });
 
-test('keys that are none', () => {
+test('malformed keys', () => {
   for (const name of [
     '',
     'x',

@@ -54,7 +54,7 @@ test('both ways', () => {
   assert.equal(parseLeaseMemory(formatLeaseMemory(memory, '/p', backends), keys, backends), memory);
 });
 
-test('another network’s, a broken one, none: nothing is remembered; of a lease that cannot be read, nothing of it', () => {
+test('the file of another network, a broken file, no file: nothing is remembered; an unreadable lease is left out', () => {
   const text = formatLeaseMemory(memory, '/p', backends);
   assert.is(parseLeaseMemory(text, keysBelow('/q'), backends), undefined);
   for (const broken of ['', '{', 'null', '[]', '{"version":2}', text.replace('"77"', '"x"'), text.slice(0, -20)]) {

@@ -4,7 +4,7 @@ import { EtcdMark } from '../../../../cluster/etcd/mark.ts';
 
 const test = suite('cluster/etcd/mark');
 
-test('nothing is lost on the way to a later revision of the same etcd', () => {
+test('a later revision of the same etcd has lost nothing', () => {
   const mark = new EtcdMark('14841639068965178418', 0, '99');
   assert.ok(mark.leadsTo(mark));
   assert.ok(mark.leadsTo(new EtcdMark(mark.clusterId, 0, '100')), 'revisions are numbers, not texts');

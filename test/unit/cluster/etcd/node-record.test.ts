@@ -18,7 +18,7 @@ test('both ways, with and without the containers’ number', () => {
   assert.equal(parseNodeRecord(formatNodeRecord({ ...record, containers: 0 })), { ...record, containers: 0 });
 });
 
-test('what is not one says why', () => {
+test('malformed records say why', () => {
   for (const [text, message] of [
     ['x', 'its value is not JSON'],
     ['[]', 'its value is not a JSON object'],

@@ -8,7 +8,7 @@ const test = suite('cluster/etcd/operations');
 const outcome = (message: string): string =>
   toStoreError({ op: 'list the leases', key: '/p/subnets/', endpoint: 'http://e:2379' }, new Error(message)).code;
 
-test('how a request ended, in one of five words', () => {
+test('the outcome of a request is one of five words', () => {
   assert.is(outcome('4 DEADLINE_EXCEEDED: Deadline exceeded'), 'timeout');
   assert.is(
     outcome('14 UNAVAILABLE: No connection established. Last error: Error: connect ECONNREFUSED'),
@@ -21,7 +21,7 @@ test('how a request ended, in one of five words', () => {
   assert.is(outcome('12 UNIMPLEMENTED: unknown service'), 'refused');
 });
 
-test('what was asked is one of a few words, whatever is asked', () => {
+test('an operation is one of a few words', () => {
   assert.is(operationOf('renew the lease'), 'renew_lease');
   assert.is(operationOf('something new'), 'other');
 });

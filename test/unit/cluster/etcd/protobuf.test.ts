@@ -104,7 +104,7 @@ test('every message of etcd goes both ways as protobufjs has it', () => {
   assert.ok(compared > 500, `${compared}`);
 });
 
-test('what is unknown is passed over, and what is cut short is refused', () => {
+test('unknown fields are skipped, and truncated messages refused', () => {
   const type = messageTypes(schema).get('mvccpb.KeyValue')!;
   const bytes = type.encode({ key: Buffer.from('k'), value: Buffer.from('v'.repeat(200)), lease: '7' });
   // Field 99, once as each wire type.
@@ -121,7 +121,7 @@ test('what is unknown is passed over, and what is cut short is refused', () => {
   assert.throws(() => type.decode(Buffer.alloc(12, 0xff)), RangeError);
 });
 
-test('a buffer that has to grow keeps what is in it', () => {
+test('a growing buffer keeps its content', () => {
   const type = messageTypes(schema).get('mvccpb.KeyValue')!;
   for (let length = 240; length < 270; length++) {
     const message = { key: Buffer.alloc(length, 1), value: Buffer.alloc(300, 2), version: '-1' };

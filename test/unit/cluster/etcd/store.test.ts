@@ -20,14 +20,14 @@ const open = (prefix: string) =>
     random: () => 0,
   });
 
-test('places as people give them; flannel’s prefix is the network that hosts have as a rule', () => {
+test('places are written as people give them; flannel’s prefix needs no scope', () => {
   const { config, leases } = open('/p/');
   assert.equal([config.kind, config.path, config.place], ['etcd', '/p/config', 'etcd key "/p/config"']);
   assert.equal([leases.kind, leases.place, leases.scope], ['etcd', '/p', '/p']);
   assert.is(open('/coreos.com/network').leases.scope, undefined);
 });
 
-test('a lease is held while its etcd lease is the same', () => {
+test('a lease is held while its etcd lease is the same one', () => {
   const { leases } = open('/p');
   const listed = (etcdLease: string) => ({ ...peer(1), handle: new EtcdHandle('7', etcdLease, {}) });
   const own: OwnLease = { ...listed('5'), expiresAtMs: undefined };
@@ -36,7 +36,7 @@ test('a lease is held while its etcd lease is the same', () => {
   assert.is(leases.holds(own, { ...listed('5'), ownerId: 'x' }), false);
 });
 
-test('a lease of another store is no lease of this one', async () => {
+test('a lease of another store is refused', async () => {
   const { leases } = open('/p');
   const lease = peer(1);
   await leases.release!(lease).then(
@@ -45,7 +45,7 @@ test('a lease of another store is no lease of this one', async () => {
   );
 });
 
-test('what is remembered is this network’s alone', () => {
+test('the memory of another network is not used', () => {
   const { memory } = open('/p').leases;
   const text = memory!.format({ mark: new EtcdMark('1', 2, '3'), own: '/p/subnets/x', ownUntilMs: 4, peers: [] });
   assert.is(
@@ -56,7 +56,7 @@ test('what is remembered is this network’s alone', () => {
   assert.is(open('/q').leases.memory!.parse(text), undefined);
 });
 
-test('closed, it refuses', async () => {
+test('after close, the store refuses', async () => {
   const { config, leases } = open('/p');
   leases.close();
   for (const asked of [leases.list(), config.read()]) {

@@ -5,7 +5,7 @@ import { FakeCluster, vxlanConfig } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/config-follower');
 
-test('no config, a bad one, an unknown backend: waits, says what is wrong, keeps the last good one', async () => {
+test('a config that is missing, wrong, or for an unknown backend is reported; the last good one stays in force', async () => {
   const cluster = new FakeCluster();
   cluster.config = undefined;
   assert.is(await cluster.membership.sync(), undefined);
@@ -27,7 +27,7 @@ test('no config, a bad one, an unknown backend: waits, says what is wrong, keeps
   assert.equal(cluster.calls, ['claim']);
 });
 
-test('another config that allows the lease asks nothing of etcd; of many nodes each takes it up at its own time', async () => {
+test('a new config that allows the lease needs no request to etcd; of many nodes each adopts it at its own time', async () => {
   const cluster = new FakeCluster();
   cluster.leases = Array.from({ length: 500 }, (_, i) => peer(i % 250, { ownerId: `/p/subnets/${i}` }));
   cluster.chance = 0.5;

@@ -5,7 +5,7 @@ import { FakeCluster, vxlanConfig } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/former-leases');
 
-test('another config: claims under it; an older lease is given back unless something uses it', async () => {
+test('a new config that does not allow the lease: a new lease is claimed, and the older one is released once nothing uses it', async () => {
   const cluster = new FakeCluster();
   await cluster.membership.sync();
   const old = peer(8, { node: 'h1', publicAddresses: {} });

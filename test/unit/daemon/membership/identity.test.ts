@@ -74,7 +74,7 @@ test('a proposal has no effect', () => {
   assert.equal(one.devices[4], { name: 'flannel.1', mac: macOf(one.identity) });
 });
 
-test('what is adopted is locked and remembered, and stands', () => {
+test('an adopted identity is locked, remembered, and stays the same', () => {
   const host = new Host();
   const proposal = host.identity.propose(config, []);
   const identity = host.identity.adopt(proposal);
@@ -89,14 +89,14 @@ test('what is adopted is locked and remembered, and stands', () => {
   assert.is(host.written, 1, 'the file says so already');
 });
 
-test('a device that another weftd has: nothing is remembered', () => {
+test('a device that another weftd uses: nothing is remembered', () => {
   const host = new Host();
   host.busy = true;
   assert.throws(() => host.identity.adopt(host.identity.propose(config, [])), /busy/);
   assert.equal([host.written, host.state], [0, emptyState]);
 });
 
-test('where nothing has changed the host is not read again', () => {
+test('the host is not read again while nothing has changed', () => {
   const host = new Host();
   const own = peer(1);
   host.settled = { links: [], addresses: [], routes: [] };
@@ -109,7 +109,7 @@ test('where nothing has changed the host is not read again', () => {
   assert.is(host.reads, 1);
 });
 
-test('without an external interface there is nothing to propose, unless one was in use', () => {
+test('without an external interface there is no proposal', () => {
   const host = new Host();
   host.up = false;
   assert.throws(

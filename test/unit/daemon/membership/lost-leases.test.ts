@@ -6,7 +6,7 @@ import { FakeCluster, hourMs, keysOf } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/lost-leases');
 
-test('an etcd begun anew, or restored: peers stay until they claim again, somebody else does, or a lease is over', async () => {
+test('etcd is empty or restored: lost peers stay until they claim again, another node takes the subnet, or the lease would have expired', async () => {
   const cluster = new FakeCluster();
   cluster.leases = [2, 3, 4, 5].map((n) => peer(n));
   const all = keysOf(await cluster.membership.sync());
@@ -39,7 +39,7 @@ test('an etcd begun anew, or restored: peers stay until they claim again, somebo
   assert.equal(cluster.problems.list(), []);
 });
 
-test('a node of Weft’s whose lease is gone has a second to claim it again; flannel’s does not', async () => {
+test('the lease of a Weft node is deleted: its routes stay for a second, those of a flannel node do not', async () => {
   const cluster = new FakeCluster();
   const { node: _, ...flannels } = peer(3, { ofFlannel: true });
   cluster.leases = [peer(2), flannels];
@@ -71,7 +71,7 @@ test('a node of Weft’s whose lease is gone has a second to claim it again; fla
   assert.equal(cluster.problems.list(), []);
 });
 
-test('a lease that somebody has made unreadable: a peer’s stays what it was, our own is written again', async () => {
+test('an unreadable lease: a peer’s keeps its last value, our own is written again', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
   cluster.malformed = [peer(2).ownerId, view!.own.ownerId].map((ownerId) => ({
@@ -87,7 +87,7 @@ test('a lease that somebody has made unreadable: a peer’s stays what it was, o
   assert.equal(keysOf(await cluster.membership.sync()), []);
 });
 
-test('a loss is not forgotten where the claim that follows fails', async () => {
+test('a loss of leases is not forgotten if the same run fails later', async () => {
   const cluster = new FakeCluster();
   cluster.leases = [2, 3].map((n) => peer(n));
   const all = keysOf(await cluster.membership.sync());

@@ -5,7 +5,7 @@ import { FakeCluster } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/membership');
 
-test('claims once, and then leaves what is right alone', async () => {
+test('the lease is claimed once, and not written while it is right', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
   assert.is(view!.own.ownerId, '/p/subnets/10.1.1.0-24');
@@ -24,7 +24,7 @@ test('a malformed lease is reported by its key', async () => {
   assert.equal(cluster.problems.list(), ['Cannot read lease "/p/subnets/x", which is skipped: its value is not JSON']);
 });
 
-test('a failure leaves the view as it was', async () => {
+test('a failed run leaves the view unchanged', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
   cluster.identityError = new InterfaceError('gone');

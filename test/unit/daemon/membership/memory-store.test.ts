@@ -76,7 +76,7 @@ class Site {
   }
 }
 
-test('waits for a node and for its subnet, and then has a lease that it never renews', async () => {
+test('membership waits for its node and its subnet, then holds a lease that it never renews', async () => {
   const site = new Site();
   assert.is((await site.refusal()).code, 'none');
   site.cluster.makeNode('h1');
@@ -93,7 +93,7 @@ test('waits for a node and for its subnet, and then has a lease that it never re
   assert.is(site.cluster.valueOfNode('h1')?.node, 'h1');
 });
 
-test('follows peers by what has changed', async () => {
+test('peers are followed by their changes', async () => {
   const site = new Site();
   site.cluster.makeNode('h1', subnet(1));
   site.cluster.makeNode('h2', subnet(2), valueOfHost(2));
@@ -116,7 +116,7 @@ test('follows peers by what has changed', async () => {
   assert.equal(await site.peers(), ['h3']);
 });
 
-test('writes what has changed of this node, and nothing else', async () => {
+test('only changes of this node are written', async () => {
   const site = new Site();
   site.cluster.makeNode('h1', subnet(1));
   const { own } = await site.view();
@@ -126,7 +126,7 @@ test('writes what has changed of this node, and nothing else', async () => {
   assert.equal(site.cluster.valueOfNode('h1')?.publicAddresses[4], address('192.0.2.77'));
 });
 
-test('this node made anew, with another subnet: the new one is taken', async () => {
+test('this node is made anew with another subnet: membership takes the new subnet', async () => {
   const site = new Site();
   site.cluster.makeNode('h1', subnet(1));
   const { own } = await site.view();
@@ -137,7 +137,7 @@ test('this node made anew, with another subnet: the new one is taken', async () 
   assert.is(site.lines.filter((line) => line.includes('lease lost')).length, 1);
 });
 
-test('away, or without its past: what was good stays', async () => {
+test('the store is away, or has lost its past: the last good view stays', async () => {
   const site = new Site();
   site.cluster.makeNode('h1', subnet(1));
   for (const n of [2, 3]) site.cluster.makeNode(`h${n}`, subnet(n), valueOfHost(n));
@@ -161,7 +161,7 @@ test('away, or without its past: what was good stays', async () => {
   assert.equal(site.problems.list(), []);
 });
 
-test('a config that is missing is named by its place', async () => {
+test('a missing config is reported with its place', async () => {
   const site = new Site();
   site.cluster.configText = undefined;
   assert.is(await site.membership.sync(), undefined);

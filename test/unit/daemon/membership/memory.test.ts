@@ -5,7 +5,7 @@ import { FakeCluster, hourMs, keysOf } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/memory');
 
-test('what the last weftd knew counts where etcd has lost it: by its number, its revision, or our own lease', async () => {
+test('the last weftd’s memory is used if etcd has lost leases: by its cluster id, its revision, or our own lease', async () => {
   const first = new FakeCluster();
   first.leases = [2, 3].map((n) => peer(n));
   const all = keysOf(await first.membership.sync());
@@ -37,7 +37,7 @@ test('what the last weftd knew counts where etcd has lost it: by its number, its
   }
 });
 
-test('what the last weftd knew does not count where etcd is as it was, or our own lease was over by then', async () => {
+test('the last weftd’s memory is not used if etcd has lost nothing, or if our own lease has expired', async () => {
   const first = new FakeCluster();
   first.leases = [2, 3].map((n) => peer(n));
   await first.membership.sync();
@@ -53,7 +53,7 @@ test('what the last weftd knew does not count where etcd is as it was, or our ow
   assert.equal(keysOf(await late.membership.sync()), []);
 });
 
-test('the memory is written when something has changed, not more often than the cluster is large, and each hour', async () => {
+test('the memory is written after changes, less often in a large cluster, and at least each hour', async () => {
   const cluster = new FakeCluster();
   cluster.leases = Array.from({ length: 100 }, (_, i) => peer(i + 2));
   const counts: number[] = [];

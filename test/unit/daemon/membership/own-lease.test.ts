@@ -5,7 +5,7 @@ import { FakeCluster, hourMs } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/own-lease');
 
-test('renews in time, and says what changed at once', async () => {
+test('the lease is renewed in time, and written at once after a change', async () => {
   const cluster = new FakeCluster();
   await cluster.membership.sync();
   assert.is(cluster.membership.renewalDelayMs, 23 * hourMs);
@@ -18,7 +18,7 @@ test('renews in time, and says what changed at once', async () => {
   assert.equal(cluster.calls, ['claim', 'renew', 'renew']);
 });
 
-test('a margin longer than the lease does not make it renew without end', async () => {
+test('a margin longer than the lease does not cause endless renewals', async () => {
   const cluster = new FakeCluster();
   cluster.lifeMs = 10_000;
   await cluster.membership.sync();
@@ -32,7 +32,7 @@ test('a reservation is never renewed', async () => {
   assert.is(cluster.membership.renewalDelayMs, Number.POSITIVE_INFINITY);
 });
 
-test('a lease that is gone or taken is claimed again', async () => {
+test('a lease that is deleted or taken is claimed again', async () => {
   const cluster = new FakeCluster();
   await cluster.membership.sync();
   cluster.leases = [peer(2)];
@@ -45,7 +45,7 @@ test('a lease that is gone or taken is claimed again', async () => {
   assert.ok(cluster.lines.some((line) => line.includes('it is taken by "h9"')));
 });
 
-test('a lease lost together with many others is claimed at its own time, alone at once', async () => {
+test('a lease lost together with many others is claimed after a random delay; one lost alone is claimed at once', async () => {
   const cluster = new FakeCluster();
   cluster.leases = Array.from({ length: 200 }, (_, i) => peer(i + 2));
   cluster.chance = 0.5;
@@ -63,14 +63,14 @@ test('a lease lost together with many others is claimed at its own time, alone a
   assert.equal(cluster.calls.slice(2), ['claim again']);
 });
 
-test('nodes that were started together do not renew together', async () => {
+test('nodes started together renew at different times', async () => {
   const cluster = new FakeCluster();
   cluster.chance = 0.5;
   await cluster.membership.sync();
   assert.is(cluster.membership.renewalDelayMs, 22.75 * hourMs);
 });
 
-test('a clock set back, or ahead, does not put renewal off', async () => {
+test('setting the clock back or ahead does not delay renewal', async () => {
   const cluster = new FakeCluster();
   await cluster.membership.sync();
   for (const clockStepMs of [-1000 * hourMs, 1000 * hourMs]) {
@@ -79,7 +79,7 @@ test('a clock set back, or ahead, does not put renewal off', async () => {
   }
 });
 
-test('a lease that is listed again before its time comes is not waited for any more', async () => {
+test('a lost lease that is listed again is not claimed', async () => {
   const cluster = new FakeCluster();
   cluster.leases = Array.from({ length: 200 }, (_, i) => peer(i + 2));
   cluster.chance = 0.5;
