@@ -12,6 +12,8 @@
  *
  * Close the socket after a SyscallError (a timeout, lost answers). It is then unknown what the kernel did. Late answers
  * are dropped by their sequence numbers, but a dump that was cut short can leave the socket busy.
+ *
+ * The file is long because requests, dumps and transactions share one protocol of sequence numbers.
  */
 
 import { type Action, check, errno, formatAction, NetlinkError, SyscallError } from '../errors.ts';

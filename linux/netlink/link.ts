@@ -1,6 +1,8 @@
 /**
  * Links (network interfaces): RTM_NEWLINK and its kin, include/uapi/linux/if_link.h, `struct ifinfomsg` in
  * rtnetlink.h. Tunnel devices are in tunnel.ts.
+ *
+ * The file is long because all requests about links and their decoder share one table of attributes.
  */
 
 import type { Mac } from '../../net/mac.ts';

@@ -5,6 +5,8 @@
  * `be` in their name use big endian.
  *
  * Pure: bytes in, bytes out. No function reads beyond its input; too few bytes are a DecodeError.
+ *
+ * The file is long because writer and reader of one format are read side by side.
  */
 
 import { DecodeError } from '../errors.ts';

@@ -8,7 +8,7 @@
  *       rules: [rule([sourceIn(network), not(destinationIn(network)), masquerade({ fullyRandom: true })])],
  *     }] };
  *     const actual = nft.readTable(table);
- *     if (!actual || tableDifference(table, actual)) nft.replaceTable(table);
+ *     if (!actual || tableDifference(table, actual)) nft.transact(replaceTableRequests(table));
  *     nft.transact(newElements(table, 'peers', added), …);       // a set's elements, without touching the rest
  *
  * Other programs' tables are never touched, except by `newRule` and `deleteRule` with their names.
@@ -122,16 +122,6 @@ export class NftConnection {
   /** All of the requests or none. @throws NetlinkError of the first that is refused */
   transact(requests: readonly NetlinkRequest[]): void {
     this.#netlink.transact(batchBegin, requests, batchEnd);
-  }
-
-  /** Replaces the table of that name atomically. Counters restart at 0. */
-  replaceTable(table: NftTable): void {
-    this.transact(replaceTableRequests(table));
-  }
-
-  /** Deletes the table with its content. It is no error if there is none. */
-  removeTable(table: TableName): void {
-    this.transact([newTable(table), deleteTable(table)]);
   }
 
   /** The table with its content, as a consistent snapshot; undefined if there is none. */

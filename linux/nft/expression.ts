@@ -4,6 +4,8 @@
  * better written with match.ts.
  *
  * Decoding is lossless: an unknown expression, or one with an unknown attribute, becomes 'other' with its bytes.
+ *
+ * The file is long because each expression has an encoder and a decoder that are read side by side.
  */
 
 import type { NetlinkReader, NetlinkWriter } from '../netlink/wire.ts';

@@ -1,6 +1,8 @@
 /**
  * nf_tables' tables, chains, rules and sets, and the messages that carry them: include/uapi/linux/netfilter/
  * nf_tables.h. Families are those of nft(8): a table belongs to one, and sees its packets only (inet: IPv4 and IPv6).
+ *
+ * The file is long because requests and decoders of one object share its numbers and are read side by side.
  */
 
 import { type Address, offsetAddress } from '../../net/address.ts';

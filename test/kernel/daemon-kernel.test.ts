@@ -23,6 +23,7 @@ import { insideNamespace, ipBatch } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
+import { removeTable } from '../support/nft-tables.ts';
 import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/overlay/cluster-of.ts';
 
 const test = suite('daemon/kernel');
@@ -317,7 +318,7 @@ test('rules are set once, left alone if right, set again if wrong, and removed',
     const nft = openNft(sys);
     const desiredRules = desiredTable(settings);
     assert.is(tableDifference(desiredRules, nft.readTable(desiredRules)!), undefined);
-    nft.removeTable(desiredRules);
+    removeTable(nft, desiredRules);
     assert.is(rules.ensure(settings).changes, 1);
     assert.is(rules.ensure({ ...settings, ipMasq: false }).changes, 1);
     assert.is(rules.ensure({ ...settings, ipMasq: false }).changes, 0);

@@ -52,6 +52,7 @@ import {
   saveMark,
   setMark,
 } from '../support/nft-match.ts';
+import { removeTable, replaceTable } from '../support/nft-tables.ts';
 
 const prefix = (text: string): Prefix => parsePrefix(text)!;
 const key = (text: string): Uint8Array => parseAddress(text)!.bytes;
@@ -81,7 +82,7 @@ const rulesShown = (...chain: string[]): string[] =>
 
 /** nft shows a table as it was written, and reading gives the same. */
 function replaceAndRead(nft: NftConnection, table: NftTable): void {
-  nft.replaceTable(table);
+  replaceTable(nft, table);
   const actual = nft.readTable(table);
   assert.ok(actual);
   assert.is(tableDifference(table, actual), undefined);
@@ -194,18 +195,18 @@ test('changes by others are detected', () => {
     [['chain', 'inet', 'weft', 'forward', '{ policy drop; }'], /chain "forward" is of another .* policy/],
   ];
   for (const [words, expected] of changes) {
-    nft.replaceTable(weft);
+    replaceTable(nft, weft);
     assert.is(difference(), undefined);
     if (words[0] === 'insert') nftTool('add', 'chain', 'inet', 'weft', 'mine');
     nftTool(...words);
     assert.match(difference() ?? 'nothing', expected);
   }
-  nft.replaceTable(weft);
+  replaceTable(nft, weft);
 });
 
 test('elements are added and removed without touching the rest', () => {
   const { nft } = host();
-  nft.replaceTable(weft);
+  replaceTable(nft, weft);
   const handles = () => nft.readTable(weft)!.chains.map((chain) => chain.rules.map(({ handle }) => handle));
   const before = handles();
   nft.transact([
@@ -297,13 +298,13 @@ test('twenty thousand elements fit in one transaction', () => {
     chains: [],
   };
   replaceAndRead(host().nft, table);
-  host().nft.removeTable(table);
+  removeTable(host().nft, table);
 });
 
 test('removing a table twice succeeds', () => {
   const { nft } = host();
-  nft.removeTable(weft);
-  nft.removeTable(weft);
+  removeTable(nft, weft);
+  removeTable(nft, weft);
   assert.is(nft.readTable(weft), undefined);
   assert.is(nftTool('list', 'tables').includes('inet weft'), false);
 });
