@@ -6,8 +6,8 @@
 /** Something before and after: the second is undefined where it is gone, the first where it has come. */
 export type Change<T> = readonly [was: T | undefined, is: T | undefined];
 
-/** Older changes are forgotten. Comparing two lists takes their place. */
-const keptAtLeast = 1024;
+/** Older changes are forgotten, since each holds a lease in memory. Comparing two lists takes their place. */
+const keptAtLeast = 256;
 
 export class ChangeLog<T> {
   #changes: Change<T>[] = [];
