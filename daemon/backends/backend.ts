@@ -1,9 +1,9 @@
 /**
- * The seam that a backend plugs into: a backend is a way for packets to travel from host to host. It says what the
- * kernel should have, and never touches it: the plan compares, the kernel adapter applies, healing and problems follow.
+ * The interface of a backend. A backend is a way for packets to travel from host to host. It describes the kernel's desired
+ * state and never touches the kernel: the plan compares, the kernel adapter applies, healing and problems follow.
  *
- * Left for those that need it: secrets beside the lease's data, and a generic netlink peer entry (WireGuard); listening
- * by a poll where the kernel sends no events; the source address that inner packets are bound to; a target to probe.
+ * Later backends may add: secrets beside the lease's data, and a generic netlink peer entry (WireGuard); polling if the
+ * kernel sends no events; the source address that inner packets are bound to; a target to probe.
  */
 
 import type { BackendConfig, BackendFormat } from '../../cluster/backend-format.ts';
@@ -16,15 +16,15 @@ import type { FdbEntry, NeighbourEntry, RouteEntry, TunnelDevice } from './entri
 
 export type { BackendConfig } from '../../cluster/backend-format.ts';
 
-/** How the packets between hosts look from outside: what the packet filter knows them by. */
+/** The outer header of packets between hosts, by which the packet filter recognises them. */
 export interface OuterHeader {
   /** IPPROTO_* of include/uapi/linux/in.h: 17 UDP, 4 IPIP, 41 IPV6, 47 GRE. */
   readonly ipProtocol: 17 | 4 | 41 | 47;
-  /** Destination port, where the protocol is UDP. */
+  /** Destination port, if the protocol is UDP. */
   readonly udpPort?: number;
   /** VXLAN network identifier. */
   readonly vni?: number;
-  /** GRE key; absent where the packets carry none, or where the device takes packets with any key. */
+  /** GRE key; absent if the packets carry none, or the device accepts any key. */
   readonly key?: number;
 }
 
@@ -36,7 +36,7 @@ export interface OuterInterface {
   readonly addresses: PerFamily<Address>;
 }
 
-/** This node, as its devices and entries depend on it. */
+/** This node, as far as its devices and entries depend on it. */
 export interface NodeSide<Config, LeaseData> {
   readonly config: Config;
   readonly external: OuterInterface;
@@ -44,14 +44,14 @@ export interface NodeSide<Config, LeaseData> {
   readonly leaseData: PerFamily<LeaseData>;
 }
 
-/** A peer's share of a family. */
+/** A peer's part of a family. */
 export interface PeerSide<LeaseData> {
   /** The peer's public address. */
   readonly host: Address;
   /** Its subnet, without host bits. */
   readonly subnet: Prefix;
   readonly leaseData: LeaseData | undefined;
-  /** The peer is on a network that this host is connected to, so that it can be a gateway. */
+  /** Whether the peer is on a network that this host is connected to, so that it can be a gateway. */
   readonly isNeighbour: boolean;
 }
 
@@ -65,11 +65,11 @@ export interface Entries {
   readonly routes: readonly RouteEntry[];
 }
 
-/** Something that one host only can have, such as a MAC. Several leases of that host share it, with its entries. */
+/** Something that only one host can have, such as a MAC. Several leases of that host share it and its entries. */
 export interface Claim {
-  /** Tells it from others of the family. */
+  /** Unique in its family. */
   readonly key: number | string;
-  /** It in words: `MAC "02:…"`. */
+  /** Its text: `MAC "02:…"`. */
   readonly text: string;
   readonly entries: Partial<Entries>;
 }
@@ -79,11 +79,11 @@ export interface PeerEntries extends Partial<Entries> {
   readonly claim?: Claim;
 }
 
-/** What may be known already of this node's data for a device. */
+/** Known data of this node for a device. */
 export interface KnownData<LeaseData> {
-  /** The surest first: what this process said before, then our lease. */
+  /** The most reliable first: this process's earlier data, then our lease. */
   readonly said: readonly (LeaseData | undefined)[];
-  /** MACs of the device: the remembered one, then the one it has. */
+  /** MACs of the device: the remembered one, then its current one. */
   readonly macs: readonly (Mac | undefined)[];
   /** Whether another host's lease has data like this. */
   readonly isTaken: (test: (others: LeaseData) => boolean) => boolean;
@@ -92,7 +92,7 @@ export interface KnownData<LeaseData> {
 
 export interface Prepared<LeaseData> {
   readonly leaseData: LeaseData;
-  /** Remembered with the device's name across restarts. */
+  /** Remembered across restarts, by the device's name. */
   readonly mac: Mac;
 }
 
@@ -106,24 +106,24 @@ export interface Backend<Config extends BackendConfig = BackendConfig, LeaseData
   readonly apart: string;
   /** Whether a device of this name is a tunnel of this backend: another network's, or flannel's. */
   isDeviceName(name: string): boolean;
-  /** Undefined where it needs no device. */
+  /** Undefined if it needs no device. */
   deviceName(config: Config, family: Family): string | undefined;
-  /** What our lease says for the device; absent where a lease has no data. */
+  /** Our lease's data for the device; absent if leases have no data. */
   prepare?(config: Config, known: KnownData<LeaseData>): Prepared<LeaseData>;
   /** The device for a family that `deviceName` names, with `mtuBytes` for packets inside. */
   device?(node: NodeSide<Config, LeaseData>, family: Family, mtuBytes: number): TunnelDevice;
   /** Bytes that it adds to a packet, over an outer network of the family. */
   overheadBytes(config: Config, family: Family): number;
 
-  /** A peer's entries, or why there can be none. */
+  /** A peer's entries, or the reason why there are none. */
   entries(node: NodeSide<Config, LeaseData>, peer: PeerSide<LeaseData>): PeerEntries | string;
-  /** Whether packets of peers may come in as they are, by the external interface. */
+  /** Whether peers' packets may arrive without a tunnel, through the external interface. */
   routesDirectly(config: Config): boolean;
-  /** Undefined where packets of this family travel as they are: nothing tells them from others. */
+  /** Undefined if packets of this family travel without an outer header. */
   outer(config: Config, family: Family): OuterHeader | undefined;
   /**
-   * Whether an event of the bridge family tells of an entry that is as it should be; the kernel does not say who caused
-   * it. Absent: no such entry should be.
+   * Whether an event of the bridge family is about an entry in its desired state; the kernel does not name the author.
+   * Absent: no such entry should exist.
    * @param hostOf the host that a claim's key leads to
    */
   expects?(entry: Neighbour, isThere: boolean, hostOf: (key: Claim['key']) => Address | undefined): boolean;

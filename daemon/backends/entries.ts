@@ -1,6 +1,6 @@
 /**
- * The part of the kernel's network state that weftd looks after, in the daemon's own words: devices by name, entries
- * by what they say. `desired.ts` derives it from the cluster, `kernel.ts` reads it, `plan.ts` compares the two.
+ * The part of the kernel's network state that weftd manages, in the daemon's own terms: devices by name, entries by
+ * content. `desired.ts` derives it from the cluster, `kernel.ts` reads it, `plan.ts` compares the two.
  */
 
 import type { Encapsulation } from '../../linux/netlink/route.ts';
@@ -15,20 +15,20 @@ export interface TunnelDevice<Data = unknown> {
   readonly kind: string;
   /** Source address of the tunnel's packets. */
   readonly local: Address;
-  /** Absent where the kind has none. */
+  /** Absent if the kind has none. */
   readonly mac?: Mac;
   readonly mtuBytes: number;
-  /** What only this kind has, as its codec takes it. */
+  /** Attributes of this kind only, in its codec's form. */
   readonly data: Data;
   /** The same object for all devices of a kind. */
   readonly rules: DeviceRules<Data>;
 }
 
-/** How a device of ours stands to those that are there. */
+/** Compares a device of ours with existing ones. */
 export interface DeviceRules<Data = unknown> {
-  /** Why the device of this name and kind has to be made anew, if it has. */
+  /** Why the device of this name and kind must be recreated, if it must. */
   difference(wanted: TunnelDevice<Data>, actual: ActualDevice<Data>): string | undefined;
-  /** Why the kernel makes no such device while the other is there, and what to do; undefined where it does. */
+  /** Why the kernel refuses the device while the other exists, and what to do; undefined if it does not. */
   clash(wanted: TunnelDevice<Data>, other: ActualDevice<Data>): string | undefined;
 }
 
@@ -37,14 +37,14 @@ export interface DeviceAddress {
   readonly prefix: Prefix;
 }
 
-/** The tunnel's ARP or NDP: which inner MAC answers for a peer's subnet address; or which host, on an IP tunnel. */
+/** The tunnel's ARP or NDP: the inner MAC of a peer's subnet address; on an IP tunnel, the peer's host. */
 export interface NeighbourEntry {
   readonly device: string;
   readonly address: Address;
   readonly mac: Mac;
 }
 
-/** Behind which host an inner MAC is. */
+/** The host of an inner MAC. */
 export interface FdbEntry {
   readonly device: string;
   readonly mac: Mac;
@@ -56,28 +56,28 @@ export interface RouteEntry {
   readonly destination: Prefix;
   readonly gateway?: Address;
   readonly device: string;
-  /** The gateway is taken to be on the link although no address says so. */
+  /** The gateway counts as on the link, even without an address in its network. */
   readonly onlink: boolean;
-  /** Where the device is told by the route how to wrap its packets. */
+  /** For devices that take the outer header from the route. */
   readonly encapsulation?: Encapsulation;
 }
 
-/** What should be. */
+/** The desired state. */
 export interface DesiredState {
   readonly devices: readonly TunnelDevice[];
   readonly addresses: readonly DeviceAddress[];
   readonly neighbours: readonly NeighbourEntry[];
   readonly fdb: readonly FdbEntry[];
   readonly routes: readonly RouteEntry[];
-  /** Devices that an earlier configuration had; they go. */
+  /** Devices of an earlier configuration, to be removed. */
   readonly formerDevices: readonly string[];
-  /** The cluster's networks, present and past: on other devices, no route outside them is ever touched. */
+  /** The cluster's networks, current and former: on other devices, routes outside them are never touched. */
   readonly networks: readonly Prefix[];
-  /** Addresses of hosts that are or were peers: routes by way of them inside `networks` are the cluster's. */
+  /** Addresses of current and former peers: routes through them inside `networks` are the cluster's. */
   readonly peerAddresses: readonly Address[];
 }
 
-/** A link as it is. */
+/** An actual link. */
 export interface ActualDevice<Data = unknown> {
   readonly name: string;
   readonly index: number;
@@ -85,28 +85,28 @@ export interface ActualDevice<Data = unknown> {
   readonly up: boolean;
   readonly mac: Mac | undefined;
   readonly mtuBytes: number;
-  /** IFF_NOARP: neighbours' MACs are not asked for, nor used. */
+  /** IFF_NOARP: the device uses no neighbours' MACs. */
   readonly noArp?: boolean;
-  /** Somebody has taken its carrier. */
+  /** Somebody has switched off its carrier. */
   readonly protoDown?: boolean;
   /** Index of the bridge (bond, VRF) that it is a port of. */
   readonly master?: number | undefined;
-  /** What only its kind has; absent where linux/netlink/tunnel.ts does not know the kind. */
+  /** Attributes of its kind; absent if linux/netlink/tunnel.ts does not know the kind. */
   readonly data?: Data | undefined;
 }
 
-/** An entry as it is. `oddity`: what is wrong with it besides what it says, see oddities.ts; it counts as another one. */
+/** An actual entry. `oddity`: a foreign attribute, see oddities.ts; such an entry counts as a different one. */
 interface Actual {
   readonly oddity?: string | undefined;
 }
 
 export interface ActualAddress extends DeviceAddress, Actual {
-  /** The device's own address, where `prefix` is the far end's. */
+  /** The device's own address, if `prefix` is the far end's. */
   readonly local?: Address | undefined;
 }
 
 export interface ActualFdbEntry extends FdbEntry, Actual {
-  /** As far as they are not the device's own. */
+  /** Only if they differ from the device's own. */
   readonly port?: number | undefined;
   readonly vni?: number | undefined;
   readonly lower?: number | undefined;
@@ -118,12 +118,12 @@ export interface ActualRoute extends RouteEntry, Actual {
   readonly metric: number;
 }
 
-/** What is. Addresses, neighbours and FDB entries are those of the devices in question only. */
+/** The actual state. Addresses, neighbours and FDB entries only of the devices in question. */
 export interface ActualState {
   readonly devices: readonly ActualDevice[];
-  /** Without link-local ones: those are the kernel's. */
+  /** Without link-local ones, which are the kernel's. */
   readonly addresses: readonly ActualAddress[];
-  /** Permanent ones: others come and go by themselves. */
+  /** Permanent ones: others appear and disappear by themselves. */
   readonly neighbours: readonly NeighbourEntry[];
   /** Permanent ones with a destination. */
   readonly fdb: readonly ActualFdbEntry[];
@@ -132,15 +132,15 @@ export interface ActualState {
 }
 
 /**
- * RTPROT_*, include/uapi/linux/rtnetlink.h; the numbers from 5 on are for user space to choose. Routes that weftd adds
- * are marked with its own, so that it knows them again; flannel's carry RTPROT_BOOT.
+ * RTPROT_*, include/uapi/linux/rtnetlink.h; user space chooses numbers from 5 on. weftd marks its routes with its own, to
+ * recognise them; flannel's carry RTPROT_BOOT.
  */
 export const routeProtocol = { RTPROT_BOOT: 3, RTPROT_WEFT: 87 } as const;
 
 /** Metric of a route that was added without one. */
 export const defaultMetric = { 4: 0, 6: 1024 } as const;
 
-/** A MAC, or the address of the host that an IP tunnel leads to. */
+/** A MAC, or for an IP tunnel the address of the peer's host. */
 const formatLinkAddress = (bytes: Mac): string =>
   bytes.length === 6 ? formatMac(bytes) : formatAddress({ family: bytes.length === 4 ? 4 : 6, bytes });
 
@@ -158,7 +158,7 @@ export function formatRoute({ destination, gateway, device, encapsulation }: Rou
 const sameEncapsulation = (a: Encapsulation, b: Encapsulation): boolean =>
   sameAddress(a.source, b.source) && sameAddress(a.destination, b.destination) && a.key === b.key;
 
-/** Whether two routes lead the same way; both are to one destination. */
+/** Whether two routes to one destination lead the same way. */
 export const sameWay = (a: RouteEntry, b: RouteEntry): boolean =>
   a.device === b.device &&
   (a.gateway && b.gateway ? sameAddress(a.gateway, b.gateway) : a.gateway === b.gateway) &&
@@ -166,13 +166,13 @@ export const sameWay = (a: RouteEntry, b: RouteEntry): boolean =>
     ? sameEncapsulation(a.encapsulation, b.encapsulation)
     : a.encapsulation === b.encapsulation);
 
-/** Why a device's local address is not the wanted one. */
+/** Why a device's local address differs from the desired one. */
 export function addressDifference(is: Address | undefined, wanted: Address): string | undefined {
   if (is && sameAddress(is, wanted)) return undefined;
   return `its local address is ${is ? `"${formatAddress(is)}"` : 'unset'}, not "${formatAddress(wanted)}"`;
 }
 
-/** Where else an FDB entry leads than its destination says. The kernel tells only what is not the device's own. */
+/** An FDB entry's own port or VNI. The kernel reports only values that differ from the device's. */
 export function fdbOddity({ port, vni, lower }: Pick<ActualFdbEntry, 'port' | 'vni' | 'lower'>): string | undefined {
   if (port !== undefined) return `port ${port}`;
   if (vni !== undefined) return `VNI ${vni}`;

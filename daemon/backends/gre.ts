@@ -1,10 +1,10 @@
 /**
- * Layer-3 GRE (RFC 2784, with the key of RFC 2890): IP packets in GRE, and no Ethernet frames, so that it does not speak
- * with Open vSwitch's GRE ports. A device for each family, over the same family, without a remote address.
+ * Layer-3 GRE (RFC 2784, with the key of RFC 2890): IP packets in GRE, without Ethernet frames. So it does not interoperate
+ * with Open vSwitch's GRE ports. Each family has a device over the same family, without a remote address.
  *
- * Over IPv4 the neighbour table says which host a peer's subnet address is at. Over IPv6 the kernel sends nothing by a
- * device without a remote address (ip6_tnl_xmit_ctl in ip6_tunnel.c) unless the route says how to wrap its packets, so
- * that one is under external control. It takes packets with any key; the peer lock keeps those of other hosts out.
+ * Over IPv4 the neighbour table gives the host of a peer's subnet address. Over IPv6 the kernel sends nothing through a
+ * device without a remote address (ip6_tnl_xmit_ctl in ip6_tunnel.c) unless the route contains the outer header. So that
+ * device is under external control. It accepts packets with any key; the peer lock drops those of strangers.
  */
 
 import type { IpTunnelData } from '../../linux/netlink/ip-tunnel.ts';
@@ -26,7 +26,7 @@ export const gre: Backend<GreConfig> = {
   name: 'gre',
   families: [4, 6],
   apart: 'give one of the networks another backend',
-  warning: 'flannel has no backend "gre": flanneld ends on this config',
+  warning: 'flannel has no backend "gre": flanneld exits on this config',
   parseConfig(section) {
     const key = section.integer('Key', 0, greatestKey);
     return { type: 'gre', ...(key === undefined ? {} : { key }) };

@@ -1,4 +1,4 @@
-/** What the devices of ipip and gre have in common. */
+/** The common part of ipip's and gre's devices. */
 
 import type { IpTunnelData } from '../../linux/netlink/ip-tunnel.ts';
 import { formatAddress, sameAddress } from '../../net/address.ts';
@@ -6,10 +6,10 @@ import { addressDifference, type DeviceRules } from './entries.ts';
 
 const keyText = (key: number | undefined): string => (key === undefined ? 'none' : String(key));
 
-/** @param advice what keeps the network's device apart from one that excludes it */
+/** @param advice how to avoid a conflict with another device */
 export const ipTunnelRules = (advice: string): DeviceRules<IpTunnelData> => ({
   difference({ data: wanted }, { data }) {
-    if (!data) return 'the kernel says nothing of it';
+    if (!data) return 'the kernel does not describe it';
     if (data.external !== wanted.external) return `external control is ${data.external ? 'on' : 'off'}`;
     if (data.remote) return 'it has a remote host';
     if (data.lower !== undefined) return 'it is bound to an interface';
@@ -19,7 +19,7 @@ export const ipTunnelRules = (advice: string): DeviceRules<IpTunnelData> => ({
     if (wanted.local) return addressDifference(data.local, wanted.local);
     return data.local && `its local address is "${formatAddress(data.local)}", not unset`;
   },
-  // ip_tunnel_find in ip_tunnel.c; of external devices there is one of a kind.
+  // ip_tunnel_find in ip_tunnel.c; there is one external device per kind.
   clash({ local, data: wanted }, { name, data }) {
     if (!data || data.remote) return undefined;
     if (wanted.external && data.external)

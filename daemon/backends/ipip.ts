@@ -10,7 +10,7 @@ import { ipTunnelRules } from './ip-tunnel.ts';
 
 export interface IpipConfig extends BackendConfig {
   readonly type: 'ipip';
-  /** Peers that are reached without a gateway get a plain route and no tunnel. */
+  /** Peers that need no gateway get a plain route instead of the tunnel. */
   readonly directRouting: boolean;
 }
 

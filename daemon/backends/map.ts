@@ -17,7 +17,7 @@ const all: readonly Backend[] = [vxlan, hostGateway, ipip, gre];
 
 export const backends: Backends = new Map(all.map((each) => [each.name, each]));
 
-/** How packets of a family look from outside; undefined where they travel as they are. */
+/** The outer header of a family's packets; undefined if they have none. */
 export const outer = (config: BackendConfig, family: Family): OuterHeader | undefined =>
   backends.get(config.type)?.outer(config, family);
 

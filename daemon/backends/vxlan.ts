@@ -1,7 +1,7 @@
 /**
- * flannel's VXLAN backend (RFC 7348): a device for each family, over the same family, with flannel's names, so that each
- * of the two finds the other's. Three entries lead to a peer: the neighbour (which inner MAC answers for its subnet
- * address), the FDB entry (the host behind that MAC), the route.
+ * flannel's VXLAN backend (RFC 7348): a device per family, over the same family, with flannel's names, so that Weft and
+ * flannel find each other's. Three entries lead to a peer: the neighbour (the inner MAC of its subnet address), the FDB
+ * entry (the host of that MAC), and the route.
  */
 
 import { isObject, LeaseFormatError, lookUp } from '../../cluster/lease.ts';
@@ -17,17 +17,17 @@ export interface VxlanConfig extends BackendConfig {
   readonly type: 'vxlan';
   /** VXLAN network identifier; flannel's default is 1. */
   readonly vni: number;
-  /** Destination UDP port, the kernel's default 8472 already filled in where the config says 0 or nothing. */
+  /** Destination UDP port. If the config has 0 or none, this is the kernel's default, 8472. */
   readonly port: number;
   /** Group policy extension. */
   readonly gbp: boolean;
   readonly learning: boolean;
-  /** Peers that are reached without a gateway get a plain route and no tunnel. */
+  /** Peers that need no gateway get a plain route instead of the tunnel. */
   readonly directRouting: boolean;
 }
 
 export interface VxlanLeaseData {
-  /** 0 where the lease does not say (written by an old flannel): it is the config's. */
+  /** 0 if the lease lacks it (an old flannel wrote it): the config's applies. */
   readonly vni: number;
   readonly vtepMac: Mac;
 }
@@ -37,8 +37,8 @@ const kernelVxlanPort = 8472;
 const greatestVni = 0xffffff;
 
 /**
- * Attributes whose value is 0, or nothing at all, on a device of ours: weftd and flannel never set them, and they send
- * packets elsewhere, or stop them.
+ * Attributes that are 0 or absent on a device of ours: weftd and flannel never set them, and they redirect or stop
+ * packets.
  */
 const oddities: Readonly<Record<number, string>> = {
   [iflaVxlan.IFLA_VXLAN_GROUP]: 'a remote host',
@@ -56,7 +56,7 @@ const oddities: Readonly<Record<number, string>> = {
   [iflaVxlan.IFLA_VXLAN_DF]: 'a DF bit of its own',
 };
 
-/** Its attribute has no value: that it is there sets it. */
+/** Flags: the attribute has no value, its presence sets it. */
 const isFlag = (type: number): boolean => type === iflaVxlan.IFLA_VXLAN_GPE;
 
 function oddityOf({ unknown = [] }: VxlanData): string | undefined {
@@ -68,7 +68,7 @@ function oddityOf({ unknown = [] }: VxlanData): string | undefined {
 
 const rules: DeviceRules<VxlanData> = {
   difference({ data: wanted }, { data }) {
-    if (!data) return 'it is no VXLAN device';
+    if (!data) return 'it is not a VXLAN device';
     if (data.vni !== wanted.vni) return `its VNI is ${data.vni}, not ${wanted.vni}`;
     if (data.port !== wanted.port) return `its port is ${data.port}, not ${wanted.port}`;
     if (data.lower !== wanted.lower) return 'it is bound to another interface';
@@ -142,7 +142,7 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   isDeviceName: (name) => /^flannel(?:-v6)?\.\d+$/.test(name),
   deviceName: ({ vni }, family) => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`),
 
-  /** The MAC stays the same for as long as anything remembers it, but for one that another host has: an image's. */
+  /** The MAC stays the same as long as anything remembers it, unless another host has it, as with copied images. */
   prepare({ vni }, { said, macs, isTaken, randomMacBytes }) {
     const known = [...said.map((data) => data?.vtepMac), ...macs].find(
       (mac) => mac && isUnicastMac(mac) && !isTaken(({ vtepMac }) => sameMac(vtepMac, mac)),
@@ -167,7 +167,7 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
     const { family } = endpoint;
     if (config.directRouting && peer.isNeighbour) return directRoute(node, peer);
     const mac = peer.leaseData?.vtepMac;
-    if (!mac) return `it tells no MAC of its IPv${family} tunnel device`;
+    if (!mac) return `it has no MAC of its IPv${family} tunnel device`;
     const ownMac = leaseData[family]?.vtepMac;
     if (ownMac && sameMac(ownMac, mac)) return `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own`;
     const device = vxlan.deviceName(config, family)!;

@@ -1,9 +1,10 @@
 /**
- * Why a step is due: because what is wanted has changed, or because somebody has changed the kernel's state.
+ * Why a step is due: because the desired state has changed, or because somebody has changed the kernel's state.
  *
- * A step mends where it brings about what was wanted before, too, and was there: an entry that the last comparison left
- * in place, or the absence of one that it left out. What follows a change of the cluster, of the configuration or of the
- * external interface wants something else than before. At the start nothing is known, so nothing is called mending.
+ * A step counts as healing if it restores something that was desired and present before: an entry that the last comparison
+ * left in place, or the absence of one that it left out. No event is asked for its author. Steps that follow the cluster,
+ * the configuration or the external interface lead to another state than before. At the start nothing is known, so nothing
+ * counts as healing.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -20,14 +21,14 @@ import {
 } from '../backends/entries.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
-/** So many are looked for one by one; for more, an index pays. */
+/** Up to this many are searched one by one; for more, an index pays. */
 const scannedAtMost = 8;
 
 type Test<E> = (entry: E) => boolean;
 
 /**
  * Whether an entry is among these.
- * @param keyOf what no two of them on one device have in common
+ * @param keyOf a key that is unique on a device
  */
 function memberTest<E extends { readonly device: string }>(
   entries: () => readonly E[],
@@ -64,7 +65,7 @@ const sameFdbEntry = (a: FdbEntry, b: FdbEntry): boolean =>
   a.device === b.device && sameMac(a.mac, b.mac) && sameAddress(a.destination, b.destination);
 const sameRoute = (a: RouteEntry, b: RouteEntry): boolean => sameWay(a, b) && samePrefix(a.destination, b.destination);
 
-/** What was wanted before, asked about one step at a time. */
+/** The state that was desired before; answers about one step at a time. */
 class Before {
   private readonly before: DesiredState;
   private readonly now: DesiredState;
@@ -99,14 +100,14 @@ class Before {
     );
   }
 
-  /** Whether the step brings about what was wanted before. */
+  /** Whether the step restores what was desired before. */
   wanted(operation: Operation): boolean {
     switch (operation.kind) {
       case 'add-device':
       case 'change-device':
         return this.wantedDevice(deviceOf(operation));
       case 'remove-device': {
-        // Either to be made again, or one that is not wanted.
+        // Either to be made again, or unwanted.
         const isWanted = this.now.devices.some(({ name }) => name === operation.name);
         return isWanted ? this.wantedDevice(operation.name) : !this.hadDevice(operation.name);
       }
@@ -142,15 +143,15 @@ class Before {
 
 export class Causes {
   private before: DesiredState | undefined;
-  /** Steps that have been due since an earlier comparison, and whether they mend. */
+  /** Steps due since an earlier comparison, and whether they heal. */
   private readonly due = new Map<string, boolean>();
 
-  /** @returns those of the planned steps that mend */
+  /** @returns the planned steps that heal */
   judge(desired: DesiredState, planned: readonly Operation[]): ReadonlySet<Operation> {
     const mending = new Set<Operation>();
     if (!this.before || planned.length === 0) return mending;
     const before = new Before(this.before, desired, planned.length);
-    /** Devices that are made anew because another one is wanted: their entries follow. */
+    /** Devices that are recreated because another one is desired: their entries follow. */
     const replaced = new Set<string>();
     for (const operation of planned) {
       const known = this.due.size > 0 ? this.due.get(formatOperation(operation)) : undefined;
@@ -162,7 +163,7 @@ export class Causes {
   }
 
   /**
-   * What came of it.
+   * The result of the steps.
    * @param open the planned steps that are still due
    */
   note(desired: DesiredState, open: readonly Operation[], mending: ReadonlySet<Operation>): void {
@@ -171,7 +172,7 @@ export class Causes {
     for (const operation of open) this.due.set(formatOperation(operation), mending.has(operation));
   }
 
-  /** As at the start. */
+  /** Forgets everything, as at the start. */
   forget(): void {
     this.before = undefined;
     this.due.clear();

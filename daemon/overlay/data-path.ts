@@ -36,7 +36,7 @@ import { findShadows, withoutTaken } from './shadows.ts';
 
 export interface DataPathOptions {
   readonly kernel: Kernel;
-  /** Those that weftd runs. */
+  /** The backends that weftd runs. */
   readonly backends: Backends;
   readonly filter: FilterPort;
   readonly healing: Healing;
@@ -56,15 +56,15 @@ export interface DataPathOptions {
 /** The result of a run of `reconcile`. */
 export interface ReconcileResult {
   readonly changes: number;
-  /** When something that failed is due again; infinite where nothing is. */
+  /** When a failed step is due again; infinite if none failed. */
   readonly retryDelayMs: number;
   /** When the packet filter is to be looked at again even if no event arrives; infinite where there is no need. */
   readonly rulesAgainMs: number;
   /** The lease no longer says the truth about this host. */
   readonly identityChanged: boolean;
-  /** The host had other addresses before: connections from those are dead. */
+  /** The host had other addresses before: connections from them are dead. */
   readonly addressChanged: boolean;
-  /** Whether containers can be started: the devices are there, and the plugins know of it. */
+  /** Whether containers can start: the devices exist, and the plugins' files are written. */
   readonly complete: boolean;
 }
 
@@ -107,7 +107,7 @@ export class DataPath {
     this.#follow = { ...options, failures: this.#failures, settings: this.#settings };
   }
 
-  /** As it was made last; undefined before the first time. */
+  /** The last data path; undefined before the first one. */
   get state(): DataPathState | undefined {
     return this.#state;
   }
@@ -174,7 +174,7 @@ export class DataPath {
     const { operations, problems: obstacles } = plan(wanted, actual);
     const due = this.#failures.due(operations);
     healing.prepare(wanted, operations);
-    // First: a device with IPv6 switched off takes no address.
+    // First: a device with IPv6 switched off accepts no address.
     let settings = this.#settings.ensure(wanted, external.name, inUse);
     const outcomes = kernel.apply(due, host);
     if (due.some(({ kind }) => kind === 'add-device')) {
@@ -330,7 +330,7 @@ export class DataPath {
       external,
       devices: desired.state.devices.map(({ name }) => name),
       mtuBytes: desired.mtuBytes,
-      // Made when somebody asks: there may be thousands, and changes every second.
+      // Made on request: there may be thousands, and changes every second.
       get peers() {
         peers ??= desired.peers.map((outcome) => peerState(outcome, failures));
         return peers;

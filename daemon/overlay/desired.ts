@@ -1,8 +1,8 @@
 /**
- * What the kernel's state should be, from what the cluster says: a pure derivation.
+ * The desired state of the kernel, derived from the cluster's state. Pure.
  *
  * Every family in use has a tunnel of its own, over the same family: IPv4 subnets travel over the hosts' IPv4 addresses,
- * IPv6 subnets over their IPv6 ones. The shape on a node is flannel's, so that either takes the other's place.
+ * IPv6 subnets over their IPv6 ones. Devices and entries are as flannel's, so that either can replace the other.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
@@ -34,7 +34,7 @@ export interface Overlay {
   /** Families in use, with the cluster's network of each. */
   readonly networks: PerFamily<Prefix>;
   readonly backend: BackendConfig;
-  /** Those that weftd runs. */
+  /** The backends that weftd runs. */
   readonly backends: Backends;
   readonly subnets: PerFamily<Prefix>;
   /** Our own lease's data of the backend. */
@@ -45,17 +45,17 @@ export interface Overlay {
   readonly isNeighbour: (address: Address) => boolean;
   /** Names of tunnel devices that weftd made before. */
   readonly formerDevices: readonly string[];
-  /** Networks that the cluster had before. */
+  /** The cluster's former networks. */
   readonly formerNetworks: readonly Prefix[];
-  /** Addresses that peers had before. */
+  /** Former addresses of peers. */
   readonly formerPeerAddresses: readonly Address[];
 }
 
 export interface PeerOutcome {
   readonly peer: Lease;
-  /** By family. Empty where the peer is left out. */
+  /** By family. Empty if the peer is left out. */
   readonly paths: PerFamily<PeerPath>;
-  /** Why it is left out, wholly or for a family. */
+  /** Why it is left out, entirely or for a family. */
   readonly problem: string | undefined;
 }
 
@@ -64,16 +64,16 @@ export interface Desired {
   readonly peers: readonly PeerOutcome[];
   /** MTU of a container's interface. */
   readonly mtuBytes: number;
-  /** Why it is not what the network config says. */
+  /** Why it differs from the network config. */
   readonly mtuProblem: string | undefined;
-  /** How this came about, for the changes that follow. */
+  /** The derivation, for later changes. */
   readonly table: PeerTable;
 }
 
 export const familiesOf = (networks: PerFamily<Prefix>): Family[] =>
   ([4, 6] as const).filter((family) => networks[family] !== undefined);
 
-/** MTU of the outer network: the config's, unless the interface takes less; the kernel would refuse more. */
+/** MTU of the outer network: the config's, unless the interface's is smaller; the kernel would refuse a larger one. */
 const outerMtu = ({ mtuBytes }: BackendConfig, externalMtuBytes: number): number =>
   Math.min(mtuBytes ?? externalMtuBytes, externalMtuBytes);
 
@@ -114,7 +114,7 @@ function ownDevices(
 
 /** A peer with its entries. */
 export interface PlacedPeer extends PeerOutcome, Entries {
-  /** What it was the first to claim. */
+  /** The claims that it made first. */
   readonly claims: readonly { readonly family: Family; readonly key: Claim['key'] }[];
 }
 
@@ -130,13 +130,13 @@ function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [ki
   if (entries) list.push(...(entries as readonly Entries[K][number][]));
 }
 
-/** What changes of some peers come to, when the others are as they were. */
+/** The result of changes of some peers, with the others unchanged. */
 export interface PeerChanges {
   readonly removed: readonly PlacedPeer[];
   readonly added: readonly PlacedPeer[];
 }
 
-/** The peers with the entries of each. Refuses what clashes with a peer before it. */
+/** The peers with their entries. Refuses entries that conflict with an earlier peer. */
 export class PeerTable {
   readonly #overlay: Overlay;
   readonly #backend: Backend;
@@ -148,7 +148,7 @@ export class PeerTable {
     4: new Map(),
     6: new Map(),
   };
-  /** Leases that want the same as another one, or that share it. */
+  /** Leases that want or share the same as another one. */
   readonly #contested = new Set<string>();
   #lists: Partial<Entries> = {};
 
@@ -164,7 +164,7 @@ export class PeerTable {
     return [...this.#placed.values()];
   }
 
-  /** All of one kind, as they are now; the same list until something changes. */
+  /** All current entries of one kind; the same list until something changes. */
   entries<K extends keyof Entries>(kind: K): Entries[K] {
     const known = this.#lists[kind];
     if (known) return known;
@@ -179,8 +179,8 @@ export class PeerTable {
   }
 
   /**
-   * Takes peers away and adds others, as if all had been derived anew. Undefined where these changes bear on other
-   * peers, by a subnet or a claim that several have: then all is to be derived anew, and this table is of no more use.
+   * Removes peers and adds others, with the same result as a full derivation. Undefined if the changes affect other peers,
+   * by a subnet or a claim that several have: then derive everything again, and discard this table.
    */
   change(removed: readonly Lease[], added: readonly Lease[]): PeerChanges | undefined {
     const contestedBefore = this.#contested.size;
@@ -205,7 +205,7 @@ export class PeerTable {
     return placed;
   }
 
-  /** @returns why the peer is left out, wholly or for a family */
+  /** @returns why the peer is left out, entirely or for a family */
   #place(peer: Lease, place: MutablePlace): string | undefined {
     const { name } = this.#backend;
     if (peer.backendType !== name) return `its backend is "${peer.backendType}", this host's is "${name}"`;
@@ -213,7 +213,7 @@ export class PeerTable {
     return problems.length > 0 ? problems.join('; ') : undefined;
   }
 
-  /** Makes the peer's entries for a family, or says why not. */
+  /** Makes the peer's entries for a family, or returns the reason why not. */
   #placeFamily(peer: Lease, family: Family, place: MutablePlace): string | undefined {
     const overlay = this.#overlay;
     const { external } = overlay;
@@ -297,7 +297,7 @@ export function deriveDesired(overlay: Overlay): Desired {
       },
       formerDevices: overlay.formerDevices.filter((name) => !current.has(name)),
       networks: [...families.map((family) => overlay.networks[family]!), ...overlay.formerNetworks],
-      // Not those of peers with a backend that is not ours: the way to them may be of another program's making.
+      // Without peers of other backends: another program may have made the routes to them.
       peerAddresses: [
         ...overlay.peers
           .filter(({ backendType }) => backends.has(backendType))
@@ -317,7 +317,7 @@ export function deriveDesired(overlay: Overlay): Desired {
   };
 }
 
-/** A device that is as it should be. */
+/** A device in the desired state. */
 const asWanted = ({ name, kind, mac, mtuBytes, data }: TunnelDevice): ActualDevice => ({
   name,
   index: 0,
@@ -329,8 +329,8 @@ const asWanted = ({ name, kind, mac, mtuBytes, data }: TunnelDevice): ActualDevi
 });
 
 /**
- * What should be and what is, as far as changed peers are concerned, when all was as it should be before: a comparison
- * of the two gives the same steps for them as one of everything would.
+ * Desired and actual state of changed peers only, if everything was right before. Their comparison gives the same steps
+ * for these peers as a full one.
  */
 export function narrowToPeers(
   state: DesiredState,
@@ -346,7 +346,7 @@ export function narrowToPeers(
       neighbours: added.flatMap((peer) => peer.neighbours),
       fdb: added.flatMap((peer) => peer.fdb),
       routes: added.flatMap((peer) => peer.routes),
-      // Whose the routes are that are to go is known: they are ours.
+      // The routes to remove are known to be ours.
       peerAddresses: [],
     },
     actual: {
@@ -363,7 +363,7 @@ export function narrowToPeers(
   };
 }
 
-/** What is left when this node is gone: nothing but the names of what has to be removed. */
+/** The desired state after this node has left: nothing, with the names of what to remove. */
 export const nothingDesired = (
   networks: readonly Prefix[],
   formerDevices: readonly string[],

@@ -1,4 +1,11 @@
-/** Changes of peers, followed from a whole comparison that left everything in order, without a look at the rest. */
+/**
+ * Changes of peers, followed from a full comparison that found everything right, without checking the rest. So one change
+ * reaches the kernel in a millisecond or two, however many peers there are.
+ *
+ * The plan gets only the changed peers. That is allowed only while nothing else can have changed: same config, same lease,
+ * no failed step, no kernel event about the host, no subnet or MAC that several peers want. A full comparison comes 2 s
+ * after the last such change, at each event that weftd has not caused, and every minute.
+ */
 
 import { sameLeaseValue } from '../../cluster/lease.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
@@ -22,7 +29,7 @@ export interface Baseline {
   readonly view: ClusterView;
   readonly host: HostState;
   readonly external: ExternalInterface;
-  /** Keeps up with the changes followed. */
+  /** Advances with the changes that were followed. */
   readonly desired: Desired;
 }
 
@@ -48,7 +55,7 @@ export interface Followed {
 const sameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 
-/** Whether two views are the same but for the peers. */
+/** Whether two views are equal except for the peers. */
 export const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
   a.config === b.config &&
   a.backend === b.backend &&
@@ -67,7 +74,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   const { host, external, desired } = baseline;
   const { removed, added } = view.peers.differenceTo(baseline.view.peers);
   if (removed.length + added.length === 0) return { changes: 0, rulesAgainMs: Number.POSITIVE_INFINITY };
-  // The table is what was wanted before; from here on it is ahead of the kernel.
+  // The table was the desired state; from here on it is ahead of the kernel.
   healing.forget();
   const changed = desired.table.change(removed, added);
   if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;

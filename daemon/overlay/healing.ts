@@ -1,6 +1,6 @@
 /**
- * What weftd does to the kernel, counted by its cause, and what it mends, told: somebody else changes what is weftd's,
- * and whoever looks after the host wants to know.
+ * Counts weftd's changes in the kernel by their cause, and logs repairs, so that people learn of programs that change
+ * weftd's state.
  */
 
 import type { DesiredState } from '../backends/entries.ts';
@@ -16,7 +16,7 @@ const minutes = 60;
 export interface HealingSummary {
   readonly total: number;
   readonly lastHour: number;
-  /** The last thing mended, and when, on the clock that was handed in. */
+  /** The last repair, and its time on the clock that was handed in. */
   readonly last: { readonly what: string; readonly atMs: number } | undefined;
 }
 
@@ -33,20 +33,20 @@ export class Healing {
   private readonly options: HealingOptions;
   private readonly causes = new Causes();
   private mending: ReadonlySet<Operation> = new Set();
-  /** A new device is being made, because another is wanted: it begins with settings of the kernel's own. */
+  /** A new device is being made because another one is desired: it starts with the kernel's own settings. */
   private replaces = false;
-  /** What each setting, and the packet filter's table, was made from last, as text. */
+  /** The last input, as text, of each setting and of the packet filter's table. */
   private readonly settings = new Map<string, () => string>();
-  /** Changes that mended, since the start. */
+  /** Repairs since the start. */
   total = 0;
   private lastWhat: string | undefined;
   private lastMs = 0;
-  /** By minute, the youngest first; the time at which the first began. */
+  /** Per minute, the newest first; the time at which the newest began. */
   private readonly history: number[] = Array(minutes).fill(0);
   private historyMs: number;
-  /** A line each, for a few: a thousand entries may go with a device. */
+  /** One line each, for a few: a device may lose a thousand entries. */
   private readonly each: Budget;
-  /** A line for all the rest of a comparison; not for ever, where somebody insists. */
+  /** One line for the rest of a comparison; limited, because somebody may repeat the damage forever. */
   private readonly rest: Budget;
   private untold = 0;
 
@@ -57,19 +57,19 @@ export class Healing {
     this.rest = new Budget(200, 0.005, options.now);
   }
 
-  /** Before the planned steps are done: what is done meanwhile to settings may be a consequence. */
+  /** Called before the planned steps: changes of settings meanwhile may be a consequence. */
   prepare(desired: DesiredState, planned: readonly Operation[]): void {
     const onDevices = planned.filter(isDeviceOperation);
     const mending = this.causes.judge(desired, onDevices);
     this.replaces = onDevices.some((operation) => operation.kind === 'add-device' && !mending.has(operation));
   }
 
-  /** Whether the step mended, by the last `note`. */
+  /** Whether the step healed, by the last `note`. */
   mended(operation: Operation): boolean {
     return this.mending.has(operation);
   }
 
-  /** After it. Which steps mended is found out now, so that nothing that is to be mended waits for it. */
+  /** Called afterwards. It decides only now which steps healed, so that no repair waits for it. */
   note(
     desired: DesiredState,
     planned: readonly Operation[],
@@ -104,17 +104,17 @@ export class Healing {
     this.replaces = false;
   }
 
-  /** What was wanted is no longer known for certain to be there: until the next `note`, nothing mends. */
+  /** The desired state is no longer known to be present: until the next `note`, nothing counts as healing. */
   forget(): void {
     this.mending = new Set();
     this.causes.forget();
   }
 
   /**
-   * The kernel's settings, or the packet filter's table, were brought to what they should be, or were so already.
-   * @param key what it is about
-   * @param wanted what it was made from, as text: what is done for the same as before mends. Asked for only then
-   * @param done what was done, in words
+   * The kernel's settings, or the packet filter's table, now match the desired ones, or did already.
+   * @param key the subject
+   * @param wanted their input, as text: a change for the same input as before is a repair. Called only if needed
+   * @param done the changes, in words
    */
   noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): void {
     const before = this.settings.get(key);
@@ -143,7 +143,7 @@ export class Healing {
   }
 
   /**
-   * Something was mended, or not: then what could not be told before may be told now.
+   * Something was healed, or not: then earlier lines that were held back may be logged now.
    * @param what the words for one of `count` changes
    */
   private tell(count: number, what: (i: number) => string): void {

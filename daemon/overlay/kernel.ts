@@ -1,4 +1,4 @@
-/** The kernel adapter: reads what there is, one dump a kind, and does the steps of a plan in batches. */
+/** The kernel adapter: reads the actual state, one dump per kind, and applies a plan's steps in batches. */
 
 import { type ErrnoName, hasCode, NetlinkError } from '../../linux/errors.ts';
 import { deleteAddress, dumpAddresses, newAddress } from '../../linux/netlink/address.ts';
@@ -41,7 +41,7 @@ import type { SysctlSetting } from '../host/sysctls.ts';
 import { addressOddity, routeOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
-/** How a step of a plan ended. */
+/** The result of a plan's step. */
 export interface Outcome {
   readonly operation: Operation;
   readonly error: Error | undefined;
@@ -95,7 +95,7 @@ export function countKinds(outcomes: readonly Outcome[]): Record<string, number>
   return counts;
 }
 
-/** The errors that say that what was to be done is so already. */
+/** Errors that mean: already done. */
 const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
   'add-address': ['EEXIST'],
   'remove-address': ['EADDRNOTAVAIL', 'ENODEV'],
@@ -118,7 +118,7 @@ export class Kernel {
     this.connection = undefined;
   }
 
-  /** Runs `body` on the connection; after an error other than a refusal the connection is not to be trusted. */
+  /** Runs `body` on the connection; after an error other than a refusal the connection is discarded. */
   private use<T>(body: (connection: NetlinkConnection) => T): T {
     this.connection ??= openNetlink(this.sys, { receiveBytes: 32_768 });
     try {
@@ -129,7 +129,7 @@ export class Kernel {
     }
   }
 
-  /** Who the kernel's events say has caused what this adapter does. */
+  /** The port by which the kernel's events name this adapter as their cause. */
   get port(): number | undefined {
     return this.connection?.port;
   }
@@ -149,12 +149,12 @@ export class Kernel {
     }));
   }
 
-  /** The host as it was, with its links as they are now. */
+  /** The host's earlier state, with its current links. */
   withLinks(host: HostState): HostState {
     return { ...host, links: this.use((connection) => connection.dump(dumpLinks())) };
   }
 
-  /** Interfaces and their addresses alone. */
+  /** Only the interfaces and their addresses. */
   readInterfaces(): HostInterface[] {
     return this.use((connection) =>
       hostInterfaces({
@@ -173,7 +173,7 @@ export class Kernel {
     };
   }
 
-  /** The part of the host's state that plans are about; entries of the named devices. */
+  /** The part of the host's state for plans; entries of the named devices. */
   readActual(host: HostState, deviceNames: ReadonlySet<string>): ActualState {
     const addresses: ActualAddress[] = [];
     const neighbours: NeighbourEntry[] = [];
@@ -206,8 +206,8 @@ export class Kernel {
   }
 
   /**
-   * Does the steps in their order and goes on past those that fail. Steps on a device that could not be had fail with
-   * its error.
+   * Applies the steps in order and continues after failures. Steps on a device that could not be created fail with its
+   * error.
    */
   apply(operations: readonly Operation[], host: HostState): Outcome[] {
     const indexes = new Map(host.links.map(({ name, index }) => [name, index]));
@@ -246,7 +246,7 @@ export class Kernel {
         } else if (operation.kind === 'add-device') {
           const { device } = operation;
           execute(createTunnel(device.kind, device, device.data));
-          // Before it is up, or a router's advertisement from the tunnel could give it an address and a route.
+          // Before it is up: otherwise a router advertisement from the tunnel could give it an address and a route.
           this.ensureSysctl({ path: ['net', 'ipv6', 'conf', device.name, 'accept_ra'], value: '0' });
           execute(changeLink({ name: device.name }, { up: true }));
           const link = connection.get(getLink({ name: device.name }));
@@ -305,8 +305,8 @@ export class Kernel {
   }
 
   /**
-   * Sets an IPv6 route whose gateway another route leads to by another interface, which the kernel refuses even where
-   * it is that route that is replaced. A route to the gateway alone, there for that instant, says otherwise.
+   * Sets an IPv6 route whose gateway is behind another interface by another route. The kernel refuses that, even if this
+   * other route is the one to be replaced. A temporary route to the gateway alone makes the kernel accept it.
    */
   private setRouteElsewhere(gateway: Address, request: NetlinkRequest, index: number): Error | undefined {
     const helper = { destination: hostPrefix(gateway), oif: index, protocol: routeProtocol.RTPROT_WEFT };
@@ -317,7 +317,7 @@ export class Kernel {
   }
 
   /**
-   * Sets what differs. A setting that the kernel does not have (IPv6 is off) is none to be set.
+   * Sets a differing setting. A setting that the kernel lacks (IPv6 is off) is skipped.
    * @returns whether anything was written
    */
   ensureSysctl({ path, value }: SysctlSetting): boolean {
@@ -339,11 +339,11 @@ const isGatewayElsewhere = (
   operation.route.gateway?.family === 6 &&
   hasCode(error, 'EINVAL');
 
-/** The request with the step's own words in its errors: interfaces by name, not by number. */
+/** The request, with the step's own text in its errors: interfaces by name, not by number. */
 const named = (operation: Operation, { type, flags, encodeBody }: NetlinkRequest): NetlinkRequest =>
   makeRequest(type, flags, () => formatOperation(operation), encodeBody);
 
-/** The message for a step on an entry; devices are another matter. */
+/** The netlink message for a step on an entry, not on a device. */
 function requestOf(operation: Operation, index: number): NetlinkRequest {
   switch (operation.kind) {
     case 'add-address':

@@ -1,6 +1,7 @@
 /**
- * What may be wrong with an entry of weftd's besides what it is wanted for: attributes that weftd and flannel never set,
- * and that send packets elsewhere, or stop them. An entry that has one counts as changed by somebody.
+ * Attributes that weftd and flannel never set, and that redirect or stop packets. A tunnel device belongs to weftd as a
+ * whole: an entry with such an attribute counts as changed by somebody, on the device, its address, its routes and its FDB
+ * entries. If it cannot be changed back in place, weftd recreates the device with its MAC, and all its entries.
  */
 
 import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';

@@ -1,9 +1,9 @@
 /**
- * What to do so that the kernel is as it should be: a pure comparison.
+ * The steps that bring the kernel to the desired state: a pure comparison.
  *
- * The order is flannel's, and makes a peer reachable all at once: first what nobody uses yet (neighbour, then FDB entry),
- * the route last; removal goes the other way round. Only what is weftd's is ever touched: everything on its own devices,
- * and outside of them the routes that carry its mark, or lead to a part of the cluster's networks through a peer.
+ * The order is flannel's, and makes a peer reachable at once: first entries that nothing uses yet (neighbour, then FDB
+ * entry), the route last; removal in reverse. A plan touches only what is weftd's: everything on its own devices, and
+ * elsewhere routes that carry its mark, or lead to a part of the cluster's networks through a peer.
  *
  * Applying a plan and planning again gives nothing.
  */
@@ -96,7 +96,7 @@ export function formatOperation(operation: Operation): string {
 /** Whether the step is on a device itself, and not on an entry of one. */
 export const isDeviceOperation = ({ kind }: Operation): boolean => kind.endsWith('-device');
 
-/** The device that the step is on. */
+/** The step's device. */
 export function deviceOf(operation: Operation): string {
   switch (operation.kind) {
     case 'add-address':
@@ -122,7 +122,7 @@ export function deviceOf(operation: Operation): string {
 const changeName = (key: string): string =>
   ({ mac: 'MAC', mtuBytes: 'MTU', up: 'state', arp: 'ARP', protoDown: 'carrier' })[key] ?? key;
 
-/** What tells entries apart; a text is dear where there are fifteen thousand. */
+/** The key of an entry. Formatting a text for 15,000 entries would be slow. */
 type Key = number | string;
 
 const prefixKey = (prefix: Prefix): Key => networkKey(networkOf(prefix));
@@ -133,14 +133,14 @@ function deviceChanges({ mac, ...device }: TunnelDevice, actual: ActualDevice): 
     ...(actual.mtuBytes === device.mtuBytes ? {} : { mtuBytes: device.mtuBytes }),
     ...(actual.up ? {} : { up: true as const }),
     ...(actual.master ? { master: 0 as const } : {}),
-    // A device without a MAC asks nobody for one.
+    // A device without a MAC needs no neighbour's.
     ...(mac && actual.noArp ? { arp: true as const } : {}),
     ...(actual.protoDown ? { protoDown: false as const } : {}),
   };
   return Object.keys(changes).length > 0 ? changes : undefined;
 }
 
-/** A set of keys, a device each. */
+/** A set of keys per device. */
 class DeviceKeys {
   private readonly keys = new Map<string, Set<Key>>();
 
@@ -156,8 +156,8 @@ class DeviceKeys {
 }
 
 /**
- * Compares two lists by device and key: what of `desired` is missing or different in `actual`, and what of `actual` no
- * desired entry accounts for. Several actual entries may share a key.
+ * Compares two lists by device and key: entries of `desired` that are missing or different in `actual`, and entries of
+ * `actual` without a desired one. Several actual entries may share a key.
  */
 function compare<D, A>(
   desired: readonly D[],
@@ -183,11 +183,11 @@ function compare<D, A>(
   return { missing: [...missing.values()].flatMap((entries) => [...entries.values()]), surplus };
 }
 
-/** Whether the route is weftd's to replace and remove. */
+/** Whether weftd may replace and remove the route. */
 function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: (route: ActualRoute) => boolean) {
   return (route: ActualRoute): boolean => {
     if (devices.has(route.device)) return true;
-    // Another network's, whose weftd would set it again: it may have addresses that this one had before.
+    // Another network's, whose weftd would set it again: it may have this network's former addresses.
     if (isTunnelName(route.device)) return false;
     const inside = desired.networks.some(
       (network) => route.destination.length > network.length && prefixContains(network, route.destination.address),
@@ -205,9 +205,9 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   const problems: string[] = [];
 
   const wantedDevices = new Set(desired.devices.map((device) => device.name));
-  /** Devices whose addresses and entries the kernel will have dropped by the time that entries are set. */
+  /** Devices whose addresses and entries the kernel drops before the entries are set. */
   const gone = new Set<string>();
-  /** Devices that cannot be had now. */
+  /** Devices that cannot be created now. */
   const blocked = new Set<string>();
 
   for (const device of desired.devices) {
@@ -224,7 +224,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
         blocked.add(device.name);
         continue;
       }
-      // With our MAC it is ours, by another name.
+      // With our MAC it is ours under another name.
       if (first) {
         devicesBefore.push({ kind: 'remove-device', name: first.other.name, because: `it was "${device.name}"` });
       }
@@ -265,7 +265,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
     (_, { local, oddity }) => local === undefined && oddity === undefined,
   );
   const missingAddresses = new Set(addresses.missing.map(deviceAddressKey));
-  // One that is wrong has to make room for the right one.
+  // A wrong one must make room for the right one.
   const inTheWay = (address: ActualAddress): boolean => missingAddresses.has(deviceAddressKey(address));
   for (const address of addresses.surplus) if (inTheWay(address)) additions.push({ kind: 'remove-address', address });
   for (const address of addresses.missing) additions.push({ kind: 'add-address', address });
@@ -283,7 +283,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
     replacedNeighbours.add(neighbour.device, addressKey(neighbour.address));
   }
 
-  // One MAC can lead to several hosts in the kernel's table; here it may lead to one only.
+  // In the kernel's table a MAC can lead to several hosts; here only to one.
   const fdb = compare<FdbEntry, ActualFdbEntry>(
     usable(desired.fdb),
     onOwnDevices(actual.fdb),
@@ -302,7 +302,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   const fdbRemovals: Operation[] = [];
   for (const entry of fdb.surplus) {
     const key = macKey(entry.mac);
-    // A replacing request overwrites a single wrong destination; of several it would overwrite just the first.
+    // A replacing request overwrites a single wrong destination; of several, only the first.
     if (!missingFdb.has(entry.device, key)) fdbRemovals.push({ kind: 'remove-fdb', entry });
     else if (severalOf.has(entry.device, key)) additions.push({ kind: 'remove-fdb', entry });
   }
@@ -335,7 +335,7 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   for (const route of routes.surplus) {
     if (!owned(route)) continue;
     const { family } = route.destination.address;
-    // Of the routes with the same destination and metric, the first is the one that the replacing request overwrites.
+    // A replacing request overwrites the first route with the same destination and metric.
     if (route.metric === defaultMetric[family] && replacedRoutes.delete(prefixKey(route.destination))) continue;
     removals.push({ kind: 'remove-route', route });
   }

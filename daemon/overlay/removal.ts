@@ -24,7 +24,7 @@ export interface RemovalOptions {
  */
 export function removeEverything(options: RemovalOptions, peerAddresses: readonly Address[]): Error[] {
   const { kernel, filter, files, remembered, logger } = options;
-  // A weftd that has just been stopped may have added to it.
+  // A weftd that was just stopped may have added to it.
   remembered.reload();
   const errors: Error[] = [];
   const attempt = (step: () => void): void => {

@@ -1,6 +1,7 @@
 /**
- * Other programs' routes that stand in the way of ours: more specific ones, and those that the kernel prefers. They are
- * not weftd's to delete; that packets do not go where the cluster's should is said.
+ * Other programs' routes that hide ours: more specific ones, and those that the kernel prefers. weftd reports them and
+ * leaves them, because somebody wants them. It replaces only a route in the very place of one of ours, unless it is an
+ * interface's route to its own network.
  */
 
 import { families } from '../../cluster/network-config.ts';
@@ -13,21 +14,21 @@ import type { HostState } from '../host/host-state.ts';
 import type { Desired } from './desired.ts';
 
 export interface Shadows {
-  /** By route, what it keeps from its way, and what to do. */
+  /** By route: the problem and what to do. */
   readonly problems: ReadonlyMap<string, string>;
-  /** Subnets that are the network of another interface of this host: a route there would cut that interface off. */
+  /** Subnets that another interface of this host has as its network: a route would cut that interface off. */
   readonly taken: readonly Prefix[];
 }
 
 const inside = (outer: Prefix, { address, length }: Prefix): boolean =>
   length >= outer.length && address.family === outer.address.family && prefixContains(outer, address);
 
-/** Where a route to the same subnet stands to ours. */
+/** The position of a route to the same subnet relative to ours. */
 function rankOf(route: Route, ours: RouteEntry, { routes }: HostState): 'before' | 'in its place' | 'after' {
   const usual = defaultMetric[route.family];
   const metric = route.metric ?? usual;
   if (metric !== usual) return metric < usual ? 'before' : 'after';
-  // Of those with one metric the first counts, and is the one that ours replaces where it is not there yet.
+  // Of several with one metric the first counts; ours replaces it if ours does not exist yet.
   const same = routes.filter(
     (other) => (other.metric ?? usual) === usual && samePrefix(networkOf(other.destination), ours.destination),
   );
@@ -37,7 +38,7 @@ function rankOf(route: Route, ours: RouteEntry, { routes }: HostState): 'before'
   return same[0] === route ? 'before' : 'after';
 }
 
-/** @param ownDevices names of the tunnel devices: routes there are weftd's to mend */
+/** @param ownDevices names of the tunnel devices: weftd repairs routes there */
 export function findShadows({ state }: Desired, host: HostState, ownDevices: ReadonlySet<string>): Shadows {
   const nameOf = (index: number): string => host.links.find((link) => link.index === index)?.name ?? String(index);
   const ownIndexes = new Set(host.links.filter(({ name }) => ownDevices.has(name)).map(({ index }) => index));
@@ -50,7 +51,7 @@ export function findShadows({ state }: Desired, host: HostState, ownDevices: Rea
     if (destination.length === 0 || protocol === routeProtocol.RTPROT_WEFT) continue;
     if (oif !== undefined && ownIndexes.has(oif)) continue;
     if (!state.networks.some((network) => inside(network, destination))) continue;
-    // One by way of a peer is the cluster's own, of flannel's making.
+    // A route through a peer is the cluster's own, made by flannel.
     if (protocol === routeProtocol.RTPROT_BOOT && isPeers(route.gateway)) continue;
     const ours = state.routes.find((candidate) => inside(candidate.destination, destination));
     if (!ours) continue;
@@ -69,17 +70,17 @@ export function findShadows({ state }: Desired, host: HostState, ownDevices: Rea
   return { problems, taken };
 }
 
-/** Whether another program's route may be in the way of one of these; `findShadows` tells. */
+/** Whether another program's route may hide one of these; `findShadows` decides. */
 export const isShadowed = (routes: readonly RouteEntry[], host: HostState): boolean =>
   routes.some((ours) =>
     host.routes.some(
-      // Those that are onlink are a tunnel's: ours, or flannel's.
+      // Onlink routes belong to a tunnel: ours, or flannel's.
       ({ protocol, onlink, destination }) =>
         protocol !== routeProtocol.RTPROT_WEFT && !onlink && inside(ours.destination, destination),
     ),
   );
 
-/** Without the routes to what is taken; their peers have a problem. */
+/** The desired state without routes to taken subnets; their peers have a problem. */
 export function withoutTaken(desired: Desired, taken: readonly Prefix[]): Desired {
   if (taken.length === 0) return desired;
   const isTaken = (prefix: Prefix | undefined): boolean =>

@@ -49,7 +49,7 @@ test('a peer left out for a reason takes nothing from the others', () => {
     [{ subnets: { 4: prefix('10.1.0.0/20') } }, /overlaps with this host's own$/],
     [{ subnets: { 4: prefix('192.0.2.0/24') } }, /contains the host address "192\.0\.2\.9"$/],
     [{ subnets: { 6: prefix('fd00::/64') } }, /^it has no IPv4 subnet$/],
-    [{ backendData: {} }, /^it tells no MAC of its IPv4 tunnel device$/],
+    [{ backendData: {} }, /^it has no MAC of its IPv4 tunnel device$/],
     [{ backendData: macs(1, 1) }, /is this host's own$/],
     [{ backendData: macs(2, 2) }, /^lease "\/p\/subnets\/10\.1\.2\.0-24" of another host has the same MAC/],
     [{ subnets: { 4: prefix('10.1.2.0/24') } }, /^lease "\/p\/subnets\/10\.1\.2\.0-24" has the same subnet$/],
