@@ -38,11 +38,11 @@ function processOf(sys: Sys, inode: number): number | undefined {
 }
 
 export class DeviceLocks {
-  private readonly sys: Sys;
-  private readonly held = new Map<string, number>();
+  readonly #sys: Sys;
+  readonly #held = new Map<string, number>();
 
   constructor(sys: Sys) {
-    this.sys = sys;
+    this.#sys = sys;
   }
 
   /**
@@ -51,13 +51,13 @@ export class DeviceLocks {
    * @throws DeviceBusyError
    */
   take(device: string, advice: string): void {
-    if (this.held.has(device)) return;
-    const { sys } = this;
+    if (this.#held.has(device)) return;
+    const sys = this.#sys;
     const name = `weftd/${device}`;
     const fd = check(sys.socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0), ['open a socket to lock', device]);
     const result = sys.bind(fd, encodeUnixAddress(sys, `@${name}`));
     if (result >= 0) {
-      this.held.set(device, fd);
+      this.#held.set(device, fd);
       return;
     }
     sys.close(fd);
@@ -73,7 +73,7 @@ export class DeviceLocks {
   }
 
   close(): void {
-    for (const fd of this.held.values()) this.sys.close(fd);
-    this.held.clear();
+    for (const fd of this.#held.values()) this.#sys.close(fd);
+    this.#held.clear();
   }
 }

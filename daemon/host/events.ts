@@ -1,7 +1,7 @@
 /**
- * What the kernel tells of changes: multicast netlink, read without holding up anything else.
+ * The kernel's events about changes: multicast netlink, read without blocking other work.
  *
- * An event only wakes, so losing some (ENOBUFS) costs nothing but one look at everything.
+ * An event only wakes weftd. If some are lost (ENOBUFS), it looks at everything once.
  */
 
 import { check, DecodeError, errno } from '../../linux/errors.ts';
@@ -16,43 +16,43 @@ import type { Sys } from '../../linux/sys.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
 
 /**
- * Room for fifty thousand events: all peers may change at once. A limit only; it takes no memory. Refused to the
- * unprivileged, who do with less.
+ * Room for fifty thousand events, because all peers may change at once. It is a limit and takes no memory. It is
+ * refused to unprivileged processes, which keep the default.
  */
 const receiveBufferBytes = 64 * 1024 * 1024;
 
-/** Any event fits, but that of a link with many virtual functions. */
+/** Fits every event except that of a link with many virtual functions. */
 const receiveBytes = 32_768;
-/** Others want their turn, too. */
+/** Then other work gets its turn. */
 const drainedAtMost = 2000;
 
-/** Bun's own global, as far as it is used here: a descriptor read by epoll, which keeps no thread waiting. */
+/** The part of Bun's global that is used here: it reads a descriptor by epoll and blocks no thread. */
 declare const Bun: { file(fd: number): { stream(): ReadableStream<Uint8Array> } };
 
-/** What the daemon cares about. Undefined: everything. */
+/** The changes that matter to the daemon. Undefined: all. */
 export interface EventInterest {
   /** Interfaces by number, for addresses, neighbours and FDB entries. */
   readonly indexes: ReadonlySet<number>;
-  /** Links by name, for those that come back under a new number. */
+  /** Links by name, for links that are recreated under a new number. */
   readonly names: ReadonlySet<string>;
-  /** Those of them that are our tunnels: their entries are what is looked after, and no others. */
+  /** The tunnels among them. weftd keeps the entries of these only. */
   readonly tunnels: ReadonlySet<number>;
-  /** Routes into these, by whatever interface. */
+  /** Routes into these networks, by any interface. */
   readonly networks: readonly Prefix[];
-  /** By what number events name us as their cause. */
+  /** The number by which events name weftd as their cause. */
   readonly port: number | undefined;
-  /** Whether an entry of the bridge family is as it should be: such events do not say who caused them. */
+  /** Whether an entry of the bridge family is as desired. Such events do not name their cause. */
   readonly expects: (entry: Neighbour, isThere: boolean) => boolean;
 }
 
-/** What a change may be about: the host that everything builds on, an entry of ours, or neither. */
+/** The subject of a change: the host's own state, or an entry of weftd. */
 export type EventSubject = 'host' | 'entry';
 
-/** Whether we have caused the change ourselves. The kernel's own doing has no number. */
+/** Whether weftd caused the change. Changes by the kernel itself have no number. */
 const isOwn = ({ port }: Pick<NetlinkMessage, 'port'>, ownPort: number | undefined): boolean =>
   port !== 0 && port === ownPort;
 
-/** What the change may be about that is weftd's or that it builds on; undefined where it is nothing, or our own doing. */
+/** The subject of the change; undefined if it does not concern weftd, or if weftd caused it. */
 export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventInterest): EventSubject | undefined {
   if (isOwn({ port }, interest.port)) return undefined;
   if (type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE) {
@@ -76,7 +76,7 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
     const index = decodeNetconfIndex(body);
     return index === NETCONFA_IFINDEX_ALL || (index !== undefined && interest.indexes.has(index)) ? 'host' : undefined;
   }
-  // struct ifinfomsg and ifaddrmsg have the interface's number at the same place.
+  // struct ifinfomsg and ifaddrmsg have the interface's number at the same offset.
   if (interest.indexes.has(body.i32(4))) return 'host';
   const isLink = type === rtmLink.RTM_NEWLINK || type === rtmLink.RTM_DELLINK;
   return isLink && interest.names.has(decodeLink(body).name) ? 'host' : undefined;
@@ -88,7 +88,7 @@ export interface EventSource {
   readonly groups: readonly number[];
 }
 
-/** Links, addresses, routes, neighbours and settings; RTNLGRP_NEIGH tells of FDB entries, too. */
+/** Links, addresses, routes, neighbours and settings. RTNLGRP_NEIGH includes FDB entries. */
 export const networkEvents: EventSource = {
   protocol: socket.NETLINK_ROUTE,
   groups: Object.values(rtnlgrp),
@@ -100,17 +100,20 @@ export const packetFilterEvents: EventSource = {
   groups: [NFNLGRP_NFTABLES],
 };
 
-/** Who is told of the kernel's changes, and of which. */
+/** The listener to the kernel's changes. */
 export interface KernelEventsListener {
-  /** Asked for every message where `interest` is not given. */
+  /** Called for every message, unless `interest` is given. */
   readonly isRelevant?: (message: NetlinkMessage) => boolean;
-  /** Asked at every event of the network's. */
+  /** Called for every datagram of the network's events. */
   readonly interest?: () => EventInterest | undefined;
-  /** By what number events name us as their cause, where there is no `interest` to tell it. */
+  /** The number by which events name weftd as their cause, if there is no `interest` that has it. */
   readonly ownPort?: () => number | undefined;
   /** A change whose subject is not known for certain counts as one of the host. */
   readonly onEvent: (subject: EventSubject) => void;
-  /** Events were lost, or cannot be had for now; undefined once they can, followed by `onEvent`. */
+  /**
+   * Events were lost, or cannot be received for now. Called with undefined when they can be received again, followed by
+   * `onEvent`.
+   */
   readonly onProblem: (error: Error | undefined) => void;
 }
 
@@ -122,12 +125,12 @@ export class KernelEvents {
   readonly #buffer = new ArrayBuffer(receiveBytes);
   readonly #view = new DataView(this.#buffer);
   #closed = false;
-  /** Of the socket that is open now. */
+  /** Functions of the socket that is open now. */
   #poll = (): void => {};
   #release = (): void => {};
   #retry: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param retryDelayMs after a socket broke */
+  /** @param retryDelayMs the pause after a socket failed */
   constructor(sys: Sys, source: EventSource, retryDelayMs: number) {
     this.#sys = sys;
     this.#source = source;
@@ -197,7 +200,7 @@ export class KernelEvents {
     if (subject) listener.onEvent(subject);
   }
 
-  /** Reads what else is there, at once: thousands of events, one at a time by way of a stream, would take long. */
+  /** Reads all other waiting events at once. Reading thousands of them one by one through a stream takes long. */
   #drain(fd: number, listener: KernelEventsListener): EventSubject | undefined {
     let subject: EventSubject | undefined;
     for (let i = 0; i < drainedAtMost; i++) {

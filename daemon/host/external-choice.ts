@@ -1,6 +1,6 @@
 /**
- * The external interface that is in use. Where the choice leads to none for a while (mostly for want of a default route),
- * it stays the one that it was, as long as that will do.
+ * The external interface in use. If the choice finds none for a while (mostly because the default route is missing),
+ * the previous interface is kept as long as it is usable.
  */
 
 import { families, type NetworkConfig } from '../../cluster/network-config.ts';
@@ -17,13 +17,15 @@ import {
 
 export interface FoundInterface {
   readonly external: ExternalInterface;
-  /** Why it is the one of before, or not the one that it should be. */
+  /** Why the previous interface was kept, or why the interface is not the desired one. */
   readonly problem: string | undefined;
 }
 
 export class ExternalChoice {
   readonly #choice: InterfaceChoice;
-  /** Whether peers take packets from known addresses alone. They are taken to be run as this host is. */
+  /**
+   * Whether peers accept packets from known addresses only. Peers are assumed to have the same options as this host.
+   */
   readonly #peerLock: boolean;
   #used: ExternalInterface | undefined;
   #problem: string | undefined;
@@ -33,12 +35,12 @@ export class ExternalChoice {
     this.#peerLock = peerLock;
   }
 
-  /** The one in use; undefined before the first. */
+  /** The interface in use; undefined before the first choice. */
   get used(): ExternalInterface | undefined {
     return this.#used;
   }
 
-  /** Of the one that was found last and noted. */
+  /** The interface that was found and noted last. */
   get problem(): string | undefined {
     return this.#problem;
   }
@@ -58,7 +60,7 @@ export class ExternalChoice {
       } catch {
         const kept = keepInterface(this.#used, this.#choice, inUse, view);
         if (!kept) throw error;
-        return { external: kept, problem: `${error.message}; trying again, what is set up stays as it is` };
+        return { external: kept, problem: `${error.message}; trying again; the existing setup stays` };
       }
     }
   }
@@ -67,7 +69,7 @@ export class ExternalChoice {
     this.#problem = problem;
   }
 
-  /** It is used from now on. */
+  /** Uses this interface from now on. */
   use(found: FoundInterface): void {
     this.note(found);
     this.#used = found.external;

@@ -1,8 +1,8 @@
 /**
- * The external interface: the one whose address other hosts reach this host by, and that carries the tunnel.
+ * The external interface: other hosts reach this host by its address, and it carries the tunnel.
  *
- * Asked for by name, address, pattern or by what it reaches, as flanneld has it; otherwise the one with the default
- * route. A choice that fits nothing says what there was to choose from.
+ * As with flanneld, it is chosen by name, by address, by pattern or by a destination; otherwise it is the interface of
+ * the default route. If no interface fits, the error lists the interfaces.
  */
 
 import {
@@ -26,13 +26,13 @@ export interface HostInterface {
   readonly addresses: readonly Address[];
 }
 
-/** Where a packet would go. */
+/** The route of a packet. */
 export interface RouteAnswer {
   readonly index: number;
   readonly source: Address | undefined;
 }
 
-/** How the interface is chosen; the first kind that is given counts, and within a kind the first that fits. */
+/** How the interface is chosen. The first given kind of choice counts, and within it the first interface that fits. */
 export interface InterfaceChoice {
   /** --iface: names or addresses. */
   readonly names: readonly string[];
@@ -40,7 +40,7 @@ export interface InterfaceChoice {
   readonly patterns: readonly string[];
   /** --iface-can-reach. */
   readonly canReach: Address | undefined;
-  /** --public-ip and --public-ipv6: what the lease says, where it is not the interface's own address (NAT). */
+  /** --public-ip and --public-ipv6: the public address in the lease, if it is not the interface's own address (NAT). */
   readonly publicAddresses: Partial<Record<Family, Address>>;
 }
 
@@ -50,16 +50,16 @@ export interface ExternalInterface {
   readonly mtuBytes: number;
   /** The interface's own address by family, for the families in use. */
   readonly addresses: Partial<Record<Family, Address>>;
-  /** What other hosts are told, for the families in use. */
+  /** The public address by family, for the families in use. */
   readonly publicAddresses: Partial<Record<Family, Address>>;
 }
 
-/** Nothing fits the choice. The message says what is there and what to do. */
+/** No interface fits the choice. The message lists the interfaces and gives advice. */
 export class InterfaceError extends Error {
   override readonly name = 'InterfaceError';
 }
 
-/** What the host has, as the choice needs it. */
+/** The host's state that the choice needs. */
 export interface HostView {
   readonly interfaces: readonly HostInterface[];
   /** The interface of the default route with the lowest metric. */
@@ -70,7 +70,7 @@ export interface HostView {
 const describe = ({ name, up, addresses }: HostInterface): string =>
   `${name} (${up ? addresses.map(formatAddress).join(', ') || 'no address' : 'down'})`;
 
-/** `eth0 (192.0.2.1, 2001:db8::1), eth1 (down)`; the loopback interface is no choice. */
+/** `eth0 (192.0.2.1, 2001:db8::1), eth1 (down)`; the loopback interface is left out. */
 function describeAll(interfaces: readonly HostInterface[]): string {
   const rest = interfaces.filter(({ loopback, name }) => !loopback && !isTunnelName(name));
   return rest.length > 0 ? `there are ${rest.map(describe).join(', ')}` : 'this host has none besides loopback';
@@ -78,7 +78,7 @@ function describeAll(interfaces: readonly HostInterface[]): string {
 
 interface Candidate {
   readonly host: HostInterface;
-  /** The address that was asked for, or that the route has as its source. */
+  /** The requested address, or the source address of the route. */
   readonly preferred?: Address | undefined;
 }
 
@@ -93,7 +93,7 @@ function byName(name: string, view: HostView): Candidate | undefined {
 function byPattern(pattern: string, view: HostView): Candidate | undefined {
   const expression = new RegExp(pattern);
   for (const host of view.interfaces) {
-    // A tunnel cannot carry itself, whatever the pattern says.
+    // A tunnel cannot carry itself, even if the pattern matches it.
     if (host.loopback || isTunnelName(host.name)) continue;
     const preferred = host.addresses.find((own) => expression.test(formatAddress(own)));
     if (preferred) return { host, preferred };
@@ -132,7 +132,10 @@ function findCandidate(choice: InterfaceChoice, families: readonly Family[], vie
   if (choice.patterns.length > 0) {
     return (
       firstOf(choice.patterns, (pattern) => byPattern(pattern, view)) ??
-      fail(`no interface's name or address matches ${quoted(choice.patterns)} (--iface-regex)`, 'mend the expression')
+      fail(
+        `no interface's name or address matches ${quoted(choice.patterns)} (--iface-regex)`,
+        'correct the expression',
+      )
     );
   }
   if (choice.canReach) {
@@ -141,14 +144,15 @@ function findCandidate(choice: InterfaceChoice, families: readonly Family[], vie
       fail(`no route leads to "${formatAddress(choice.canReach)}" (--iface-can-reach)`, 'choose one with --iface')
     );
   }
-  // A public address that an interface carries says which one is meant.
+  // If an interface has the public address, that interface is meant.
   const carried = firstOf(families, (family) => {
     const address = choice.publicAddresses[family];
     return address && byName(formatAddress(address), view);
   });
   return (
     carried ??
-    // An IPv6 network may well have no IPv6 way out; the interface that leads out by IPv4 is the likely one then.
+    // An IPv6 network may have no IPv6 default route. Then the interface of the IPv4 default route is likely the right
+    // one.
     firstOf([...families, 4 as const, 6 as const], (family) => byRoute(view.defaultRoute(family), view)) ??
     fail('there is no default route', 'choose one with --iface')
   );
@@ -156,7 +160,7 @@ function findCandidate(choice: InterfaceChoice, families: readonly Family[], vie
 
 /**
  * @param families the families in use, preferred first
- * @throws InterfaceError when nothing fits, or what fits has no address of a family in use
+ * @throws InterfaceError if no interface fits, or if it has no address of a family in use
  */
 export function chooseInterface(
   choice: InterfaceChoice,
@@ -170,8 +174,8 @@ export function chooseInterface(
   for (const family of families) {
     const own = host.addresses.filter((address) => address.family === family);
     const told = choice.publicAddresses[family];
-    // The public one if the interface has it, since peers take packets from no other; else the one asked for; else the
-    // first that is not link-local.
+    // The public address if the interface has it, because peers accept packets from that one only. Otherwise the
+    // requested address, or else the first that is not link-local.
     const address =
       own.find((candidate) => told && sameAddress(candidate, told)) ??
       own.find((candidate) => preferred && sameAddress(candidate, preferred)) ??
@@ -190,8 +194,8 @@ export function chooseInterface(
 }
 
 /**
- * Why peers with a peer lock may not take this host's packets: they are told of an address that the host has elsewhere,
- * so that the external interface's own is what packets come from. (One that the host has nowhere is another's who
+ * Why peers with a peer lock may drop this host's packets: the public address is on another interface of this host, so
+ * packets have the external interface's own address. (A public address on no interface belongs to a device that
  * translates addresses.)
  */
 export function findSourceProblem(
@@ -211,9 +215,9 @@ export function findSourceProblem(
 }
 
 /**
- * The interface that was chosen before, while the choice fits nothing: where it is still there, an address that it has
- * lost stays what it was, so that nothing is withdrawn, and the other family is looked after, until there is a better one.
- * @returns undefined where it is gone, down, or knew nothing of a family
+ * The previous interface, for as long as no interface fits the choice. If it still exists, a lost address keeps its
+ * previous value, so that nothing is withdrawn and the other family stays in order.
+ * @returns undefined if it is gone or down, or had no address of a family
  */
 export function keepInterface(
   before: ExternalInterface,

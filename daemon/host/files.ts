@@ -1,6 +1,6 @@
 /**
- * The files of a node: what the plugins read (node.json, subnet.env), what weftd must remember across a restart
- * (`state.json`), and the locks that keep a second weftd out of the same folders.
+ * The files of a node: the plugins' files (node.json, subnet.env), weftd's state across a restart (`state.json`), and
+ * the locks that keep a second weftd out of the same folders.
  */
 
 import { check, errno } from '../../linux/errors.ts';
@@ -24,13 +24,13 @@ export interface FilePaths {
   readonly subnetFile: string;
 }
 
-/** What outlives weftd besides the kernel's state and the store's. */
+/** weftd's state on disk, besides the state of the kernel and of the store. */
 export interface NodeState {
-  /** MAC by tunnel device, where it has one. The names are those of the devices that weftd has made and may remove. */
+  /** The MAC of each tunnel device, if it has one. The names are the devices that weftd has made and may remove. */
   readonly devices: ReadonlyMap<string, Mac | undefined>;
-  /** The cluster's networks that routes were made for. */
+  /** The cluster's networks for which routes were made. */
   readonly networks: readonly Prefix[];
-  /** Peers that plain routes were made through. */
+  /** The peers to which plain routes lead. */
   readonly gateways: readonly Address[];
 }
 
@@ -52,7 +52,7 @@ export function formatState(state: NodeState): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** The state in `text`. What cannot be read is left out: all of it can be had again, from the kernel or from the store. */
+/** Parses the state. Unreadable parts are left out, because the kernel or the store has all of it. */
 export function parseState(text: string): NodeState {
   let value: { devices?: unknown; networks?: unknown; gateways?: unknown };
   try {
@@ -72,31 +72,31 @@ export function parseState(text: string): NodeState {
   return { devices, networks: list(value.networks, parsePrefix), gateways: list(value.gateways, parseAddress) };
 }
 
-/** Reads and writes them; each file is written only when it changes. */
+/** Reads and writes these files. A file is written only if it changes. */
 export class NodeFiles {
   readonly paths: FilePaths;
-  private readonly sys: Sys;
+  readonly #sys: Sys;
 
   constructor(sys: Sys, paths: FilePaths) {
-    this.sys = sys;
+    this.#sys = sys;
     this.paths = paths;
   }
 
-  private writeIfChanged(path: string, text: string, mode: number): boolean {
-    if (readText(this.sys, path) === text) return false;
-    ensureDirectory(this.sys, folderOf(path), 0o755);
-    writeFileAtomic(this.sys, path, text, mode);
+  #writeIfChanged(path: string, text: string, mode: number): boolean {
+    if (readText(this.#sys, path) === text) return false;
+    ensureDirectory(this.#sys, folderOf(path), 0o755);
+    writeFileAtomic(this.#sys, path, text, mode);
     return true;
   }
 
   /**
-   * What the last weftd (or flanneld) told the plugins: node.json, else subnet.env. A file that cannot be read is
-   * reported by `onProblem`, and counts as none.
+   * The network that the last weftd or flanneld wrote for the plugins: node.json, else subnet.env. A file that cannot
+   * be read is reported by `onProblem` and skipped.
    */
   readNetwork(onProblem: (error: Error) => void): NodeNetwork | undefined {
     return readNodeFiles(
       this.paths,
-      (path) => readText(this.sys, path),
+      (path) => readText(this.#sys, path),
       (path, error) => {
         if (!(error instanceof NodeFileError)) throw error;
         onProblem(new Error(`Cannot read "${path}": ${error.message}`, { cause: error }));
@@ -106,30 +106,30 @@ export class NodeFiles {
 
   /** @returns whether a file changed */
   writeNetwork(network: NodeNetwork): boolean {
-    const env = this.writeIfChanged(this.paths.subnetFile, formatSubnetEnv(network), 0o644);
-    return this.writeIfChanged(nodeFilePath(this.paths.runDir), formatNodeFile(network), 0o644) || env;
+    const env = this.#writeIfChanged(this.paths.subnetFile, formatSubnetEnv(network), 0o644);
+    return this.#writeIfChanged(nodeFilePath(this.paths.runDir), formatNodeFile(network), 0o644) || env;
   }
 
   readState(): NodeState {
-    const text = readText(this.sys, statePath(this.paths));
+    const text = readText(this.#sys, statePath(this.paths));
     return text === undefined ? emptyState : parseState(text);
   }
 
   writeState(state: NodeState): boolean {
-    return this.writeIfChanged(statePath(this.paths), formatState(state), 0o644);
+    return this.#writeIfChanged(statePath(this.paths), formatState(state), 0o644);
   }
 
-  /** Whom the last weftd knew, in the text of cluster/lease-memory.ts. */
+  /** The peers that the last weftd knew, in the format of cluster/lease-memory.ts. */
   readMemory(): string | undefined {
-    return readText(this.sys, memoryPath(this.paths));
+    return readText(this.#sys, memoryPath(this.paths));
   }
 
   writeMemory(text: string): void {
-    ensureDirectory(this.sys, this.paths.stateDir, 0o755);
-    writeFileAtomic(this.sys, memoryPath(this.paths), text, 0o644);
+    ensureDirectory(this.#sys, this.paths.stateDir, 0o755);
+    writeFileAtomic(this.#sys, memoryPath(this.paths), text, 0o644);
   }
 
-  /** Removes all of them, the lock excepted. */
+  /** Removes all files except the lock. */
   removeAll(): void {
     for (const path of [
       nodeFilePath(this.paths.runDir),
@@ -137,16 +137,16 @@ export class NodeFiles {
       statePath(this.paths),
       memoryPath(this.paths),
     ]) {
-      const result = this.sys.unlink(path);
+      const result = this.#sys.unlink(path);
       if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, ['remove', path]);
     }
   }
 }
 
-/** Another weftd uses one of our folders. */
+/** Another weftd uses one of the folders. */
 export class FolderBusyError extends Error {
   override readonly name = 'FolderBusyError';
-  /** The other's process number, where it can be told. */
+  /** The process id of the other weftd, if it is known. */
   readonly pid: number | undefined;
 
   constructor(folder: string, option: string, pid: number | undefined) {
@@ -162,8 +162,8 @@ export interface FolderLock {
 }
 
 /**
- * Who holds the lock on the file, by /proc/locks (proc(5)): its number as this process sees it. What the file says may
- * be a number of a container's, and quite another process here.
+ * The process that holds the lock on the file, by /proc/locks (proc(5)), with its id as this process sees it. The id in
+ * the file may be that of another process id namespace.
  */
 function lockHolder(sys: Sys, path: string): number | undefined {
   const status = sys.stat(path);
@@ -177,7 +177,7 @@ function lockHolder(sys: Sys, path: string): number | undefined {
 
 function lockFolder(sys: Sys, folder: string, path: string, option: string): FolderLock {
   ensureDirectory(sys, folder, 0o755);
-  // Whoever may read a file may lock it: nobody else may.
+  // Every program that can read a file can lock it, so only root may read it.
   const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), ['open', path]);
   try {
     const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
@@ -189,13 +189,13 @@ function lockFolder(sys: Sys, folder: string, path: string, option: string): Fol
     sys.close(fd);
     throw error;
   }
-  // The file stays: removing it could take it from under another that has just opened it.
+  // The file stays, because another weftd may have just opened it.
   return { release: () => void sys.close(fd) };
 }
 
 /**
- * Takes the folders that one weftd alone may use: a lock in each, on a file that holds our process number. The kernel
- * releases them when we end. Two that shared a state folder would take each other's devices for their own of before.
+ * Locks the folders that only one weftd may use. Each has a lock file with the process id. The kernel releases the
+ * locks when the process ends. Two weftds with the same state folder would mistake each other's devices for their own.
  * @throws FolderBusyError
  */
 export function lockFolders(sys: Sys, { runDir, stateDir }: Pick<FilePaths, 'runDir' | 'stateDir'>): FolderLock {

@@ -12,10 +12,10 @@ export class RememberedState {
   readonly #files: Pick<NodeFiles, 'readState' | 'writeState'>;
   readonly #onWritten: (error: SyscallError | undefined) => void;
   #state: NodeState;
-  /** The file says what `#state` does, as far as we know. */
+  /** Whether the file has the content of `#state`, as far as is known. */
   #isWritten = false;
 
-  /** @param onWritten is told after each writing whether it failed */
+  /** @param onWritten called after each write with its error, if any */
   constructor(
     files: Pick<NodeFiles, 'readState' | 'writeState'>,
     onWritten: (error: SyscallError | undefined) => void,
@@ -51,19 +51,19 @@ export class RememberedState {
     this.#save({ ...before, devices: new Map([...before.devices, ...devices]), networks: all });
   }
 
-  /** Peers that plain routes lead through; these, and no others. */
+  /** Sets the peers to which plain routes lead. */
   setGateways(all: readonly Address[]): void {
     const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
     this.#save({ ...this.#state, gateways });
   }
 
-  /** Forgets all other devices. */
+  /** Keeps these devices and forgets all others. */
   keepDevices(isKept: (name: string) => boolean): void {
     const devices = new Map([...this.#state.devices].filter(([name]) => isKept(name)));
     if (devices.size < this.#state.devices.size) this.#save({ ...this.#state, devices });
   }
 
-  /** A full disk must not keep packets from their way: what is not written now is written at the next change. */
+  /** A full disk must not stop packets. A state that cannot be written now is written at the next change. */
   #save(state: NodeState): void {
     this.#state = state;
     this.#isWritten = false;
