@@ -36,9 +36,6 @@ export const nftPayload = {
   NFT_PAYLOAD_TRANSPORT_HEADER: 2,
 } as const;
 
-/** enum nft_fib_result, enum nft_fib_flags */
-export const nftFib = { NFT_FIB_RESULT_ADDRTYPE: 3, NFTA_FIB_F_SADDR: 1, NFTA_FIB_F_DADDR: 2 } as const;
-
 /** include/uapi/linux/netfilter/nf_nat.h */
 export const nfNatRange = {
   NF_NAT_RANGE_PROTO_RANDOM: 4,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { runAdd } from '../../cni/add.ts';
+import type { AttachmentPart } from '../../cni/attachment-part.ts';
 import { runDel } from '../../cni/del.ts';
 import { runGc } from '../../cni/gc.ts';
 import { addParts, deleteParts } from '../../cni/parts.ts';
@@ -325,6 +326,21 @@ test('if any one call that sets rules fails, the rules are undone, or removed by
     assert.equal(filterRules(), [], `killed before call ${n}`);
     assertNothingLeft(`killed before call ${n}`);
   }
+});
+
+test('if a further part of an attachment fails, everything is undone, the rules of other parts included', () => {
+  const keys = { ipMasq: true, macspoofchk: true };
+  const seen: string[] = [];
+  const part: AttachmentPart = {
+    afterAttach(_place, plan) {
+      seen.push(plan.container.name);
+      throw new Error('refused');
+    },
+  };
+  assert.throws(() => onHost(() => runAdd(sys, request('ADD', keys), [...addParts, part])), /refused/);
+  assert.equal(seen, ['eth0']);
+  assert.equal(filterRules(), []);
+  assertNothingLeft('a part that fails');
 });
 
 test('DEL and GC succeed on a kernel without nf_tables', () => {

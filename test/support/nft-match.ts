@@ -4,7 +4,6 @@ import {
   type Comparison,
   type Expression,
   nftCt,
-  nftFib,
   nftMeta,
   nftPayload,
   nftRegister,
@@ -12,6 +11,9 @@ import {
 import { udphdr } from '../../linux/nft/header.ts';
 import type { Match, RuleItem } from '../../linux/nft/match.ts';
 import type { Family } from '../../net/address.ts';
+
+/** enum nft_fib_result, enum nft_fib_flags */
+const nftFib = { NFT_FIB_RESULT_ADDRTYPE: 3, NFTA_FIB_F_SADDR: 1, NFTA_FIB_F_DADDR: 2 } as const;
 
 const register = nftRegister.NFT_REG_1;
 const meta = (key: number): Expression => ({ type: 'meta', key, register });
