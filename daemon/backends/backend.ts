@@ -24,8 +24,8 @@ export interface OuterHeader {
   readonly udpPort?: number;
   /** VXLAN network identifier. */
   readonly vni?: number;
-  /** GRE key; absent if the packets carry none, or the device accepts any key. */
-  readonly key?: number;
+  /** GRE key; absent if the packets carry none; 'any' if the device accepts packets with every key and without one. */
+  readonly key?: number | 'any';
 }
 
 /** The interface that leads to the other hosts. */

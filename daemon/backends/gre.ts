@@ -59,5 +59,8 @@ export const gre: Backend<GreConfig> = {
     };
   },
   routesDirectly: () => false,
-  outer: ({ key }, family) => ({ ipProtocol: 47, ...(key === undefined || family === 6 ? {} : { key }) }),
+  outer({ key }, family) {
+    if (family === 6) return { ipProtocol: 47, key: 'any' };
+    return { ipProtocol: 47, ...(key === undefined ? {} : { key }) };
+  },
 };

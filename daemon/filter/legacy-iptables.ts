@@ -170,28 +170,28 @@ const isBusy = ({ status, text }: { readonly status: number; readonly text: stri
   status === 4 && text.includes('holding the xtables lock');
 
 export class LegacyIptables {
-  private readonly sys: Sys;
-  private readonly found = new Map<Family, string>();
+  readonly #sys: Sys;
+  readonly #found = new Map<Family, string>();
 
   constructor(sys: Sys) {
-    this.sys = sys;
+    this.#sys = sys;
   }
 
   /** Whether this host has such tables now, or may get them at any time because its kernel knows them. */
   get presence(): 'here' | 'possible' | 'impossible' {
-    const lists = ([4, 6] as const).map((family) => readText(this.sys, tableLists[family]));
+    const lists = ([4, 6] as const).map((family) => readText(this.#sys, tableLists[family]));
     if (lists.every((list) => list === undefined)) return 'impossible';
     return lists.some(namesFilter) ? 'here' : 'possible';
   }
 
   /** @throws SyscallError where it cannot be started, or does not end (ETIMEDOUT) */
-  private run(
+  #run(
     program: string,
     args: readonly string[],
     stdin = '',
     timeoutMs = lookTimeoutMs,
   ): { readonly status: number; readonly text: string } {
-    const { sys } = this;
+    const sys = this.#sys;
     const result = sys.spawn(program, [program, ...args], [], sys.encodeUtf8(stdin), timeoutMs);
     if (typeof result === 'number') throw new SyscallError(`run "${[program, ...args].join(' ')}"`, result);
     const output = result.status === 0 ? result.stdout : result.stderr;
@@ -199,18 +199,18 @@ export class LegacyIptables {
   }
 
   /** The command for the older tables: under its own name, or the only iptables of an older host. */
-  private program(family: Family): string | undefined {
-    const known = this.found.get(family);
+  #program(family: Family): string | undefined {
+    const known = this.#found.get(family);
     if (known !== undefined) return known;
-    const isThere = (path: string): boolean => typeof this.sys.stat(path) !== 'number';
+    const isThere = (path: string): boolean => typeof this.#sys.stat(path) !== 'number';
     const places = (name: string): string[] => folders.map((folder) => `${folder}/${name}`).filter(isThere);
     const isLegacy = (path: string): boolean => {
-      const { status, text } = this.run(path, ['--version']);
+      const { status, text } = this.#run(path, ['--version']);
       return status === 0 && !text.includes('nf_tables');
     };
     const program = places(`${programs[family]}-legacy`)[0] ?? places(programs[family]).find(isLegacy);
     // It may be installed at any time.
-    if (program !== undefined) this.found.set(family, program);
+    if (program !== undefined) this.#found.set(family, program);
     return program;
   }
 
@@ -221,10 +221,10 @@ export class LegacyIptables {
   ensure(settings: ForwardSettings, names: ForwardNames): ForwardOutcome[] | 'busy' {
     const outcomes: ForwardOutcome[] = [];
     for (const family of [4, 6] as const) {
-      if (!settings.accepted.some(({ address }) => address.family === family) || !hasTable(this.sys, family)) continue;
+      if (!settings.accepted.some(({ address }) => address.family === family) || !hasTable(this.#sys, family)) continue;
       const place = placeOf(family);
       try {
-        const outcome = this.ensureFamily(family, settings, names);
+        const outcome = this.#ensureFamily(family, settings, names);
         if (outcome === 'busy') return 'busy';
         outcomes.push({ place, ...outcome });
       } catch (error) {
@@ -239,24 +239,24 @@ export class LegacyIptables {
     return outcomes;
   }
 
-  private ensureFamily(
+  #ensureFamily(
     family: Family,
     settings: ForwardSettings,
     names: ForwardNames,
   ): Omit<ForwardOutcome, 'place'> | 'busy' {
-    const program = this.program(family);
+    const program = this.#program(family);
     if (program === undefined) {
       const command = `${programs[family]}-legacy`;
       return {
         problem: `This host has rules of the older kind of iptables, and no command "${command}" to look whether they drop the cluster's packets: install it, or remove them`,
       };
     }
-    const listing = this.run(program, ['-S']);
+    const listing = this.#run(program, ['-S']);
     if (isBusy(listing)) return 'busy';
     if (listing.status !== 0) return { problem: failure(`${program} -S`, listing.text) };
     const planned = planLegacy(parseListing(listing.text), family, settings, names);
     if (!planned) return {};
-    const restored = this.run(`${program}-restore`, ['--noflush'], planned.script);
+    const restored = this.#run(`${program}-restore`, ['--noflush'], planned.script);
     if (isBusy(restored)) return 'busy';
     return restored.status === 0
       ? { mended: planned.because }
@@ -266,9 +266,9 @@ export class LegacyIptables {
   /** Removes weftd's rules. @throws Error */
   remove(names: ForwardNames): void {
     for (const family of [4, 6] as const) {
-      const program = hasTable(this.sys, family) ? this.program(family) : undefined;
+      const program = hasTable(this.#sys, family) ? this.#program(family) : undefined;
       if (program === undefined) continue;
-      const listing = this.run(program, ['-w', lockWaitSeconds, '-S'], '', removeTimeoutMs);
+      const listing = this.#run(program, ['-w', lockWaitSeconds, '-S'], '', removeTimeoutMs);
       if (listing.status !== 0) throw new Error(failure(`${program} -S`, listing.text));
       const { chains } = parseListing(listing.text);
       const jumps = (chains.get('FORWARD') ?? []).filter(({ words }) => words.at(-1) === names.chain);
@@ -276,7 +276,7 @@ export class LegacyIptables {
       if (chains.has(names.chain)) lines.push(`-F ${names.chain}`, `-X ${names.chain}`);
       if (lines.length === 0) continue;
       const script = `${['*filter', ...lines, 'COMMIT'].join('\n')}\n`;
-      const restored = this.run(`${program}-restore`, ['-w', lockWaitSeconds, '--noflush'], script, removeTimeoutMs);
+      const restored = this.#run(`${program}-restore`, ['-w', lockWaitSeconds, '--noflush'], script, removeTimeoutMs);
       if (restored.status !== 0) throw new Error(failure(`${program}-restore`, restored.text));
     }
   }

@@ -5,7 +5,8 @@
  * - It looks at packets for this host, where fragments are put together again, and before anything else can accept
  *   them. A drop is final whatever other chains say.
  * - Each network judges its own tunnel's packets only, so that several on a host may share a port or protocol: VXLAN is
- *   told by UDP port and VNI, GRE by its key, or by having none. IPIP has nothing of the kind: all of it is judged.
+ *   told by UDP port and VNI, GRE by its key, or by having none. IPIP has nothing of the kind, and a GRE device under
+ *   external control takes every key: all such packets are judged.
  * - Containers' packets to the outside get their host's address, which is a peer's. So their own host drops those that
  *   look like a tunnel's and go to a peer.
  * - It holds for as long as weftd lives, and a moment longer: a restart opens nothing. After that another program,
@@ -22,6 +23,7 @@ import {
   destinationInSet,
   destinationPortInSet,
   drop,
+  greAnyKey,
   greKeyIs,
   grePackets,
   greWithoutKey,
@@ -69,7 +71,8 @@ const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
  * The shapes that packets may have that a GRE device takes. By IPv6 the kernel has no key and key 0 for the same
  * (ip6gre_tunnel_lookup), by IPv4 it tells them apart (ip_tunnel_key_match).
  */
-function greShapes(key: number | undefined, family: Family): RuleItem[][] {
+function greShapes(key: OuterHeader['key'], family: Family): RuleItem[][] {
+  if (key === 'any') return [[greAnyKey()]];
   if (family === 6 && (key ?? 0) === 0) return [[greWithoutKey()], ...greKeyIs(0)];
   return key === undefined ? [[greWithoutKey()]] : greKeyIs(key);
 }

@@ -168,6 +168,8 @@ export function greKeyIs(key: number): RuleItem[][] {
     ),
   ]);
 }
+/** The packet is GRE, with or without a key. */
+export const greAnyKey = (): Match => greFlagsAre(0, greFlag.GRE_VERSION);
 /** The packet is GRE without a key. */
 export const greWithoutKey = (): Match => greFlagsAre(0, greFlag.GRE_KEY | greFlag.GRE_VERSION);
 

@@ -183,6 +183,22 @@ test('GRE without a key: those without one alone', () => {
   assert.is(dropped(rules), 5);
 });
 
+test('a GRE device that takes every key: packets with and without one, but not those of bridges', () => {
+  const rules = bench().lock({ 6: { ipProtocol: 47, key: 'any' } });
+  bench().from('2001:db8::2', gre, greHeader({ key: 7 }));
+  bench().from('2001:db8::3', gre, greHeader({ key: 7, protocol: '6558' }));
+  bench().from('192.0.2.3', gre, greHeader({ key: 7 }));
+  assert.is(dropped(rules), 0);
+  const ours = [
+    greHeader(),
+    greHeader({ key: 7 }),
+    greHeader({ checksum: true }),
+    greHeader({ key: 8, checksum: true }),
+  ];
+  for (const packet of ours) bench().from('2001:db8::3', gre, packet);
+  assert.is(dropped(rules), ours.length);
+});
+
 test('several networks on a host: each drops its own tunnel’s packets alone', () => {
   const tables = [
     bench().lock({ 4: { ipProtocol: 47, key: 7 } }),

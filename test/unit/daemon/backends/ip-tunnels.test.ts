@@ -83,7 +83,7 @@ test('packets from outside: protocol, and the key where the device keeps others 
   assert.equal(outer(ipip, 4), { ipProtocol: 4 });
   assert.equal(outer(gre, 4), { ipProtocol: 47 });
   assert.equal(outer(keyed, 4), { ipProtocol: 47, key: 7 });
-  assert.equal(outer(keyed, 6), { ipProtocol: 47 });
+  assert.equal(outer(keyed, 6), { ipProtocol: 47, key: 'any' });
   assert.equal(['flannel.ipip', 'weft-gre', 'weft-gre6', 'weft-gre66', 'gre0'].map(isTunnelName), [
     true,
     true,

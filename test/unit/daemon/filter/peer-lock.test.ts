@@ -56,6 +56,7 @@ test('tunnels without ports are locked by their IP protocol', () => {
   assert.equal(rulesIn({ 4: { ipProtocol: 47 } }), [1, 1]);
   assert.equal(rulesIn({ 4: { ipProtocol: 47, key: 7 } }), [2, 2]);
   assert.equal(rulesIn({ 4: { ipProtocol: 47, key: 0 }, 6: { ipProtocol: 47 } }), [5, 2]);
+  assert.equal(rulesIn({ 4: { ipProtocol: 47, key: 'any' } }), [1, 1]);
 });
 
 const part = peerLocking({ lifeMs: 30_000 });
