@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
 import { type Comparison, compareAll, type Difference, describeDifference } from './comparison.ts';
+import { Family } from './corpus/family.ts';
 import { corpus } from './corpus.ts';
 import { exceptions } from './exceptions.ts';
 
@@ -64,6 +65,16 @@ test('no two cases have the same name', () => {
     names.filter((name, i) => names.indexOf(name) !== i),
     [],
   );
+});
+
+test('a new case changes no other: each draws by its family and its name', () => {
+  const casesOf = (names: readonly string[]) => {
+    const family = new Family('any');
+    for (const name of names) family.main(name, { mtu: family.drawFor(name).integer(1500) });
+    return family.cases;
+  };
+  const [first, , third] = casesOf(['one', 'new', 'two']);
+  assert.equal(casesOf(['one', 'two']), [first, third]);
 });
 
 test.run();
