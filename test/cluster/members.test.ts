@@ -42,7 +42,7 @@ class Member {
     return this.etcd.endpoint;
   }
 
-  /** What members say to each other is dropped, in both directions; clients are still served. */
+  /** Drops packets between members, in both directions; clients are still served. */
   isolate(): void {
     const rules = `table inet isolated {
       chain in { type filter hook input priority 0; tcp dport 2380 drop; tcp sport 2380 drop; }

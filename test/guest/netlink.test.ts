@@ -1,4 +1,4 @@
-/** What linux/netlink asks of a kernel that the one of most test machines lacks. */
+/** Requests of linux/netlink that the kernels of most test machines do not support. */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -4,9 +4,9 @@ import { run } from '../lab/commands.ts';
 
 export interface PortVlan {
   readonly vlan: number;
-  /** What comes in without a tag belongs to it. */
+  /** Packets that come in without a tag belong to it. */
   readonly pvid: boolean;
-  /** What goes out loses its tag. */
+  /** Packets that go out lose their tag. */
   readonly untagged: boolean;
 }
 

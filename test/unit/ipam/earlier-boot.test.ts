@@ -41,7 +41,7 @@ interface Machine {
   readonly machineId?: string | undefined;
 }
 
-/** What stands for /proc and /etc, from now on. */
+/** The files that replace /proc and /etc from now on. */
 function machine({ boot, uptimeSeconds = 0, machineId: id = machineId }: Machine, under: Sys = sys): Sys {
   const files: Readonly<Record<string, string>> = {
     '/proc/sys/kernel/random/boot_id': boot > 0 ? `00000000-0000-4000-8000-00000000000${boot}\n` : '',

@@ -1,4 +1,4 @@
-/** What the tests of the codecs share: fixtures, requests as bytes, and checks that hold for every codec. */
+/** Shared parts of the codecs' tests: fixtures, requests as bytes, and checks that hold for every codec. */
 
 import * as assert from 'uvu/assert';
 import { DecodeError } from '../../../../linux/errors.ts';

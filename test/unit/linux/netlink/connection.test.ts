@@ -87,7 +87,7 @@ const query = makeQuery(
   () => undefined,
   (_type, body) => body.u32(),
 );
-/** What the kernel does: every error is answered, success where it is asked for. */
+/** Acts as the kernel: every error is answered, and success if the request asks for it. */
 const kernel =
   (errors: Record<number, number> = {}) =>
   (messages: NetlinkMessage[]): Received[] =>
