@@ -1,21 +1,21 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { LeaseSet } from '../../../cluster/lease-set.ts';
-import type { ClusterStore } from '../../../cluster/store.ts';
-import { Condition } from '../../../daemon/answers/condition.ts';
-import { FiguresSource } from '../../../daemon/answers/figures.ts';
-import { Loop } from '../../../daemon/loop.ts';
-import type { Membership } from '../../../daemon/membership/membership.ts';
-import type { ClusterView } from '../../../daemon/membership/view.ts';
-import type { DataPath, ReconcileResult } from '../../../daemon/overlay/data-path.ts';
-import { Bell } from '../../../daemon/pace/bell.ts';
-import { openLogger } from '../../../daemon/report/log.ts';
-import { Metrics } from '../../../daemon/report/metrics.ts';
-import { Problems } from '../../../daemon/report/problems.ts';
-import { Progress } from '../../../daemon/report/progress.ts';
-import { makeTasks, type Tasks } from '../../../daemon/tasks/all.ts';
-import { waitFor } from '../../lab/wait.ts';
-import { peer, vxlan } from './overlay/cluster-of.ts';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
+import type { ClusterStore } from '../../../../cluster/store.ts';
+import { Condition } from '../../../../daemon/answers/condition.ts';
+import { FiguresSource } from '../../../../daemon/answers/figures.ts';
+import { Loop } from '../../../../daemon/loop.ts';
+import type { Membership } from '../../../../daemon/membership/membership.ts';
+import type { ClusterView } from '../../../../daemon/membership/view.ts';
+import type { DataPath, ReconcileResult } from '../../../../daemon/overlay/data-path.ts';
+import { Bell } from '../../../../daemon/pace/bell.ts';
+import { openLogger } from '../../../../daemon/report/log.ts';
+import { Metrics } from '../../../../daemon/report/metrics.ts';
+import { Problems } from '../../../../daemon/report/problems.ts';
+import { Progress } from '../../../../daemon/report/progress.ts';
+import { makeTasks, type Tasks } from '../../../../daemon/tasks/all.ts';
+import { waitFor } from '../../../lab/wait.ts';
+import { peer, vxlan } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/loop');
 

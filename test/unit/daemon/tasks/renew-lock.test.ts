@@ -1,12 +1,13 @@
+/** The renewal of the peer lock as a task. */
+
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { FilterSession } from '../../../../daemon/filter/filter-session.ts';
 import { LockRenewal } from '../../../../daemon/filter/lock-renewal.ts';
-import { releaseMemoryTask } from '../../../../daemon/tasks/release-memory.ts';
 import { renewLockTask } from '../../../../daemon/tasks/renew-lock.ts';
 import type { Sys } from '../../../../linux/sys.ts';
 
-const test = suite('daemon/tasks: lock and memory');
+const test = suite('daemon/tasks/renew-lock');
 const signal = new AbortController().signal;
 
 test('the peer lock is renewed soon, then three times in its life; a failure has the packet filter looked at', () => {
@@ -30,15 +31,6 @@ test('the peer lock is renewed soon, then three times in its life; a failure has
   fails = true;
   assert.is(task.run(signal), undefined);
   assert.equal([renewed, looks], [1, 1]);
-});
-
-test('the memory of the start is given back after 2 s and after 15 s, and then no more', () => {
-  let released = 0;
-  const task = releaseMemoryTask(() => void released++);
-  assert.is(task.firstMs, 2000);
-  assert.is(task.run(signal), 13_000);
-  assert.is(task.run(signal), Number.POSITIVE_INFINITY);
-  assert.is(released, 2);
 });
 
 test.run();
