@@ -61,7 +61,7 @@ export interface AttachmentPart {
   readonly afterAttach?: (place: Workplace, plan: AttachmentPlan) => void;
   /**
    * DEL, when the links are gone and before the addresses are released. The configuration is the one of ADD as far as
-   * it says, and may be invalid by now. It is fine if there is nothing to remove.
+   * it says, and may be invalid by now. It is no error if there is nothing to remove.
    */
   readonly beforeRelease?: (sys: Sys, request: CniRequest) => void;
   /** CHECK. @throws CniError 110 where the part is not as ADD made it */

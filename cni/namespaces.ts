@@ -50,7 +50,7 @@ export function openNamespaces(
  */
 export const inContainer = <T>(sys: Sys, { host, container, cniVersion }: Namespaces, body: () => T): T =>
   inNamespace(sys, { from: host, to: container }, body, (_sys, { message, code }) => {
-    const error = new CniError(errorCodes.systemCallFailed, `${message}; what was made so far is removed by DEL`, {
+    const error = new CniError(errorCodes.systemCallFailed, `${message}; DEL removes everything made so far`, {
       details: code,
     });
     writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(`${formatError(error, cniVersion)}\n`)));

@@ -25,7 +25,7 @@ function checkBridgeName(sys: Sys, name: string): void {
   }
 }
 
-/** @throws CniError 50, or 7 where the configuration is wrong */
+/** @throws CniError 50, or 7 if the configuration is wrong */
 export function runStatus(sys: Sys, request: CniRequest): undefined {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);

@@ -20,12 +20,12 @@ import { nodeFilePaths, readNodeNetwork } from './node.ts';
 
 const nodeReader = (sys: Sys, request: CniRequest) => () => readNodeNetwork(sys, nodeFilePaths(request.configuration));
 
-/** @throws CniError 8 where CNI_NETNS is the plugin's own: whoever calls has mistaken the host for a container */
+/** @throws CniError 8 if CNI_NETNS is the plugin's own: the caller has mistaken the host for a container */
 function checkNamespace(sys: Sys, { netns, netnsOverride }: CniRequest): void {
   if (netnsOverride) return;
   const own = sys.stat('/proc/thread-self/ns/net');
   const given = sys.stat(netns);
-  // The namespace itself is the calling plugin's affair: one that is not there is none of ours.
+  // The calling plugin checks the namespace itself. A missing one is no error here.
   if (typeof own === 'number' || typeof given === 'number') return;
   if (own.dev === given.dev && own.ino === given.ino) throw ownNamespaceError(netns);
 }

@@ -63,8 +63,8 @@ const names = new Map<number, string>(Object.entries(errno).map(([name, number])
 const errnoName = (number: number): string => names.get(Math.abs(number)) ?? `errno ${Math.abs(number)}`;
 
 /**
- * What was tried, and on what: `['open', '/run/x']` reads `open "/run/x"`. A number stands without quotes. A third part
- * follows the subject as it is: `['rename', '/run/x', 'to "/run/y"']`. An action without a subject is a text.
+ * An operation and its subject: `['open', '/run/x']` reads `open "/run/x"`. A number stands without quotes. A third
+ * part follows the subject as it is: `['rename', '/run/x', 'to "/run/y"']`. An action without a subject is a text.
  */
 export type Action = string | readonly [op: string, subject: string | number, rest?: string | undefined];
 

@@ -50,7 +50,7 @@ export interface IpTunnelData {
   readonly lower?: number;
   /** TTL, TOS and encapsulation in UDP where they are not 0, in words. */
   readonly settings?: readonly string[];
-  /** What else there is, as it came. */
+  /** Other attributes, undecoded. */
   readonly unknown?: readonly RawAttribute[];
 }
 

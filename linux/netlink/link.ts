@@ -174,7 +174,7 @@ export interface NewLink {
   readonly up?: boolean;
 }
 
-/** A request that makes a link; `encodeData` writes what is inside IFLA_INFO_DATA. */
+/** A request that makes a link; `encodeData` writes the content of IFLA_INFO_DATA. */
 export const createLink = (kind: string, link: NewLink, encodeData?: (writer: NetlinkWriter) => void): NetlinkRequest =>
   makeRequest(
     rtmLink.RTM_NEWLINK,

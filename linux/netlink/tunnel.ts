@@ -9,7 +9,7 @@ import { NetlinkReader, type NetlinkWriter } from './wire.ts';
 interface TunnelKind {
   /** The kernel module that makes such devices. */
   readonly module: string;
-  /** What is inside IFLA_INFO_DATA. */
+  /** The content of IFLA_INFO_DATA. */
   encode(writer: NetlinkWriter, data: unknown): void;
   decode(r: NetlinkReader): unknown;
 }
@@ -34,7 +34,7 @@ export function createTunnel(kind: string, link: NewLink, data: unknown): Netlin
   return createLink(kind, link, (writer) => codec.encode(writer, data));
 }
 
-/** What is particular to the link's kind; undefined where it is no tunnel. */
+/** The settings of the link's kind; undefined if it is no tunnel. */
 export const tunnelOf = ({ kind, kindData }: Link): unknown =>
   kindData && isTunnelKind(kind)
     ? kinds[kind!]!.decode(NetlinkReader.of(`${kind} data`, kindData).nested())
