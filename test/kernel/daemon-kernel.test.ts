@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DesiredState } from '../../daemon/backends/entries.ts';
+import type { OwnBackend } from '../../daemon/backends/map.ts';
 import { tableName } from '../../daemon/filter/packet-filter.ts';
 import { DeviceBusyError, DeviceLocks } from '../../daemon/host/device-lock.ts';
 import { chooseInterface } from '../../daemon/host/external-interface.ts';
@@ -178,6 +179,71 @@ test('everything that is deleted or changed is restored as it was', async () => 
     assert.equal(changed(), [], harm);
   }
 });
+
+const ipTunnels: readonly [backend: OwnBackend, devices: readonly string[], modules: readonly string[]][] = [
+  [{ type: 'ipip', directRouting: false }, ['flannel.ipip'], ['ipip']],
+  [{ type: 'gre' }, ['weft-gre', 'weft-gre6'], ['ip_gre', 'ip6_gre']],
+  [{ type: 'gre', key: 7 }, ['weft-gre', 'weft-gre6'], ['ip_gre', 'ip6_gre']],
+];
+for (const [backend, devices, modules] of ipTunnels) {
+  test(`${JSON.stringify(backend)}: made in one run and restored, or one failure a device that names the module`, () => {
+    const networks = backend.type === 'ipip' ? {} : dualStack;
+    const peers = [2, 3].map((n) => peer(n, { backendType: backend.type, backendData: {} }));
+    const state = desired({ ...networks, backend, leaseData: {}, peers });
+    const apply = (wanted: DesiredState): { steps: string[]; errors: string[] } =>
+      inside(() => {
+        const kernel = new Kernel(sys);
+        const before = kernel.readHost();
+        const { operations, problems } = plan(wanted, kernel.readActual(before, new Set(devices)));
+        assert.equal(problems, []);
+        const outcomes = kernel.apply(operations, before);
+        kernel.close();
+        const errors = outcomes.flatMap(({ error }) => (error ? [error.message] : []));
+        return { steps: operations.map(formatOperation), errors: [...new Set(errors)] };
+      });
+    const { errors } = apply(state);
+    if (errors.length > 0) {
+      assert.equal(
+        errors.map((message) => /the kernel has no module "(\w+)"; install it$/.exec(message)?.[1]),
+        modules,
+      );
+      return;
+    }
+    assert.equal(apply(state), { steps: [], errors: [] });
+    const { name } = host();
+    const before = describeHost(name);
+    const [device] = devices;
+    for (const harm of [
+      'ip route del 10.1.2.0/24',
+      'ip route replace 10.1.2.0/24 via 192.0.2.254',
+      `ip link set ${device} mtu 1300`,
+      `ip link set ${device} down`,
+      `ip addr flush dev ${device}`,
+      `ip tunnel change ${device} remote 192.0.2.99`,
+      `ip tunnel change ${device} ttl 3`,
+      `ip link del ${device}`,
+      ...(devices.length === 1
+        ? []
+        : [
+            'ip neigh del 10.1.2.0 dev weft-gre',
+            'ip neigh replace 10.1.2.0 lladdr 192.0.2.99 dev weft-gre',
+            'ip -6 route del fd00:0:0:2::/64',
+            'ip -6 route replace fd00:0:0:2::/64 encap ip6 id 9 dst 2001:db8::99 dev weft-gre6',
+            'ip -6 route replace fd00:0:0:2::/64 dev weft-gre6',
+            'ip link del weft-gre6',
+          ]),
+    ]) {
+      run(harm.split(' '), { namespace: name });
+      const { steps, errors: failed } = apply(state);
+      assert.equal(failed, [], harm);
+      assert.ok(steps.length > 0, `${harm} is seen`);
+      assert.equal(apply(state).steps, [], harm);
+      assert.equal(difference(before, describeHost(name)), [], harm);
+    }
+    const gone = nothingDesired([prefix('10.1.0.0/16'), prefix('fd00::/48')], devices, []);
+    assert.equal(apply(gone).errors, []);
+  });
+}
 
 test('only one weftd keeps a device; the other is told which; a program without rights cannot take the lock', async () => {
   const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
