@@ -1,4 +1,4 @@
-/** The prefixes that the cluster's and this node's containers have addresses of. */
+/** The prefixes of the cluster's and this node's containers. */
 
 import { type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { formatPrefix, type Prefix, prefixContains } from '../../net/prefix.ts';
@@ -7,7 +7,7 @@ import type { FilterView } from './part.ts';
 export interface ClusterPrefixes {
   /** The cluster's networks, for the families in use. */
   readonly networks: PerFamily<Prefix>;
-  /** This node's subnets: the one it has leased now first, then older ones that containers still have addresses of. */
+  /** This node's subnets: its current one first, then older ones that still contain containers' addresses. */
   readonly subnets: readonly PerFamily<Prefix>[];
 }
 

@@ -1,4 +1,4 @@
-/** What rules with a counter have counted: read, and carried over to the table that takes the place of theirs. */
+/** Counters of rules: read, and carried over to the table that replaces theirs. */
 
 import { formatExpression } from '../../linux/nft/expression.ts';
 import type { NftChain, NftRule } from '../../linux/nft/table.ts';
@@ -11,7 +11,7 @@ export interface Count {
 /** By the rule that counts. */
 export type Counts = ReadonlyMap<string, Count>;
 
-/** A rule is known by its chain and its text, without its count. */
+/** A rule is identified by its chain and its text, without counters. */
 const keyOf = (chain: string, { expressions }: NftRule): string =>
   `${chain} ${expressions.map(formatExpression).join()}`;
 
@@ -19,7 +19,7 @@ const keyOf = (chain: string, { expressions }: NftRule): string =>
 export const doesCount = ({ rules }: NftChain): boolean =>
   rules.some(({ expressions }) => expressions.some(({ type }) => type === 'counter'));
 
-/** What the chains' rules have counted. */
+/** The counters of the chains' rules. */
 export function readCounts(chains: readonly NftChain[]): Counts {
   const counts = new Map<string, Count>();
   for (const { name, rules } of chains) {
@@ -31,7 +31,7 @@ export function readCounts(chains: readonly NftChain[]): Counts {
   return counts;
 }
 
-/** The chains with their rules counting on from `counts`. */
+/** The chains with counters that start at `counts`. */
 export const withCounts = (chains: readonly NftChain[], counts: Counts): NftChain[] =>
   chains.map((chain) => ({
     ...chain,

@@ -3,7 +3,7 @@
 import type { NetlinkMessage } from '../../linux/netlink/wire.ts';
 import { decodeChain, decodeGeneration, decodeTable, nftMessage } from '../../linux/nft/table.ts';
 
-/** A change of one of the tables in question, or of a chain that sees forwarded packets. */
+/** A change of a table in question, or of a chain that sees forwarded packets. */
 function matters({ type, body }: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
   // Each event begins with the family, and has the table's name as its first attribute.
   const table = decodeTable(body);
@@ -17,13 +17,13 @@ export class FilterEvents {
   #isOpen = false;
   #last: string | undefined;
 
-  /** @param poll has every message that is there now pass through `isRelevant` */
+  /** @param poll passes every pending message through `isRelevant` */
   constructor(poll: () => void) {
     this.#poll = poll;
   }
 
   /**
-   * To be asked for every message about others' doings, in their order.
+   * Called for every message about changes by others, in order.
    * @param concerns family by nft(8)'s name, and the table's
    */
   isRelevant(message: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
@@ -38,7 +38,7 @@ export class FilterEvents {
     return relevant;
   }
 
-  /** The program that made the last change that matters, since this was last asked. */
+  /** The program that made the last change that matters, since the last call. */
   takeChanger(): string | undefined {
     // The kernel may name the author only after the repair.
     this.#poll();

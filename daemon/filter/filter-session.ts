@@ -1,9 +1,9 @@
 /**
- * One connection to nf_tables, and what is known of the packet filter by it.
+ * One connection to nf_tables, and the knowledge of the packet filter gained through it.
  *
- * The kernel numbers the states of the packet filter: its generation grows by one with every transaction of anybody. So
- * a thing that was seen at one generation still holds as long as the generation is the same, without a look. A
- * transaction of our own moves what we know to the next generation, provided that nobody else's came in between.
+ * The kernel numbers the states of the packet filter: every transaction raises the generation by one. So knowledge from a
+ * generation stays valid without a look while the generation is the same. A transaction of our own moves our knowledge to
+ * the next generation, if no other came in between.
  */
 
 import { type NftConnection, openNft } from '../../linux/nft/connection.ts';
@@ -14,7 +14,7 @@ export const unknownGeneration = 0;
 
 const nextGeneration = (generation: number): number => (generation + 1) >>> 0 || 1;
 
-/** Something that is known of the packet filter, and the generation that it was seen at. */
+/** Knowledge of the packet filter, and its generation. */
 export class Knowledge<T> {
   #value: T | undefined;
   #generation = unknownGeneration;
@@ -23,13 +23,13 @@ export class Knowledge<T> {
     return this.#value;
   }
 
-  /** `unknownGeneration`: it can be worked with, but the next look has to check it. */
+  /** `unknownGeneration`: usable, but the next look must check it. */
   set(value: T, generation: number): void {
     this.#value = value;
     this.#generation = generation;
   }
 
-  /** More is known of the same state. */
+  /** Adds knowledge of the same state. */
   amend(value: T): void {
     this.#value = value;
   }
@@ -43,7 +43,7 @@ export class Knowledge<T> {
     return this.#value !== undefined && this.#generation === generation;
   }
 
-  /** What was known at the one generation is so at the other. */
+  /** Moves knowledge from one generation to another. */
   move(from: number, to: number): void {
     if (this.isOf(from)) this.#generation = to;
   }
@@ -58,7 +58,7 @@ export class FilterSession {
     this.#sys = sys;
   }
 
-  /** A thing to be known, forgotten with the connection. */
+  /** A piece of knowledge, forgotten with the connection. */
   knowledge<T>(): Knowledge<T> {
     const made = new Knowledge<T>();
     this.#known.push(made as Knowledge<unknown>);
@@ -66,8 +66,8 @@ export class FilterSession {
   }
 
   /**
-   * Runs `body` with the connection, which is opened where there is none. After any error it is closed, and all that is
-   * known is forgotten: the connection may hold answers that nobody waits for, and what the kernel did is not known.
+   * Runs `body` with the connection, which is opened on demand. After any error it is closed and all knowledge forgotten:
+   * the connection may contain unread answers, and the kernel's reaction is unknown.
    */
   use<T>(body: (nft: NftConnection) => T): T {
     this.#connection ??= openNft(this.#sys);
@@ -79,7 +79,7 @@ export class FilterSession {
     }
   }
 
-  /** By what number the packet filter's events name us as their cause. */
+  /** The port by which the packet filter's events name us as their cause. */
   get port(): number | undefined {
     return this.#connection?.port;
   }
@@ -89,7 +89,7 @@ export class FilterSession {
   }
 
   /**
-   * To be called after a transaction of our own.
+   * Call it after a transaction of our own.
    * @param before the generation before it
    * @returns whether nobody else has changed anything since
    */

@@ -34,7 +34,7 @@ import { formatCause, planRepair } from './forward-plan.ts';
 import { readRule } from './nft-walk.ts';
 import { formatWalkRule, type SamplePacket, type WalkRule } from './packet-walk.ts';
 
-/** The packets that have to get through. */
+/** The packets that must pass. */
 export interface ForwardSettings {
   readonly accepted: readonly Prefix[];
   readonly packets: readonly SamplePacket[];
@@ -49,9 +49,9 @@ export interface ForwardChain {
 /** The result of a look at a chain. */
 export interface ForwardOutcome {
   readonly place: string;
-  /** The fault that was mended; undefined where there was none. */
+  /** The fault that was repaired; undefined if there was none. */
   readonly mended?: string;
-  /** A fault that weftd cannot mend, and what to do about it. */
+  /** A fault that weftd cannot repair, and what to do about it. */
   readonly problem?: string;
 }
 
@@ -94,8 +94,8 @@ export function listForwardChains(nft: NftConnection): ForwardChain[] {
 const register = nftRegister.NFT_REG_1;
 
 /**
- * `-s` and `-d` as iptables of every version reads them: the whole address, and a mask. (Newer ones write fewer bytes
- * where they can, older ones do not know that.)
+ * `-s` and `-d` in the form that every version of iptables reads: the whole address, and a mask. (Newer versions write
+ * fewer bytes if possible, but older ones cannot read that.)
  */
 function iptablesAddress(side: 'source' | 'destination', prefix: Prefix): Expression[] {
   const { family } = prefix.address;
@@ -138,13 +138,13 @@ function acceptingRules(place: ForwardChain, accepted: readonly Prefix[], names:
   );
 }
 
-/** The rules in the base chain that are weftd's. */
+/** weftd's rules in the base chain. */
 const isOwn = (place: ForwardChain, names: ForwardNames, each: NftRule): boolean =>
   isIptables(place)
     ? each.expressions.some((expression) => expression.type === 'verdict' && expression.chain === names.chain)
     : each.comment === names.comment;
 
-/** How to mend a base chain. */
+/** How to repair a base chain. */
 interface ForwardPlan {
   readonly because: string;
   readonly requests: readonly NetlinkRequest[];
@@ -175,7 +175,7 @@ export function planForward(
     return known;
   };
 
-  // iptables' versions write the same rule in several ways.
+  // Versions of iptables write the same rule in several ways.
   const same = (a: NftRule, b: NftRule): boolean =>
     isIptables(place) ? formatWalkRule(readRule(a, family)) === formatWalkRule(readRule(b, family)) : sameRule(a, b);
   const sameList = (some: readonly NftRule[], list: readonly NftRule[] | undefined): boolean =>
@@ -191,7 +191,7 @@ export function planForward(
     packets: packets.filter((packet) => family === undefined || packet.family === family),
     isRight: (own) => sameList(inBase, own),
     isTargetRight,
-    // One word changes iptables' policy: the rules are there before.
+    // One command changes iptables' policy: the rules are there beforehand.
     isPermanent: isIptables(place),
   });
   if (!repair) return undefined;
@@ -213,19 +213,19 @@ export function planForward(
   return { because: formatCause(cause, `of ${quoted}`, `the policy of ${quoted}`), requests };
 }
 
-/** The advice where the kernel lets only a table's owner change it. */
+/** The advice for a table that only its owner can change. */
 function refusal(place: ForwardChain, accepted: readonly Prefix[], message: string): string {
   const { table } = place;
   const what = `"${placeOf(place)}" drops the cluster's packets, and weftd cannot add to it: ${message}`;
   if (table.name !== 'firewalld')
-    return `${what}; have its owner accept what is from and to ${accepted.map(formatPrefix).join(', ')}`;
+    return `${what}; make its owner accept packets from and to ${accepted.map(formatPrefix).join(', ')}`;
   const sources = accepted.map((prefix) => `--add-source=${formatPrefix(prefix)}`).join(' ');
   return `${what}; run: firewall-cmd --permanent --zone=trusted ${sources} && firewall-cmd --reload`;
 }
 
 /**
- * Looks at a base chain and mends it, in one transaction.
- * @throws NetlinkError: somebody else was changing it, or another fault
+ * Checks a base chain and repairs it, in one transaction.
+ * @throws NetlinkError: another program was changing it, or another fault
  */
 export function ensureForward(
   nft: NftConnection,
@@ -248,7 +248,7 @@ export function ensureForward(
     return { place: name, mended: planned.because };
   } catch (error) {
     if (!hasCode(error, 'EPERM')) throw error;
-    return { place: name, problem: refusal(place, settings.accepted, 'the table has an owner, who alone may') };
+    return { place: name, problem: refusal(place, settings.accepted, 'only its owner can change the table') };
   }
 }
 

@@ -1,11 +1,11 @@
 /**
- * Looks after weftd's rules among those of others: foreign-forward.ts for nf_tables, legacy-iptables.ts for what is
- * older. A program that takes them away again and again gets its way for a while, and is named.
+ * Keeps weftd's rules in other programs' tables: foreign-forward.ts for nf_tables, legacy-iptables.ts for older tables. If
+ * a program removes them again and again, weftd pauses for a while and names the program.
  *
- * - Chains of nf_tables are looked at where the packet filter's generation is another one, where a chain had a problem
- *   (a table with an owner goes with it, and no event says so), and when their time has come.
- * - The older tables report no changes, so they are asked at intervals.
- * - On `trust`, the result of the last look stands for what it was made from.
+ * - Chains of nf_tables are checked when the packet filter's generation has changed, when a chain had a problem (a table
+ *   disappears with its owner, without an event), and at intervals.
+ * - The older tables report no changes, so they are checked at intervals.
+ * - With `trust`, the last result for the same settings counts.
  */
 
 import { hasCode, NetlinkError } from '../../linux/errors.ts';
@@ -26,37 +26,37 @@ import {
 } from './foreign-forward.ts';
 import { LegacyIptables } from './legacy-iptables.ts';
 
-/** How often the older tables, which tell nobody of changes, are asked; and whether there are any by now. */
+/** How often to check the older tables, which report no changes, and whether any exist by now. */
 const legacyPauseMs = 1000;
 const legacyAbsentMs = 5000;
-/** While another program has them to itself. */
+/** While another program holds their lock. */
 const legacyBusyMs = 100;
-/** The first and the longest pause while they cannot be looked after: a command that hangs holds up all else. */
+/** The first and the longest pause after a failed command: a command that hangs blocks everything else. */
 const legacyFirstProblemPauseMs = 5000;
 const legacyLastProblemPauseMs = 60_000;
 
-/** How often what cannot be mended is looked at again. */
+/** How often to check again a damage that cannot be repaired. */
 const problemPauseMs = 10_000;
 
-/** So many repairs of one chain, each soon after the one before, are nothing but a busy host. */
+/** This many repairs of one chain in quick succession are normal on a busy host. */
 const patience = 30;
 const firstPauseMs = 1000;
 const lastPauseMs = 60_000;
-/** After so long without one it was another matter. */
+/** After this time without a repair, the next one starts a new series. */
 const calmMs = 2000;
 
-/** Repairs of a chain that somebody else keeps undoing. */
+/** Repairs of a chain that another program keeps undoing. */
 interface Dispute {
   readonly repairs: number;
   readonly lastMs: number;
-  /** Not touched before. */
+  /** The chain is not touched before. */
   readonly untilMs: number;
 }
 
 export interface ForwardLook {
-  /** Of the chains that were looked at. */
+  /** Results of the chains that were checked. */
   readonly outcomes: readonly ForwardOutcome[];
-  /** When to look again although nothing is heard of; infinite where there is no need. */
+  /** When to look again even without an event; infinite if there is no need. */
   readonly againMs: number;
 }
 
@@ -69,7 +69,7 @@ export interface ForwardKeeperOptions {
   readonly changedBy: () => { readonly by?: string };
 }
 
-/** What was mended is reported once. */
+/** Each repair is reported once. */
 const withoutNews = (outcomes: readonly ForwardOutcome[]): ForwardOutcome[] =>
   outcomes.map(({ mended: _, ...rest }) => rest);
 
@@ -86,9 +86,9 @@ export class ForwardKeeper {
   #legacyAtMs = Number.NEGATIVE_INFINITY;
   #legacyPauseMs = legacyPauseMs;
   #legacyOutcomes: readonly ForwardOutcome[] = [];
-  /** Tables with chains that see forwarded packets, as of the last look. */
+  /** Tables with chains that see forwarded packets, at the last look. */
   #tables: ReadonlySet<string> | undefined;
-  /** What the chains were brought to at the last look. */
+  /** The state of the chains after the last look. */
   readonly #structure: Knowledge<string>;
   /** Of nf_tables' chains, and of the older tables beside them. */
   #outcomes: readonly ForwardOutcome[] = [];
@@ -105,15 +105,15 @@ export class ForwardKeeper {
     this.#now = now;
   }
 
-  /** Whether a change in this table may matter; all may before the first look. */
+  /** Whether a change in this table may matter; before the first look, all may. */
   concerns(family: string, table: string): boolean {
     return this.#tables?.has(`${family} ${table}`) ?? true;
   }
 
   /**
-   * Brings other programs' chains to where the cluster's packets get through.
+   * Changes other programs' chains so that the cluster's packets pass.
    * @param structure the same text for the same settings
-   * @param settings undefined: weftd's rules are taken away
+   * @param settings undefined: weftd's rules are removed
    */
   ensure(structure: string, settings: (() => ForwardSettings) | undefined, trust: boolean): ForwardLook {
     const nowMs = this.#now();
@@ -150,7 +150,7 @@ export class ForwardKeeper {
     });
   }
 
-  /** Looks at all chains of nf_tables that see forwarded packets, and mends them. */
+  /** Checks and repairs all chains of nf_tables that see forwarded packets. */
   #look(nft: NftConnection, settings: ForwardSettings): ForwardLook {
     const chains = listForwardChains(nft);
     this.#tables = new Set(chains.map(({ table }) => `${table.family} ${table.name}`));
@@ -162,20 +162,20 @@ export class ForwardKeeper {
     return { outcomes, againMs: Math.min(this.#disputeMs(), isWell ? Number.POSITIVE_INFINITY : problemPauseMs) };
   }
 
-  /** One chain that the kernel refuses to have changed keeps no other from being looked after. */
+  /** A chain that the kernel refuses to change must not stop the others. */
   #ensureOne(nft: NftConnection, each: ForwardChain, place: string, settings: ForwardSettings): ForwardOutcome {
     try {
       return this.#retried(() => ensureForward(nft, each, settings, this.#names));
     } catch (error) {
-      // Where it is not known what the kernel did the connection is of no more use.
+      // If the kernel's reaction is unknown, the connection is useless.
       if (!(error instanceof NetlinkError)) throw error;
       if (hasCode(error, 'ENOENT') && !nft.hasChain(each.table, each.chain.name)) return { place };
-      const problem = `Cannot have the cluster's packets accepted in "${place}", they may be dropped there: ${error.message}; make it accept them itself, or run weftd with --iptables-forward-rules=false`;
+      const problem = `Cannot accept the cluster's packets in "${place}", which may drop them: ${error.message}; make it accept them itself, or run weftd with --iptables-forward-rules=false`;
       return { place, problem };
     }
   }
 
-  /** Asks the older tables, where it is time and there are any. */
+  /** Checks the older tables if they exist and it is time. */
   #lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
     const nowMs = this.#now();
     const { presence } = this.#legacy;
@@ -197,7 +197,7 @@ export class ForwardKeeper {
     return { outcomes: found, againMs: this.#legacyPauseMs };
   }
 
-  /** Removes weftd's rules from all of them. @returns what could not be done */
+  /** Removes weftd's rules from all of them. @returns the failures */
   remove(): Error[] {
     return this.#session.use((nft) => this.#removeWith(nft));
   }
@@ -220,7 +220,7 @@ export class ForwardKeeper {
     return errors;
   }
 
-  /** Somebody else may be changing the chain just now: then what was planned from no longer is so. */
+  /** Another program may be changing the chain: then the plan's base is out of date. */
   #retried<T>(work: () => T): T {
     return retryRace(work, 'ENOENT', 'EEXIST', 'EBUSY');
   }

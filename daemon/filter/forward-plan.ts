@@ -1,31 +1,31 @@
 /**
- * Whether weftd's rules in a base chain of another program are as they should be, and where they belong. It is the same
- * for nf_tables and for the older tables: only reading and writing of rules differs.
+ * Decides whether weftd's rules in another program's base chain are right, and where they belong. nf_tables and the older
+ * tables share it: only reading and writing of rules differ.
  *
- * They belong in front of the first rule that drops the cluster's ordinary packets, else at the end. They may stand
- * further in front: whoever moves them there is not fought.
+ * The rules belong before the first rule that drops the cluster's ordinary packets, else at the end. They may stand further
+ * in front: weftd does not move them back.
  */
 
 import { type Chains, findHindrance, type SamplePacket, type WalkRule } from './packet-walk.ts';
 
-/** A base chain as it is. `R` is a rule in the form that its table has. */
+/** An actual base chain. `R` is a rule in its table's form. */
 export interface ForwardChainState<R> {
   readonly rules: readonly R[];
   readonly policy: 'accept' | 'drop';
   readonly isOwn: (rule: R) => boolean;
   readonly read: (rule: R) => WalkRule;
   readonly chains: Chains;
-  /** Packets that have to get through. */
+  /** Packets that must pass. */
   readonly packets: readonly SamplePacket[];
   /** Whether weftd's rules in the chain, in their order, are the right ones. */
   readonly isRight: (own: readonly R[]) => boolean;
-  /** Whether the chain that they jump to is the right one; true where there is none. */
+  /** Whether the chain that they jump to is right; true if there is none. */
   readonly isTargetRight: boolean;
-  /** Whether they have to be there even if nothing is dropped. */
+  /** Whether they must be there even if nothing is dropped. */
   readonly isPermanent: boolean;
 }
 
-/** How the chain was not as it should be. */
+/** The difference from the desired chain. */
 export type ForwardCause =
   | { readonly kind: 'absent' | 'changed' | 'policy' }
   /** The rule at this index of the chain, without weftd's, drops packets. */
@@ -33,16 +33,16 @@ export type ForwardCause =
 
 export interface ForwardRepair<R> {
   readonly cause: ForwardCause;
-  /** Weftd's rules that are there. */
+  /** weftd's existing rules. */
   readonly own: readonly R[];
-  /** Whether they have to be put there anew. */
+  /** Whether to insert them again. */
   readonly isBaseWrong: boolean;
-  /** Others' rules, and the index among them that weftd's belong in front of. */
+  /** Others' rules, and the index among them before which weftd's belong. */
   readonly others: readonly R[];
   readonly place: number;
 }
 
-/** Undefined where nothing is to be done. */
+/** Undefined if nothing is to be done. */
 export function planRepair<R>(state: ForwardChainState<R>): ForwardRepair<R> | undefined {
   const { rules, policy, isOwn, read, chains, packets, isRight, isTargetRight, isPermanent } = state;
   const own = rules.filter(isOwn);

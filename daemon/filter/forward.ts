@@ -1,6 +1,6 @@
 /**
- * Forwarding: containers' packets are accepted in weftd's own table, as flannel does it. Where another program's chain
- * drops them that decides nothing: foreign-forward.ts puts rules there, from the same settings.
+ * Forwarding: containers' packets are accepted in weftd's own table, as flannel does it. That
+ * has no effect if another program's chain drops them: foreign-forward.ts puts rules there, from the same settings.
  */
 
 import { families } from '../../cluster/network-config.ts';
@@ -37,7 +37,7 @@ export const forwarding = (): FilterPart => ({
   wants: (view) => forwardContent(prefixesOf(view)),
 });
 
-/** The packets that have to get through other programs' chains. */
+/** The packets that must pass other programs' chains. */
 export function forwardSettings(prefixes: ClusterPrefixes, roads: Roads): ForwardSettings {
   const { networks, subnets } = prefixes;
   const packets = families.flatMap((family) => {

@@ -1,7 +1,8 @@
 /**
- * Weftd's forwarding rules in the tables of the older iptables (xtables), which nf_tables does not show. Where a host has
- * such a table, its own command is run, with a list of arguments: no other program knows the format. The kernel sends no
- * events for changes there, so the command has to be run again and again; only hosts with such a table pay for that.
+ * Weftd's forwarding rules in the tables of the older iptables (xtables), which nf_tables does not show. Only
+ * the iptables command knows their format, so weftd runs it, with a list of arguments. The kernel sends no events for
+ * changes there, so weftd runs the command every second, for two seconds at most, and up to a minute apart while it fails.
+ * Only hosts with such a table pay for that; every five seconds weftd checks whether the host has one.
  */
 
 import { hasCode, SyscallError } from '../../linux/errors.ts';
@@ -18,17 +19,17 @@ const tableLists = { 4: '/proc/thread-self/net/ip_tables_names', 6: '/proc/threa
 const folders = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin'];
 const placeOf = (family: Family): string => `legacy ${programs[family]} filter FORWARD`;
 
-/** Whether this network namespace has the old kind of filter table. Asking this way does not make one. */
+/** Whether this network namespace has the old kind of filter table. The question does not create one. */
 const namesFilter = (list: string | undefined): boolean => (list ?? '').split('\n').includes('filter');
 const hasTable = (sys: Sys, family: Family): boolean => namesFilter(readText(sys, tableLists[family]));
 
-/** A rule as `iptables -S` prints it, in words: quotation marks are gone. */
+/** A rule as `iptables -S` prints it, in words without their quotation marks. */
 interface ListedRule {
   readonly words: readonly string[];
   readonly rule: WalkRule;
 }
 
-/** `iptables -S`: a table's chains, with the policy of those that have one. */
+/** `iptables -S`: a table's chains, with their policies. */
 export interface ListedTable {
   readonly policy: 'accept' | 'drop';
   readonly chains: ReadonlyMap<string, readonly ListedRule[]>;
@@ -59,7 +60,7 @@ const verdicts: Readonly<Record<string, Verdict>> = {
   RETURN: { kind: 'return' },
 };
 
-/** @param words behind `-A CHAIN` */
+/** @param words after `-A CHAIN` */
 function readRule(words: readonly string[], isChain: (name: string) => boolean): WalkRule {
   const conditions: Condition[] = [];
   let verdict: Verdict = { kind: 'none' };
@@ -118,7 +119,7 @@ export function parseListing(text: string): ListedTable {
 }
 
 /**
- * @returns input for `iptables-restore --noflush`, which does all of it or nothing, and the reason; undefined where
+ * @returns input for `iptables-restore --noflush`, which does all of it or nothing, and the reason; undefined if
  *   nothing is to be done
  */
 export function planLegacy(
@@ -149,7 +150,7 @@ export function planLegacy(
   });
   if (!repair) return undefined;
   const lines: string[] = ['*filter'];
-  // Names a chain, makes it where it is missing, and empties it.
+  // Names a chain, creates it if it is missing, and empties it.
   if (!isTargetRight) lines.push(`:${names.chain} - [0:0]`, ...wanted.map((each) => `-A ${names.chain} ${each}`));
   if (repair.isBaseWrong) {
     for (const { words } of repair.own) lines.push(`-D FORWARD ${joinWords(words)}`);
@@ -159,13 +160,13 @@ export function planLegacy(
   return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
 }
 
-/** weftd does nothing else meanwhile. */
+/** weftd is blocked meanwhile. */
 const lookTimeoutMs = 2000;
 /** When weftd leaves, it waits for the lock. */
 const lockWaitSeconds = '5';
 const removeTimeoutMs = 10_000;
 
-/** Another iptables is at work. The same status also means that the lock's file cannot be opened. */
+/** Another iptables is running. The same status also means that the lock's file cannot be opened. */
 const isBusy = ({ status, text }: { readonly status: number; readonly text: string }): boolean =>
   status === 4 && text.includes('holding the xtables lock');
 
@@ -184,7 +185,7 @@ export class LegacyIptables {
     return lists.some(namesFilter) ? 'here' : 'possible';
   }
 
-  /** @throws SyscallError where it cannot be started, or does not end (ETIMEDOUT) */
+  /** @throws SyscallError if it cannot be started, or does not end (ETIMEDOUT) */
   #run(
     program: string,
     args: readonly string[],
@@ -215,8 +216,8 @@ export class LegacyIptables {
   }
 
   /**
-   * Compares the tables with their desired state, and mends them.
-   * @returns 'busy' where another iptables is at work: try again
+   * Compares the tables with their desired state, and repairs them.
+   * @returns 'busy' if another iptables is running: try again
    */
   ensure(settings: ForwardSettings, names: ForwardNames): ForwardOutcome[] | 'busy' {
     const outcomes: ForwardOutcome[] = [];
@@ -248,7 +249,7 @@ export class LegacyIptables {
     if (program === undefined) {
       const command = `${programs[family]}-legacy`;
       return {
-        problem: `This host has rules of the older kind of iptables, and no command "${command}" to look whether they drop the cluster's packets: install it, or remove them`,
+        problem: `This host has rules of the older kind of iptables, and no command "${command}" to check whether they drop the cluster's packets: install it, or remove them`,
       };
     }
     const listing = this.#run(program, ['-S']);

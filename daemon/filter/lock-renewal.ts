@@ -1,12 +1,11 @@
 /**
- * Keeps timed sets alive: the peer lock holds for as long as weftd lives, and a moment longer (see peer-lock.ts), as its
- * rules go by an element that the kernel drops unless it is added again in time.
+ * Renews timed sets: the peer lock holds while weftd lives, and a moment longer (see peer-lock.ts). Its rules depend on an
+ * element that the kernel removes unless it is added again in time.
  *
- * - Renewal does not depend on what is known of the table: a fault elsewhere must not open the lock.
- * - Until it is known what is wanted now, the lock of an earlier weftd is kept closed, where there is one that has not
- *   opened yet. Etcd may be away for longer than the lock lives.
- * - One that has opened stays so until the next look at the packet filter: whoever is in weftd's place may know of other
- *   peers.
+ * - Renewal does not depend on knowledge of the table: a fault elsewhere must not open the lock.
+ * - Until the desired state is known, an earlier weftd's lock is kept closed if it has not opened yet: etcd may be
+ *   unreachable for longer than the lock lives.
+ * - An open lock stays open until the next look at the packet filter: a program in weftd's place may know other peers.
  */
 
 import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
@@ -14,7 +13,7 @@ import { deleteElements, type NftElement, newElements, type TableName } from '..
 import type { FilterSession } from './filter-session.ts';
 import type { PartContent } from './part.ts';
 
-/** The first renewal comes soon: the lock of an earlier weftd may not hold for much longer, and etcd may be away. */
+/** The first renewal comes soon: an earlier weftd's lock may expire soon, and etcd may be unreachable. */
 const firstMs = 1000;
 
 type RenewalSession = Pick<FilterSession, 'use' | 'generation' | 'settle'>;
@@ -25,9 +24,9 @@ interface TimedElements {
   readonly elements: readonly NftElement[];
 }
 
-/** Makes the elements live for their whole time again, in one transaction. */
+/** Renews the elements for their whole time, in one transaction. */
 function renewElements({ table, set, elements }: TimedElements): NetlinkRequest[] {
-  // Whether they are there still or not: after the first request they are, and from the last on their time begins anew.
+  // The first request adds elements that have expired; the last one restarts their time.
   return [
     ...newElements(table, set, elements),
     ...deleteElements(table, set, elements),

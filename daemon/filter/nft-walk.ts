@@ -40,7 +40,7 @@ function load(expression: Expression & { register: number }, family: Family | un
   return { what: 'unknown' };
 }
 
-/** Ones from the left, then zeros: how many; undefined for another mask. */
+/** The number of leading ones, followed by zeros only; undefined for another mask. */
 function prefixLength(mask: Uint8Array): number | undefined {
   const bits = [...mask].map((byte) => byte.toString(2).padStart(8, '0')).join('');
   const length = bits.indexOf('0') < 0 ? bits.length : bits.indexOf('0');
@@ -94,7 +94,7 @@ function compared(loaded: Loaded, value: Uint8Array, negated: boolean, mask: Uin
       return { kind: loaded.what, name, any: end < 0, negated };
     }
     case 'state':
-      // `ct state new,related`: the bits that are asked for are not all zero.
+      // `ct state new,related`: not all of the requested bits are zero.
       if (mask?.length !== 4 || value.length !== 4 || u32(value) !== 0) return special;
       return { kind: 'state', states: statesIn(u32(mask)), negated: !negated };
     default:
@@ -159,7 +159,7 @@ function verdictOf(expression: Expression): Verdict | undefined {
 /** These decide nothing, and hold for every packet. */
 const indifferent = new Set(['counter', 'log', 'notrack', 'immediate', 'meta set', 'ct set']);
 
-/** @param family of the table's packets; undefined where it has both, and rules check for themselves */
+/** @param family of the table's packets; undefined if it has both, and rules check it themselves */
 export function readRule({ expressions }: NftRule, tableFamily: Family | undefined): WalkRule {
   const conditions: Condition[] = [];
   const registers = new Map<number, { readonly loaded: Loaded; readonly mask?: Uint8Array }>();

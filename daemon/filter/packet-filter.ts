@@ -43,7 +43,7 @@ export interface FilterOutcome {
   readonly mended: readonly string[];
   /** Other programs' chains, of those that were looked at. */
   readonly forward: readonly ForwardOutcome[];
-  /** When to look again even if no event arrives; infinite where there is no need. */
+  /** When to look again even without an event; infinite if there is no need. */
   readonly againMs: number;
 }
 
@@ -110,7 +110,7 @@ export class PacketFilter {
     return by === undefined ? {} : { by };
   }
 
-  /** By what number the packet filter's events name us as their cause. */
+  /** The port by which the packet filter's events name us as their cause. */
   get port(): number | undefined {
     return this.#session.port;
   }

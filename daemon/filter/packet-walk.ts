@@ -14,7 +14,7 @@ export type ConnectionState = 'new' | 'established' | 'related' | 'invalid' | 'u
 export type Condition =
   | { readonly kind: 'family'; readonly family: Family; readonly negated: boolean }
   | { readonly kind: 'source' | 'destination'; readonly prefix: Prefix; readonly negated: boolean }
-  /** `name` may be the beginning of one, with `any` for the rest. */
+  /** `name` may be a prefix, with `any` for the rest. */
   | { readonly kind: 'input' | 'output'; readonly name: string; readonly any: boolean; readonly negated: boolean }
   | { readonly kind: 'state'; readonly states: ReadonlySet<ConnectionState>; readonly negated: boolean }
   /** Something that this simulation does not understand. */
@@ -36,10 +36,10 @@ export const formatWalkRule = ({ conditions, verdict }: WalkRule): string =>
     value instanceof Uint8Array || value instanceof Set ? [...value] : value,
   );
 
-/** An ordinary packet that is forwarded. */
+/** An ordinary forwarded packet. */
 export interface SamplePacket {
   readonly family: Family;
-  /** It may be from anywhere in it; undefined: from outside the cluster. */
+  /** From any address in it; undefined: from outside the cluster. */
   readonly source: Prefix | undefined;
   readonly destination: Prefix | undefined;
   readonly input: string;
@@ -47,12 +47,12 @@ export interface SamplePacket {
   readonly state: ConnectionState;
 }
 
-/** Whether the whole of `inner` lies in `outer`. */
+/** Whether `outer` contains all of `inner`. */
 const covers = (outer: Prefix, inner: Prefix): boolean =>
   outer.length <= inner.length && prefixContains(outer, networkOf(inner).address);
 
 function addressHolds(prefix: Prefix, negated: boolean, range: Prefix | undefined): boolean {
-  // What is outside of the cluster may be anywhere.
+  // An address outside the cluster may be any.
   if (!range) return negated ? prefix.length > 0 : prefix.length === 0;
   if (range.address.family !== prefix.address.family) return false;
   return negated ? !prefixesOverlap(prefix, range) : covers(prefix, range);
@@ -84,7 +84,7 @@ export type Chains = (name: string) => readonly WalkRule[];
 /** The deepest chain of jumps: NFT_JUMP_STACK_SIZE of include/net/netfilter/nf_tables.h. */
 const deepest = 16;
 
-/** The packet's fate in the rules; 'through' where it gets past the last one, or returns. */
+/** The packet's fate in the rules; 'through' if it passes the last one, or returns. */
 function walk(
   rules: readonly WalkRule[],
   packet: SamplePacket,
@@ -102,13 +102,13 @@ function walk(
   return 'through';
 }
 
-/** Where a base chain drops some of the packets. */
+/** The place where a base chain drops some of the packets. */
 export interface Hindrance {
-  /** Index of the first rule that does; the number of rules where it is the chain's policy. */
+  /** Index of the first rule that drops; the number of rules if the chain's policy drops. */
   readonly at: number;
 }
 
-/** Undefined where all of the packets get through, or are accepted. */
+/** Undefined if all of the packets get through or are accepted. */
 export function findHindrance(
   rules: readonly WalkRule[],
   policy: 'accept' | 'drop',
@@ -138,16 +138,16 @@ function droppedAt(
 /** Whether such a rule ends the walk through its chain. */
 const ends = ({ kind }: Verdict): boolean => kind === 'return' || kind === 'goto';
 
-/** The interfaces that the cluster's packets take on this host. */
+/** The interfaces of the cluster's packets on this host. */
 export interface Roads {
-  /** Interfaces by which packets go to peers and come from them: tunnels, and the external one. */
+  /** Interfaces that lead to peers: tunnels, and the external one. */
   readonly peers: readonly string[];
   readonly external: string;
-  /** Interfaces that containers are behind. */
+  /** Interfaces that lead to containers. */
   readonly containers: readonly string[];
 }
 
-/** A name that no interface has, for one that is not there yet: no rule matches it. */
+/** A name that no interface has, for a missing interface: no rule matches it. */
 const nameless = ' ';
 
 /**

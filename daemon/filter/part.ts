@@ -1,7 +1,7 @@
 /**
- * The seam that packet filter rules plug into: a part is one job of weftd in nf_tables, such as masquerading or the peer
- * lock. It has chains and sets of its own, in a table that all parts of a family share. table-keeper.ts puts them there
- * and keeps them.
+ * The interface of packet filter rules. A part is one job of weftd in nf_tables, such as masquerading or the peer lock. It
+ * has chains and sets of its own, in a table that all parts of a family share. table-keeper.ts puts them there and keeps
+ * them.
  *
  * Rules for every part:
  *
@@ -10,9 +10,9 @@
  *   part never goes past another's drop, in whatever order the kernel calls their chains.
  * - Names of chains and sets are unique among the parts of a family.
  * - The tables of all families change in one transaction. Packets meet the old state or the new one, never a mixture.
- * - Counters of a part's rules go on counting when the table is replaced.
+ * - Counters of a part's rules continue when the table is replaced.
  *
- * Left for those that need it: maps (verdicts of a policy); family netdev, with the devices of a base chain; kernel
+ * Later parts may add: maps (verdicts of a policy); family netdev, with the devices of a base chain; kernel
  * settings that a family needs to see packets (those of br_netfilter); the state to hold until a part has its first
  * data. Today only the lock has such a state, see lock-renewal.ts.
  */
@@ -30,14 +30,14 @@ export interface FilterView {
   readonly backend: OwnBackend;
   readonly own: Pick<Lease, 'subnets'>;
   readonly peers: LeaseSet;
-  /** Older subnets of this node that containers still have addresses of. */
+  /** Older subnets of this node that still contain containers' addresses. */
   readonly formerSubnets: readonly PerFamily<Prefix>[];
 }
 
 /** nft(8)'s name of the table's family. */
 export type PartFamily = 'inet' | 'bridge';
 
-/** A set, with its elements apart: they come and go without a change of the rest. */
+/** A set, with separate elements: they change without the rest. */
 export interface PartSet {
   readonly name: string;
   readonly keyType: NftKeyType;
@@ -45,7 +45,7 @@ export interface PartSet {
   readonly timeoutMs?: number;
   /** The elements depend on this alone: while it is identical (`===`), they are not computed again. */
   readonly source: unknown;
-  /** Keys, each of the key type's length. Repetitions do no harm. */
+  /** Keys, each of the key type's length. Duplicates are harmless. */
   readonly elements: () => readonly Uint8Array[];
 }
 
@@ -54,14 +54,14 @@ export interface PartContent {
   /** The part's name. */
   readonly name: string;
   readonly family: PartFamily;
-  /** The same text as long as the sets, but for their elements, and the chains are the same. Asked for at every look. */
+  /** The same text for the same chains and sets, apart from elements. Called at every look. */
   readonly structure: string;
   readonly sets: readonly PartSet[];
-  /** Base chains, and those that they jump to. */
+  /** Base chains, and the chains that they jump to. */
   readonly chains: () => readonly NftChain[];
 }
 
-/** Keys that come and go in one set. */
+/** Keys to add to and remove from one set. */
 export interface ElementChange {
   readonly family: PartFamily;
   readonly set: string;
@@ -73,11 +73,11 @@ export interface FilterPart {
   /** In kebab-case. Its counters are read by this name. */
   readonly name: string;
   readonly family: PartFamily;
-  /** Undefined: nothing, and what was there is removed. The question has no effects. */
+  /** Undefined: the part wants nothing, and its former content is removed. The call has no side effects. */
   wants(view: FilterView): PartContent | undefined;
   /**
-   * The part's elements that come and go where only peers changed; those that are so already may be among them. A part
-   * whose elements do not depend on peers has no such method.
+   * Elements to add and remove when only peers changed; some may already be so. A part whose elements do not depend on
+   * peers has no such method.
    * @param view the one after the change
    */
   changes?(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): readonly ElementChange[];

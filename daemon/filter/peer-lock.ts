@@ -1,17 +1,17 @@
 /**
- * The peer lock: packets of the cluster's tunnels are taken from peers alone. The tunnels' protocols do not authenticate
- * the sender: without the lock, anybody who reaches the host could send packets to containers in the name of another.
+ * The peer lock: only peers' tunnel packets are accepted. The tunnels' protocols do not authenticate the sender: without
+ * the lock, anyone who reaches the host could send packets to containers in another host's name.
  *
- * - It looks at packets for this host, where fragments are put together again, and before anything else can accept
- *   them. A drop is final whatever other chains say.
- * - Each network judges its own tunnel's packets only, so that several on a host may share a port or protocol: VXLAN is
- *   told by UDP port and VNI, GRE by its key, or by having none. IPIP has nothing of the kind, and a GRE device under
- *   external control takes every key: all such packets are judged.
- * - Containers' packets to the outside get their host's address, which is a peer's. So their own host drops those that
- *   look like a tunnel's and go to a peer.
- * - It holds for as long as weftd lives, and a moment longer: a restart opens nothing. After that another program,
- *   flanneld perhaps, decides who the peers are, and weftd's list would shut out new ones. So the rules go by an element
- *   of a timed set, which lock-renewal.ts keeps alive.
+ * - It sees packets for this host, after reassembly and DNAT, and before any other chain can accept them. Forwarded
+ *   packets do not appear there. A drop is final, whatever other chains decide.
+ * - Each network judges only its own tunnel's packets, so that several on a host can share a port or protocol. VXLAN is
+ *   recognised by UDP port and VNI, GRE by its key or the lack of one. IPIP has no identifier, and a GRE device under external
+ *   control accepts every key: all such packets are judged.
+ * - Containers' packets to the outside get their host's address, which is a peer's. So their own host drops packets that
+ *   look like the tunnel's and go to a peer.
+ * - It holds while weftd lives, and 30 s longer: a restart does not open it. After that another program, perhaps flanneld,
+ *   decides who the peers are, and weftd's list would shut out new ones. So the rules depend on an element of a timed set,
+ *   which lock-renewal.ts renews.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
@@ -50,26 +50,26 @@ export const peerLockPart = 'peer-lock';
 export interface PeerLock {
   /** How the tunnel's packets look, for each family that has one. */
   readonly outer: PerFamily<OuterHeader>;
-  /** How long it holds unless it is renewed. */
+  /** How long it holds without renewal. */
   readonly lifeMs: number;
-  /** Public addresses; of other families, unspecified ones and repetitions are left out. */
+  /** Public addresses; other families, unspecified addresses and duplicates are left out. */
   readonly peers: readonly Address[];
   /** Packets from here that look like the tunnel's and go to a peer are dropped: the cluster's networks. */
   readonly containers: readonly Prefix[];
 }
 
-/** Long enough for a restart, and for a machine that is slow. */
+/** Long enough for a restart on a slow machine. */
 export const lockLifeMs = 30_000;
 
-/** What the lock goes by, for as long as it holds: the tunnel's UDP port, or its IP protocol. */
+/** The key in the timed set: the tunnel's UDP port, or its IP protocol. */
 const portSet = 'locked-port';
 const protocolSet = 'locked-protocol';
 const peerSets: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
 const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
 
 /**
- * The shapes that packets may have that a GRE device takes. By IPv6 the kernel has no key and key 0 for the same
- * (ip6gre_tunnel_lookup), by IPv4 it tells them apart (ip_tunnel_key_match).
+ * Forms of packets that a GRE device accepts. Over IPv6 the kernel treats no key and key 0 alike (ip6gre_tunnel_lookup),
+ * over IPv4 it distinguishes them (ip_tunnel_key_match).
  */
 function greShapes(key: OuterHeader['key'], family: Family): RuleItem[][] {
   if (key === 'any') return [[greAnyKey()]];
@@ -77,7 +77,7 @@ function greShapes(key: OuterHeader['key'], family: Family): RuleItem[][] {
   return key === undefined ? [[greWithoutKey()]] : greKeyIs(key);
 }
 
-/** Items that hold for the tunnel's packets; more than one list where they may have more than one shape. */
+/** Conditions for the tunnel's packets; one list per possible form. */
 function tunnelItems({ ipProtocol: protocol, udpPort, vni, key }: OuterHeader, family: Family): RuleItem[][] {
   switch (protocol) {
     case ipProtocol.IPPROTO_UDP:
@@ -122,7 +122,7 @@ function lockChains({ outer, containers }: PeerLock): NftChain[] {
   return [
     {
       name: chainNames.in,
-      // Before everything else at this hook: a flood costs as little as it can.
+      // Before everything else at this hook, so that a flood costs little.
       base: { type: 'filter', hook: 'input', priority: nftPriority.raw, policy: 'accept' },
       rules: families.flatMap((family) =>
         shapesOf(family).map((items) =>
@@ -161,7 +161,7 @@ const publicAddressesOf = (leases: readonly Lease[], { backend }: FilterView): A
     .filter(({ backendType }) => backendType === backend.type)
     .flatMap(({ publicAddresses }) => valuesOf(publicAddresses));
 
-/** Public addresses of removed leases that no peer has any more. */
+/** Public addresses of removed leases that no peer still has. */
 function unusedAddresses(removed: readonly Address[], added: readonly Address[], { peers }: FilterView): Address[] {
   const isUsed = (address: Address): boolean => {
     const { family } = address;
@@ -172,12 +172,12 @@ function unusedAddresses(removed: readonly Address[], added: readonly Address[],
     return false;
   };
   return removed.filter(
-    // As a rule it is the same host's new lease that has it: found without a search through all peers.
+    // Usually the same host's new lease has it: no search through all peers is needed.
     (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
   );
 }
 
-/** The tunnel's headers for the families in use; undefined where no packet has one. */
+/** The tunnel's headers for the families in use; undefined if no packet has one. */
 function tunnelOf({ backend, config }: FilterView): PerFamily<OuterHeader> | undefined {
   const outer = perFamily((family) => (config.networks[family] ? outerOf(backend, family) : undefined));
   return valuesOf(outer).length > 0 ? outer : undefined;

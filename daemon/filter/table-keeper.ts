@@ -3,14 +3,14 @@
  * one of the same name in each further family that a part is in. packet-filter.ts puts the tables' changes into one
  * transaction.
  *
- * - The table is compared as a whole with what is there, and replaced as a whole when it differs. No packet meets half
- *   of it, the order of its chains stays, and counting goes on. Which parts were damaged is told apart all the same.
+ * - The table is compared as a whole with the actual one, and replaced as a whole if it differs. No packet meets half of
+ *   it, the order of its chains stays, and counters continue. The comparison still finds which parts were damaged.
  * - Elements are compared one by one, and changed without touching the rest.
- * - While the packet filter's generation is the one that weftd left behind, nobody has changed anything: nothing is
- *   read. On `trust` not even the generation is: the table is taken to be as it was at the last look.
- * - With `keepElements`, elements that are no longer wanted stay: they are removed by a later look without it.
- * - What others do to the table between a look and its repair makes the transaction fail or the generation differ.
- *   Either way the next attempt looks again.
+ * - While the packet filter's generation is the one that weftd left, nobody has changed anything, and nothing is read. With
+ *   `trust`, not even the generation is read: the table counts as unchanged since the last look.
+ * - With `keepElements`, unwanted elements stay until a later look without it.
+ * - If others change the table between a look and its repair, the transaction fails or the generation differs. Then the
+ *   next attempt looks again.
  */
 
 import type { NetlinkRequest } from '../../linux/netlink/connection.ts';
@@ -39,27 +39,27 @@ function keyOf(bytes: Uint8Array): string {
 }
 const elementsOf = (elements: NftSet['elements']): Elements => {
   const found = new Map<string, Uint8Array>();
-  // Prefixes are in sets of intervals only, which parts have none of.
+  // Only sets of intervals contain prefixes, and parts have none.
   for (const element of elements) if (element instanceof Uint8Array) found.set(keyOf(element), element);
   return found;
 };
 const without = (some: Elements, others: Elements): Uint8Array[] =>
   [...some].flatMap(([key, bytes]) => (others.has(key) ? [] : [bytes]));
 
-/** What a set holds in the kernel; `source` is there where that is exactly what `source` asks for. */
+/** A set's content in the kernel; `source` is present if the content is exactly what `source` gives. */
 interface KnownSet {
   readonly elements: Elements;
   readonly source?: unknown;
 }
 
-/** What is known of the table in the kernel. */
+/** The knowledge of the table in the kernel. */
 interface KnownTable {
   /** Of all parts in it. */
   readonly structure: string;
   readonly sets: Map<string, KnownSet>;
 }
 
-/** What is to be in the table now. */
+/** The desired content of the table. */
 interface Wanted {
   /** By priority, then by name. */
   readonly contents: readonly PartContent[];
@@ -72,27 +72,27 @@ export interface LookOptions {
   readonly trust: boolean;
 }
 
-/** What a table needs, and what holds once it has got it. */
+/** The changes that a table needs, and the knowledge after them. */
 export interface TableStep {
   readonly requests: readonly NetlinkRequest[];
-  /** How the table as a whole was not what is wanted; undefined where no more than elements differ. */
+  /** How the table differed as a whole; undefined if only elements differ. */
   readonly because?: string;
   /** Sets whose elements others had changed. */
   readonly touchedSets: readonly string[];
-  /** Parts that were as wanted before, and were changed by others. */
+  /** Parts that were right before, and were changed by others. */
   readonly damaged: readonly string[];
   /**
-   * To be called once the requests are done, and before `FilterSession.settle`.
+   * Call it once the requests are done, and before `FilterSession.settle`.
    * @param generation the packet filter's before them
    */
   readonly commit: (generation: number) => void;
-  /** To be called after it. @returns whether the table is known to be as it should be */
+  /** Call it afterwards. @returns whether the table is known to be right */
   readonly conclude: (isSettled: boolean) => boolean;
 }
 
 /**
- * The order of parts in a table is that in which packets meet them: by the lowest priority of their chains, then by
- * name. It is for people who read the table; see part.ts for why packets do not depend on it.
+ * The order of parts in a table is the order in which packets meet them: by the lowest priority of their chains, then
+ * by name. It serves people who read the table; part.ts explains why packets do not depend on it.
  */
 function inOrder(contents: readonly PartContent[]): readonly PartContent[] {
   const ranked = contents.map((content) => {
@@ -144,7 +144,7 @@ const narrowedTo = (table: NftTable, names: ReadonlySet<string>): NftTable => ({
 const namesOf = (content: PartContent, chains: readonly NftChain[]): ReadonlySet<string> =>
   new Set([...content.sets.map(({ name }) => `set ${name}`), ...chains.map(({ name }) => `chain ${name}`)]);
 
-/** The parts that are not as they should be; what is in the table beside them may have to do with any of them. */
+/** The parts that differ; foreign content of the table may concern any of them. */
 function damagedParts(contents: readonly PartContent[], desired: NftTable, actual: NftTable | undefined): string[] {
   const all = contents.map(({ name }) => name);
   if (!actual) return all;
@@ -164,9 +164,9 @@ export class TableKeeper {
   readonly #isPermanent: boolean;
   readonly #known: Knowledge<KnownTable>;
   #contents: readonly PartContent[] = [];
-  /** Of each part, what its rules had counted when it was looked at last. */
+  /** Counters of each part at the last look. */
   readonly #counted = new Map<string, Counts>();
-  /** Which part a chain belongs to, or did. */
+  /** The current or former part of a chain. */
   readonly #owners = new Map<string, string>();
 
   constructor(session: FilterSession, table: TableName, isPermanent: boolean) {
@@ -180,7 +180,7 @@ export class TableKeeper {
     return `${this.table.family} ${this.table.name}`;
   }
 
-  /** Takes from `all` what belongs into this table. */
+  /** Selects from `all` the parts of this table. */
   want(all: readonly PartContent[]): Wanted {
     const contents = all.filter(({ family }) => family === this.table.family);
     this.#contents = contents;
@@ -191,7 +191,7 @@ export class TableKeeper {
     };
   }
 
-  /** Whether the table was as wanted when it was looked at last. */
+  /** Whether the table was right at the last look. */
   #held({ structure, sets }: Wanted): boolean {
     const known = this.#known.value;
     if (known?.structure !== structure) return false;
@@ -201,7 +201,7 @@ export class TableKeeper {
     });
   }
 
-  /** @param generation the packet filter's now; undefined: not asked, which will do on trust alone */
+  /** @param generation the packet filter's current one; undefined: not read, sufficient with `trust` only */
   isInOrder(wanted: Wanted, generation: number | undefined, trust: boolean): boolean {
     return (trust || (generation !== undefined && this.#known.isOf(generation))) && this.#held(wanted);
   }
@@ -238,7 +238,7 @@ export class TableKeeper {
       );
     }
     const next: KnownTable = { structure: wanted.structure, sets };
-    // Seen at this generation, or taken on trust from an older one: then the next look has to check it.
+    // Seen at this generation, or trusted from an older one: then the next look must check it.
     const isSeen = !isTrusted || isCurrent;
     if (requests.length === 0) {
       this.#known.amend(next);
@@ -251,7 +251,7 @@ export class TableKeeper {
       commit: () => this.#known.set(next, isSeen ? generation : unknownGeneration),
       conclude: (isSettled) => {
         if (isSettled) return true;
-        // Others have changed something meanwhile. Whether that matters, the next look that does not trust finds out.
+        // Others have changed something meanwhile. The next look without `trust` finds out whether it matters.
         if (isTrusted) this.#known.set(next, unknownGeneration);
         else this.#known.forget();
         return isTrusted;
@@ -259,7 +259,7 @@ export class TableKeeper {
     };
   }
 
-  /** Reads the table. @returns the sets that others have changed; where more than elements differs, how to replace it */
+  /** Reads the table. @returns the sets that others changed; if more than elements differs, how to replace it */
   #look(
     nft: NftConnection,
     wanted: Wanted,
@@ -310,7 +310,7 @@ export class TableKeeper {
 
   #difference(desired: NftTable | undefined, actual: NftTable | undefined): string | undefined {
     if (!desired) return actual ? 'no part wants it' : undefined;
-    // Elements are compared one by one, not as a part of the whole.
+    // Elements are compared one by one, not as part of the table.
     return actual ? tableDifference(withoutElements(desired), withoutElements(actual)) : 'it is not there';
   }
 
@@ -320,12 +320,12 @@ export class TableKeeper {
       .map(({ name }) => name);
   }
 
-  /** The attempt came to nothing: the kernel refused an element because somebody else was there first. */
+  /** The attempt failed: the kernel refused an element because somebody else was first. */
   forget(): void {
     this.#known.forget();
   }
 
-  /** @returns what has to be done for these changes; undefined where the table is not known well enough for that */
+  /** @returns the requests for these changes; undefined if too little is known of the table */
   planChanges(changes: readonly ElementChange[]): TableStep | undefined {
     const known = this.#known.value;
     if (!known) return undefined;
@@ -375,7 +375,7 @@ export class TableKeeper {
     });
   }
 
-  /** What the part's rules have counted, read now; undefined where the part is not in the table. */
+  /** The part's counters, read now; undefined if the part is not in the table. */
   readCounters(part: string, use: (body: (nft: NftConnection) => void) => void): Count | undefined {
     const content = this.#contents.find(({ name }) => name === part);
     if (!content) return undefined;
@@ -386,7 +386,7 @@ export class TableKeeper {
         this.#noteCounts(chains.map(({ name }) => ({ name, rules: nft.listRules(this.table, name) })));
       });
     } catch {
-      // What was counted last is better than nothing; the next look reports what is wrong.
+      // The last counters are better than none; the next look reports the problem.
     }
     return sumOf(this.#counted.get(part) ?? new Map());
   }

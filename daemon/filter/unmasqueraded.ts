@@ -1,7 +1,7 @@
 /**
- * Connections that began while somebody had removed the masquerading rules. The kernel decides about masquerading at a
- * connection's first packet: such a connection would go on leaving with a container's address, to which no answer comes
- * back, for as long as it is tried. Once the kernel has forgotten it, its next packet is a first one.
+ * Connections that began while the masquerading rules were missing. The kernel decides about masquerading at a connection's
+ * first packet. Such a connection would keep a container's source address, and answers would never arrive. weftd makes the
+ * kernel forget the connection, so that its next packet counts as a first one.
  */
 
 import { type Connection, deleteConnection, dumpUntranslated } from '../../linux/conntrack.ts';
@@ -22,7 +22,7 @@ export function isUnmasqueraded(
   return (
     !isSourceTranslated &&
     isIn(original.source) &&
-    // Whom the packets really get to: a service's address has been translated.
+    // The real destination: a service's address has been translated.
     !isIn(reply.source) &&
     !isMulticast(reply.source) &&
     sameAddress(reply.destination, original.source) &&
@@ -30,14 +30,14 @@ export function isUnmasqueraded(
   );
 }
 
-/** weftd does nothing else meanwhile. */
+/** weftd is blocked meanwhile. */
 export const forgetLimits = {
-  /** Of a family: how long its connections are listed, and how many are forgotten. */
+  /** Per family: how long to list its connections, and how many to forget. */
   lookMs: 300,
   connections: 10_000,
 } as const;
 
-/** A list is left before its end. */
+/** A list was left before its end. */
 class EnoughError extends Error {
   override readonly name = 'EnoughError';
 }
@@ -54,7 +54,7 @@ function findUnmasqueraded(
     if (isWanted(each)) found.push(each);
     return false;
   };
-  // Its own: one whose list was left before the end is of no more use.
+  // A connection of its own: after an unfinished list it is useless.
   const connection = openNetlink(sys, { protocol: socket.NETLINK_NETFILTER });
   try {
     connection.dump(dumpUntranslated(family, wanted));
@@ -70,7 +70,7 @@ function findUnmasqueraded(
 /**
  * @param containers the networks whose packets are masqueraded
  * @param now milliseconds on a clock that does not go back
- * @returns how many were forgotten, and whether all of the host's connections were looked at
+ * @returns how many were forgotten, and whether all of the host's connections were checked
  */
 export function forgetUnmasqueraded(
   sys: Sys,
@@ -101,7 +101,7 @@ export function forgetUnmasqueraded(
   }
 }
 
-/** Listing all connections of a host may take long: not at every change of a program that makes many. */
+/** Listing all connections of a host may take long: so not at every change of a busy program. */
 const pauseMs = 5000;
 
 export interface UnmasqueradedOptions {
@@ -131,9 +131,9 @@ export class UnmasqueradedConnections {
   }
 
   /**
-   * Has the kernel forget them, where there may be any and it is time.
+   * Makes the kernel forget them, if there may be any and it is time.
    * @param containers the networks whose packets are masqueraded
-   * @returns when it is to be called again; infinite where there is no need
+   * @returns when to call it again; infinite if there is no need
    */
   forget(containers: readonly Prefix[]): number {
     if (!this.#mayExist) return Number.POSITIVE_INFINITY;
@@ -145,18 +145,18 @@ export class UnmasqueradedConnections {
     try {
       const { forgotten, isWhole } = forgetUnmasqueraded(this.#sys, containers, addresses(), now);
       if (forgotten > 0) {
-        this.#logger.info('connections that began without masquerading begin anew', { connections: forgotten });
+        this.#logger.info('connections that began without masquerading were reset', { connections: forgotten });
       }
-      // Those that were found are out of the way: the next look gets further.
+      // The found ones are gone: the next look gets further.
       this.#mayExist = !isWhole && forgotten > 0;
       if (this.#mayExist) return pauseMs;
       if (!isWhole) {
         this.#logger.warn(
-          'This host has too many connections to find all that began without masquerading; some may stay so',
+          'This host has too many connections to find all that began without masquerading; some may stay unmasqueraded',
         );
       }
     } catch (error) {
-      this.#logger.warn(`${(error as Error).message}; those that began without masquerading stay so`);
+      this.#logger.warn(`${(error as Error).message}; those that began without masquerading stay unmasqueraded`);
     }
     return Number.POSITIVE_INFINITY;
   }

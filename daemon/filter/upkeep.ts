@@ -1,9 +1,9 @@
 /**
- * What the packet filter is to hold for the view of the cluster: asks the parts, has it put in place, and counts and
- * reports the result.
+ * Derives the packet filter's desired state from the cluster's view by asking the parts, applies it, and counts and reports
+ * the result.
  *
- * A failure is a reported problem and another look soon, never an error of the data path's: packets between hosts get
- * through all the same.
+ * A failure is a reported problem and another look soon, never an error of the data path: packets between hosts still get
+ * through.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
@@ -20,35 +20,35 @@ import type { FilterInterfaces, Ways } from './ways.ts';
 
 /** The command line's choices for the packet filter, beside masquerading. */
 export interface FilterOptions {
-  /** Take the tunnel's packets from peers alone. */
+  /** Accept tunnel packets from peers only. */
   readonly peerLock: boolean;
   /** Accept packets of containers where another program's chain would drop them. */
   readonly forward: boolean;
-  /** Masquerade to ports at random. */
+  /** Masquerade to random ports. */
   readonly randomPorts: boolean;
 }
 
 export interface EnsureOptions {
-  /** Peers that were admitted stay so, although they are no longer in the view. */
+  /** Admitted peers stay admitted, even if they left the view. */
   readonly keepPeers?: boolean;
-  /** The state of the last look is taken to be so still: the caller hears of changes, and asks for another look then. */
+  /** The last look's state counts as current: the caller receives events, and requests another look then. */
   readonly trust?: boolean;
 }
 
 /** The result of a look at the packet filter. */
 export interface RuleResult {
   readonly changes: number;
-  /** When to look again even if no event arrives; infinite where there is no need. */
+  /** When to look again even without an event; infinite if there is no need. */
   readonly againMs: number;
 }
 
 /** The packet filter, as the data path uses it. */
 export interface FilterPort {
-  /** The interfaces that the cluster's packets take; to be set before the first `ensure` and when they change. */
+  /** The interfaces of the cluster's packets; set them before the first `ensure` and on changes. */
   useInterfaces(interfaces: FilterInterfaces): void;
   /**
-   * Brings the whole packet filter to what `view` asks for. Never throws: a failure is a reported problem.
-   * @param options what need not be looked at or changed now
+   * Makes the whole packet filter match `view`. Never throws: a failure is a reported problem.
+   * @param options parts that need no check or change now
    */
   ensure(view: FilterView, options?: EnsureOptions): RuleResult;
   /**
@@ -61,7 +61,7 @@ export interface FilterPort {
   remove(): void;
 }
 
-/** How the packet filter's repairs are counted. */
+/** Counts the packet filter's repairs. */
 export interface FilterHealing {
   noteSettings(kind: 'rules', key: string, wanted: () => string, done: readonly string[]): void;
   noteFailure(kind: 'rules'): void;
@@ -70,7 +70,7 @@ export interface FilterHealing {
 export interface UpkeepOptions {
   readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove'>;
   readonly parts: readonly FilterPart[];
-  /** Whether other programs' chains are looked after, too. */
+  /** Whether other programs' chains are kept, too. */
   readonly foreignChains: boolean;
   readonly healing: FilterHealing;
   readonly problems: Pick<Problems, 'report' | 'reportAll'>;

@@ -1,18 +1,18 @@
-/** The ways that the cluster's packets take on this host: the tunnels, the external interface, the containers' own. */
+/** The interfaces of the cluster's packets on this host: tunnels, the external interface, the containers' own. */
 
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
 import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface } from '../host/external-interface.ts';
 import type { Roads } from './packet-walk.ts';
 
-/** The host's interfaces that the cluster's packets take, but for the containers' own. */
+/** The host's interfaces for the cluster's packets, without the containers' own. */
 export type FilterInterfaces = Pick<Roads, 'peers' | 'external'>;
 
 export class Ways {
   readonly #readInterfaces: () => readonly HostInterface[];
   #interfaces: FilterInterfaces = { peers: [], external: '' };
 
-  /** @param readInterfaces the host's interfaces as they are now */
+  /** @param readInterfaces reads the host's current interfaces */
   constructor(readInterfaces: () => readonly HostInterface[]) {
     this.#readInterfaces = readInterfaces;
   }
@@ -23,7 +23,7 @@ export class Ways {
 
   /**
    * Asks the kernel for the interfaces.
-   * @param subnets those that containers of this host have addresses of
+   * @param subnets the subnets of this host's containers
    */
   read(subnets: readonly Prefix[]): Roads {
     const containers = this.#readInterfaces().filter(

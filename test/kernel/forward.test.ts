@@ -282,7 +282,7 @@ test('a chain that weftd cannot open is reported, and does not stop the work on 
   const outcomes = bench().look();
   assert.match(
     outcomes['ip filter FORWARD'] ?? '',
-    /^Cannot have the cluster's packets accepted in "ip filter FORWARD", they may be dropped there: Cannot .*EOPNOTSUPP/,
+    /^Cannot accept the cluster's packets in "ip filter FORWARD", which may drop them: Cannot .*EOPNOTSUPP/,
   );
   assert.is(outcomes['ip6 filter FORWARD'], 'the policy of "ip6 filter FORWARD" is drop');
   assert.is(host.forwards(), '6');
