@@ -2,6 +2,9 @@
  * The kernel's events about changes: multicast netlink, read without blocking other work.
  *
  * An event only wakes weftd. If some are lost (ENOBUFS), it looks at everything once.
+ *
+ * The netlink port in an event shows whether weftd itself caused the change. The kernel does not report it for VXLAN's
+ * forwarding entries. Such an event counts as somebody else's if it differs from the desired state.
  */
 
 import { check, DecodeError, errno } from '../../linux/errors.ts';

@@ -3,6 +3,9 @@
  *
  * As with flanneld, it is chosen by name, by address, by pattern or by a destination; otherwise it is the interface of
  * the default route. If no interface fits, the error lists the interfaces.
+ *
+ * weftd follows a changed address, MTU, index or default route at once. If the interface or an address disappears, weftd
+ * reports it and withdraws nothing: it keeps and repairs what it has set up.
  */
 
 import {

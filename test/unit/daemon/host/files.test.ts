@@ -126,7 +126,7 @@ test('two weftd with a run folder each do not share a state folder', () => {
   const other = { ...folders, runDir: join(folder(), 's', 'other') };
   assert.match(
     busy(() => lockFolders(sys, other)).message,
-    /s\/state"; stop it first, or set another .* --state-dir$/,
+    /s\/state"; stop it first, or give another .* --state-dir$/,
   );
   lock.release();
   lockFolders(sys, other).release();
