@@ -19,10 +19,10 @@ import {
 import type { ClusterNodes, ConfigDocument, ConfigUpdate, NodeSummary } from './status.ts';
 import type { ClusterStore, ConfigSource, LeaseList, NodeList, NodeRecord, StoredConfig } from './store.ts';
 
-/** Why something asked for is not done, though etcd is well. */
+/** The reason why a request is refused although the store works. */
 export class RefusedError extends Error {
   override readonly name = 'RefusedError';
-  /** missing: there is none. invalid: it breaks a rule. conflict: it would do harm, or somebody was faster. */
+  /** missing: it does not exist. invalid: it breaks a rule. conflict: it would do harm, or somebody was faster. */
   readonly reason: 'missing' | 'invalid' | 'conflict';
   /** Further lines, such as the leases that a change would strand. */
   readonly details: readonly string[];
@@ -40,7 +40,7 @@ const publicTexts = ({ publicAddresses }: Pick<LeaseValue, 'publicAddresses'>): 
 /** Whether a node lives. Empty for a node that writes no record, such as flannel's. */
 export type Liveness = Pick<NodeSummary, 'alive' | 'health'>;
 
-/** The record of the node that holds the lease, where there is one. */
+/** The record of the lease's node, if there is one. */
 export type RecordFinder = (lease: Lease) => NodeRecord | undefined;
 
 /** A lease names its node; one of flannel's is found by its public address. */
@@ -115,7 +115,7 @@ export async function listClusterNodes(store: Pick<ClusterStore, 'list' | 'liven
 
 export const toDocument = ({ text, version }: StoredConfig): ConfigDocument => ({ text, modRevision: version });
 
-/** @throws RefusedError where there is none */
+/** @throws RefusedError if there is none */
 export async function readConfigDocument(config: Pick<ConfigSource, 'read' | 'path'>): Promise<ConfigDocument> {
   const stored = await config.read();
   if (!stored) {
@@ -153,7 +153,7 @@ export async function updateConfig(
       throw new RefusedError(
         'conflict',
         `Cannot write the network config: its backend is "${backendName(backend)}", which Weft does not run; ` +
-          `it runs ${[...backends.keys()].join(', ')} (--force writes it even so)`,
+          `it runs ${[...backends.keys()].join(', ')} (--force writes it anyway)`,
       );
     }
     const stranded = strandedLeases(config, (await leases.list()).leases.all);
@@ -162,7 +162,7 @@ export async function updateConfig(
       throw new RefusedError(
         'conflict',
         `Cannot write the network config: it leaves no place for ${leases}, whose containers would lose their ` +
-          'addresses (--force writes it even so)',
+          'addresses (--force writes it anyway)',
         stranded.map(
           (lease) => `${formatSubnets(lease.subnets)} of ${lease.node ?? publicTexts(lease)[0] ?? 'nobody'}`,
         ),
@@ -172,7 +172,7 @@ export async function updateConfig(
   if (!(await source.write(update.text, update.expected))) {
     throw new RefusedError(
       'conflict',
-      'Cannot write the network config: somebody else has changed it meanwhile; look at it again',
+      'Cannot write the network config: somebody else has changed it meanwhile; read it again',
     );
   }
   return readConfigDocument(source);

@@ -1,6 +1,6 @@
 /**
  * The parts of the cluster's documents that belong to a backend: a section of the network config, and what a node tells
- * its peers in its lease. This room knows no backend; whoever opens a store or parses a config hands in those it runs.
+ * its peers in its lease. This room knows no backend; the caller that opens a store or parses a config hands in the backends that it runs.
  */
 
 import type { Family } from '../net/address.ts';

@@ -3,7 +3,7 @@
  * is a version of the log. A reader that has followed the list up to a version gets just the changes after it.
  */
 
-/** Something before and after: the second is undefined where it is gone, the first where it has come. */
+/** Something before and after a change: the first is undefined if it is new, the second if it was removed. */
 export type Change<T> = readonly [was: T | undefined, is: T | undefined];
 
 /** Older changes are forgotten, since each holds a lease in memory. Comparing two lists takes their place. */

@@ -1,11 +1,11 @@
 /** Reading a section of the network config: keys in any case, values checked, errors that name the key. */
 
-/** The document breaks a rule: where, what stands there, and the rule as the message. */
+/** The document breaks a rule: the path, the value there, and the rule as the message. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   /** Such as `Backend.VNI`; empty for the document as a whole. */
   readonly path: string;
-  /** What stands there; undefined if nothing does. */
+  /** The value there; undefined if there is none. */
   readonly value: unknown;
 
   constructor(path: string, value: unknown, rule: string) {
@@ -21,7 +21,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** A JSON object whose keys are found in any case; of several that match, the last counts, as in Go. */
+/** A JSON object whose keys match in any case; of several matches the last counts, as in Go. */
 export class ConfigSection {
   readonly #path: string;
   readonly #values = new Map<string, unknown>();

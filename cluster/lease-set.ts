@@ -5,7 +5,7 @@ import type { Lease } from './lease.ts';
 
 export type LeaseChange = Change<Lease>;
 
-/** The list with the changes made, in their order; undefined where it is not the one that they are of. */
+/** The list with the changes applied in order; undefined if the changes belong to another list. */
 export function patchList(list: readonly Lease[], changes: readonly LeaseChange[]): Lease[] | undefined {
   const next = list.slice();
   for (const [was, is] of changes) {

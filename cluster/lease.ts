@@ -21,13 +21,13 @@ import { families, type PerFamily, perFamily, valuesOf } from './network-config.
 export interface LeaseValue {
   /** The addresses by which peers reach the node: outer addresses of the tunnel, or next hops. */
   readonly publicAddresses: PerFamily<Address>;
-  /** `vxlan`, `host-gw`, or whatever a flannel peer runs. */
+  /** `vxlan`, `host-gw`, or any backend of a flannel peer. */
   readonly backendType: string;
   /** As the backend parsed it; empty where weftd does not run the backend. */
   readonly backendData: PerFamily<unknown>;
-  /** The owner's name; absent where the owner is flannel. */
+  /** The owner's name; absent if the owner is flannel. */
   readonly node?: string;
-  /** The owner's version of Weft; absent where the owner is flannel. */
+  /** The owner's version of Weft; absent if the owner is flannel. */
   readonly version?: string;
 }
 
@@ -37,9 +37,9 @@ export interface Lease extends LeaseValue {
   readonly ownerId: string;
   /** The subnets leased: networks without host bits. */
   readonly subnets: PerFamily<Prefix>;
-  /** It never expires, and stays so. */
+  /** A reservation: it never expires. */
   readonly reservation: boolean;
-  /** flannel's, or made by hand: it says nothing of Weft. */
+  /** flannel's, or made by hand: it has no Weft object. */
   readonly ofFlannel: boolean;
   /** Grows with the time at which leases were made; its store alone compares it. etcd: the create revision. */
   readonly seniority: string;
@@ -47,9 +47,9 @@ export interface Lease extends LeaseValue {
   readonly handle: unknown;
 }
 
-/** A lease that is ours, with the time it is good for. */
+/** Our own lease, with its expiry. */
 export interface OwnLease extends Lease {
-  /** When the store removes it unless it is renewed, in milliseconds since the epoch; undefined where it does not. */
+  /** When the store removes it without renewal, in milliseconds since the epoch; undefined if it never does. */
   readonly expiresAtMs: number | undefined;
 }
 
@@ -64,7 +64,7 @@ export class LeaseFormatError extends Error {
 const valueKeys = { 4: ['PublicIP', 'BackendData'], 6: ['PublicIPv6', 'BackendV6Data'] } as const;
 
 /**
- * The value, byte for byte as flannel's Go writes it, then `Weft`, then what was found there and is not ours.
+ * The value: byte for byte as flannel's Go writes it, then `Weft`, then foreign keys that were found there.
  * `extra` is what `parseLeaseValue` gave.
  */
 export function formatLeaseValue(value: LeaseValue, backends: BackendFormats, extra: ExtraKeys = {}): string {
@@ -74,7 +74,7 @@ export function formatLeaseValue(value: LeaseValue, backends: BackendFormats, ex
     return data === undefined ? undefined : format?.formatLeaseData?.(data);
   });
   return JSON.stringify({
-    // Go's zero value of an IPv4 address is written out; IPv6's is a null pointer.
+    // Go writes the zero value of an IPv4 address; an IPv6 address is a null pointer.
     PublicIP: value.publicAddresses[4] ? formatAddress(value.publicAddresses[4]) : '0.0.0.0',
     PublicIPv6: value.publicAddresses[6] ? formatAddress(value.publicAddresses[6]) : null,
     ...(value.backendType === '' ? {} : { BackendType: value.backendType }),
@@ -88,7 +88,7 @@ export function formatLeaseValue(value: LeaseValue, backends: BackendFormats, ex
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** A key's value in whatever case it is written, as Go finds it; null counts as nothing. */
+/** The value of a key in any case, as in Go; null counts as absent. */
 export function lookUp(object: Record<string, unknown>, key: string): unknown {
   const wanted = key.toLowerCase();
   let found: unknown;
@@ -154,7 +154,7 @@ function sameForEachFamily<T>(a: PerFamily<T>, b: PerFamily<T>, same: (a: T, b: 
 
 export const sameSubnets = (a: PerFamily<Prefix>, b: PerFamily<Prefix>): boolean => sameForEachFamily(a, b, samePrefix);
 
-/** Whether both say the same of their owner: every address, every MAC, all of it. */
+/** Whether both have the same owner data: every address, every MAC, everything. */
 export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
   a.backendType === b.backendType &&
   a.node === b.node &&
@@ -162,7 +162,7 @@ export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
   sameForEachFamily(a.publicAddresses, b.publicAddresses, sameAddress) &&
   sameForEachFamily(a.backendData, b.backendData, isDeepStrictEqual);
 
-/** Whether both are the same host's: by the IPv4 address where both have one, as flannel does, else by the IPv6 one. */
+/** Whether both belong to the same host: by the IPv4 address if both have one, as in flannel, else by the IPv6 one. */
 export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {
   for (const family of families) {
     const x = a.publicAddresses[family];

@@ -1,6 +1,6 @@
 /**
  * The cluster's network config, `<prefix>/config`: flannel's document and flannel's rules (v0.28.9, pkg/subnet/config.go).
- * Keys are matched without regard to case, unknown ones are ignored, as Go's encoding/json does.
+ * Keys match in any case, and unknown keys are ignored, as in Go's encoding/json.
  */
 
 import { type Address, compareAddresses, type Family, families, isUnspecified, parseAddress } from '../net/address.ts';
@@ -15,7 +15,7 @@ export interface PerFamily<T> {
   readonly 6?: T;
 }
 
-/** IPv4 first: the order in which everything here goes through the families. */
+/** IPv4 first: the order of the families everywhere. */
 export { families };
 
 /** The families for which `of` gives a value. */
@@ -28,19 +28,19 @@ export function perFamily<T>(of: (family: Family) => T | undefined): PerFamily<T
   return result;
 }
 
-/** The values there are, IPv4's first. */
+/** The values that exist, IPv4's first. */
 export const valuesOf = <T>(values: PerFamily<T>): T[] =>
   families.flatMap((family) => {
     const value = values[family];
     return value === undefined ? [] : [value];
   });
 
-/** One family's share of the cluster: the network, and which of its subnets are handed out. */
+/** One family's part of the cluster: the network, and the subnets that nodes can lease. */
 export interface FamilyNetwork {
   readonly network: Prefix;
   /** Prefix length of every node's subnet. */
   readonly subnetLength: number;
-  /** Network address of the first and of the last subnet that may be handed out. */
+  /** Network addresses of the first and of the last subnet that nodes can lease. */
   readonly subnetMin: Address;
   readonly subnetMax: Address;
 }
@@ -48,7 +48,7 @@ export interface FamilyNetwork {
 /** A backend that weftd does not run (udp, wireguard, …). */
 export interface OtherBackend {
   readonly type: 'other';
-  /** The config's Type, in lower case. `udp` where there is no Backend at all. */
+  /** The config's Type, in lower case. `udp` if there is no Backend at all. */
   readonly name: string;
 }
 
@@ -61,14 +61,14 @@ export interface NetworkConfig {
   readonly problem?: string;
 }
 
-/** The name by which leases and people call a backend: `vxlan`, `host-gw`, `wireguard`, … */
+/** The name of a backend in leases and for people: `vxlan`, `host-gw`, `wireguard`, … */
 export const backendName = (backend: BackendConfig | OtherBackend): string =>
   isOtherBackend(backend) ? backend.name : backend.type;
 
 export const isOtherBackend = (backend: BackendConfig | OtherBackend): backend is OtherBackend =>
   backend.type === 'other';
 
-/** Which of the document's keys and rules belong to a family (flannel names IPv4's without a mark). */
+/** The document's keys and rules per family (flannel's IPv4 keys have no prefix). */
 const familyRules = {
   4: { enable: 'EnableIPv4', infix: '', longest: 30, smallest: 28, usual: 24 },
   6: { enable: 'EnableIPv6', infix: 'IPv6', longest: 126, smallest: 124, usual: 64 },
@@ -123,7 +123,7 @@ function parseFamilyNetwork(document: ConfigSection, family: Family): FamilyNetw
     }
     return address;
   };
-  // The first subnet is left out: its network address is the cluster network's own.
+  // Without the first subnet: its network address is the cluster network's own.
   const subnetMin = bound(`${infix}SubnetMin`, first + step);
   const subnetMax = bound(`${infix}SubnetMax`, first + subnetSize(family, network.length) - step);
   if (compareAddresses(subnetMin, subnetMax) > 0) {
@@ -140,7 +140,7 @@ function parseBackend(
   enabled: readonly Family[],
   backends: BackendFormats,
 ): { backend: BackendConfig | OtherBackend; carried: readonly Family[] } {
-  // Sic: in flannel no Backend at all is "udp", a tunnel through user space.
+  // As in flannel: no Backend at all means "udp", a tunnel through user space.
   if (!document.has('Backend')) return { backend: { type: 'other', name: 'udp' }, carried: enabled };
   const value = document.get('Backend');
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -203,15 +203,15 @@ const knownKeys = new Set(
     .map((key) => key.toLowerCase()),
 );
 
-/** Keys at the top of the document that mean nothing, as written: most likely misspelt. */
+/** Unknown keys at the top of the document, as written: probably misspelt. */
 export const unknownConfigKeys = (text: string): string[] =>
   parseDocument(text)
     .names()
     .filter((name) => !knownKeys.has(name.toLowerCase()));
 
 /**
- * Whether the config allows a node these subnets: each family in use has one of the right length and within the
- * bounds, and no other family has any.
+ * Whether the config allows a node these subnets: each family in use has one of the right length within the bounds, and
+ * no other family has one.
  */
 export const isCompatible = (config: NetworkConfig, subnets: PerFamily<Prefix>): boolean =>
   families.every((family) => {

@@ -1,18 +1,18 @@
 /**
- * What weftd answers on its socket and weftctl shows. HTTP/1.1 over the unix socket `<run-dir>/weftd.sock`, JSON bodies.
+ * The documents of weftd's API, which weftctl shows. HTTP/1.1 over the unix socket `<run-dir>/weftd.sock`, JSON bodies.
  * Times are ISO 8601 in UTC, addresses and prefixes are canonical text.
  *
- * Fields are added, never renamed or taken away; whoever reads it is to ignore what it does not know.
+ * Fields may be added, but are never renamed or removed. Readers must ignore unknown fields.
  *
  *   GET  /status            → NodeStatus
  *   GET  /nodes             → ClusterNodes
- *   GET  /config            → ConfigDocument; 404 where there is none
+ *   GET  /config            → ConfigDocument; 404 if there is none
  *   PUT  /config            body: ConfigUpdate → 200 ConfigDocument; 400 invalid; 409 strands leases, or changed meanwhile
  *
  *   GET  /healthz, /readyz  → text: 200 "ok", or 503 and why not
  *   GET  /metrics           → Prometheus' text format
  *
- * Any other outcome is `ApiError` with a status ≥ 400; 503 where etcd does not answer.
+ * Any other outcome is `ApiError` with a status ≥ 400; 503 if etcd does not answer.
  */
 
 export interface ApiError {
@@ -23,14 +23,14 @@ export interface ApiError {
 }
 
 export interface ConfigDocument {
-  /** As it stands in etcd. */
+  /** The text in etcd. */
   readonly text: string;
   readonly modRevision: string;
 }
 
 export interface ConfigUpdate {
   readonly text: string;
-  /** The modRevision that was read before; '0' for none; absent: write over whatever is there. */
+  /** The modRevision that was read before; '0' for none; absent: overwrite the current config. */
   readonly expected?: string;
   /** Write it even though leases lie outside the new network. */
   readonly force?: boolean;
@@ -42,36 +42,36 @@ export interface EtcdStatus {
   readonly connected: boolean;
   readonly lastContact?: string;
   readonly error?: string;
-  /** Whether changes are told of as they happen. */
+  /** Whether the watch reports changes as they happen. */
   readonly watching: boolean;
-  /** Since the start: what etcd answered, and what it did not, or refused. */
+  /** Since the start: requests that etcd answered, and those that failed or were refused. */
   readonly requests: number;
   readonly errors: number;
   /** Of its last 64 answers; absent before the first. */
   readonly medianMs?: number;
   readonly worstMs?: number;
-  /** How often the watch ended, and how often everything had to be listed anew since it could not go on where it was. */
+  /** How often the watch ended, and how often everything had to be listed again because it could not continue. */
   readonly watchLosses: number;
   readonly watchResyncs: number;
 }
 
-/** What weftd did to the kernel since its start, by the cause; a step each. */
+/** weftd's changes in the kernel since its start, by cause. */
 export interface ChangesStatus {
-  /** Followed a change of the cluster, of the configuration or of this host's own interface. */
+  /** Changes that followed the cluster, the configuration or this host's own interface. */
   readonly programmed: number;
-  /** Undid what somebody else had done. */
+  /** Changes that undid somebody else's. */
   readonly healed: number;
   readonly healedLastHour: number;
-  /** By what was mended: device, address, neighbour, fdb, route, rules, sysctl; those that are not 0. */
+  /** By kind: device, address, neighbour, fdb, route, rules, sysctl; without zeros. */
   readonly healedByKind: Readonly<Record<string, number>>;
   readonly lastHeal?: { readonly what: string; readonly at: string };
-  /** Refused by the kernel, and tried again. */
+  /** Changes that the kernel refused; weftd retries them. */
   readonly failed: number;
-  /** How long the last change in etcd took from there to the kernel; absent before the first. */
+  /** How long the last change took from etcd to the kernel; absent before the first. */
   readonly lastChangeMs?: number;
 }
 
-/** Addresses of a subnet of this node, by the plugins' store. */
+/** Addresses of a subnet of this node, by the plugins' reservations. */
 export interface AddressStatus {
   readonly subnet: string;
   readonly used: number;
@@ -85,14 +85,14 @@ export interface PeerStatus {
   readonly subnets: readonly string[];
   readonly publicAddresses: readonly string[];
   readonly backend: string;
-  /** By its liveness record; absent where it publishes none (flannel) or etcd is not known. */
+  /** By its liveness record; absent if it publishes none (flannel) or the records are unknown. */
   readonly alive?: boolean;
   /** By the same record: `ok`, or what is wrong there. */
   readonly health?: string;
-  /** Whether the kernel has all it takes to reach it. */
+  /** Whether the kernel has all entries for it. */
   readonly programmed: boolean;
   /** How packets travel: tunnel or plain route. */
-  /** `direct`, `none`, or the backend's name where its tunnel leads there. */
+  /** `direct`, `none`, or the backend's name if its tunnel leads there. */
   readonly path: string;
   /** Why it is not programmed. */
   readonly problem?: string;
@@ -105,9 +105,9 @@ export interface NodeStatus {
   readonly startedAt: string;
   /** starting: not yet programmed once. running. degraded: see problems; packets may still flow. */
   readonly state: 'starting' | 'running' | 'degraded' | 'stopping';
-  /** What `/healthz` says: absent where weftd's loop is alive, else what is stuck. */
+  /** The answer of `/healthz`: absent if weftd's loop is alive, else the part that hangs. */
   readonly stuck?: string;
-  /** What is wrong now, one line each. */
+  /** Current problems, one line each. */
   readonly problems: readonly string[];
   readonly networks: readonly string[];
   readonly subnets: readonly string[];
@@ -120,7 +120,7 @@ export interface NodeStatus {
   /** MTU of containers. */
   readonly mtuBytes?: number;
   readonly ipMasq: boolean;
-  /** VXLAN packets that came from no peer, since the packet filter's table was made. */
+  /** Tunnel packets from hosts that are no peers, since the packet filter's table was made. */
   readonly peerLock: {
     readonly enabled: boolean;
     readonly droppedPackets: number;
@@ -131,7 +131,7 @@ export interface NodeStatus {
     readonly reservation: boolean;
     /** Absent for a reservation. */
     readonly expiresAt?: string;
-    /** Since it was claimed, taken over or renewed. */
+    /** Time since it was claimed, taken over or renewed. */
     readonly ageSeconds?: number;
     /** Since the start. */
     readonly renewals: number;
@@ -160,6 +160,6 @@ export interface NodeSummary {
 
 export interface ClusterNodes {
   readonly nodes: readonly NodeSummary[];
-  /** Entries in etcd that cannot be read: `key: reason`. */
+  /** Unreadable entries in etcd: `key: reason`. */
   readonly malformed: readonly string[];
 }

@@ -21,7 +21,7 @@ export interface Closable {
   close(): void;
 }
 
-/** The network config as it stands; parsing is the reader's (`parseNetworkConfig`), so that one bad document can be reported and the last good one kept. */
+/** The network config as text. The reader parses it (`parseNetworkConfig`), reports a bad one, and keeps the last good one. */
 export interface StoredConfig {
   readonly text: string;
   /** Another one after each change; never '0', which stands for "there is none". */
@@ -50,7 +50,7 @@ export interface ConfigSource {
 export interface MalformedEntry {
   readonly ownerId: string;
   readonly reason: string;
-  /** The subnets, as far as the entry's name tells them; absent where it tells nothing, or is not a lease's. */
+  /** The subnets in the entry's name; absent if it contains none, or is not a lease's. */
   readonly subnets?: PerFamily<Prefix>;
 }
 
@@ -64,7 +64,7 @@ export interface LeaseList {
   readonly leases: LeaseSet;
   readonly malformed: readonly MalformedEntry[];
   readonly continuity: Continuity;
-  /** At which point of its history the store said so. Opaque to everybody but the store. */
+  /** The point in the store's history. Opaque to everybody but the store. */
   readonly mark: unknown;
 }
 
@@ -72,7 +72,7 @@ export interface LeaseList {
 export interface Known {
   /** That of an earlier list, perhaps an earlier process's. */
   readonly mark?: unknown;
-  /** The owner of a lease that the store has promised us until later than now. */
+  /** The owner of our lease, if the store promised it beyond now. */
   readonly promised?: string;
 }
 
@@ -120,35 +120,34 @@ export interface NodeRecord {
   readonly backendType: string;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;
-  /** `ok`, or what is wrong, in a few words. */
+  /** `ok`, or the problem in a few words. */
   readonly health: string;
-  /** Containers attached on the node, where known. */
+  /** Containers attached on the node, if known. */
   readonly containers?: number;
 }
 
 export interface NodeList {
-  /** Each of them alive within the last 30 s. */
+  /** Each was alive within the last 30 s. */
   readonly nodes: readonly NodeRecord[];
   readonly malformed: readonly MalformedEntry[];
 }
 
 export interface Liveness {
   /**
-   * Writes this node's record and keeps it alive; called again with the changed record, or to be sure that it is there.
-   * Call it every 10 s: the record goes 30 s after the last call. Where another live node has the name, nothing is
-   * written and that node's record is given.
+   * Writes this node's record and keeps it alive. Call it every 10 s, and with every changed record: the record expires
+   * 30 s after the last call. If another live node has the name, it writes nothing and returns that node's record.
    */
   publish(record: NodeRecord): Promise<{ readonly conflict?: NodeRecord }>;
-  /** Takes the record back, at a clean stop. */
+  /** Removes the record, at a clean stop. */
   withdraw(node: string): Promise<void>;
   list(): Promise<NodeList>;
-  /** How many records there are: cheap, however many they be. */
+  /** The number of records: cheap even for many. */
   count(): Promise<number>;
 }
 
 export interface RememberedLease {
   readonly lease: Lease;
-  /** Until when it was promised, in milliseconds since the epoch. */
+  /** The time until which it was promised, in milliseconds since the epoch. */
   readonly untilMs: number;
 }
 
@@ -170,7 +169,7 @@ export interface LeaseMemoryFormat {
 
 export interface StoreHealth {
   readonly endpoints: readonly string[];
-  /** Whether the last call that reached an outcome was answered. */
+  /** Whether the last finished call was answered. */
   readonly connected: boolean;
   /** Milliseconds since the epoch of the last answer. */
   readonly lastContactMs: number | undefined;
@@ -186,7 +185,7 @@ export interface ClusterStore {
   /** Tells networks that share a host apart; undefined for the one that hosts have as a rule. */
   readonly scope: string | undefined;
 
-  /** All leases at one time. One malformed entry does not hide the others. */
+  /** All leases at one time. A malformed entry does not hide the others. */
   list(known?: Known): Promise<LeaseList>;
 
   /**
@@ -225,8 +224,8 @@ export interface ClusterStore {
   readonly liveness?: Liveness;
 
   /**
-   * Gives the connection up at once, for one whose local address is gone: it would be waited for until the deadline.
-   * Calls under way are made again over a new one.
+   * Drops the connection at once. If its local address is gone, calls would otherwise wait until their deadline. Running
+   * calls are repeated over a new one.
    */
   reconnect?(): void;
 

@@ -1,6 +1,6 @@
 /**
- * Which subnet a node takes. Pure; flannel's order: the lease it has, else the one it had, else a random one of the
- * first that are free.
+ * Chooses a node's subnet. Pure. In flannel's order: its current lease, else its previous one, else a random one of the
+ * first free ones.
  */
 
 import type { Family } from '../net/address.ts';
@@ -30,8 +30,8 @@ const usualCandidates = 100;
 const mostCandidates = 12_800;
 
 /**
- * Leases that belong to the node that claims: with its public address, or, when that has changed, with its name on the
- * subnet that its own files remember. (The name alone is no proof: two hosts may both be called "localhost".)
+ * Leases of the claiming node: with its public address or, if that has changed, with its name on the subnet that its own
+ * files remember. (The name alone proves nothing: two hosts may be called "localhost".)
  */
 export const ownLeases = (leases: readonly Lease[], claim: LeaseRequest): Lease[] =>
   leases.filter(
@@ -59,7 +59,7 @@ function freeSubnets(network: FamilyNetwork, family: Family, taken: TakenSubnets
     while (i < ranges.length && ranges[i]!.end <= next) i++;
     const range = ranges[i];
     if (range && range.start < next + step) {
-      // To the first subnet boundary at or after the end of what is in the way.
+      // To the first subnet boundary at or after the end of the obstacle.
       next += ((range.end - next + step - 1n) / step) * step;
     } else {
       free.push(next);
@@ -78,8 +78,8 @@ const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
 /**
  * @param taken every subnet leased, the claimant's own included
  * @param random from [0, 1)
- * @param lostRaces how often another node was faster so far: the more, the more candidates, so that a thousand nodes
- *   that start at once do not go on fighting for the same hundred
+ * @param lostRaces how often another node was faster so far. It adds candidates, so that a thousand nodes that start at
+ *   once do not keep competing for the same hundred
  * @throws NoFreeSubnetError
  */
 export function chooseSubnet(
@@ -92,7 +92,7 @@ export function chooseSubnet(
   const { config, previous } = claim;
   if (!claim.further) {
     const compatible = ownLeases(leases, claim).filter((lease) => isCompatible(config, lease.subnets));
-    // Of several, the one this node remembers, since its containers have addresses of it.
+    // Of several, the one that this node remembers: its containers have addresses of it.
     const lease = compatible.find((one) => previous && sameSubnets(one.subnets, previous)) ?? compatible[0];
     if (lease) return { how: 'kept', lease };
     if (previous && isCompatible(config, previous) && isFree(previous, taken)) {

@@ -8,7 +8,7 @@ import { type Entry, toEntry } from './snapshot.ts';
 
 export interface Transaction {
   readonly op: string;
-  /** For the words of an error: what is to be changed, or where. */
+  /** For error messages: the subject of the change. */
   readonly subject: string;
   readonly right: Right;
   readonly compare: ICompare[];
@@ -55,7 +55,7 @@ export class EtcdCalls {
     return response.ID;
   }
 
-  /** Lets an etcd lease go that holds nothing any more. Failing does no harm: it lapses by itself. */
+  /** Revokes an empty etcd lease. A failure is harmless: the lease expires by itself. */
   async revoke(etcdLease: string): Promise<void> {
     try {
       await this.#connection.call('revoke the lease', etcdLease, ({ client, deadline }) =>
@@ -66,14 +66,14 @@ export class EtcdCalls {
     }
   }
 
-  /** One keep-alive of an etcd lease. The seconds it lives from now on; 0 or less if it does not exist any more. */
+  /** One keep-alive of an etcd lease. @returns its remaining seconds; 0 or less if it no longer exists */
   keepAlive(op: string, subject: string, etcdLease: string): Promise<number> {
     return this.#connection.call(op, subject, async ({ client, deadline }) => {
       const stream = await client.leaseClient.leaseKeepAlive(deadline);
       return await new Promise<number>((resolve, reject) => {
         stream.on('data', (response: { TTL: string }) => {
           resolve(Number(response.TTL));
-          // Not cancelled: etcd3 takes the error that follows for the connection's, and closes it.
+          // Not cancelled: etcd3 would take the resulting error for the connection's, and close it.
           stream.end();
         });
         stream.on('error', reject);

@@ -36,7 +36,7 @@ type Have = Extract<Acquired, { state: 'have' }>;
 
 const op = 'claim a subnet';
 
-/** How long claiming goes on after lost races, and the pauses between the attempts. */
+/** How long to continue claiming after lost races, and the pauses between attempts. */
 const claimTimeoutMs = 60_000;
 const racePauseMs = 5;
 const longestRacePauseMs = 1000;
@@ -70,7 +70,7 @@ export class Claim {
         if (typeof outcome === 'object') return outcome;
         if (outcome === 'changed') continue;
         this.#lostRaces++;
-        // Those who lost with us come again, too.
+        // The other losers try again, too.
         const pauseMs = random() * Math.min(racePauseMs * 2 ** this.#lostRaces, longestRacePauseMs);
         await new Promise<void>((resolve) => clock.setTimer(resolve, pauseMs));
       }
@@ -108,7 +108,7 @@ export class Claim {
     const { value } = this.#request;
     const key = formatLeaseKey(keys, subnets);
     const beforeMs = clock.nowMs();
-    // The next attempt may be for another subnet; what is wrong stays the same, and is told once.
+    // The next attempt may be for another subnet; the problem stays the same, and is reported once.
     const subject = keys.subnets;
     this.#etcdLease ??= await calls.grant(op, subject, leaseTtlSeconds);
     const etcdLease = this.#etcdLease;
@@ -123,7 +123,7 @@ export class Claim {
     const found = response.succeeded
       ? { modRevision: revision, createRevision: revision, etcdLease }
       : entryOf(response);
-    // Found with our own etcd lease: the first of two attempts was carried out without our hearing of it.
+    // Found with our own etcd lease: the first of two attempts took effect without an answer.
     if (found?.etcdLease !== etcdLease || (await this.#mustYield(key, subnets))) return undefined;
     this.#etcdLease = undefined;
     return {
@@ -139,9 +139,9 @@ export class Claim {
   }
 
   /**
-   * Whether a lease that was there before ours overlaps it under another key: two dual-stack nodes may pick the same
-   * IPv4 subnet with different IPv6 ones at the same time, and a config just changed may have two lengths in use. If
-   * so, ours is taken back. Of two that overlap the later yields.
+   * Whether an older lease overlaps ours under another key. Two dual-stack nodes may pick the same IPv4 subnet with
+   * different IPv6 ones at the same time, and after a change of the config two lengths may be in use. If so, ours is
+   * removed: of two that overlap, the later yields.
    */
   async #mustYield(key: string, subnets: PerFamily<Prefix>): Promise<boolean> {
     const { reader, parser, writer } = this.#options;

@@ -54,7 +54,7 @@ export class EtcdConfigSource implements ConfigSource {
     };
     const response = await this.#calls.transact(transaction);
     this.#reader.noteTransaction('config', transaction, response);
-    // The first of two attempts may have been carried out without our hearing of it.
+    // The first of two attempts may have taken effect without an answer.
     return response.succeeded || entryOf(response)?.value === text;
   }
 }

@@ -12,7 +12,7 @@ export function defer<T>(): Deferred<T> {
   const promise = new Promise<T>((...ends) => {
     [resolve, reject] = ends;
   });
-  // Nobody need wait for it.
+  // Possibly nobody waits for it.
   promise.catch(() => undefined);
   return { promise, resolve, reject };
 }

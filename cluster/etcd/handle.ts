@@ -16,8 +16,8 @@ export class EtcdHandle {
   }
 }
 
-/** @throws TypeError where the lease is another store's */
+/** @throws TypeError if the lease belongs to another store */
 export function handleOf({ ownerId, handle }: Pick<Lease, 'ownerId' | 'handle'>): EtcdHandle {
   if (handle instanceof EtcdHandle) return handle;
-  throw new TypeError(`Lease "${ownerId}" is not of this store`);
+  throw new TypeError(`Lease "${ownerId}" does not belong to this store`);
 }

@@ -13,9 +13,9 @@ import type { Keys } from './keys.ts';
 import { parseLeaseKey } from './lease-key.ts';
 import { EtcdMark } from './mark.ts';
 
-/** @param prefix of the keys: what is remembered of one network says nothing of another */
+/** @param prefix of the keys: the memory of one network is useless for another */
 export function formatLeaseMemory(memory: LeaseMemory, prefix: string, backends: BackendFormats): string {
-  if (!(memory.mark instanceof EtcdMark)) throw new TypeError('What is to be remembered is not of this store');
+  if (!(memory.mark instanceof EtcdMark)) throw new TypeError('The memory does not belong to this store');
   const { clusterId, revision } = memory.mark;
   return `${JSON.stringify({
     version: 1,
@@ -32,7 +32,7 @@ export function formatLeaseMemory(memory: LeaseMemory, prefix: string, backends:
   })}\n`;
 }
 
-/** @returns undefined where it is none, or of another network; what cannot be read of it is left out */
+/** @returns undefined if it is malformed or another network's; unreadable leases are left out */
 export function parseLeaseMemory(text: string, keys: Keys, backends: BackendFormats): LeaseMemory | undefined {
   let value: Record<string, unknown>;
   try {
@@ -70,6 +70,6 @@ export function parseLeaseMemory(text: string, keys: Keys, backends: BackendForm
       throw error;
     }
   });
-  // That etcd was found to be another one under the same number is the other process's knowledge.
+  // Only the other process knew that etcd had become another one under the same number.
   return { mark: new EtcdMark(clusterId, 0, revision), own, ownUntilMs: ownUntil, peers: parsed };
 }

@@ -54,9 +54,9 @@ export class LeaseWriter {
   }
 
   /**
-   * Another whole life for a lease, and the value, if nobody has written it since; without an event for the other nodes
-   * where the value is as it was. A reservation gets the value only.
-   * @param overwrites the key holds something else than `lease` says, which is to go
+   * Renews a lease for a whole TTL and writes the value, if nobody has written it since. An unchanged value causes no event
+   * for other nodes. A reservation gets the value only.
+   * @param overwrites the key contains something other than `lease`, to be replaced
    */
   async refresh(op: string, lease: Lease, value: LeaseValue, overwrites = false): Promise<Refreshed> {
     const { calls, clock, leaseTtlSeconds } = this.#options;
@@ -68,7 +68,7 @@ export class LeaseWriter {
     let granted: string | undefined;
     if (!lease.reservation) {
       ttlSeconds = await calls.keepAlive(op, key, etcdLease);
-      // Made with a life that is not ours to keep up with (by hand, or before the option was changed), or just lapsed.
+      // It has another TTL than ours (made by hand, or before the option changed), or has just expired.
       if (ttlSeconds < leaseTtlSeconds / 2) {
         granted = await calls.grant(op, key, leaseTtlSeconds);
         etcdLease = granted;
@@ -77,7 +77,7 @@ export class LeaseWriter {
     }
     const mustWrite = overwrites || granted !== undefined || !sameLeaseValue(lease, value);
     const text = formatLeaseValue(value, this.#options.backends, extra);
-    // Where this throws, a lease just granted is left to lapse: it may hold the key by now.
+    // If this throws, a lease just granted is left to expire: it may hold the key by now.
     const response = await this.transact({
       op,
       subject: key,
@@ -86,7 +86,7 @@ export class LeaseWriter {
       failure: [get(key)],
     });
     const found = response.succeeded ? undefined : entryOf(response);
-    // The first of two attempts may have been carried out without our hearing of it.
+    // The first of two attempts may have taken effect without an answer.
     const isWritten = response.succeeded || (mustWrite && found?.value === text && found.etcdLease === etcdLease);
     if (!isWritten) {
       if (granted !== undefined) await calls.revoke(granted);

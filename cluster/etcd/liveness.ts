@@ -57,7 +57,7 @@ export class EtcdLiveness implements Liveness {
     this.#published = 0;
     this.#etcdLease ??= await calls.grant(op, key, nodeTtlSeconds);
     const etcdLease = this.#etcdLease;
-    // Written only where it differs: a thousand nodes that say the same every ten seconds make no history.
+    // Written only if it differs: a thousand nodes with the same records every ten seconds add no history.
     const current = await calls.transact({
       op,
       subject: key,
@@ -74,7 +74,7 @@ export class EtcdLiveness implements Liveness {
     const found = entryOf(current);
     if (found && found.etcdLease !== etcdLease) {
       const holder = readable(found.value);
-      // The same host before its restart, or a record that nobody keeps alive, is written over.
+      // The same host's record before its restart, or a record without a lease, is overwritten.
       if (holder && found.etcdLease !== '0' && !samePublicNode(holder, record)) return { conflict: holder };
     }
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);

@@ -1,9 +1,9 @@
-/** A point in an etcd's history: tells whether what comes later belongs to the same etcd, and has lost nothing. */
+/** A point in an etcd's history: shows whether a later point belongs to the same etcd, without lost data. */
 
 export class EtcdMark {
-  /** etcd's number for itself; a new one has another. One restored from a backup may have the same. */
+  /** etcd's cluster id. A new etcd has another one; one restored from a backup may have the same. */
   readonly clusterId: string;
-  /** How often etcd has turned out to be another one under the same number, as far as this process knows. */
+  /** How often this process found another etcd under the same number. */
   readonly history: number;
   readonly revision: string;
 
@@ -17,7 +17,7 @@ export class EtcdMark {
     return clusterId === this.clusterId && history === this.history;
   }
 
-  /** Whether nothing was lost from here to there. */
+  /** Whether no data was lost from this point to the other. */
   leadsTo(later: EtcdMark): boolean {
     return this.isOfSameEtcd(later) && BigInt(later.revision) >= BigInt(this.revision);
   }

@@ -112,7 +112,7 @@ class Reader {
     else if (wireType === wire.I64) this.at += 8;
     else if (wireType === wire.I32) this.at += 4;
     else throw new RangeError(`A message of etcd has the unknown wire type ${wireType}`);
-    if (this.at > this.end) throw new RangeError('A message of etcd is cut short');
+    if (this.at > this.end) throw new RangeError('A message of etcd is truncated');
   }
 }
 

@@ -26,7 +26,7 @@ export interface ReaderOptions {
   readonly watch: Omit<WatchOptions, 'connection' | 'keys' | 'onWake' | 'onProblem'>;
 }
 
-/** How long a watch is given to tell of what etcd has confirmed to us already. */
+/** How long to wait until the watch reports changes that etcd has confirmed to us already. */
 const heardOfMs = 1000;
 
 export const markOf = ({ clusterId, history, revision }: Snapshot): EtcdMark =>
@@ -36,7 +36,7 @@ export class EtcdReader {
   readonly #options: ReaderOptions;
   readonly #followers = new Set<Follower>();
   #watch: EtcdWatch | undefined;
-  /** The newest revisions that we made or heard of. Nothing that lags behind them is read from. */
+  /** The newest revisions that we made or saw. An older memory is not used. */
   #newest = { leases: 0n, config: 0n };
   /** The etcd that they are revisions of, and the origin of the memory that was read last. */
   #clusterId: string | undefined;
@@ -87,7 +87,7 @@ export class EtcdReader {
     const watch = this.#watch;
     if (watch) {
       const origin = markOf(await watch.fresh());
-      // An etcd restored from a backup counts from where the backup was made.
+      // An etcd restored from a backup continues at the backup's revision.
       if (!this.#origin?.isOfSameEtcd(origin)) this.#newest = { leases: 0n, config: 0n };
       this.#origin = origin;
       const isThere = ({ revision, configRevision }: Snapshot): boolean =>
@@ -100,12 +100,12 @@ export class EtcdReader {
     return snapshot;
   }
 
-  /** Must be told of every transaction of leases or config, so that nothing older is read from then on. */
+  /** Must be called for every transaction of leases or config, so that nothing older is read afterwards. */
   noteTransaction(of: keyof Wake, transaction: Transaction, response: ITxnResponse): void {
     const { revision, cluster_id } = response.header;
     if (hasWritten(transaction, response)) this.#note(of, revision, cluster_id);
     else if (!response.succeeded) {
-      // Somebody was faster: that is to be known before the next attempt.
+      // Somebody was faster: the next attempt must know it.
       const found = entryOf(response);
       if (found) this.#note(of, found.modRevision, cluster_id);
     }

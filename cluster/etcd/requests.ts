@@ -11,7 +11,7 @@ export const isAbsent = (key: string): ICompare => ({
   create_revision: '0',
 });
 
-/** Nobody has written the key since. With '0': it does not exist. */
+/** The key is unchanged since. With '0': it does not exist. */
 export const isUnchanged = (key: string, modRevision: string): ICompare => ({
   key: Buffer.from(key),
   target: 'Mod',

@@ -23,15 +23,15 @@ export interface Entry {
 /** Config and leases at a revision. */
 export interface Snapshot {
   readonly config: Entry | undefined;
-  /** Below `subnets/`, by key. */
+  /** The entries below `subnets/`, by key. */
   readonly leases: ReadonlyMap<string, Entry>;
-  /** Up to which the leases are known. */
+  /** The revision up to which the leases are known. */
   readonly revision: string;
-  /** Up to which the config is known. */
+  /** The revision up to which the config is known. */
   readonly configRevision: string;
-  /** etcd's number for itself; a new one has another. One restored from a backup may have the same. */
+  /** etcd's cluster id. A new etcd has another one; one restored from a backup may have the same. */
   readonly clusterId: string;
-  /** How often etcd was found to be another one under the same number. */
+  /** How often another etcd was found under the same id. */
   readonly history: number;
   /** Of `leases`, where they are followed. */
   readonly changes?: ChangeLog<Entry>;
@@ -45,7 +45,7 @@ export const toEntry = (kv: IKeyValue): Entry => ({
   etcdLease: kv.lease,
 });
 
-/** The range of all keys that begin with the text, as etcd's `range_end` wants it. */
+/** The range of all keys with the prefix, as etcd's `range_end`. */
 export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
   const end = Buffer.from(prefix);
   // The prefixes here end in a slash, so the last byte never overflows.
@@ -53,7 +53,7 @@ export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
   return { key: Buffer.from(prefix), range_end: end };
 }
 
-/** Config and all leases, of one revision. */
+/** Config and all leases at one revision. */
 export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
   const ranges = [{ key: Buffer.from(keys.config) }, rangeOf(keys.subnets)] as const;
   const success = ranges.map((range) => ({ request_range: range }));
@@ -64,7 +64,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
     );
   } catch (error) {
     if (!isDenied(error)) throw error;
-    // etcd does not say which of the two it refuses: asked for one by one, it does.
+    // etcd does not say which of the two it refuses: single requests show it.
     const { readConfig, readLeases } = rightsBelow(keys);
     const ask = (op: string, right: Right, range: IRangeRequest): Promise<unknown> =>
       connection.call(op, right.key, ({ client, deadline }) => client.kv.range(range, deadline), right);
@@ -108,7 +108,7 @@ export function digestOf({ revision, leases }: Snapshot): Digest {
 
 export const sameDigest = (a: Digest, b: Digest): boolean => a.count === b.count && sameEntry(a.newest, b.newest);
 
-/** Whether `later` can have come of `earlier` by writing alone. If not, the etcd of `earlier` is lost. */
+/** Whether writes alone can lead from `earlier` to `later`. If not, the etcd of `earlier` is lost. */
 export function isContinued(earlier: Snapshot, later: Snapshot): boolean {
   if (isBefore(later.revision, earlier.revision)) return false;
   for (const entry of later.leases.values()) {

@@ -42,11 +42,11 @@ export interface EtcdStoreOptions {
   readonly leaseTtlSeconds?: number | undefined;
   /** Life of a node's record. */
   readonly nodeTtlSeconds?: number | undefined;
-  /** By when each call has ended. */
+  /** The deadline of each call. */
   readonly timeoutMs?: number | undefined;
   /** How often a watch checks that its endpoint answers. */
   readonly heartbeatMs?: number | undefined;
-  /** How often a watch compares what it knows with etcd. */
+  /** How often a watch compares its memory with etcd. */
   readonly verifyMs?: number | undefined;
   readonly maxBackoffMs?: number | undefined;
   readonly observer?: StoreObserver | undefined;

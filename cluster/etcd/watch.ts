@@ -1,13 +1,14 @@
 /**
- * Follows config and leases: one snapshot, then the changes after it, kept in memory; and tells when something may have
+ * Follows config and leases: one snapshot, then the changes after it, kept in memory. It reports when something may have
  * changed.
  *
- * The memory is what keeps five thousand nodes from asking etcd for five thousand leases each whenever one of them
- * changes, or when etcd comes back. After a loss the watch goes on where it was. Only where that cannot be (what came in
- * between was compacted away, or etcd is another one, or restored from a backup) it starts over with a new snapshot.
- * Whether memory and etcd agree is asked from time to time: how many leases there are, and which is the newest.
+ * Without the memory, five thousand nodes would each read five thousand leases whenever one changes, or when etcd comes
+ * back. After a loss the watch continues where it was. It starts over with a new snapshot only if it cannot continue: the
+ * changes in between were compacted away, etcd is another one, or it was restored from a backup. From time to time the
+ * watch compares memory and etcd: the number of leases, and the newest one.
  *
- * Work that every node does by itself is spread by chance, over a time that grows with the number of nodes.
+ * Work that every node does by itself is spread randomly, over a time that grows with the number of nodes. Node records
+ * are listed only when someone asks for them: at 5,000 nodes that alone cost etcd seven cores.
  */
 
 import type { IRangeRequest, IWatchResponse } from 'etcd3';
@@ -46,9 +47,9 @@ export interface WatchOptions {
   readonly keys: Keys;
   readonly clock: Clock;
   readonly random: Random;
-  /** How often the endpoint is asked whether it still answers and has a leader, in a cluster of few nodes. */
+  /** How often to check that the endpoint answers and has a leader, in a small cluster. */
   readonly heartbeatMs: number;
-  /** How often memory and etcd are compared, likewise. */
+  /** How often to compare memory and etcd, in a small cluster. */
   readonly verifyMs: number;
   readonly timeoutMs: number;
   /** Longest pause between two attempts. */
@@ -59,7 +60,7 @@ export interface WatchOptions {
 }
 
 const firstBackoffMs = 100;
-/** A watch that lived this long was sound: the next loss begins with a short pause again. */
+/** A watch that lived this long was sound: after its loss the pauses start short again. */
 const soundAfterMs = 5000;
 
 interface FollowedSnapshot extends Snapshot {
@@ -70,7 +71,7 @@ interface FollowedSnapshot extends Snapshot {
   configRevision: string;
 }
 
-/** etcd and the memory do not belong together: the memory is good for nothing but comparing. */
+/** Memory and etcd do not belong together: the memory only serves for comparison. */
 class HistoryError extends Error {
   override readonly name = 'HistoryError';
 }
@@ -81,13 +82,13 @@ export class EtcdWatch implements Closable {
   /** The last known state. It is kept up to date while `#isLive`. */
   #memory: FollowedSnapshot | undefined;
   #isLive = false;
-  /** The memory cannot be gone on with. */
+  /** The memory is unusable. */
   #mustList = true;
   /** The memory's digest from when the watch went on from it, as long as it is not compared with etcd. */
   #unproved: Digest | undefined;
-  /** How often etcd has turned out to be another one under the same number. */
+  /** How often another etcd was found under the same id. */
   #histories = 0;
-  /** The outcome of the attempt under way, or of the next one. */
+  /** The outcome of the current attempt, or of the next one. */
   #attempt = defer<Snapshot>();
   /** Called after each change of the memory, and at the end of the watch. */
   readonly #listeners = new Set<() => void>();
@@ -107,7 +108,7 @@ export class EtcdWatch implements Closable {
   }
 
   /**
-   * The same, but where there is no contact it is sought at once, and waited for; unless all nodes would list all leases.
+   * The same, but without a connection it connects at once and waits, unless all nodes would then list all leases.
    * @throws StoreError: the attempt failed, or the last one did
    */
   fresh(): Promise<Snapshot> {
@@ -117,7 +118,7 @@ export class EtcdWatch implements Closable {
     return this.#attempt.promise;
   }
 
-  /** Waits until it knows what `isThere` asks for, but no longer than `timeoutMs` and while there is contact. */
+  /** Waits until the memory satisfies `isThere`, for at most `timeoutMs` and only while connected. */
   async until(isThere: (snapshot: Snapshot) => boolean, timeoutMs: number): Promise<Snapshot | undefined> {
     const { clock } = this.#options;
     const known = (): Snapshot | undefined => {
@@ -176,7 +177,7 @@ export class EtcdWatch implements Closable {
       } catch (error) {
         this.#failure = error;
         if (this.#closed) return;
-        // With several endpoints the loss of one is no trouble yet: the next attempt tells whether others answer.
+        // With several endpoints the loss of one is no problem yet: the next attempt shows whether others answer.
         const isFirst = startedMs !== Number.POSITIVE_INFINITY && connection.endpointCount > 1;
         const isWanted = isFirst || error instanceof ReconnectError;
         if (!reported && !isWanted && error instanceof StoreError) onProblem(error);
@@ -193,9 +194,9 @@ export class EtcdWatch implements Closable {
         attempt.reject(this.#failure);
       }
       if (clock.nowMs() - startedMs >= soundAfterMs) failures = 0;
-      // The nodes of a cluster lose etcd at the same instant, and must not return at one.
+      // All nodes of a cluster lose etcd at the same instant, but must not return at the same instant.
       const pauseMs = Math.min(firstBackoffMs * 2 ** failures++, this.#spread(maxBackoffMs, perLeaseMs.beat));
-      // A list of all leases for each node is much at once: nobody cuts that short.
+      // A list of all leases for each node is much at once: no request shortens this pause.
       const listMs = this.#mustList ? perLeaseMs.list : 0;
       const spreadMs = this.#spread(pauseMs, listMs);
       await this.#wait(spreadMs, spreadMs > maxBackoffMs);
@@ -211,7 +212,7 @@ export class EtcdWatch implements Closable {
     this.#pause = undefined;
   }
 
-  /** The memory that the watch goes on from: the one there is, or that of a new snapshot. */
+  /** The memory from which the watch continues: the current one, or a new snapshot. */
   async #startingPoint(): Promise<FollowedSnapshot> {
     const { connection, keys } = this.#options;
     const before = this.#memory;
@@ -233,14 +234,14 @@ export class EtcdWatch implements Closable {
     return this.#memory;
   }
 
-  /** One watch, from its start to its end. Returns by throwing. `onLive` is called once it stands. */
+  /** One watch, from its start to its end. It ends by throwing. It calls `onLive` once etcd has confirmed it. */
   async #follow(onLive: () => void): Promise<never> {
     const { connection, keys, clock, heartbeatMs, verifyMs, timeoutMs, onWake } = this.#options;
     const memory = await this.#startingPoint();
     const session = await connection.session();
     const about = { op: 'watch', key: keys.subnets, endpoint: session.endpoint };
     try {
-      // No deadline: the stream is meant to last. Its being alive is the heartbeat's to find out.
+      // No deadline: the stream should last. The heartbeat checks that it is alive.
       const stream = await untilDropped(session, () => session.client.watchClient.watch());
       return await new Promise<never>((_resolve, reject) => {
         let confirmed = 0;
@@ -252,14 +253,14 @@ export class EtcdWatch implements Closable {
           for (const timer of timers) timer.cancel();
           this.#endCurrent = undefined;
           session.onDrop.delete(dropped);
-          // Ended first: etcd3 takes the error that follows a cancellation for the connection's otherwise. The handler
+          // Ended first: otherwise etcd3 takes the error after a cancellation for the connection's. The handler
           // below stays, so that this error is not an uncaught one.
           stream.end();
           stream.cancel();
           reject(error);
         };
         const dropped = (error: StoreError): void => end(error);
-        /** Does it again and again, each time after a pause. */
+        /** Repeats the work, with a pause before each run. */
         const repeat = (work: () => Promise<void>, firstMs: number, pauseMs: () => number): void => {
           const schedule = (delayMs: number): void => {
             const timer = clock.setTimer(() => {
@@ -277,7 +278,7 @@ export class EtcdWatch implements Closable {
           const beatMs = (): number => this.#spread(heartbeatMs, perLeaseMs.beat);
           repeat(() => this.#beatLive(memory), beatMs(), beatMs);
           const verifyPauseMs = (): number => this.#spread(verifyMs, perLeaseMs.verify);
-          // After an outage soon: etcd may have been restored from a backup meanwhile.
+          // Soon after an outage: etcd may have been restored from a backup meanwhile.
           const firstMs = this.#unproved ? this.#spread(0, perLeaseMs.proof) : verifyPauseMs();
           repeat(() => this.#verify(memory), firstMs, verifyPauseMs);
           this.#isLive = true;
@@ -307,7 +308,7 @@ export class EtcdWatch implements Closable {
             if (confirmed === 2) onWake(wake);
           }
         });
-        // Both ranges on one stream. Each goes on from where it is known to be complete.
+        // Both ranges on one stream. Each continues at the revision up to which it is complete.
         const from = (revision: string): string => String(BigInt(revision) + 1n);
         const { revision, configRevision } = memory;
         stream.write({ create_request: { key: Buffer.from(keys.config), start_revision: from(configRevision) } });
@@ -320,7 +321,7 @@ export class EtcdWatch implements Closable {
     }
   }
 
-  /** Whether an etcd of this number, at this revision, cannot be the one that the memory is of. */
+  /** Whether an etcd with this id and revision cannot be the memory's. */
   #isStrange({ clusterId, ...known }: Snapshot, answering: string, revision: string): boolean {
     return answering !== clusterId || isBefore(revision, known.revision) || isBefore(revision, known.configRevision);
   }
@@ -331,8 +332,8 @@ export class EtcdWatch implements Closable {
   }
 
   /**
-   * Asks for the config's revision: whether somebody answers, and whether it is the etcd that is known.
-   * @throws StoreError; HistoryError where another etcd answers
+   * Reads the config's revision: checks that etcd answers, and that it is the known one.
+   * @throws StoreError; HistoryError if another etcd answers
    */
   async #beat(memory: Snapshot, op: string): Promise<{ readonly revision: string; readonly configAt: string }> {
     const { connection, keys } = this.#options;
@@ -354,12 +355,12 @@ export class EtcdWatch implements Closable {
     memory.configRevision = revision;
   }
 
-  /** Compares memory and etcd. @throws HistoryError where they have come apart, StoreError */
+  /** Compares memory and etcd. @throws HistoryError if they differ, StoreError */
   async #verify(memory: FollowedSnapshot): Promise<void> {
     const { connection, keys } = this.#options;
     const before = this.#unproved;
     if (before) {
-      // As it was then: what has come since may be of another history, and hide it.
+      // At that revision: later changes may belong to another history, and hide the difference.
       const then = await readDigest(connection, keys, before.revision).catch((error: unknown) => {
         // The revision that the watch went on from may be compacted away meanwhile: then nothing is left to prove it by.
         if (isCompacted(error)) return undefined;
@@ -376,7 +377,7 @@ export class EtcdWatch implements Closable {
     await this.until(() => isBeyond() || isEqual(), this.#options.timeoutMs);
     if (!this.#isLive || isBeyond()) return;
     if (!isEqual()) throw this.#strange();
-    // Complete up to there: nothing before it need be asked for again, whether it is compacted away or not.
+    // Complete up to this revision: earlier changes are not needed again, compacted or not.
     memory.revision = now.revision;
   }
 
@@ -401,7 +402,7 @@ export class EtcdWatch implements Closable {
       memory.changes.add([memory.leases.get(entry.key), value]);
       if (value) memory.leases.set(entry.key, value);
       else memory.leases.delete(entry.key);
-      // Not the header's: where much is to be caught up with, that is ahead of what has come.
+      // Not the header's: with a large backlog it is ahead of the events received.
       memory.revision = entry.modRevision;
     }
     this.#options.observer?.watchEvent(response.events.length);

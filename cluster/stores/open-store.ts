@@ -16,7 +16,7 @@ export interface StoreOptions {
   readonly observer?: StoreObserver;
   /** Absent: as long as flannel's. */
   readonly leaseTtlSeconds?: number | undefined;
-  /** By when each call has ended. */
+  /** The deadline of each call. */
   readonly timeoutMs?: number | undefined;
   /** How often a watch checks that it is alive. */
   readonly heartbeatMs?: number | undefined;

@@ -41,7 +41,7 @@ export class ConfigFollower {
     this.#options = options;
   }
 
-  /** When a new config is to be taken up; infinite where none waits. */
+  /** When to adopt a new config; infinite if none waits. */
   get dueMs(): number {
     return this.#awaited?.atMs ?? Number.POSITIVE_INFINITY;
   }
@@ -58,7 +58,7 @@ export class ConfigFollower {
     return this.#good;
   }
 
-  /** A new config may be every node's cause to claim, or to write its lease anew. */
+  /** A new config may make every node claim, or write its lease again. */
   #mustAwait(text: string | undefined, nodes: number, isFirst: boolean): boolean {
     if (text === undefined || text === this.#text || isFirst) {
       this.#awaited = undefined;

@@ -22,7 +22,7 @@ export interface FormerLeasesOptions {
 
 interface Former {
   readonly lease: Lease;
-  /** Negative infinity where it has not been looked at yet. */
+  /** Negative infinity if it was not checked yet. */
   readonly renewAtMs: number;
 }
 
@@ -39,7 +39,7 @@ export class FormerLeases {
     return this.#leases.size;
   }
 
-  /** When one is to be renewed; infinite where none is. */
+  /** When to renew the next one; infinite if there is none. */
   get dueMs(): number {
     return Math.min(Number.POSITIVE_INFINITY, ...[...this.#leases.values()].map(({ renewAtMs }) => renewAtMs));
   }
@@ -75,7 +75,7 @@ export class FormerLeases {
     }
   }
 
-  /** @returns when it is to be renewed; undefined where it is ours no longer */
+  /** @returns when to renew it; undefined if it is no longer ours */
   async #renewOrRelease({ lease, renewAtMs }: Former, value: LeaseValue): Promise<number | undefined> {
     const { store, logger, clock, isInUse } = this.#options;
     const subnet = formatSubnets(lease.subnets);

@@ -25,7 +25,7 @@ export interface IdentityOptions {
   readonly remembered: Pick<RememberedState, 'current' | 'add'>;
   readonly readHost: () => HostState;
   readonly hostView: (host: HostState) => HostView;
-  /** The host's state where it is known to be what it was; undefined: read it. */
+  /** The host's state if it is known to be unchanged; undefined: read it. */
   readonly settledHost: () => HostState | undefined;
   /** Six random bytes. */
   readonly randomMacBytes: () => Uint8Array;
@@ -43,7 +43,7 @@ export interface Proposal {
   readonly identity: Identity;
   readonly config: NetworkConfig;
   readonly host: HostState;
-  /** Our lease; undefined where there is none yet. */
+  /** Our lease; undefined if there is none yet. */
   readonly own: Lease | undefined;
   readonly found: FoundInterface;
   readonly devices: PerFamily<OwnDevice>;

@@ -1,5 +1,5 @@
 /**
- * Leases that are gone from the store, and are to be gone by all the same.
+ * Leases that are gone from the store, but still in use.
  *
  * One that the store has lost stays for as long as its holder was promised it, or until the subnet is somebody else's.
  * Every weftd claims its own again at once, but some may be stopped, and their containers are not. One that somebody has
@@ -58,7 +58,7 @@ export class LostLeases {
     return this.#lost.size + this.#vanished.size === 0;
   }
 
-  /** When one that has vanished is to be given up; infinite where none has. */
+  /** When to give up a vanished lease; infinite if there is none. */
   get dueMs(): number {
     return Math.min(Number.POSITIVE_INFINITY, ...[...this.#vanished.values()].map(({ untilMs }) => untilMs));
   }
@@ -68,7 +68,7 @@ export class LostLeases {
     return this.#lost.get(ownerId)?.untilMs;
   }
 
-  /** The leases of the list, and those that are to be gone by: one that cannot be read any more stays what it was. */
+  /** The leases of the list, and the lost ones still in use. A lease that became unreadable keeps its last value. */
   complete(list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
     const { all: leases } = list.leases;
     const listed = new Set(leases.map(({ ownerId }) => ownerId));
@@ -114,7 +114,7 @@ export class LostLeases {
     );
   }
 
-  /** A lease that somebody has deleted is claimed again by its node at once: no packet is to be lost until then. */
+  /** A node claims a deleted lease again at once: no packet must be lost until then. */
   #keepVanished(before: readonly Lease[], known: readonly Lease[], own: OwnLease): Lease[] {
     const nowMs = this.#options.monotonic();
     const there = new Set(known.map(({ ownerId }) => ownerId));

@@ -99,7 +99,7 @@ export class Membership {
    */
   async sync(): Promise<ClusterView | undefined> {
     const { store, node, identity } = this.#options;
-    // One after the other, so that of what ails both always the same is told.
+    // One after the other, so that a common failure always gives the same problem.
     const list = await store.list(this.#known());
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
     this.#reportMalformed(list.malformed);
@@ -129,7 +129,7 @@ export class Membership {
     return this.#view;
   }
 
-  /** Writes down whom we know, if it is time. @param now though it was written just before */
+  /** Writes the memory if it is time. @param now even if it was just written */
   remember(now = false): void {
     if (!this.#view) return;
     const { own, peers } = this.#view;
@@ -137,7 +137,7 @@ export class Membership {
     this.#memory?.keep({ mark: this.#mark, own, peers, promisedUntilMs }, now);
   }
 
-  /** The knowledge that the store is asked to go on from: ours, or the last weftd's. */
+  /** The earlier knowledge for the store: ours, or the last weftd's. */
   #known(): Known {
     const remembered = this.#remembered;
     const { own, isPromised } = this.#holder;

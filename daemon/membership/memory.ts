@@ -36,7 +36,7 @@ export class MemoryKeeper {
   readonly #options: MemoryKeeperOptions;
   /** When, and of what, the memory was written last. */
   #written: { readonly atMs: number; readonly peers: LeaseSet; readonly own: string } | undefined;
-  /** When it is to be written, where something has changed since. */
+  /** When to write it, if something has changed since. */
   #dueMs = Number.POSITIVE_INFINITY;
 
   constructor(options: MemoryKeeperOptions) {

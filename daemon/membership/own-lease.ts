@@ -76,7 +76,7 @@ export class OwnLeaseHolder {
     return this.#own !== undefined && this.#options.clock.monotonic() < this.#promisedUntilMs;
   }
 
-  /** When there is something to do; infinite where there is nothing. */
+  /** When there is something to do; infinite if there is nothing. */
   get dueMs(): number {
     return Math.min(this.#renewAtMs, this.#acquireAtMs);
   }
@@ -102,7 +102,7 @@ export class OwnLeaseHolder {
     return this.#acquire(config, value);
   }
 
-  /** @returns the lease where it is held, or will be; undefined where it is lost */
+  /** @returns the lease if it is held, or will be; undefined if it is lost */
   async #keep(
     own: OwnLease,
     { leases, malformed }: LeaseList,

@@ -17,7 +17,7 @@ export interface RenewalClock {
 const renewalFloorMs = 1000;
 
 /**
- * When the lease is to be renewed, on the clock that does not go back; infinite where it never expires.
+ * When to renew the lease, on the clock that does not go back; infinite if it never expires.
  * @param fresh it has just got its whole life; renewing it at once would gain nothing
  */
 export function renewalTime(own: OwnLease, fresh: boolean, clock: RenewalClock): number {

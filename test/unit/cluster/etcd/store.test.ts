@@ -41,7 +41,8 @@ test('a lease of another store is refused', async () => {
   const lease = peer(1);
   await leases.release!(lease).then(
     () => assert.unreachable(),
-    (error: Error) => assert.match(error.message, /^Lease "\/p\/subnets\/10\.1\.1\.0-24" is not of this store$/),
+    (error: Error) =>
+      assert.match(error.message, /^Lease "\/p\/subnets\/10\.1\.1\.0-24" does not belong to this store$/),
   );
 });
 
