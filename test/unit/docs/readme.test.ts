@@ -2,8 +2,11 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { ConfigSection } from '../../../cluster/config-section.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 import { helpText } from '../../../daemon/options.ts';
 import { Metrics } from '../../../daemon/report/metrics.ts';
+import type { Family } from '../../../net/address.ts';
 import { errorTexts } from '../../support/error-texts.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -32,6 +35,21 @@ test('every option of weftd that README.md names exists', () => {
   const named = [...read('README.md').matchAll(/(?<=[ `])--([a-z][a-z0-9-]+)/g)].map((match) => match[1]!);
   assert.ok(named.length > 5);
   for (const name of named) assert.ok([...own, ...others].includes(name), name);
+});
+
+test('docs/configuration.md describes every backend of weftd, with its overhead, and no other', () => {
+  const rows = [
+    ...read('docs/configuration.md').matchAll(/^\| `([\w-]+)` \| .* \| (\d+)(?: \/ ([\d–]+))?.* \| .* \|$/gm),
+  ];
+  const described = rows.map(([, name, ipv4, ipv6]) => ({ name, 4: ipv4, 6: ipv6 }));
+  const own = [...backends.values()].map((backend) => {
+    const config = backend.parseConfig(new ConfigSection('Backend.', { Type: backend.name }), [4, 6]);
+    const overhead = (family: Family): string =>
+      backend.families.includes(family) ? String(backend.overheadBytes(config, family)) : '–';
+    const isSame = overhead(4) === overhead(6);
+    return { name: backend.name, 4: overhead(4), 6: isSame ? undefined : overhead(6) };
+  });
+  assert.equal(described, own);
 });
 
 test('docs/metrics.md has every metric of weftd, and no other', () => {
