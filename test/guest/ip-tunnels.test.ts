@@ -3,9 +3,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Cluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
 import { patience } from '../lab/guest.ts';
 import type { Host } from '../lab/host.ts';
-import { readLinks, readRoutes } from '../lab/kernel-state.ts';
+import { readLinks } from '../lab/kernel-state.ts';
 import { ping } from '../lab/packets.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -60,10 +61,13 @@ function peerRoutes(
   const found = devices.flatMap(({ name: device, family, overheadBytes }) => {
     const link = links.find(({ name }) => name === device);
     if (link?.mtu !== outerMtu - overheadBytes || !link.up || link.addresses.length === 0) return [];
-    const route = readRoutes(host.namespace, family).find(
-      (each) => each.device === device && each.destination.includes('/'),
-    );
-    return route ? [{ destination: route.destination, device, family }] : [];
+    // As text: in `ip`'s JSON the destination of an encapsulation takes the name of the route's own.
+    const routes = run(['ip', `-${family}`, 'route', 'show', 'dev', device], { namespace: host.namespace });
+    const destination = routes
+      .split('\n')
+      .map((line) => line.split(' ')[0]!)
+      .find((word) => /^(10\.|fd00:).*\//.test(word));
+    return destination ? [{ destination, device, family }] : [];
   });
   return found.length === devices.length ? found : undefined;
 }
