@@ -2,13 +2,10 @@
 
 import type { Family } from '../../net/address.ts';
 import type { Backend, BackendConfig, OuterHeader } from './backend.ts';
-import { type GreConfig, gre } from './gre.ts';
-import { type HostGatewayConfig, hostGateway } from './host-gw.ts';
-import { type IpipConfig, ipip } from './ipip.ts';
-import { type VxlanConfig, vxlan } from './vxlan.ts';
-
-/** The config of any of them. */
-export type OwnBackend = VxlanConfig | HostGatewayConfig | IpipConfig | GreConfig;
+import { gre } from './gre.ts';
+import { hostGateway } from './host-gw.ts';
+import { ipip } from './ipip.ts';
+import { vxlan } from './vxlan.ts';
 
 /** By name. */
 export type Backends = ReadonlyMap<string, Backend>;

@@ -22,12 +22,12 @@ import type { LeaseSet } from '../../cluster/lease-set.ts';
 import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
 import type { NftChain, NftKeyType } from '../../linux/nft/table.ts';
 import type { Prefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/map.ts';
+import type { BackendConfig } from '../backends/backend.ts';
 
 /** The part of the cluster's view that the packet filter depends on. */
 export interface FilterView {
   readonly config: NetworkConfig;
-  readonly backend: OwnBackend;
+  readonly backend: BackendConfig;
   readonly own: Pick<Lease, 'subnets'>;
   readonly peers: LeaseSet;
   /** Older subnets of this node that still contain containers' addresses. */

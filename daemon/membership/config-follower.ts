@@ -1,11 +1,10 @@
 /** Follows the network config. A bad one is reported, and the last good one stays in force. */
 
-import type { BackendFormats } from '../../cluster/backend-format.ts';
+import type { BackendConfig, BackendFormats } from '../../cluster/backend-format.ts';
 import { ConfigError } from '../../cluster/config-section.ts';
 import { families, isOtherBackend, type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ConfigSource } from '../../cluster/store.ts';
 import { formatPrefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/map.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
@@ -14,7 +13,7 @@ import type { Problems } from '../report/problems.ts';
 export interface GoodConfig {
   readonly text: string;
   readonly value: NetworkConfig;
-  readonly backend: OwnBackend;
+  readonly backend: BackendConfig;
 }
 
 export interface ConfigFollowerOptions {
@@ -106,6 +105,6 @@ export class ConfigFollower {
       const networks = families.flatMap((family) => value.networks[family]?.network ?? []);
       logger.info('network config', { networks: networks.map(formatPrefix).join(', '), backend: backend.type });
     }
-    this.#good = { text, value, backend: backend as OwnBackend };
+    this.#good = { text, value, backend };
   }
 }

@@ -5,12 +5,12 @@ import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily } from '../../cluster/network-config.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
-import type { OwnBackend } from '../backends/map.ts';
+import type { BackendConfig } from '../backends/backend.ts';
 
 /** The cluster's state, as far as this node is concerned. */
 export interface ClusterView {
   readonly config: NetworkConfig;
-  readonly backend: OwnBackend;
+  readonly backend: BackendConfig;
   readonly own: OwnLease;
   /** Everybody else's leases, and those that the store has lost or that cannot be read just now. */
   readonly peers: LeaseSet;

@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DesiredState } from '../../daemon/backends/entries.ts';
-import type { OwnBackend } from '../../daemon/backends/map.ts';
 import { tableName } from '../../daemon/filter/packet-filter.ts';
 import { DeviceBusyError, DeviceLocks } from '../../daemon/host/device-lock.ts';
 import { chooseInterface } from '../../daemon/host/external-interface.ts';
@@ -25,7 +24,16 @@ import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 import { removeTable } from '../support/nft-tables.ts';
-import { address, dualStack, mac, overlay, peer, prefix, vxlan } from '../unit/daemon/overlay/cluster-of.ts';
+import {
+  address,
+  dualStack,
+  mac,
+  type OwnBackend,
+  overlay,
+  peer,
+  prefix,
+  vxlan,
+} from '../unit/daemon/overlay/cluster-of.ts';
 
 const test = suite('daemon/kernel');
 

@@ -6,11 +6,11 @@ import { ConfigError } from '../../../../cluster/config-section.ts';
 import { formatLeaseValue } from '../../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { formatNeighbour, formatRoute } from '../../../../daemon/backends/entries.ts';
-import { backends, isTunnelName, type OwnBackend, outer } from '../../../../daemon/backends/map.ts';
+import { backends, isTunnelName, outer } from '../../../../daemon/backends/map.ts';
 import { containerMtu, deriveDesired } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { IpTunnelData } from '../../../../linux/netlink/ip-tunnel.ts';
-import { address, type Changes, dualStack, overlay, peer } from '../overlay/cluster-of.ts';
+import { address, type Changes, dualStack, type OwnBackend, overlay, peer } from '../overlay/cluster-of.ts';
 import { SimulatedKernel } from '../overlay/simulated-kernel.ts';
 
 const test = suite('daemon/backends/ip-tunnels');

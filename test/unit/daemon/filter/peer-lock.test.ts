@@ -3,11 +3,11 @@ import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
-import { backends, type OwnBackend } from '../../../../daemon/backends/map.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 import type { FilterView } from '../../../../daemon/filter/part.ts';
 import { lockContent, type PeerLock, peerLocking } from '../../../../daemon/filter/peer-lock.ts';
 import { desiredTable, formatStructure } from '../../../lab/filter-rules.ts';
-import { address, peer } from '../overlay/cluster-of.ts';
+import { address, type OwnBackend, peer } from '../overlay/cluster-of.ts';
 import { settings } from './settings-of.ts';
 
 const test = suite('daemon/filter/peer-lock');

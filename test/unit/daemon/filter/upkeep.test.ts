@@ -2,14 +2,14 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
-import { backends, type OwnBackend } from '../../../../daemon/backends/map.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 import type { FilterOutcome, FilterWish } from '../../../../daemon/filter/packet-filter.ts';
 import type { ElementChange, FilterPart, FilterView } from '../../../../daemon/filter/part.ts';
 import { FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
-import { address, peer } from '../overlay/cluster-of.ts';
+import { address, type OwnBackend, peer } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/filter/upkeep');
 

@@ -1,7 +1,10 @@
 /** Leases, overlays and addresses for the daemon's tests: host `n` is 192.0.2.n with 10.1.n.0/24. */
 
 import type { Lease } from '../../../../cluster/lease.ts';
-import { backends, type OwnBackend } from '../../../../daemon/backends/map.ts';
+import type { GreConfig } from '../../../../daemon/backends/gre.ts';
+import type { HostGatewayConfig } from '../../../../daemon/backends/host-gw.ts';
+import type { IpipConfig } from '../../../../daemon/backends/ipip.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
 import type { VxlanConfig } from '../../../../daemon/backends/vxlan.ts';
 import type { Overlay } from '../../../../daemon/overlay/desired.ts';
 import { type Address, parseAddress } from '../../../../net/address.ts';
@@ -39,6 +42,9 @@ export const peer = (n: number, changes: Partial<Lease> = {}): Lease => ({
   handle: undefined,
   ...changes,
 });
+
+/** The config of any backend that weftd runs. */
+export type OwnBackend = VxlanConfig | HostGatewayConfig | IpipConfig | GreConfig;
 
 /** An overlay's own values. */
 export type Changes = Partial<Omit<Overlay, 'backend'>> & { readonly backend?: OwnBackend };

@@ -3,12 +3,11 @@ import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { differenceOf, type LeaseChange, patchList, sumOf } from '../../../../cluster/lease-set.ts';
 import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries.ts';
-import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { containerMtu, deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { randomStream } from '../../../support/random.ts';
-import { address, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import { address, dualStack, mac, macs, type OwnBackend, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const test = suite('daemon/overlay/desired');

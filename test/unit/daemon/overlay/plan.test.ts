@@ -2,11 +2,21 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { type ActualRoute, type DesiredState, routeProtocol } from '../../../../daemon/backends/entries.ts';
-import type { OwnBackend } from '../../../../daemon/backends/map.ts';
 import { deriveDesired, nothingDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { Family } from '../../../../net/address.ts';
-import { address, type Changes, dualStack, mac, macs, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import {
+  address,
+  type Changes,
+  dualStack,
+  mac,
+  macs,
+  type OwnBackend,
+  overlay,
+  peer,
+  prefix,
+  vxlan,
+} from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const host = (): SimulatedKernel =>
