@@ -25,8 +25,8 @@ function byTest(calls: readonly RecordedCall[]): Map<string, string[]> {
   return grouped;
 }
 
-/** Tests whose calls race each other: which container gets which address is up to the scheduler. */
-const racing = /at once|do not disturb each other/;
+/** Tests whose calls race each other, by their names: which container gets which address is up to the scheduler. */
+const racing = /\bconcurrent\b/;
 /** Tests that one host alone runs. */
 const single = /asks no network|system call|^difference /;
 /** Rows at versions whose results have the shape of another that is compared. */
