@@ -1,4 +1,4 @@
-/** What goes wrong at the start is said once, clearly, with what to do. */
+/** weftd reports each problem at its start once, clearly, with the remedy. */
 
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';

@@ -48,7 +48,7 @@ test.after(async () => {
   await etcd.remove();
 });
 
-/** A store that watches, with what it was woken for and told. */
+/** A store that watches, with its wakes and problems. */
 function watching(server: Etcd, options: Parameters<typeof testStore>[1] = {}) {
   const store = open(server.endpoint, options);
   const seen = { wakes: 0, problems: [] as StoreError[], lastProblemMs: 0 };

@@ -1,6 +1,6 @@
 /**
- * What a store that watches asks etcd for: nothing that its memory can tell, for five thousand nodes ask at once. And
- * what it does where the memory is not etcd's any more.
+ * The requests of a store that watches: nothing that its memory contains, because five thousand nodes may ask at once. And
+ * its behaviour when the memory no longer matches etcd.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** Every file of examples/ does what it says. */
+/** Every file of examples/ works. */
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

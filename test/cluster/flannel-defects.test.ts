@@ -1,6 +1,6 @@
 /**
- * Defects of flannel that Weft does not have, by their numbers in defects.ts. Those that are no matter of a whole
- * cluster are shown elsewhere: test/unit/flannel-defects.test.ts sees to it that none is missing.
+ * Defects of flannel that Weft does not have, by their numbers in defects.ts. Those that need no cluster are tested
+ * elsewhere: test/unit/docs/flannel-defects.test.ts checks that none is missing.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
 /**
- * Containers reach one another and the outside although other programs drop what is forwarded.
+ * Containers reach one another and the outside although other programs drop forwarded packets.
  * @alone
  */
 

@@ -1,5 +1,5 @@
 /**
- * Whatever somebody breaks in the kernel is put back within a second.
+ * weftd repairs every damage in the kernel within a second.
  * @alone
  */
 

@@ -1,6 +1,6 @@
 /**
  * An etcd of three members: one killed, frozen or cut off from the others, its leader moved, its majority gone. weftd
- * goes on with those that answer, says so where none does, and misses nothing.
+ * continues with those that answer, reports if none does, and misses nothing.
  */
 
 import { existsSync, readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** Hosts come and go. */
+/** Hosts join and leave. */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

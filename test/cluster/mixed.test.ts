@@ -1,6 +1,6 @@
 /**
- * Weft's hosts and one of flannel's in one cluster, which then becomes Weft's and flannel's again, while its containers
- * keep talking. WEFT_TEST_FLANNELD names a flanneld to run all of it with, besides the imitation.
+ * Weft's hosts and one of flannel's in one cluster. That host becomes Weft's and then flannel's again, while its containers
+ * keep communicating. WEFT_TEST_FLANNELD names a flanneld to use beside the imitation.
  */
 
 import { readFileSync } from 'node:fs';

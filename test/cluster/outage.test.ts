@@ -1,4 +1,4 @@
-/** etcd goes and comes back: containers start and stop meanwhile, and nothing that is right is touched. */
+/** etcd stops and returns: containers start and stop meanwhile, and weftd changes nothing that is right. */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

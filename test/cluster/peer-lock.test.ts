@@ -1,5 +1,5 @@
 /**
- * VXLAN packets are taken from peers alone.
+ * Only peers' VXLAN packets are accepted.
  * @alone
  */
 

@@ -1,6 +1,6 @@
 /**
- * etcd with client certificates and roles: weftd with no right but those that SECURITY.md names does all that it is
- * for; with one of them missing it says which, and the command that grants it is the one that helps.
+ * etcd with client certificates and roles: weftd works with exactly the rights in SECURITY.md. If one is missing, weftd
+ * names it, and the command that it prints helps.
  */
 
 import { copyFileSync, readFileSync } from 'node:fs';

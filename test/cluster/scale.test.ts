@@ -1,4 +1,4 @@
-/** A thousand peers, of which etcd knows and nobody is there. */
+/** A thousand peers that exist in etcd only. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What others see of weftd: probes, metrics, what it tells the service manager, and what it tells people. */
+/** The outside view of weftd: probes, metrics, messages to the service manager and to people. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

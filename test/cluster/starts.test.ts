@@ -1,6 +1,6 @@
 /**
- * Starts: many at the same instant, after a reboot, after etcd has lost everything, after both, and under a name that is
- * another's. What a node had before it has again.
+ * Starts: many at the same instant, after a reboot, after etcd has lost everything, after both, and with another host's
+ * name. A node gets its former subnet again.
  */
 
 import { readFileSync, rmSync } from 'node:fs';

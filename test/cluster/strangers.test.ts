@@ -1,4 +1,4 @@
-/** What must not keep weftd from its work: programs without rights, and a log that cannot be written. As root. */
+/** weftd keeps working beside programs without rights, and with a log that cannot be written. As root. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, statSync } from 'node:fs';

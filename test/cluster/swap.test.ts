@@ -1,7 +1,7 @@
 /**
- * weftd restarted, and flanneld's place taken and given back, under traffic of all kinds: nothing is lost, and nothing
- * reaches the outside by a container's own address. All of it also where FORWARD drops what nobody accepts.
- * WEFT_TEST_FLANNELD names a flanneld to run it with, besides the imitation.
+ * weftd is restarted, replaces flanneld and is replaced by it, under traffic of all kinds: no packet is lost, and none
+ * reaches the outside with a container's own address. All of it also with FORWARD's policy DROP. WEFT_TEST_FLANNELD names
+ * a flanneld to use beside the imitation.
  */
 
 import { suite } from 'uvu';

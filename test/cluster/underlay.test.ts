@@ -1,4 +1,4 @@
-/** What weftd builds on moves away under it: the outer interface, its address, its MTU, the way out; others' routes. */
+/** Changes below weftd: the external interface, its address, its MTU, the default route; other programs' routes. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What people and programs are told. */
+/** weftctl's answers to people and programs. */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * The plugins on Debian's stock kernel, which most nodes run. Before Linux 6.8 asking for a link does not bring its
- * operational state up to date, so here ADD has to wait for the kernel's word.
+ * The plugins on Debian's stock kernel, which most nodes run. Before Linux 6.8 a query of a link does not update its
+ * operational state, so here ADD has to wait for the kernel's event.
  */
 
 import { readFileSync } from 'node:fs';

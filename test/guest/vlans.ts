@@ -1,4 +1,4 @@
-/** The VLANs of bridges' ports, as `bridge vlan show` knows them. */
+/** The VLANs of bridges' ports, as `bridge vlan show` prints them. */
 
 import { run } from '../lab/commands.ts';
 
