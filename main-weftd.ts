@@ -54,7 +54,7 @@ async function runWeftd(): Promise<number> {
   });
 }
 
-// `process.argv` does not have the name that the executable was called by; `argv0` does.
+// `process.argv` lacks the name by which the executable was called; `argv0` has it.
 const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
 
 /** An error that no other code handled: one line, and the stack if WEFTD_DEBUG is set. */
