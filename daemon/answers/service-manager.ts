@@ -45,7 +45,7 @@ export interface ServiceManagerOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Milliseconds on the clock that the kernel calls monotonic. */
   readonly monotonic: () => number;
-  /** What weftd does now, in one line. */
+  /** weftd's status in one line. */
   readonly status: () => string;
   /** Whether every task of weftd is alive. */
   readonly isAlive: () => boolean;

@@ -28,9 +28,9 @@ import { UnmasqueradedConnections } from './unmasqueraded.ts';
 
 /** All that is to be in the packet filter. */
 export interface FilterWish {
-  /** What the parts want. */
+  /** The parts' wishes. */
   readonly contents: readonly PartContent[];
-  /** What has to get through other programs' chains; undefined: nothing is done to those. */
+  /** The packets that must pass other programs' chains; undefined: those stay untouched. */
   readonly foreign: (() => ForwardSettings) | undefined;
   /** Addresses whose connections to elsewhere are masqueraded, where that part is wanted. */
   readonly containers: readonly Prefix[];
@@ -213,7 +213,7 @@ export class PacketFilter {
     });
   }
 
-  /** What the part's rules have counted, asked of the kernel now; undefined where the part is not there. */
+  /** The part's counters, read from the kernel now; undefined if the part is absent. */
   counters(part: string): Count | undefined {
     for (const keeper of this.#keepers) {
       const count = keeper.readCounters(part, (body: (nft: NftConnection) => void) => this.#session.use(body));

@@ -1,5 +1,5 @@
 /**
- * What other programs' filter chains do to the cluster's ordinary packets. By this simulation weftd finds out whether it
+ * Simulates what other programs' filter chains do to the cluster's ordinary packets. So weftd finds out whether it
  * has to put rules of its own among theirs, and where.
  *
  * It understands only what distinguishes ordinary packets: addresses, interfaces, the state of a connection. A rule

@@ -24,7 +24,7 @@ import { peerProblems } from './peer-states.ts';
 import { plan } from './plan.ts';
 import { isShadowed } from './shadows.ts';
 
-/** What a whole comparison left in order. */
+/** The state after a full comparison without failures. */
 export interface Baseline {
   readonly view: ClusterView;
   readonly host: HostState;

@@ -58,7 +58,7 @@ export type Operation =
 
 export interface Plan {
   readonly operations: readonly Operation[];
-  /** What stands in the way and is not weftd's to change. */
+  /** Obstacles that weftd must not change. */
   readonly problems: readonly string[];
 }
 

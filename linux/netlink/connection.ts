@@ -123,7 +123,7 @@ export interface NetlinkOptions {
   readonly receiveBytes?: number;
 }
 
-/** What a connection needs of the system, once it has its socket. */
+/** The system calls of a connection that has its socket. */
 export type NetlinkSys = Pick<Sys, 'bind' | 'close' | 'recv' | 'sendto' | 'setsockopt'>;
 
 /**

@@ -100,7 +100,7 @@ export function replaceTableRequests(table: NftTable): NetlinkRequest[] {
   return requests;
 }
 
-/** What nf_tables needs of a netlink connection. */
+/** The netlink connection that nf_tables needs. */
 export type NftLink = Pick<NetlinkConnection, 'close' | 'dump' | 'get' | 'port' | 'transact'>;
 
 export class NftConnection {

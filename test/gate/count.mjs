@@ -1,4 +1,4 @@
-/** What a job of the gate counted, from checks as a whole and from the output of uvu. */
+/** A job's counts, from whole checks and from the output of uvu. */
 
 import { join } from 'node:path';
 import { bunBinary } from '../../setup.mjs';

@@ -19,7 +19,7 @@ const minuteMs = 60_000;
 const fileLimitMs = 5 * minuteMs;
 const guestLimitMs = 20 * minuteMs;
 
-/** What a part needs: root, the executables, and the tools of others. */
+/** A part's needs: root, the executables, and other programs' tools. */
 const needs = {
   unit: {},
   kernel: { root: true },
@@ -219,7 +219,7 @@ async function guest() {
   return uvuCount({ ok: status === 0, output }, 'test/guest');
 }
 
-/** What the soak tells about itself. */
+/** The soak's own lines. */
 function toldBySoak({ failed, shown = '' }) {
   const told = shown.split('\n').filter((line) => /^ {2}(?!Total|Passed|Skipped|Duration)/.test(line));
   return failed > 0 ? [] : told.map((line) => line.slice(2));

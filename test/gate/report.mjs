@@ -1,4 +1,4 @@
-/** What the gate prints: a line a part with what it counted, the output of what failed, and the slowest files. */
+/** The gate's output: a line per part with its counts, the output of failures, and the slowest files. */
 
 const seconds = (value) => `${value.toFixed(1).padStart(6)} s`;
 

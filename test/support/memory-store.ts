@@ -16,7 +16,7 @@ interface NodeObject {
   readonly name: string;
   readonly subnets: PerFamily<Prefix> | undefined;
   readonly value: LeaseValue | undefined;
-  /** What the node's lease is as long as nobody writes it. */
+  /** The node's lease until somebody writes it. */
   readonly lease: Lease | undefined;
 }
 
@@ -44,7 +44,7 @@ export class MemoryCluster {
     this.#put({ id, name, subnets, value, lease: undefined });
   }
 
-  /** What the controller gives a node that had none. */
+  /** The lease that the controller gives a node without one. */
   giveSubnet(name: string, subnets: PerFamily<Prefix>): void {
     this.#put({ ...this.#node(name)!, subnets });
   }

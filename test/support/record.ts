@@ -1,5 +1,5 @@
 /**
- * What the conformance tests record for those that compare: a process appends lines of JSON to a file of its own, which
+ * Records of the conformance tests for comparisons: a process appends lines of JSON to a file of its own, which
  * WEFT_TEST_RECORD names, in the folder `native` or `bun`. The gate sets it (test/gate/parts.mjs).
  */
 
