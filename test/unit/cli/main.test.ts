@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert';
 import type { CliHost } from '../../../cli/host.ts';
 import { run } from '../../../cli/main.ts';
 import type { NodeStatus } from '../../../cluster/status.ts';
+import { backends } from '../../../daemon/backends/map.ts';
 import { errno } from '../../../linux/errors.ts';
 import { sys } from '../../../linux/sys-bun.ts';
 
@@ -314,6 +315,25 @@ test('config get', async () => {
     EnableNFTables: false,
     Backend: { Type: 'host-gw' },
   });
+});
+
+test('config set warns of a backend that flanneld does not have, and of a family that is left out', async () => {
+  answers['GET /config'] = [200, { text: '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}', modRevision: '7' }];
+  const warnings = async (config: object): Promise<string> =>
+    (await weftctl(['config', 'set', '--dry-run', JSON.stringify({ Network: '10.5.0.0/16', ...config })])).stderr;
+  assert.is(await warnings({ Backend: { Type: 'gre', Key: 7 } }), `weftctl: ${backends.get('gre')!.warning}\n`);
+  assert.match(
+    await warnings({ EnableIPv6: true, IPv6Network: 'fd00:5::/48', Backend: { Type: 'ipip' } }),
+    /^weftctl: Network config: backend "ipip" carries IPv4 only, so IPv6 is left out; /,
+  );
+  assert.is(await warnings({ Backend: { Type: 'ipip' } }), '');
+  const changed = await weftctl([
+    'config',
+    'set',
+    '--dry-run',
+    '{"Network":"10.5.0.0/16","Backend":{"Type":"gre","Key":7}}',
+  ]);
+  assert.match(changed.stdout, /Backend\.Type: vxlan → gre\n[\s\S]*Backend\.Key: 7\n/);
 });
 
 test('config set reads an argument, a file or stdin, validates it first, and shows the changes', async () => {
