@@ -1,4 +1,8 @@
-/** IPv6 alone and dual stack, by tunnel and by plain routes: every container reaches every other, at exactly the MTU. */
+/**
+ * IPv6 alone and dual stack, by tunnel and by plain routes: every container reaches every other, at exactly the MTU.
+ * The first packet must come back within a second, so nothing else runs meanwhile.
+ * @alone
+ */
 
 import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
