@@ -29,7 +29,7 @@ const verbs: readonly Verb[] = [
   {
     name: 'status',
     usage: '',
-    summary: 'this node: its subnet, its peers, its containers',
+    summary: 'show this node: its subnet, its peers, its containers',
     description: "Asks weftd on this host. Containers come from the plugins' address store and the host's interfaces.",
     options: [
       jsonOption,
@@ -47,7 +47,7 @@ const verbs: readonly Verb[] = [
   {
     name: 'nodes',
     usage: '',
-    summary: 'all nodes of the cluster',
+    summary: 'show all nodes of the cluster',
     description:
       'Lists every subnet lease with its node. A flannel node publishes neither its name nor whether it is alive.',
     options: [jsonOption],
@@ -71,7 +71,7 @@ const verbs: readonly Verb[] = [
       'Takes the document itself, a file, or standard input, and shows the changes. It refuses a change that leaves\n' +
       'leases outside the network, or sets a backend that Weft does not run.',
     options: [
-      { name: 'force', kind: 'flag', help: 'write a change that would be refused', commandLineOnly: true },
+      { name: 'force', kind: 'flag', help: 'write the change even if it would be refused', commandLineOnly: true },
       { name: 'dry-run', kind: 'flag', help: 'show the changes and write nothing', commandLineOnly: true },
     ],
     most: 1,
@@ -89,11 +89,11 @@ const commonOptions: readonly OptionSpec[] = [
   },
   ...etcdOptions.map((spec) =>
     spec.name === 'etcd-endpoints'
-      ? { ...spec, help: 'ask etcd at these comma-separated endpoints instead of weftd', byDefault: 'weftd is asked' }
+      ? { ...spec, help: 'ask etcd at these comma-separated endpoints instead of weftd', byDefault: 'none: ask weftd' }
       : spec,
   ),
-  { name: 'help', kind: 'flag', help: 'print this', commandLineOnly: true },
-  { name: 'version', kind: 'flag', help: 'print the version', commandLineOnly: true },
+  { name: 'help', kind: 'flag', help: 'print this help and exit', commandLineOnly: true },
+  { name: 'version', kind: 'flag', help: 'print the version and exit', commandLineOnly: true },
 ];
 
 function helpText(): string {
@@ -108,8 +108,8 @@ ${verbs.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join('
 Options:
 ${formatOptions(commonOptions)}
 
-"weftctl VERB --help" prints more. The environment also sets options: --etcd-endpoints is read from
-WEFTD_ETCD_ENDPOINTS, then from FLANNELD_ETCD_ENDPOINTS.
+"weftctl VERB --help" prints the options of a verb. Options can also come from the environment:
+WEFTD_ETCD_ENDPOINTS sets --etcd-endpoints. If it is not set, weftctl reads FLANNELD_ETCD_ENDPOINTS.
 `;
 }
 

@@ -48,7 +48,7 @@ const specs: readonly OptionSpec[] = [
     kind: 'list',
     placeholder: 'NAME',
     help: 'external interface, by name or address',
-    byDefault: "the default route's; repeatable, the first match counts",
+    byDefault: "the default route's interface; repeatable, the first match counts",
   },
   {
     name: 'iface-regex',
@@ -80,7 +80,7 @@ const specs: readonly OptionSpec[] = [
     name: 'subnet-lease-renew-margin',
     kind: 'integer',
     placeholder: 'MINUTES',
-    help: 'renew the subnet lease this long before it expires',
+    help: 'renew the subnet lease this many minutes before it expires',
     byDefault: String(defaults.renewMarginMinutes),
     lowest: 1,
     highest: 24 * 60 - 1,
@@ -94,7 +94,7 @@ const specs: readonly OptionSpec[] = [
   {
     name: 'iptables-forward-rules',
     kind: 'flag',
-    help: "accept the cluster's packets where Docker or a firewall drops forwarded ones; =false: do not",
+    help: "accept the cluster's packets if Docker or a firewall drops forwarded packets; =false: off",
     byDefault: 'true',
   },
   {
@@ -115,21 +115,21 @@ const specs: readonly OptionSpec[] = [
     name: 'run-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: 'folder of node.json, for the plugins, and of the socket, for weftctl',
+    help: "folder for node.json, which the plugins read, and for weftctl's socket",
     byDefault: defaults.runDir,
   },
   {
     name: 'state-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: 'folder of state that outlives a reboot',
+    help: 'folder for state that is kept across a reboot',
     byDefault: defaults.stateDir,
   },
   {
     name: 'cni-data-dir',
     kind: 'text',
     placeholder: 'DIR',
-    help: "the plugins' address store, to count used and free addresses",
+    help: "the plugins' address store; weftd counts used and free addresses there",
     byDefault: defaults.cniDataDir,
   },
   {
@@ -143,7 +143,7 @@ const specs: readonly OptionSpec[] = [
     name: 'healthz-port',
     kind: 'integer',
     placeholder: 'PORT',
-    help: 'port for them; 0: none. weftd.sock answers them, too',
+    help: 'TCP port for these paths; 0: no port. weftd.sock always answers them',
     byDefault: '0',
     lowest: 0,
     highest: 65_535,
@@ -165,7 +165,7 @@ const specs: readonly OptionSpec[] = [
     name: 'log-level',
     kind: 'text',
     placeholder: logLevels.join('|'),
-    help: 'least level of log lines',
+    help: 'lowest level that is logged',
     byDefault: 'info',
   },
   { name: 'version', kind: 'flag', help: 'print the version and exit', commandLineOnly: true },
@@ -184,14 +184,14 @@ const unused: readonly OptionSpec[] = [
 ];
 
 export const helpText = (): string =>
-  `weftd: leases this host's subnet in etcd and connects its containers with the other hosts'
+  `weftd: leases this host's subnet in etcd and connects its containers with those of the other hosts
 
 Usage: weftd [OPTION]...
 
 ${formatOptions(specs)}
 
-One dash works like two. Every option can also come from the environment: --etcd-endpoints from
-WEFTD_ETCD_ENDPOINTS, or else from FLANNELD_ETCD_ENDPOINTS.
+One dash or two work the same. Options can also come from the environment: WEFTD_ETCD_ENDPOINTS sets
+--etcd-endpoints. If it is not set, weftd reads FLANNELD_ETCD_ENDPOINTS.
 `;
 
 function addressOption(options: ParsedOptions, name: string, family?: Family): Address | undefined {
