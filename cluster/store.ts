@@ -1,13 +1,13 @@
 /**
- * The ports to the cluster's shared state: where its network config comes from, and who keeps its leases. A store for
- * each kind is in a folder of its own, such as `etcd/`; `stores/open-store.ts` opens one.
+ * The interfaces of the cluster's shared state: ConfigSource for the network config, ClusterStore for the leases. Each kind
+ * of store has a folder of its own, such as `etcd/`; `stores/open-store.ts` opens it.
  *
- * Every call ends within the store's deadline: with a result, or with a StoreError, whose type says whether trying again
- * can help. No call retries by itself for longer than that; the caller decides on pace and persistence. Several calls may
- * be under way at once.
+ * Every call ends within the store's deadline: with a result, or with a StoreError, whose type says whether another try
+ * can help. No call retries for longer than that; the caller decides how often it tries again. Several calls may run at
+ * once.
  *
- * Optional members are what some stores alone can do. To come with the stores that need them: `claimFurther` (one more
- * subnet beside the first), `setCondition` and `event` (tell people on the node's own object).
+ * Optional members are for stores that support them. Later stores may add: `claimFurther` (one more subnet beside the
+ * first), `setCondition` and `event` (which show people the state on the node's own object).
  */
 
 import type { Address } from '../net/address.ts';
@@ -24,29 +24,29 @@ export interface Closable {
 /** The network config as text. The reader parses it (`parseNetworkConfig`), reports a bad one, and keeps the last good one. */
 export interface StoredConfig {
   readonly text: string;
-  /** Another one after each change; never '0', which stands for "there is none". */
+  /** Different after each change; never '0', which means "there is no config". */
   readonly version: string;
 }
 
 export interface ConfigSource {
-  /** The name that people know it by: `etcd`. */
+  /** The name of this kind of store: `etcd`. */
   readonly kind: string;
-  /** Where in it the config stands: a key, a file. */
+  /** The place of the config in it: a key, a file. */
   readonly path: string;
   /** The same in full: `etcd key "/coreos.com/network/config"`. */
   readonly place: string;
   /** undefined: there is no config yet. */
   read(): Promise<StoredConfig | undefined>;
-  /** Calls `onWake` whenever the config may have changed, and at the start. It carries nothing: read again. */
+  /** Calls `onWake` whenever the config may have changed, and at the start. The call has no data: read the config again. */
   watch(onWake: () => void): Closable;
   /**
-   * Writes the text as it is (validate first). With `expected` (the version read before; '0' for "there is none") the
-   * write happens only if nobody wrote since: false if somebody did.
+   * Writes the text as it is (validate first). With `expected` (the version read before; '0' for "there is no config")
+   * it writes only if nobody has written since then, else it returns false.
    */
   write?(text: string, expected?: string): Promise<boolean>;
 }
 
-/** An entry that cannot be read, and why. It is left alone, and its subnet, if the entry's name tells one, counts as taken. */
+/** An entry that cannot be read, and why. It is left alone. If its name contains a subnet, that counts as taken. */
 export interface MalformedEntry {
   readonly ownerId: string;
   readonly reason: string;
@@ -55,8 +55,8 @@ export interface MalformedEntry {
 }
 
 /**
- * lost: the store no longer knows what it knew (it was restored from a backup, or begun anew), so that a lease that is
- * missing has not been given back, for all that can be told.
+ * lost: the store has lost data, because it was restored from a backup or started empty. A missing lease may not have been
+ * given back.
  */
 export type Continuity = 'same' | 'lost';
 
@@ -68,11 +68,11 @@ export interface LeaseList {
   readonly mark: unknown;
 }
 
-/** Knowledge of the caller of `list` from before. The list's continuity is judged against it. */
+/** Earlier knowledge of the caller of `list`. The store compares the list's continuity with it. */
 export interface Known {
-  /** That of an earlier list, perhaps an earlier process's. */
+  /** The mark of an earlier list, perhaps of an earlier process. */
   readonly mark?: unknown;
-  /** The owner of our lease, if the store promised it beyond now. */
+  /** The owner of our lease, if the store has promised it for longer than until now. */
   readonly promised?: string;
 }
 
@@ -80,9 +80,9 @@ export interface LeaseRequest {
   readonly config: NetworkConfig;
   /** The value to be written into the lease, with `node` and `version`. */
   readonly value: LeaseValue & { readonly node: string };
-  /** Subnets that this node had before. Given again where free and compatible, if the store has a choice. */
+  /** Subnets that this node had before. The store gives them again if it can choose, and if they are free and compatible. */
   readonly previous?: PerFamily<Prefix>;
-  /** One more although a lease with our public address exists. */
+  /** Get one more lease, even if one with our public address exists. */
   readonly further?: boolean;
 }
 
@@ -100,19 +100,19 @@ export type Acquired =
        */
       readonly superseded: readonly Lease[];
     }
-  /** The store gives one by itself later, and wakes those who watch it then. */
+  /** The store will give a lease later, by itself. It then wakes its watchers. */
   | { readonly state: 'waiting'; readonly why: string }
-  /** There is none to be had before somebody changes the config or gives a lease back. */
+  /** No lease is free until somebody changes the config or gives one back. */
   | { readonly state: 'none'; readonly why: string };
 
-/** Acquire again. gone: expired, or deleted. taken: somebody else has it. replaced: its owner was made anew, as another. */
+/** Acquire a lease again. gone: expired or deleted. taken: another node has it. replaced: its owner was recreated. */
 export type Lost =
   | { readonly state: 'lost'; readonly how: 'gone' | 'replaced' }
   | { readonly state: 'lost'; readonly how: 'taken'; readonly holder: Lease };
 
 export type Updated = { readonly state: 'held'; readonly own: OwnLease } | Lost;
 
-/** A node's record beside its lease, which is there while its daemon lives. */
+/** A node's record beside its lease. It exists while the node's daemon runs. */
 export interface NodeRecord {
   readonly node: string;
   readonly version: string;
@@ -160,10 +160,10 @@ export interface LeaseMemory {
   readonly peers: readonly RememberedLease[];
 }
 
-/** How the memory is written down. */
+/** The memory as text. */
 export interface LeaseMemoryFormat {
   format(memory: LeaseMemory): string;
-  /** undefined where the text is none, or another network's. */
+  /** undefined if the text is not a memory, or belongs to another network. */
   parse(text: string): LeaseMemory | undefined;
 }
 
@@ -178,11 +178,11 @@ export interface StoreHealth {
 }
 
 export interface ClusterStore {
-  /** The name that people know it by: `etcd`. */
+  /** The name of this kind of store: `etcd`. */
   readonly kind: string;
-  /** Where in it this network's leases stand, as people give it: etcd's prefix. */
+  /** The place of this network's leases in it, as on the command line: etcd's prefix. */
   readonly place: string;
-  /** Tells networks that share a host apart; undefined for the one that hosts have as a rule. */
+  /** Distinguishes the networks of one host; undefined for the default network. */
   readonly scope: string | undefined;
 
   /** All leases at one time. A malformed entry does not hide the others. */
@@ -190,14 +190,14 @@ export interface ClusterStore {
 
   /**
    * Calls `onWake` whenever leases may have changed: at the start, after each change (several close together may give one
-   * call), and after every loss of contact. It carries nothing: list again. Loss is mended inside, for ever, with
-   * backoff; `onProblem` hears of it once per outage.
+   * call), and after every loss of contact. The call has no data: list again. The watch reconnects by itself, for
+   * ever, with backoff. It calls `onProblem` once per outage.
    */
   watch(onWake: () => void, onProblem?: (error: StoreError) => void): Closable;
 
   /**
-   * Gets this node a lease: the one that it has, else the previous one, else another. A reservation of ours is filled in
-   * and stays one.
+   * Gets this node a lease: the one that it has, else the previous one, else another. If the node has a reservation, the
+   * value is written into it, and it stays a reservation.
    * @throws StoreError
    */
   acquire(request: LeaseRequest): Promise<Acquired>;
@@ -206,21 +206,24 @@ export interface ClusterStore {
   holds(own: OwnLease, listed: Lease): boolean;
 
   /**
-   * Writes the value where it differs, only if the lease is still ours: at once when address, MAC or backend change. A
-   * value that cannot be read is written over.
+   * Writes the value if it differs and the lease is still ours. A changed address, MAC or backend is written at
+   * once. A value that cannot be read is overwritten.
    */
   update(own: OwnLease, value: LeaseValue): Promise<Updated>;
 
-  /** Where leases expire: the same, and another whole life for the lease. Not for a reservation, which has no end. */
+  /**
+   * For stores whose leases expire: like `update`, and renews the lease for its whole life. Not for a reservation, which
+   * has no end.
+   */
   keepAlive?(own: OwnLease, value: LeaseValue): Promise<Updated>;
 
-  /** Gives the lease back if it is still ours (a reservation too). False: it was not there, or not ours any more. */
+  /** Gives the lease back if it is still ours (a reservation, too). False: it did not exist, or was not ours any more. */
   release?(lease: Lease): Promise<boolean>;
 
-  /** Where a store may lose leases that it promised, the node remembers them. */
+  /** For stores that may lose promised leases: the node remembers them. */
   readonly memory?: LeaseMemoryFormat;
 
-  /** Where nodes tell each other that they live. */
+  /** For stores in which nodes tell each other that they are alive. */
   readonly liveness?: Liveness;
 
   /**
@@ -236,7 +239,7 @@ export interface ClusterStore {
   close(): void;
 }
 
-/** Both ports of one cluster. Closing the leases' ends what they share. */
+/** Both interfaces of one cluster. `leases.close()` also closes the connection that they share. */
 export interface Stores {
   readonly config: ConfigSource;
   readonly leases: ClusterStore;

@@ -1,9 +1,10 @@
 /**
  * The interface of a backend. A backend is a way for packets to travel from host to host. It describes the kernel's desired
- * state and never touches the kernel: the plan compares, the kernel adapter applies, healing and problems follow.
+ * state and never touches the kernel. overlay/plan.ts compares that state with the kernel, overlay/kernel.ts applies the
+ * difference.
  *
- * Later backends may add: secrets beside the lease's data, and a generic netlink peer entry (WireGuard); polling if the
- * kernel sends no events; the source address that inner packets are bound to; a target to probe.
+ * A later backend may need more members here. WireGuard needs a secret beside the lease's data, and peer entries of generic
+ * netlink. Others may need polling if the kernel sends no events, a source address for inner packets, or a target to probe.
  */
 
 import type { BackendConfig, BackendFormat } from '../../cluster/backend-format.ts';
@@ -79,7 +80,7 @@ export interface PeerEntries extends Partial<Entries> {
   readonly claim?: Claim;
 }
 
-/** Known data of this node for a device. */
+/** Data that this node already has for a device. */
 export interface KnownData<LeaseData> {
   /** The most reliable first: this process's earlier data, then our lease. */
   readonly said: readonly (LeaseData | undefined)[];
