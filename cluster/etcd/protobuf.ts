@@ -64,7 +64,7 @@ class Reader {
   }
 
   varint(): void {
-    const { bytes } = this;
+    const bytes = this.bytes;
     let [low, high] = [0, 0];
     for (let shift = 0; shift < 70; shift += 7) {
       if (this.at >= this.end) throw new RangeError('A message of etcd ends within a number');
@@ -117,30 +117,30 @@ class Reader {
 }
 
 class Writer {
-  private bytes = Buffer.allocUnsafe(256);
-  private length = 0;
+  #bytes = Buffer.allocUnsafe(256);
+  #length = 0;
 
-  private room(count: number): number {
-    const at = this.length;
-    if (at + count > this.bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(this.bytes.length * 2, at + count));
-      this.bytes.copy(larger, 0, 0, at);
-      this.bytes = larger;
+  #room(count: number): number {
+    const at = this.#length;
+    if (at + count > this.#bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, at + count));
+      this.#bytes.copy(larger, 0, 0, at);
+      this.#bytes = larger;
     }
-    this.length = at + count;
+    this.#length = at + count;
     return at;
   }
 
-  private byte(value: number): void {
+  #byte(value: number): void {
     // This may replace the buffer.
-    const at = this.room(1);
-    this.bytes[at] = value;
+    const at = this.#room(1);
+    this.#bytes[at] = value;
   }
 
   u32(value: number): void {
     let rest = value >>> 0;
-    for (; rest > 0x7f; rest >>>= 7) this.byte((rest & 0x7f) | 0x80);
-    this.byte(rest);
+    for (; rest > 0x7f; rest >>>= 7) this.#byte((rest & 0x7f) | 0x80);
+    this.#byte(rest);
   }
 
   /** A 64-bit integer; negative ones in two's complement. */
@@ -150,18 +150,18 @@ class Writer {
       return;
     }
     let rest = BigInt.asUintN(64, BigInt(value as string | number | bigint));
-    for (; rest > 0x7fn; rest >>= 7n) this.byte(Number(rest & 0x7fn) | 0x80);
-    this.byte(Number(rest));
+    for (; rest > 0x7fn; rest >>= 7n) this.#byte(Number(rest & 0x7fn) | 0x80);
+    this.#byte(Number(rest));
   }
 
   raw(value: Uint8Array): void {
     this.u32(value.length);
-    const at = this.room(value.length);
-    this.bytes.set(value, at);
+    const at = this.#room(value.length);
+    this.#bytes.set(value, at);
   }
 
   finish(): Buffer {
-    return Buffer.from(this.bytes.subarray(0, this.length));
+    return Buffer.from(this.#bytes.subarray(0, this.#length));
   }
 }
 
@@ -242,18 +242,18 @@ function enumType(names: Readonly<Record<string, string>>): Pick<Field, 'wireTyp
 }
 
 export class MessageType {
-  private fields: readonly Field[] = [];
-  private readonly byNumber: (Field | undefined)[] = [];
+  #fields: readonly Field[] = [];
+  readonly #byNumber: (Field | undefined)[] = [];
 
   /** Types may contain one another, so that the fields come after. */
   define(fields: readonly Field[]): void {
-    this.fields = fields;
-    for (const field of fields) this.byNumber[field.number] = field;
+    this.#fields = fields;
+    for (const field of fields) this.#byNumber[field.number] = field;
   }
 
   encode(message: Message): Buffer {
     const writer = new Writer();
-    for (const { name, number, repeated, wireType, write } of this.fields) {
+    for (const { name, number, repeated, wireType, write } of this.#fields) {
       const value = message[name];
       if (value === undefined || value === null) continue;
       if (!repeated) {
@@ -285,7 +285,7 @@ export class MessageType {
   /** Reads up to `end`. */
   read(reader: Reader, end: number): Message {
     const message: Message = {};
-    for (const { name, repeated, oneof, absent } of this.fields) {
+    for (const { name, repeated, oneof, absent } of this.#fields) {
       if (oneof === undefined) message[name] = repeated ? [] : absent();
     }
     const outer = reader.end;
@@ -293,7 +293,7 @@ export class MessageType {
     while (reader.at < end) {
       const tag = reader.u32();
       const wireType = tag & 7;
-      const field = this.byNumber[tag >>> 3];
+      const field = this.#byNumber[tag >>> 3];
       if (!field) reader.skip(wireType);
       else if (!field.repeated && wireType === field.wireType) {
         message[field.name] = field.read(reader);

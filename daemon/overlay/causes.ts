@@ -67,33 +67,33 @@ const sameRoute = (a: RouteEntry, b: RouteEntry): boolean => sameWay(a, b) && sa
 
 /** The state that was desired before; answers about one step at a time. */
 class Before {
-  private readonly before: DesiredState;
-  private readonly now: DesiredState;
-  private readonly hasAddress: Test<DeviceAddress>;
-  private readonly hasNeighbour: Test<NeighbourEntry>;
-  private readonly hasFdbEntry: Test<FdbEntry>;
-  private readonly hasRoute: Test<RouteEntry>;
+  readonly #before: DesiredState;
+  readonly #now: DesiredState;
+  readonly #hasAddress: Test<DeviceAddress>;
+  readonly #hasNeighbour: Test<NeighbourEntry>;
+  readonly #hasFdbEntry: Test<FdbEntry>;
+  readonly #hasRoute: Test<RouteEntry>;
 
   constructor(before: DesiredState, now: DesiredState, questions: number) {
-    this.before = before;
-    this.now = now;
-    this.hasAddress = (address) => before.addresses.some((other) => sameDeviceAddress(other, address));
+    this.#before = before;
+    this.#now = now;
+    this.#hasAddress = (address) => before.addresses.some((other) => sameDeviceAddress(other, address));
     const test = <E extends { readonly device: string }>(
       entries: () => readonly E[],
       same: (a: E, b: E) => boolean,
       keyOf: (entry: E) => number | string,
     ): Test<E> => memberTest(entries, questions, same, keyOf);
-    this.hasNeighbour = test(
+    this.#hasNeighbour = test(
       () => before.neighbours,
       sameNeighbour,
       ({ address }) => addressKey(address),
     );
-    this.hasFdbEntry = test(
+    this.#hasFdbEntry = test(
       () => before.fdb,
       sameFdbEntry,
       ({ mac }) => macKey(mac),
     );
-    this.hasRoute = test(
+    this.#hasRoute = test(
       () => before.routes,
       sameRoute,
       ({ destination }) => networkKey(destination),
@@ -105,56 +105,56 @@ class Before {
     switch (operation.kind) {
       case 'add-device':
       case 'change-device':
-        return this.wantedDevice(deviceOf(operation));
+        return this.#wantedDevice(deviceOf(operation));
       case 'remove-device': {
         // Either to be made again, or unwanted.
-        const isWanted = this.now.devices.some(({ name }) => name === operation.name);
-        return isWanted ? this.wantedDevice(operation.name) : !this.hadDevice(operation.name);
+        const isWanted = this.#now.devices.some(({ name }) => name === operation.name);
+        return isWanted ? this.#wantedDevice(operation.name) : !this.#hadDevice(operation.name);
       }
       case 'add-address':
-        return this.hasAddress(operation.address);
+        return this.#hasAddress(operation.address);
       case 'remove-address':
-        return !this.hasAddress(operation.address);
+        return !this.#hasAddress(operation.address);
       case 'set-neighbour':
-        return this.hasNeighbour(operation.neighbour);
+        return this.#hasNeighbour(operation.neighbour);
       case 'remove-neighbour':
-        return !this.hasNeighbour(operation.neighbour);
+        return !this.#hasNeighbour(operation.neighbour);
       case 'set-fdb':
-        return this.hasFdbEntry(operation.entry);
+        return this.#hasFdbEntry(operation.entry);
       case 'remove-fdb':
-        return !this.hasFdbEntry(operation.entry);
+        return !this.#hasFdbEntry(operation.entry);
       case 'set-route':
-        return this.hasRoute(operation.route);
+        return this.#hasRoute(operation.route);
       case 'remove-route':
-        return !this.hasRoute(operation.route);
+        return !this.#hasRoute(operation.route);
     }
   }
 
-  private hadDevice(name: string): boolean {
-    return this.before.devices.some((device) => device.name === name);
+  #hadDevice(name: string): boolean {
+    return this.#before.devices.some((device) => device.name === name);
   }
 
-  private wantedDevice(name: string): boolean {
-    const before = this.before.devices.find((device) => device.name === name);
-    const now = this.now.devices.find((device) => device.name === name);
+  #wantedDevice(name: string): boolean {
+    const before = this.#before.devices.find((device) => device.name === name);
+    const now = this.#now.devices.find((device) => device.name === name);
     return before !== undefined && now !== undefined && isDeepStrictEqual(before, now);
   }
 }
 
 export class Causes {
-  private before: DesiredState | undefined;
+  #before: DesiredState | undefined;
   /** Steps due since an earlier comparison, and whether they heal. */
-  private readonly due = new Map<string, boolean>();
+  readonly #due = new Map<string, boolean>();
 
   /** @returns the planned steps that heal */
   judge(desired: DesiredState, planned: readonly Operation[]): ReadonlySet<Operation> {
     const mending = new Set<Operation>();
-    if (!this.before || planned.length === 0) return mending;
-    const before = new Before(this.before, desired, planned.length);
+    if (!this.#before || planned.length === 0) return mending;
+    const before = new Before(this.#before, desired, planned.length);
     /** Devices that are recreated because another one is desired: their entries follow. */
     const replaced = new Set<string>();
     for (const operation of planned) {
-      const known = this.due.size > 0 ? this.due.get(formatOperation(operation)) : undefined;
+      const known = this.#due.size > 0 ? this.#due.get(formatOperation(operation)) : undefined;
       const mends = known ?? (!replaced.has(deviceOf(operation)) && before.wanted(operation));
       if (mends) mending.add(operation);
       else if (isDeviceOperation(operation)) replaced.add(deviceOf(operation));
@@ -167,14 +167,14 @@ export class Causes {
    * @param open the planned steps that are still due
    */
   note(desired: DesiredState, open: readonly Operation[], mending: ReadonlySet<Operation>): void {
-    this.before = desired;
-    this.due.clear();
-    for (const operation of open) this.due.set(formatOperation(operation), mending.has(operation));
+    this.#before = desired;
+    this.#due.clear();
+    for (const operation of open) this.#due.set(formatOperation(operation), mending.has(operation));
   }
 
   /** Forgets everything, as at the start. */
   forget(): void {
-    this.before = undefined;
-    this.due.clear();
+    this.#before = undefined;
+    this.#due.clear();
   }
 }

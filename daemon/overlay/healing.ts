@@ -30,43 +30,43 @@ export interface HealingOptions {
 const kindOf = (kind: Operation['kind']): ChangeKind => kind.split('-')[1] as ChangeKind;
 
 export class Healing {
-  private readonly options: HealingOptions;
-  private readonly causes = new Causes();
-  private mending: ReadonlySet<Operation> = new Set();
+  readonly #options: HealingOptions;
+  readonly #causes = new Causes();
+  #mending: ReadonlySet<Operation> = new Set();
   /** A new device is being made because another one is desired: it starts with the kernel's own settings. */
-  private replaces = false;
+  #replaces = false;
   /** The last input, as text, of each setting and of the packet filter's table. */
-  private readonly settings = new Map<string, () => string>();
+  readonly #settings = new Map<string, () => string>();
   /** Repairs since the start. */
   total = 0;
-  private lastWhat: string | undefined;
-  private lastMs = 0;
+  #lastWhat: string | undefined;
+  #lastMs = 0;
   /** Per minute, the newest first; the time at which the newest began. */
-  private readonly history: number[] = Array(minutes).fill(0);
-  private historyMs: number;
+  readonly #history: number[] = Array(minutes).fill(0);
+  #historyMs: number;
   /** One line each, for a few: a device may lose a thousand entries. */
-  private readonly each: Budget;
+  readonly #each: Budget;
   /** One line for the rest of a comparison; limited, because somebody may repeat the damage forever. */
-  private readonly rest: Budget;
-  private untold = 0;
+  readonly #rest: Budget;
+  #untold = 0;
 
   constructor(options: HealingOptions) {
-    this.options = options;
-    this.historyMs = options.now();
-    this.each = new Budget(20, 0.002, options.now);
-    this.rest = new Budget(200, 0.005, options.now);
+    this.#options = options;
+    this.#historyMs = options.now();
+    this.#each = new Budget(20, 0.002, options.now);
+    this.#rest = new Budget(200, 0.005, options.now);
   }
 
   /** Called before the planned steps: changes of settings meanwhile may be a consequence. */
   prepare(desired: DesiredState, planned: readonly Operation[]): void {
     const onDevices = planned.filter(isDeviceOperation);
-    const mending = this.causes.judge(desired, onDevices);
-    this.replaces = onDevices.some((operation) => operation.kind === 'add-device' && !mending.has(operation));
+    const mending = this.#causes.judge(desired, onDevices);
+    this.#replaces = onDevices.some((operation) => operation.kind === 'add-device' && !mending.has(operation));
   }
 
   /** Whether the step healed, by the last `note`. */
   mended(operation: Operation): boolean {
-    return this.mending.has(operation);
+    return this.#mending.has(operation);
   }
 
   /** Called afterwards. It decides only now which steps healed, so that no repair waits for it. */
@@ -75,8 +75,8 @@ export class Healing {
     planned: readonly Operation[],
     outcomes: readonly { readonly operation: Operation; readonly error: Error | undefined }[],
   ): void {
-    const { metrics } = this.options;
-    this.mending = this.causes.judge(desired, planned);
+    const { metrics } = this.#options;
+    this.#mending = this.#causes.judge(desired, planned);
     const programmed = new Map<Operation['kind'], number>();
     const mended: Operation[] = [];
     const failed = new Set<Operation>();
@@ -84,7 +84,7 @@ export class Healing {
       if (error) {
         metrics.failed(kindOf(operation.kind));
         failed.add(operation);
-      } else if (this.mending.has(operation)) {
+      } else if (this.#mending.has(operation)) {
         mended.push(operation);
       } else {
         programmed.set(operation.kind, (programmed.get(operation.kind) ?? 0) + 1);
@@ -94,20 +94,20 @@ export class Healing {
     const byKind = new Map<Operation['kind'], number>();
     for (const { kind } of mended) byKind.set(kind, (byKind.get(kind) ?? 0) + 1);
     for (const [kind, count] of byKind) metrics.healed(kindOf(kind), count);
-    this.tell(mended.length, (i) => formatOperation(mended[i]!));
+    this.#tell(mended.length, (i) => formatOperation(mended[i]!));
     let open: readonly Operation[] = [];
     if (outcomes.length < planned.length || failed.size > 0) {
       const tried = new Set(outcomes.map(({ operation }) => operation));
       open = planned.filter((operation) => failed.has(operation) || !tried.has(operation));
     }
-    this.causes.note(desired, open, this.mending);
-    this.replaces = false;
+    this.#causes.note(desired, open, this.#mending);
+    this.#replaces = false;
   }
 
   /** The desired state is no longer known to be present: until the next `note`, nothing counts as healing. */
   forget(): void {
-    this.mending = new Set();
-    this.causes.forget();
+    this.#mending = new Set();
+    this.#causes.forget();
   }
 
   /**
@@ -117,28 +117,28 @@ export class Healing {
    * @param done the changes, in words
    */
   noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): void {
-    const before = this.settings.get(key);
-    this.settings.set(key, wanted);
+    const before = this.#settings.get(key);
+    this.#settings.set(key, wanted);
     if (done.length === 0) return;
-    if (this.replaces || before?.() !== wanted()) {
-      this.options.metrics.programmed(kind, done.length);
+    if (this.#replaces || before?.() !== wanted()) {
+      this.#options.metrics.programmed(kind, done.length);
       return;
     }
-    this.options.metrics.healed(kind, done.length);
-    this.tell(done.length, (i) => done[i]!);
+    this.#options.metrics.healed(kind, done.length);
+    this.#tell(done.length, (i) => done[i]!);
   }
 
   /** A change that the kernel refused, of a setting or of the packet filter. */
   noteFailure(kind: ChangeKind): void {
-    this.options.metrics.failed(kind);
+    this.#options.metrics.failed(kind);
   }
 
   get summary(): HealingSummary {
-    this.turnHistory();
+    this.#turnHistory();
     return {
       total: this.total,
-      lastHour: this.history.reduce((a, b) => a + b, 0),
-      last: this.lastWhat === undefined ? undefined : { what: this.lastWhat, atMs: this.lastMs },
+      lastHour: this.#history.reduce((a, b) => a + b, 0),
+      last: this.#lastWhat === undefined ? undefined : { what: this.#lastWhat, atMs: this.#lastMs },
     };
   }
 
@@ -146,28 +146,28 @@ export class Healing {
    * Something was healed, or not: then earlier lines that were held back may be logged now.
    * @param what the words for one of `count` changes
    */
-  private tell(count: number, what: (i: number) => string): void {
-    const { logger, now } = this.options;
+  #tell(count: number, what: (i: number) => string): void {
+    const { logger, now } = this.#options;
     if (count > 0) {
       this.total += count;
-      this.turnHistory();
-      this.history[0]! += count;
-      this.lastWhat = what(count - 1);
-      this.lastMs = now();
+      this.#turnHistory();
+      this.#history[0]! += count;
+      this.#lastWhat = what(count - 1);
+      this.#lastMs = now();
       let told = 0;
-      while (told < count && this.each.take()) logger.info(`healed: ${what(told++)}`);
-      this.untold += count - told;
+      while (told < count && this.#each.take()) logger.info(`healed: ${what(told++)}`);
+      this.#untold += count - told;
     }
-    if (this.untold === 0 || !this.rest.take()) return;
-    logger.info(`healed: ${this.lastWhat}`, this.untold > 1 ? { andOthers: this.untold - 1 } : {});
-    this.untold = 0;
+    if (this.#untold === 0 || !this.#rest.take()) return;
+    logger.info(`healed: ${this.#lastWhat}`, this.#untold > 1 ? { andOthers: this.#untold - 1 } : {});
+    this.#untold = 0;
   }
 
-  private turnHistory(): void {
-    const passed = Math.floor((this.options.now() - this.historyMs) / minuteMs);
+  #turnHistory(): void {
+    const passed = Math.floor((this.#options.now() - this.#historyMs) / minuteMs);
     if (passed <= 0) return;
-    this.history.unshift(...Array<number>(Math.min(passed, minutes)).fill(0));
-    this.history.length = minutes;
-    this.historyMs += passed * minuteMs;
+    this.#history.unshift(...Array<number>(Math.min(passed, minutes)).fill(0));
+    this.#history.length = minutes;
+    this.#historyMs += passed * minuteMs;
   }
 }

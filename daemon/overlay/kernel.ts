@@ -106,23 +106,23 @@ const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
 };
 
 export class Kernel {
-  private readonly sys: Sys;
-  private connection: NetlinkConnection | undefined;
+  readonly #sys: Sys;
+  #connection: NetlinkConnection | undefined;
 
   constructor(sys: Sys) {
-    this.sys = sys;
+    this.#sys = sys;
   }
 
   close(): void {
-    this.connection?.close();
-    this.connection = undefined;
+    this.#connection?.close();
+    this.#connection = undefined;
   }
 
   /** Runs `body` on the connection; after an error other than a refusal the connection is discarded. */
-  private use<T>(body: (connection: NetlinkConnection) => T): T {
-    this.connection ??= openNetlink(this.sys, { receiveBytes: 32_768 });
+  #use<T>(body: (connection: NetlinkConnection) => T): T {
+    this.#connection ??= openNetlink(this.#sys, { receiveBytes: 32_768 });
     try {
-      return body(this.connection);
+      return body(this.#connection);
     } catch (error) {
       if (!(error instanceof NetlinkError)) this.close();
       throw error;
@@ -131,16 +131,16 @@ export class Kernel {
 
   /** The port by which the kernel's events name this adapter as their cause. */
   get port(): number | undefined {
-    return this.connection?.port;
+    return this.#connection?.port;
   }
 
   /** Whether the kernel has IPv6 at all. */
   hasIPv6(): boolean {
-    return readSysctl(this.sys, ['net', 'ipv6', 'conf', 'all', 'forwarding']) !== undefined;
+    return readSysctl(this.#sys, ['net', 'ipv6', 'conf', 'all', 'forwarding']) !== undefined;
   }
 
   readHost(): HostState {
-    return this.use((connection) => ({
+    return this.#use((connection) => ({
       links: connection.dump(dumpLinks()),
       addresses: connection.dump(dumpAddresses()),
       routes: (this.hasIPv6() ? ([4, 6] as const) : ([4] as const)).flatMap((family) =>
@@ -151,12 +151,12 @@ export class Kernel {
 
   /** The host's earlier state, with its current links. */
   withLinks(host: HostState): HostState {
-    return { ...host, links: this.use((connection) => connection.dump(dumpLinks())) };
+    return { ...host, links: this.#use((connection) => connection.dump(dumpLinks())) };
   }
 
   /** Only the interfaces and their addresses. */
   readInterfaces(): HostInterface[] {
-    return this.use((connection) =>
+    return this.#use((connection) =>
       hostInterfaces({
         links: connection.dump(dumpLinks()),
         addresses: connection.dump(dumpAddresses()),
@@ -169,7 +169,7 @@ export class Kernel {
     return {
       interfaces: hostInterfaces(host),
       defaultRoute: (family) => defaultRouteOf(host, family),
-      lookupRoute: (destination) => answerOf(this.use((connection) => connection.get(lookupRoute(destination)))),
+      lookupRoute: (destination) => answerOf(this.#use((connection) => connection.get(lookupRoute(destination)))),
     };
   }
 
@@ -179,7 +179,7 @@ export class Kernel {
     const neighbours: NeighbourEntry[] = [];
     const fdb: ActualFdbEntry[] = [];
     const own = host.links.filter(({ name }) => deviceNames.has(name));
-    this.use((connection) => {
+    this.#use((connection) => {
       for (const { index, name: device, kind, mac: ownMac } of own) {
         if (!isTunnelKind(kind)) continue;
         for (const address of host.addresses) {
@@ -216,26 +216,26 @@ export class Kernel {
     for (let at = 0; at < operations.length; ) {
       const operation = operations[at]!;
       if (isDeviceOperation(operation)) {
-        const error = this.applyDevice(operation, indexes, failedDevices);
+        const error = this.#applyDevice(operation, indexes, failedDevices);
         outcomes.push({ operation, error });
         at++;
         continue;
       }
       let end = at;
       while (end < operations.length && !isDeviceOperation(operations[end]!)) end++;
-      outcomes.push(...this.applyEntries(operations.slice(at, end), indexes, failedDevices));
+      outcomes.push(...this.#applyEntries(operations.slice(at, end), indexes, failedDevices));
       at = end;
     }
     return outcomes;
   }
 
-  private applyDevice(
+  #applyDevice(
     operation: Operation,
     indexes: Map<string, number>,
     failedDevices: Map<string, Error>,
   ): Error | undefined {
     try {
-      this.use((connection) => {
+      this.#use((connection) => {
         const execute = (...requests: NetlinkRequest[]): void =>
           connection.execute(requests.map((request) => named(operation, request)));
         if (operation.kind === 'remove-device') {
@@ -269,7 +269,7 @@ export class Kernel {
     }
   }
 
-  private applyEntries(
+  #applyEntries(
     operations: readonly Operation[],
     indexes: ReadonlyMap<string, number>,
     failedDevices: ReadonlyMap<string, Error>,
@@ -292,13 +292,13 @@ export class Kernel {
       outcomes.push({ operation, error: undefined });
       requests.push(named(operation, requestOf(operation, index)));
     }
-    const errors = requests.length > 0 ? this.use((connection) => connection.executeEach(requests)) : [];
+    const errors = requests.length > 0 ? this.#use((connection) => connection.executeEach(requests)) : [];
     errors.forEach((error, i) => {
       const outcome = outcomes[places[i]!]!;
       if (!error || hasCode(error, ...(alreadyDone[outcome.operation.kind] ?? []))) return;
       const { operation } = outcome;
       outcome.error = isGatewayElsewhere(operation, error)
-        ? this.setRouteElsewhere(operation.route.gateway!, requests[i]!, indexes.get(operation.route.device)!)
+        ? this.#setRouteElsewhere(operation.route.gateway!, requests[i]!, indexes.get(operation.route.device)!)
         : error;
     });
     return outcomes;
@@ -308,9 +308,9 @@ export class Kernel {
    * Sets an IPv6 route whose gateway is behind another interface by another route. The kernel refuses that, even if this
    * other route is the one to be replaced. A temporary route to the gateway alone makes the kernel accept it.
    */
-  private setRouteElsewhere(gateway: Address, request: NetlinkRequest, index: number): Error | undefined {
+  #setRouteElsewhere(gateway: Address, request: NetlinkRequest, index: number): Error | undefined {
     const helper = { destination: hostPrefix(gateway), oif: index, protocol: routeProtocol.RTPROT_WEFT };
-    const [, error] = this.use((connection) =>
+    const [, error] = this.#use((connection) =>
       connection.executeEach([newRoute(helper, 'replace'), request, deleteRoute(helper)]),
     );
     return error;
@@ -321,11 +321,11 @@ export class Kernel {
    * @returns whether anything was written
    */
   ensureSysctl({ path, value }: SysctlSetting): boolean {
-    return readSysctl(this.sys, path) === undefined ? false : ensureSysctl(this.sys, path, value);
+    return readSysctl(this.#sys, path) === undefined ? false : ensureSysctl(this.#sys, path, value);
   }
 
   readSysctl(path: readonly string[]): string | undefined {
-    return readSysctl(this.sys, path);
+    return readSysctl(this.#sys, path);
   }
 }
 

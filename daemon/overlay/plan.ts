@@ -142,16 +142,16 @@ function deviceChanges({ mac, ...device }: TunnelDevice, actual: ActualDevice): 
 
 /** A set of keys per device. */
 class DeviceKeys {
-  private readonly keys = new Map<string, Set<Key>>();
+  readonly #keys = new Map<string, Set<Key>>();
 
   add(device: string, key: Key): void {
-    const known = this.keys.get(device);
+    const known = this.#keys.get(device);
     if (known) known.add(key);
-    else this.keys.set(device, new Set([key]));
+    else this.#keys.set(device, new Set([key]));
   }
 
   has(device: string, key: Key): boolean {
-    return this.keys.get(device)?.has(key) === true;
+    return this.#keys.get(device)?.has(key) === true;
   }
 }
 

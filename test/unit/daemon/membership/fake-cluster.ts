@@ -56,8 +56,8 @@ export class FakeCluster {
     const logger = openLogger({ level: 'info', format: 'text', write: (line) => this.lines.push(line), now: () => 0 });
     this.problems = new Problems(logger, () => 0);
     this.membership = new Membership({
-      config: this.source,
-      store: this.store(),
+      config: this.#source,
+      store: this.#store(),
       logger,
       problems: this.problems,
       metrics: new Metrics({ version: '', runtime: '', monotonic: () => 0 }),
@@ -85,11 +85,11 @@ export class FakeCluster {
     return { ...peer(1), ...claim.value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
   }
 
-  private put(own: OwnLease): void {
+  #put(own: OwnLease): void {
     this.leases = [...this.leases.filter(({ ownerId }) => ownerId !== own.ownerId), own];
   }
 
-  private readonly source: ConfigSource = {
+  readonly #source: ConfigSource = {
     kind: 'etcd',
     path: '/p/config',
     place: 'etcd key "/p/config"',
@@ -97,12 +97,12 @@ export class FakeCluster {
     watch: unused,
   };
 
-  private store(): ClusterStore {
+  #store(): ClusterStore {
     const renew = async (own: OwnLease, value: LeaseValue): Promise<Updated> => {
       this.calls.push(own.ownerId === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.ownerId}`);
       if (this.renew) return this.renew;
       const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
-      this.put(renewed);
+      this.#put(renewed);
       return { state: 'held', own: renewed };
     };
     return {
@@ -122,7 +122,7 @@ export class FakeCluster {
       acquire: async (request): Promise<Acquired> => {
         this.calls.push(request.previous ? 'claim again' : 'claim');
         const own = this.own(request);
-        this.put(own);
+        this.#put(own);
         const how = request.previous ? 'previous' : 'new';
         return { state: 'have', own, how, lostRaces: 0, superseded: this.superseded };
       },

@@ -94,7 +94,7 @@ class FakeHost {
       parts: [],
       foreignChains: true,
     });
-    const kernel = this.kernel();
+    const kernel = this.#kernel();
     const external = new ExternalChoice({ names: [], patterns: [], canReach: undefined, publicAddresses: {} }, true);
     const remembered = new RememberedState(
       {
@@ -138,7 +138,7 @@ class FakeHost {
     return this.identity.adopt(this.identity.propose(of, leases));
   }
 
-  private kernel(): Kernel {
+  #kernel(): Kernel {
     const fake: Partial<Kernel> = {
       withLinks: (host) => host,
       readHost: (): HostState => {

@@ -19,13 +19,13 @@ class Site {
   readonly lines: string[] = [];
   nowMs = 0;
   refuses: (operation: Operation) => boolean = () => false;
-  private readonly logger = openLogger({
+  readonly #logger = openLogger({
     level: 'info',
     format: 'text',
     write: (line) => this.lines.push(line.slice(25).trim()),
     now: () => 0,
   });
-  readonly healing = new Healing({ logger: this.logger, metrics: this.metrics, now: () => this.nowMs });
+  readonly healing = new Healing({ logger: this.#logger, metrics: this.metrics, now: () => this.nowMs });
 
   /** @returns the steps done; those that mended begin with `+` */
   run(changes: Changes = {}): string[] {

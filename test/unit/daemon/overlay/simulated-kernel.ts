@@ -26,7 +26,7 @@ export interface MutableState {
 
 export class SimulatedKernel {
   readonly state: MutableState;
-  private nextIndex = 100;
+  #nextIndex = 100;
 
   constructor(state: Partial<MutableState> = {}) {
     this.state = { devices: [], addresses: [], neighbours: [], fdb: [], routes: [], ...state };
@@ -54,7 +54,7 @@ export class SimulatedKernel {
       case 'add-device': {
         const { name, kind, mac, mtuBytes, data } = operation.device;
         if (state.devices.some((device) => device.name === name)) fail('EEXIST');
-        state.devices.push({ name, index: this.nextIndex++, kind, up: true, mac, mtuBytes, data });
+        state.devices.push({ name, index: this.#nextIndex++, kind, up: true, mac, mtuBytes, data });
         return;
       }
       case 'change-device': {
