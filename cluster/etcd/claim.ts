@@ -1,4 +1,4 @@
-/** Claims a subnet: a choice from what is free, then a transaction; again after a lost race. */
+/** Claims a subnet: picks a free one and writes it in a transaction. If another node was faster, it tries again. */
 
 import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';

@@ -1,4 +1,4 @@
-/** Writes leases: only where nobody else has written since, so that no two nodes ever hold one. */
+/** Writes leases, but only if nobody else has written since they were read. So two nodes never hold the same lease. */
 
 import type { ITxnResponse } from 'etcd3';
 import type { BackendFormats } from '../backend-format.ts';
@@ -35,7 +35,7 @@ export interface LeaseWriterOptions {
 
 export type Refreshed = { readonly own: OwnLease } | { readonly found: Entry | undefined };
 
-/** A lease that was written by somebody may still be ours, such as one just made a reservation: once more, then. */
+/** Somebody may have changed a lease that is still ours, for example to a reservation. Then another attempt is made. */
 const attempts = 3;
 
 export class LeaseWriter {

@@ -7,8 +7,8 @@
  * - Each network judges only its own tunnel's packets, so that several on a host can share a port or protocol. VXLAN is
  *   recognised by UDP port and VNI, GRE by its key or the lack of one. IPIP has no identifier, and a GRE device under external
  *   control accepts every key: all such packets are judged.
- * - Containers' packets to the outside get their host's address, which is a peer's. So their own host drops packets that
- *   look like the tunnel's and go to a peer.
+ * - A container could send tunnel packets itself: masquerading gives them its host's address, which peers accept. So its own
+ *   host drops packets from containers that look like the tunnel's and go to a peer.
  * - It holds while weftd lives, and 30 s longer: a restart does not open it. After that another program, perhaps flanneld,
  *   decides who the peers are, and weftd's list would shut out new ones. So the rules depend on an element of a timed set,
  *   which lock-renewal.ts renews.
@@ -48,7 +48,7 @@ import type { ElementChange, FilterPart, FilterView, PartContent, PartSet } from
 export const peerLockPart = 'peer-lock';
 
 export interface PeerLock {
-  /** How the tunnel's packets look, for each family that has one. */
+  /** The outer header of the tunnel's packets, for each family that has a tunnel. */
   readonly outer: PerFamily<OuterHeader>;
   /** How long it holds without renewal. */
   readonly lifeMs: number;

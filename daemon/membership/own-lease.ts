@@ -17,7 +17,7 @@ export interface OwnLeaseOptions {
   readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive'>;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
-  /** The subnets that this node had last, as far as its files tell. */
+  /** The last subnets of this node, if its files contain them. */
   readonly previous: PerFamily<Prefix> | undefined;
   readonly clock: RenewalClock;
 }
@@ -35,7 +35,7 @@ export class NoLeaseError extends Error {
 
 export interface Held {
   readonly own: OwnLease;
-  /** Older leases of this host that the config no longer allows; absent where that was not looked at. */
+  /** Older leases of this host that the config no longer allows; absent if nobody looked for them. */
   readonly superseded?: readonly Lease[];
 }
 
@@ -76,13 +76,13 @@ export class OwnLeaseHolder {
     return this.#own !== undefined && this.#options.clock.monotonic() < this.#promisedUntilMs;
   }
 
-  /** When there is something to do; infinite if there is nothing. */
+  /** The time of the next renewal or claim; infinite if none is due. */
   get dueMs(): number {
     return Math.min(this.#renewAtMs, this.#acquireAtMs);
   }
 
   /**
-   * Sees to it that the node has a lease that says `value`.
+   * Ensures that the node has a lease with `value`.
    * @param before the peers as they were known before
    * @throws StoreError, NoLeaseError
    */
@@ -133,7 +133,7 @@ export class OwnLeaseHolder {
     return updated.own;
   }
 
-  /** Nodes that have lost their leases all at once acquire them again each at a time of its own. */
+  /** If many nodes have lost their leases at once, each acquires one again at a different time. */
   #mustWait(leases: LeaseSet, before: LeaseSet | undefined): boolean {
     const { clock } = this.#options;
     const nowMs = clock.monotonic();
@@ -156,7 +156,7 @@ export class OwnLeaseHolder {
     logger.warn(`lease lost: ${how}; claiming again`, { key: own.ownerId });
   }
 
-  /** Whether the lease is good under another config as well. Then nothing need be asked of the store for it. */
+  /** Whether the lease is good under another config as well. Then the store need not be asked. */
   #isGoodUnder(own: OwnLease, config: GoodConfig, leases: LeaseSet): boolean {
     const { store } = this.#options;
     return isCompatible(config.value, own.subnets) && leases.all.some((listed) => store.holds(own, listed));

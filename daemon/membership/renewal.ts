@@ -1,9 +1,9 @@
-/** When leases are renewed. */
+/** The time at which a lease is renewed. own-lease.ts renews it then. */
 
 import type { OwnLease } from '../../cluster/lease.ts';
 
 export interface RenewalClock {
-  /** How long before its expiry a lease is renewed. */
+  /** A lease is renewed this long before it expires. */
   readonly renewMarginMs: number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
