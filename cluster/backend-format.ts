@@ -1,6 +1,6 @@
 /**
- * The parts of the cluster's documents that belong to a backend: a section of the network config, and what a node tells
- * its peers in its lease. This room knows no backend; the caller that opens a store or parses a config hands in the backends that it runs.
+ * The parts of the cluster's documents that belong to a backend: a section of the network config, and the backend's data in
+ * a lease. This room knows no backend. The caller that opens a store or parses a config passes in the backends that it runs.
  */
 
 import type { Family } from '../net/address.ts';
@@ -17,16 +17,16 @@ export interface BackendConfig {
 export interface BackendFormat {
   /** The `Type` in the network config, and `BackendType` in leases. */
   readonly name: string;
-  /** The families that it carries. */
+  /** The address families of the packets that it carries. */
   readonly families: readonly Family[];
-  /** Something to know before the backend is chosen. */
+  /** A warning for people who choose the backend. */
   readonly warning?: string;
   /** @throws ConfigError */
   parseConfig(section: ConfigSection, families: readonly Family[]): BackendConfig;
-  /** The section with nothing left to assume, but for `Type`; keys in flannel's order. */
+  /** The section with all defaults filled in, without `Type`; keys in flannel's order. */
   formatConfig(config: BackendConfig): Readonly<Record<string, unknown>>;
   /**
-   * A family's `BackendData` of a lease; absent where the backend has none.
+   * A family's `BackendData` of a lease; absent if the backend has none.
    * @param value the JSON value, as the store has it
    * @param path the value's name, for errors
    * @throws LeaseFormatError

@@ -1,12 +1,12 @@
 /**
- * All that weftd has in the packet filter: its own tables, its rules among other programs', and the connections that
+ * Everything of weftd in the packet filter: its own tables, its rules in other programs' tables, and the connections that
  * began while masquerading was missing.
  *
- * - Own tables come first. A look is repeated at once, a few times, where others change the packet filter meanwhile; the
- *   events of those changes bring another look in any case.
- * - `trust`: the state of the last look is taken to be so still. Whoever calls with it hears of changes, and calls again
- *   without it then.
- * - `keepElements`: what was admitted stays so, although it is no longer wanted; a later call without it removes it.
+ * - Own tables come first. If others change the packet filter during a look, the look is repeated at once, a few times. The
+ *   events of those changes cause another look in any case.
+ * - `trust`: the state of the last look counts as current. A caller that uses it receives events of changes, and then calls
+ *   again without it.
+ * - `keepElements`: elements that are no longer wanted stay. A later call without it removes them.
  */
 
 import { hasCode } from '../../linux/errors.ts';
@@ -26,7 +26,7 @@ import type { ElementChange, PartContent, PartFamily } from './part.ts';
 import { type LookOptions, TableKeeper } from './table-keeper.ts';
 import { UnmasqueradedConnections } from './unmasqueraded.ts';
 
-/** All that is to be in the packet filter. */
+/** The desired state of the packet filter. */
 export interface FilterWish {
   /** The parts' wishes. */
   readonly contents: readonly PartContent[];

@@ -78,12 +78,12 @@ export class Membership {
     return this.#view;
   }
 
-  /** Until the memory has to be written; infinite where nothing has changed. */
+  /** The time until the memory must be written; infinite if nothing has changed. */
   get memoryDelayMs(): number {
     return this.#delayMs(this.#memory?.dueMs ?? Number.POSITIVE_INFINITY);
   }
 
-  /** Until a lease has to be renewed, or a way is to go; infinite where none need be. */
+  /** The time until work on the own lease, the config, former or lost leases is due; infinite if none is. */
   get renewalDelayMs(): number {
     return this.#delayMs(Math.min(this.#holder.dueMs, this.#config.dueMs, this.#former.dueMs, this.#lost.dueMs));
   }
@@ -93,7 +93,7 @@ export class Membership {
   }
 
   /**
-   * Brings this node's view of the cluster up to date, and the cluster's of this node: lists, claims or renews.
+   * Updates this node's view of the cluster, and the cluster's view of this node: lists, claims or renews.
    * @returns the view, the one before where nothing better can be had, or undefined where there never was one
    * @throws StoreError, NoLeaseError, InterfaceError: try again later
    */
