@@ -34,8 +34,8 @@ export function keepFor(ageMs: number, now: () => number, make: () => Promise<st
 }
 
 /** Requests that arrive while an answer is made get the same answer. */
-export function shareRunning(make: () => Promise<string>): () => Promise<string> {
-  let running: Promise<string> | undefined;
+export function shareRunning<T>(make: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
   return () => {
     running ??= make().finally(() => {
       running = undefined;

@@ -3,7 +3,7 @@
 import type { ConfigPorts } from '../../cluster/administration.ts';
 import type { ClusterNodes, NodeStatus } from '../../cluster/status.ts';
 import { configRoutes } from './config-routes.ts';
-import { answerAgeMs, keepFor, type ProbeSources, probeRoutes } from './probes.ts';
+import { answerAgeMs, keepFor, type ProbeSources, probeRoutes, shareRunning } from './probes.ts';
 import { jsonAnswer, type Route } from './route.ts';
 
 export interface RouteSources {
@@ -16,8 +16,10 @@ export interface RouteSources {
 }
 
 export const weftdRoutes = ({ status, nodes, stores, probes, now }: RouteSources): Route[] => [
-  { method: 'GET', path: '/status', handle: async () => jsonAnswer(200, await status()) },
-  { method: 'GET', path: '/nodes', handle: async () => jsonAnswer(200, await nodes()) },
+  // With thousands of peers each takes tens of milliseconds, and a client that has gone is not noticed before the answer
+  // is written. So requests share one answer, instead of occupying weftd one after the other.
+  { method: 'GET', path: '/status', handle: shareRunning(async () => jsonAnswer(200, await status())) },
+  { method: 'GET', path: '/nodes', handle: shareRunning(async () => jsonAnswer(200, await nodes())) },
   ...configRoutes(stores),
   // Root gets current figures on the socket.
   ...probeRoutes(probes, 'socket'),

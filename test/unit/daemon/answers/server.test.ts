@@ -12,7 +12,7 @@ import { StoreUnavailableError } from '../../../../cluster/store-errors.ts';
 import { socketDoor, tcpDoor } from '../../../../daemon/answers/doors.ts';
 import { jsonAnswer, type Route, textAnswer } from '../../../../daemon/answers/route.ts';
 import { Router } from '../../../../daemon/answers/router.ts';
-import { weftdRoutes } from '../../../../daemon/answers/routes.ts';
+import { type RouteSources, weftdRoutes } from '../../../../daemon/answers/routes.ts';
 import { listenTcp, listenUnix } from '../../../../daemon/answers/server.ts';
 import { address } from '../overlay/cluster-of.ts';
 
@@ -21,7 +21,7 @@ const test = suite('daemon/answers/server');
 const configText = '{"Network": "10.1.0.0/16", "Backend": {"Type": "host-gw"}}';
 
 /** weftd's own routes, on a cluster of variables. */
-function routesOf(): Route[] {
+function routesOf(changes: Partial<RouteSources> = {}): Route[] {
   let stored: StoredConfig | undefined;
   const stores: ConfigPorts = {
     config: {
@@ -48,6 +48,7 @@ function routesOf(): Route[] {
     stores,
     probes: { health: () => undefined, readiness: () => 'starting', metrics: async () => 'x 1\n' },
     now: () => performance.now(),
+    ...changes,
   });
 }
 
@@ -249,6 +250,27 @@ test('a route keeps to its deadline, and works on so many requests at once', asy
   assert.is(most, 2);
   const late = await router.answer(router.find('GET', '/late')!, request).catch((error: Error) => error);
   assert.match((late as Error).message, /^No answer within 0\.01 s$/);
+});
+
+test('requests for the status that come together cost one answer; a later one gets a new answer', async () => {
+  const ends: (() => void)[] = [];
+  const routes = routesOf({
+    status: async () => {
+      const made = ends.length + 1;
+      await new Promise<void>((resolve) => ends.push(resolve));
+      return { node: `h${made}` } as NodeStatus;
+    },
+  });
+  const router = new Router(routes, 'socket');
+  const request = { method: 'GET', path: '/status', target: '/status', body: '' };
+  const ask = async (): Promise<string> => (await router.answer(router.find('GET', '/status')!, request)).body;
+  for (const made of [1, 2]) {
+    const answers = Array.from({ length: 100 }, ask);
+    while (ends.length < made) await new Promise((resolve) => setImmediate(resolve));
+    for (const end of ends) end();
+    assert.equal([...new Set(await Promise.all(answers))], [`{"node":"h${made}"}\n`]);
+  }
+  assert.is(ends.length, 2);
 });
 
 test("an error that is weftd's own mistake is told to weftd as well", async () => {
