@@ -9,7 +9,7 @@ import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { Logger } from '../report/log.ts';
-import { type RenewalClock, renewalTime } from './renewal.ts';
+import { type RenewalClock, renewalTime } from './renewal-time.ts';
 
 export interface FormerLeasesOptions {
   /** Without `release` there is nothing to give back, so that no former lease is kept. */

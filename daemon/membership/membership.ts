@@ -20,7 +20,7 @@ import type { IdentityKeeper } from './identity.ts';
 import { LostLeases, type PeersBefore } from './lost-leases.ts';
 import { type MembershipMemory, MemoryKeeper } from './memory.ts';
 import { OwnLeaseHolder } from './own-lease.ts';
-import type { RenewalClock } from './renewal.ts';
+import type { RenewalClock } from './renewal-time.ts';
 import { type ClusterView, type Identity, isOfHost } from './view.ts';
 
 export interface MembershipOptions extends RenewalClock {

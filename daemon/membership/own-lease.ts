@@ -10,7 +10,7 @@ import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { GoodConfig } from './config-follower.ts';
-import { type RenewalClock, renewalTime } from './renewal.ts';
+import { type RenewalClock, renewalTime } from './renewal-time.ts';
 import { formatAddresses } from './view.ts';
 
 export interface OwnLeaseOptions {
