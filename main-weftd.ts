@@ -3,13 +3,34 @@
  * environment, clock, randomness, signals and streams.
  */
 
+import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import packageJson from './package.json' with { type: 'json' };
 
 const { version } = packageJson;
 const args = process.argv.slice(2);
 const environment = process.env;
-const stdout = (text: string): void => void process.stdout.write(text);
+
+/** How long to wait for a reader whose pipe is full. */
+const fullPipeMs = 5;
+
+/**
+ * Returns once everything is written. process.stdout.write does not: at the exit, Bun drops the part of a long output that
+ * a pipe has not taken yet.
+ */
+function stdout(text: string): void {
+  for (let left: Uint8Array = Buffer.from(text); left.length > 0; ) {
+    try {
+      left = left.subarray(writeSync(1, left));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // The reader may end early, as in `weftctl nodes | head -1`.
+      if (code !== 'EAGAIN') process.exit(code === 'EPIPE' ? 0 : 1);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, fullPipeMs);
+    }
+  }
+}
+
 const stderr = (text: string): void => void process.stderr.write(text);
 
 async function readStdin(): Promise<string> {
@@ -67,15 +88,13 @@ function fail(error: unknown): void {
 
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
-// The reader may end early, as in `weftctl nodes | head -1`.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 // Log lines may be lost to a full disk or a closed pipe. weftd must not end because of that.
 process.stderr.on('error', () => {});
 
 /** Ends the process with the status, after all output is written. */
 const end = (status: number): void => {
   process.exitCode = status;
-  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
+  process.stderr.write('', () => process.exit(status));
 };
 
 (name === 'weftctl' ? runWeftctl() : runWeftd()).then(end, fail);

@@ -1,13 +1,17 @@
 /** weftctl's answers to people and programs. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterNodes } from '../../cluster/status.ts';
 import { startCluster } from '../lab/cluster.ts';
 import type { Host } from '../lab/host.ts';
-import { exampleConfig } from '../lab/project.ts';
+import { exampleConfig, program } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -44,6 +48,35 @@ test('status: this node, its subnet and its peers, for people and for programs',
   assert.equal(status.problems, []);
   assert.is(status.peers.length, 2);
   assert.not(text.includes('\u001b'), 'no colours where nobody looks');
+});
+
+test('a long answer is written whole, however slowly the reader takes it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-long-'));
+  const node = (i: number): ClusterNodes['nodes'][number] => ({
+    node: `host${i}`,
+    subnets: ['10.5.0.0/24'],
+    publicAddresses: ['192.0.2.1'],
+    backend: 'vxlan',
+    reservation: false,
+  });
+  const body = JSON.stringify({ nodes: Array.from({ length: 5000 }, (_, i) => node(i)), malformed: [] });
+  // In weftd's place.
+  const server = createServer((_, response) => response.end(body)).listen(join(folder, 'weftd.sock'));
+  try {
+    await once(server, 'listening');
+    const { stdout } = spawn(program('weftctl'), ['--run-dir', folder, 'nodes', '--json'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let text = '';
+    for await (const part of stdout) {
+      text += part;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    assert.is((JSON.parse(text) as ClusterNodes).nodes.length, 5000);
+  } finally {
+    server.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('nodes: all of them, from weftd or from etcd', async () => {
