@@ -212,11 +212,18 @@ async function guest() {
   const made = await checks([process.execPath, ['build.mjs', 'cni', 'weftd']]);
   if (made.failed > 0) return made;
   const names = testFiles().filter((name) => partOf(name) === 'guest' || isMarked(name, 'guest'));
-  const { status, output } = await runInGuest(machine, uvuCommand('test', patternOf(names)), {
-    environment: { NO_COLOR: '1' },
-    timeoutMs: guestLimitMs,
-  });
-  return uvuCount({ ok: status === 0, output }, 'test/guest');
+  // One process writes the records of all files, into a folder that the guest shares with this machine.
+  const records = mkdtempSync(join(root, 'dist', 'guest-records-'));
+  for (const host of ['native', 'bun']) mkdirSync(join(records, host));
+  try {
+    const { status, output } = await runInGuest(machine, uvuCommand('test', patternOf(names)), {
+      environment: { NO_COLOR: '1', WEFT_TEST_RECORD: join(records, 'native', 'guest.jsonl') },
+      timeoutMs: guestLimitMs,
+    });
+    return uvuCount({ ok: status === 0, output }, 'test/guest');
+  } finally {
+    rmSync(records, { recursive: true, force: true });
+  }
 }
 
 /** The soak's own lines. */
