@@ -28,7 +28,7 @@ import type { BackendConfig } from '../backends/backend.ts';
 export interface FilterView {
   readonly config: NetworkConfig;
   readonly backend: BackendConfig;
-  readonly own: Pick<Lease, 'subnets'>;
+  readonly own: Pick<Lease, 'subnets' | 'publicAddresses'>;
   readonly peers: LeaseSet;
   /** Older subnets of this node that still contain containers' addresses. */
   readonly formerSubnets: readonly PerFamily<Prefix>[];

@@ -16,6 +16,7 @@
 
 import type { Lease } from '../../cluster/lease.ts';
 import { families, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { ipProtocol } from '../../linux/nft/header.ts';
 import {
   addressKeys,
@@ -155,11 +156,17 @@ export const lockContent = (lock: PeerLock): PartContent => ({
   chains: () => lockChains(lock),
 });
 
-/** Public addresses of leases of the backend that this host runs, too: only their hosts have such a tunnel. */
-const publicAddressesOf = (leases: readonly Lease[], { backend }: FilterView): Address[] =>
-  leases
+/**
+ * Public addresses of leases of the backend that this host runs, too: only their hosts have such a tunnel. Addresses that
+ * no peer can have are never admitted, whatever a lease says.
+ */
+function publicAddressesOf(leases: readonly Lease[], { backend, own }: FilterView): Address[] {
+  const ours = valuesOf(own.publicAddresses);
+  return leases
     .filter(({ backendType }) => backendType === backend.type)
-    .flatMap(({ publicAddresses }) => valuesOf(publicAddresses));
+    .flatMap(({ publicAddresses }) => valuesOf(publicAddresses))
+    .filter((address) => peerAddressProblem(address, ours) === undefined);
+}
 
 /** Public addresses of removed leases that no peer still has. */
 function unusedAddresses(removed: readonly Address[], added: readonly Address[], { peers }: FilterView): Address[] {
@@ -199,7 +206,7 @@ export const peerLocking = ({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart =>
   },
   changes(view, added, removed): readonly ElementChange[] {
     if (!tunnelOf(view)) return [];
-    const come = publicAddressesOf(added, view).filter((address) => !isUnspecified(address));
+    const come = publicAddressesOf(added, view);
     const gone = unusedAddresses(publicAddressesOf(removed, view), come, view);
     return families.flatMap((family): ElementChange[] => {
       const [some, others] = [come, gone].map((all) => addressKeys(all.filter((each) => each.family === family)));

@@ -249,6 +249,7 @@ export class DataPath {
       subnets: own.subnets,
       leaseData: own.backendData,
       external,
+      ownAddresses: new Set(host.addresses.map(({ local, prefix }) => addressKey(local ?? prefix.address))),
       peers: peers.all,
       isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
       formerDevices: [...tunnels],

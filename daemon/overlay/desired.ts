@@ -6,8 +6,9 @@
  */
 
 import type { Lease } from '../../cluster/lease.ts';
-import type { PerFamily } from '../../cluster/network-config.ts';
-import { type Address, type Family, formatAddress, isUnspecified, sameAddress } from '../../net/address.ts';
+import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
+import { peerAddressProblem } from '../../cluster/peer-address.ts';
+import { type Address, addressKey, type Family, formatAddress, isUnspecified, sameAddress } from '../../net/address.ts';
 import {
   formatPrefix,
   hostPrefix,
@@ -40,6 +41,8 @@ export interface Overlay {
   /** Our own lease's data of the backend. */
   readonly leaseData: PerFamily<unknown>;
   readonly external: ExternalInterface;
+  /** Keys (`addressKey`) of all addresses of this host: no peer can have them. */
+  readonly ownAddresses: ReadonlySet<number | string>;
   readonly peers: readonly Lease[];
   /** Whether a host is on a network that this host is connected to, so that it can be a gateway. */
   readonly isNeighbour: (address: Address) => boolean;
@@ -223,9 +226,10 @@ export class PeerTable {
     if (!host || isUnspecified(host)) return `it has no public IPv${family} address`;
     const ownPublic = external.publicAddresses[family];
     const ownLocal = external.addresses[family];
-    if ((ownPublic && sameAddress(host, ownPublic)) || (ownLocal && sameAddress(host, ownLocal))) {
-      return `its public address "${formatAddress(host)}" is this host's own`;
-    }
+    const impossible =
+      peerAddressProblem(host, [ownPublic, ownLocal]) ??
+      (overlay.ownAddresses.has(addressKey(host)) ? "is this host's own" : undefined);
+    if (impossible !== undefined) return `its public address "${formatAddress(host)}" ${impossible}`;
     if (prefixesOverlap(leased, overlay.subnets[family]!)) {
       return `its subnet "${formatPrefix(leased)}" overlaps with this host's own`;
     }
@@ -281,6 +285,7 @@ export function deriveDesired(overlay: Overlay): Desired {
   const node = { config, external, leaseData };
   const { devices, addresses } = ownDevices(backend, node, overlay.subnets, families);
   const table = new PeerTable(overlay, backend, node);
+  const own = [...valuesOf(external.publicAddresses), ...valuesOf(external.addresses)];
   const current = new Set(devices.map(({ name }) => name));
   return {
     state: {
@@ -301,7 +306,8 @@ export function deriveDesired(overlay: Overlay): Desired {
       peerAddresses: [
         ...overlay.peers
           .filter(({ backendType }) => backends.has(backendType))
-          .flatMap(({ publicAddresses }) => Object.values(publicAddresses)),
+          .flatMap(({ publicAddresses }) => valuesOf(publicAddresses))
+          .filter((address) => peerAddressProblem(address, own) === undefined),
         ...overlay.formerPeerAddresses,
       ],
     },

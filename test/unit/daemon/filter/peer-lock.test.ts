@@ -106,4 +106,14 @@ test('peers that come and go; an address stays as long as somebody has it', () =
   assert.equal(change([peer(2)], [], [peer(3, { backendType: 'host-gw' })]), []);
 });
 
+test('an address that no peer can have is never admitted', () => {
+  const texts = ['127.0.0.1', '224.0.0.1', '255.255.255.255', '240.0.0.1', '0.0.0.0', '169.254.1.1', '192.0.2.1'];
+  const bad = texts.map((text, i) => peer(10 + i, { publicAddresses: { 4: address(text) } }));
+  const wanted = part.wants(view([peer(2), ...bad]))!;
+  assert.equal(wanted.sets.find(({ name }) => name === 'peers4')!.elements(), bytes('192.0.2.2'));
+  assert.equal(part.changes!(view([peer(2), ...bad]), bad, []), []);
+  const [change] = part.changes!(view([peer(2), peer(3), ...bad]), [...bad, peer(3)], bad);
+  assert.equal(change, { family: 'inet', set: 'peers4', added: bytes('192.0.2.3'), removed: [] });
+});
+
 test.run();

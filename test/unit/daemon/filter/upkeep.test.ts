@@ -17,7 +17,7 @@ const config = parseNetworkConfig('{"Network":"10.1.0.0/16","Backend":{"Type":"v
 const view = (n = 2): FilterView => ({
   config,
   backend: config.backend as OwnBackend,
-  own: { subnets: { 4: peer(1).subnets[4]! } },
+  own: { subnets: { 4: peer(1).subnets[4]! }, publicAddresses: {} },
   peers: LeaseSet.of([peer(n)]),
   formerSubnets: [],
 });

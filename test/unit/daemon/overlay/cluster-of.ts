@@ -63,6 +63,7 @@ export const overlay = (changes: Changes = {}): Overlay => ({
     addresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
     publicAddresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
   },
+  ownAddresses: new Set(),
   peers: [peer(2), peer(3)],
   isNeighbour: () => true,
   formerDevices: [],

@@ -6,6 +6,8 @@ import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries
 import { containerMtu, deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
+import { addressKey } from '../../../../net/address.ts';
+import { parseMac } from '../../../../net/mac.ts';
 import { randomStream } from '../../../support/random.ts';
 import { address, dualStack, mac, macs, type OwnBackend, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
@@ -69,6 +71,63 @@ test('a peer left out for a reason takes nothing from the others', () => {
     ]);
     assert.is(desired.state.fdb.length, 2);
   }
+});
+
+test('an address or a MAC that no peer can have: that peer alone is refused, and others are followed singly', () => {
+  const impossible: [string, RegExp][] = [
+    ['127.0.0.1', /^its public address "127\.0\.0\.1" is a loopback address, which no host can have$/],
+    ['224.0.0.1', /is a multicast address/],
+    ['239.255.255.255', /is a multicast address/],
+    ['240.0.0.1', /is a reserved address/],
+    ['255.255.255.255', /is the broadcast address/],
+    ['0.0.0.7', /is an address of "this network"/],
+    ['169.254.7.7', /is link-local, and this host has no such public address$/],
+    ['192.0.2.1', /is this host's own$/],
+    ['198.51.100.1', /is this host's own$/],
+  ];
+  const impossible6: [string, RegExp][] = [
+    ['::1', /is the loopback address, which no host can have$/],
+    ['ff02::1', /is a multicast address/],
+    ['fe80::1', /is link-local/],
+    ['2001:db8::1', /is this host's own$/],
+  ];
+  const noMacs = ['01:00:5e:00:00:01', 'ff:ff:ff:ff:ff:ff', '00:00:00:00:00:00'];
+  const cases: [Parameters<typeof peer>[1], RegExp][] = [
+    ...impossible.map(([text, why]): (typeof cases)[number] => [{ publicAddresses: { 4: address(text) } }, why]),
+    ...impossible6.map(([text, why]): (typeof cases)[number] => [
+      { publicAddresses: { ...peer(9).publicAddresses, 6: address(text) } },
+      why,
+    ]),
+    ...noMacs.map((text): (typeof cases)[number] => [
+      { backendData: { ...macs(9, 109), 4: { vni: 1, vtepMac: parseMac(text)! } } },
+      new RegExp(`^the MAC of its tunnel device, "${text}", is no device's: it is not unicast$`),
+    ]),
+  ];
+  for (const [changes, expected] of cases) {
+    const isOfFamily6 = changes?.publicAddresses?.[6] !== undefined;
+    const networks = isOfFamily6 ? { 6: prefix('fd00::/48') } : { 4: prefix('10.1.0.0/16') };
+    const [two, bad, three] = [peer(2), peer(9, changes), peer(3)];
+    const ownAddresses = new Set([addressKey(address('198.51.100.1'))]);
+    const { table, state, peers } = deriveDesired(overlay({ networks, ownAddresses, peers: [two, bad, three] }));
+    assert.match(peers[1]!.problem!, expected);
+    assert.equal(peers[1]!.paths, {});
+    assert.equal([state.routes.length, state.fdb.length, state.neighbours.length], [2, 2, 2]);
+    const next = table.change([three], [peer(3), peer(4)]);
+    assert.equal([next?.removed.length, next?.added.map(({ problem }) => problem)], [1, [undefined, undefined]]);
+    assert.equal(table.change([bad], [{ ...bad }])?.added[0]?.problem, peers[1]!.problem);
+  }
+  // A link of its own: hosts without other addresses.
+  const near = deriveDesired(
+    overlay({
+      external: {
+        ...overlay().external,
+        addresses: { 4: address('169.254.7.1') },
+        publicAddresses: { 4: address('169.254.7.1') },
+      },
+      peers: [peer(2, { publicAddresses: { 4: address('169.254.7.7') } })],
+    }),
+  );
+  assert.is(near.peers[0]!.problem, undefined);
 });
 
 test('two leases of one host share its FDB entry', () => {
