@@ -8,7 +8,9 @@ import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
-import { clock as clocks, type Sys } from '../linux/sys.ts';
+import { SyscallError } from '../linux/errors.ts';
+import { readText } from '../linux/files.ts';
+import { clock as clocks, stat as fileTypes, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
@@ -28,6 +30,7 @@ import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
 import { isSubnetInUse, ownAddresses } from './host/host-state.ts';
 import { RememberedState } from './host/remembered-state.ts';
+import { endpointLifelines, type Lifeline, resolverLifelines } from './host/surroundings.ts';
 import { Loop } from './loop.ts';
 import { IdentityKeeper } from './membership/identity.ts';
 import { Membership } from './membership/membership.ts';
@@ -107,6 +110,21 @@ function byFamily(subnets: readonly Prefix[]): PerFamily<Prefix> {
   return result;
 }
 
+const resolvConfPath = '/etc/resolv.conf';
+
+/** None if there is no such file, or it cannot be read: weftd works without. */
+function readResolvers(sys: Sys): Lifeline[] {
+  try {
+    const status = sys.stat(resolvConfPath);
+    // A pipe could make the start wait without end.
+    const isFile = typeof status === 'object' && (status.mode & fileTypes.S_IFMT) === fileTypes.S_IFREG;
+    return isFile ? resolverLifelines(readText(sys, resolvConfPath) ?? '') : [];
+  } catch (error) {
+    if (error instanceof SyscallError) return [];
+    throw error;
+  }
+}
+
 const clockOf = (sys: Sys): Clock => ({
   nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
   setTimer(callback, delayMs) {
@@ -169,6 +187,7 @@ export async function composeNode(
   const locks = new DeviceLocks(sys);
   const external = new ExternalChoice(options.choice, options.filter.peerLock);
   const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
+  const resolvers = readResolvers(sys);
   const dataPath = new DataPath({
     kernel,
     backends,
@@ -180,6 +199,7 @@ export async function composeNode(
     node,
     external,
     remembered,
+    lifelines: () => [...endpointLifelines(store.health().endpoints, store.kind), ...resolvers],
     ipMasq: options.ipMasq,
     now: monotonic,
     random,

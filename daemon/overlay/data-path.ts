@@ -20,6 +20,7 @@ import { type ExternalInterface, InterfaceError } from '../host/external-interfa
 import type { NodeFiles } from '../host/files.ts';
 import { type HostState, neighbourTest } from '../host/host-state.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
+import { type Lifeline, surroundingsOf } from '../host/surroundings.ts';
 import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
@@ -46,6 +47,8 @@ export interface DataPathOptions {
   readonly node: string;
   readonly external: ExternalChoice;
   readonly remembered: RememberedState;
+  /** Hosts that no peer's subnet may contain, beside the default gateways. */
+  readonly lifelines: () => readonly Lifeline[];
   readonly ipMasq: boolean;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
@@ -249,7 +252,7 @@ export class DataPath {
       subnets: own.subnets,
       leaseData: own.backendData,
       external,
-      ownAddresses: new Set(host.addresses.map(({ local, prefix }) => addressKey(local ?? prefix.address))),
+      surroundings: surroundingsOf(host, this.#options.lifelines()),
       peers: peers.all,
       isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
       formerDevices: [...tunnels],

@@ -17,6 +17,7 @@ import {
   type Prefix,
   prefixContains,
   prefixesOverlap,
+  samePrefix,
 } from '../../net/prefix.ts';
 import type { Backend, BackendConfig, Claim, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
 import {
@@ -30,6 +31,7 @@ import {
 } from '../backends/entries.ts';
 import { type Backends, backends as ownBackends } from '../backends/map.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
+import type { Surroundings } from '../host/surroundings.ts';
 
 export interface Overlay {
   /** Families in use, with the cluster's network of each. */
@@ -41,8 +43,8 @@ export interface Overlay {
   /** Our own lease's data of the backend. */
   readonly leaseData: PerFamily<unknown>;
   readonly external: ExternalInterface;
-  /** Keys (`addressKey`) of all addresses of this host: no peer can have them. */
-  readonly ownAddresses: ReadonlySet<number | string>;
+  /** What no peer may take over. */
+  readonly surroundings: Surroundings;
   readonly peers: readonly Lease[];
   /** Whether a host is on a network that this host is connected to, so that it can be a gateway. */
   readonly isNeighbour: (address: Address) => boolean;
@@ -139,6 +141,30 @@ export interface PeerChanges {
   readonly added: readonly PlacedPeer[];
 }
 
+/**
+ * Why no peer may have a subnet here; undefined if one may. Only prefixes inside the cluster's network are routed, or inside
+ * a former one that this node remembers: whose containers are not gone yet. A subnet that is exactly the network of an
+ * interface is left to shadows.ts, where the first one stays.
+ */
+function misplacement(subnet: Prefix, { networks, formerNetworks, surroundings }: Overlay): string | undefined {
+  const network = networks[subnet.address.family]!;
+  const isInside = (outer: Prefix): boolean =>
+    subnet.length > outer.length && prefixContains(outer, subnet.address);
+  if (!isInside(network) && !formerNetworks.some(isInside)) {
+    return `is not inside the cluster's network "${formatPrefix(network)}"`;
+  }
+  // Somebody who gave the cluster a part of a connected network, or all of it, wants its subnets routed.
+  const other = surroundings.networks.find(
+    ({ prefix }) =>
+      prefixesOverlap(prefix, subnet) &&
+      !samePrefix(prefix, subnet) &&
+      !(prefix.length <= network.length && prefixContains(prefix, network.address)),
+  );
+  if (other) return `overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`;
+  const lifeline = surroundings.lifelines.find(({ address }) => prefixContains(subnet, address));
+  return lifeline && `contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`;
+}
+
 /** The peers with their entries. Refuses entries that conflict with an earlier peer. */
 export class PeerTable {
   readonly #overlay: Overlay;
@@ -228,7 +254,7 @@ export class PeerTable {
     const ownLocal = external.addresses[family];
     const impossible =
       peerAddressProblem(host, [ownPublic, ownLocal]) ??
-      (overlay.ownAddresses.has(addressKey(host)) ? "is this host's own" : undefined);
+      (overlay.surroundings.ownAddresses.has(addressKey(host)) ? "is this host's own" : undefined);
     if (impossible !== undefined) return `its public address "${formatAddress(host)}" ${impossible}`;
     if (prefixesOverlap(leased, overlay.subnets[family]!)) {
       return `its subnet "${formatPrefix(leased)}" overlaps with this host's own`;
@@ -239,6 +265,8 @@ export class PeerTable {
       return `its subnet "${formatPrefix(leased)}" contains the host address "${formatAddress(swallowed)}"`;
     }
     const subnet = networkOf(leased);
+    const misplaced = misplacement(subnet, overlay);
+    if (misplaced !== undefined) return `its subnet "${formatPrefix(subnet)}" ${misplaced}`;
     const subnetKey = networkKey(subnet);
     const other = this.#leaseOfSubnet.get(subnetKey);
     if (other !== undefined) {

@@ -49,6 +49,9 @@ export type OwnBackend = VxlanConfig | HostGatewayConfig | IpipConfig | GreConfi
 /** An overlay's own values. */
 export type Changes = Partial<Omit<Overlay, 'backend'>> & { readonly backend?: OwnBackend };
 
+/** A host with nothing to lose. */
+export const surroundings: Overlay['surroundings'] = { ownAddresses: new Set(), networks: [], lifelines: [] };
+
 /** What host 1 has to do with hosts 2 and 3. */
 export const overlay = (changes: Changes = {}): Overlay => ({
   networks: { 4: prefix('10.1.0.0/16') },
@@ -63,7 +66,7 @@ export const overlay = (changes: Changes = {}): Overlay => ({
     addresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
     publicAddresses: { 4: address('192.0.2.1'), 6: address('2001:db8::1') },
   },
-  ownAddresses: new Set(),
+  surroundings,
   peers: [peer(2), peer(3)],
   isNeighbour: () => true,
   formerDevices: [],

@@ -115,6 +115,7 @@ class FakeHost {
       files: { writeNetwork: written },
       external,
       remembered,
+      lifelines: () => [],
       logger,
       problems: this.problems,
       node: 'h1',

@@ -9,7 +9,7 @@ import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { addressKey } from '../../../../net/address.ts';
 import { parseMac } from '../../../../net/mac.ts';
 import { randomStream } from '../../../support/random.ts';
-import { address, dualStack, mac, macs, type OwnBackend, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import { address, dualStack, mac, macs, type OwnBackend, overlay, peer, prefix, surroundings, vxlan } from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const test = suite('daemon/overlay/desired');
@@ -107,8 +107,8 @@ test('an address or a MAC that no peer can have: that peer alone is refused, and
     const isOfFamily6 = changes?.publicAddresses?.[6] !== undefined;
     const networks = isOfFamily6 ? { 6: prefix('fd00::/48') } : { 4: prefix('10.1.0.0/16') };
     const [two, bad, three] = [peer(2), peer(9, changes), peer(3)];
-    const ownAddresses = new Set([addressKey(address('198.51.100.1'))]);
-    const { table, state, peers } = deriveDesired(overlay({ networks, ownAddresses, peers: [two, bad, three] }));
+    const around = { ...surroundings, ownAddresses: new Set([addressKey(address('198.51.100.1'))]) };
+    const { table, state, peers } = deriveDesired(overlay({ networks, surroundings: around, peers: [two, bad, three] }));
     assert.match(peers[1]!.problem!, expected);
     assert.equal(peers[1]!.paths, {});
     assert.equal([state.routes.length, state.fdb.length, state.neighbours.length], [2, 2, 2]);
@@ -128,6 +128,44 @@ test('an address or a MAC that no peer can have: that peer alone is refused, and
     }),
   );
   assert.is(near.peers[0]!.problem, undefined);
+});
+
+test('only subnets inside the network, and none that takes over a part of this host’s own networks', () => {
+  const around: Overlay['surroundings'] = {
+    ownAddresses: new Set(),
+    networks: [
+      { prefix: prefix('10.1.64.0/22'), device: 'eth1' },
+      { prefix: prefix('10.0.0.0/8'), device: 'eth0' },
+    ],
+    lifelines: [
+      { address: address('10.1.128.1'), what: 'the default gateway' },
+      { address: address('10.1.129.7'), what: 'etcd' },
+    ],
+  };
+  const cases: [string, RegExp | undefined][] = [
+    ['8.8.8.0/24', /^its subnet "8\.8\.8\.0\/24" is not inside the cluster's network "10\.1\.0\.0\/16"$/],
+    ['10.96.0.0/12', /is not inside the cluster's network/],
+    ['10.2.0.0/24', /is not inside the cluster's network/],
+    ['10.1.65.0/24', /^its subnet "10\.1\.65\.0\/24" overlaps with the network "10\.1\.64\.0\/22" of this host's "eth1"$/],
+    ['10.1.64.0/20', /overlaps with the network/],
+    ['10.1.128.0/24', /^its subnet "10\.1\.128\.0\/24" contains the address "10\.1\.128\.1" of the default gateway$/],
+    ['10.1.129.7/32', /contains the address "10\.1\.129\.7" of etcd$/],
+    ['10.1.130.0/24', undefined],
+    ['10.7.3.0/24', undefined],
+    ['10.7.0.0/16', /is not inside the cluster's network/],
+  ];
+  for (const [text, expected] of cases) {
+    const [outcome] = deriveDesired(
+      overlay({
+        surroundings: around,
+        // Remembered: containers may still have its addresses.
+        formerNetworks: [prefix('10.1.0.0/16'), prefix('10.7.0.0/16')],
+        peers: [peer(9, { subnets: { 4: prefix(text) } })],
+      }),
+    ).peers;
+    if (expected) assert.match(outcome!.problem!, expected);
+    else assert.is(outcome!.problem, undefined, text);
+  }
 });
 
 test('two leases of one host share its FDB entry', () => {

@@ -1,0 +1,215 @@
+/** Random leases, honest and hostile, from etcd's text to the kernel: the hostile ones never harm the host or an honest peer. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { keysBelow } from '../../../../cluster/etcd/keys.ts';
+import { LeaseReader } from '../../../../cluster/etcd/lease-reader.ts';
+import type { Entry } from '../../../../cluster/etcd/snapshot.ts';
+import { formatLeaseValue } from '../../../../cluster/lease.ts';
+import { formatRoute } from '../../../../daemon/backends/entries.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
+import type { HostState } from '../../../../daemon/host/host-state.ts';
+import { surroundingsOf } from '../../../../daemon/host/surroundings.ts';
+import { deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
+import { plan } from '../../../../daemon/overlay/plan.ts';
+import { findShadows, withoutTaken } from '../../../../daemon/overlay/shadows.ts';
+import { formatAddress } from '../../../../net/address.ts';
+import { formatPrefix, networkOf, prefixContains, prefixesOverlap } from '../../../../net/prefix.ts';
+import { randomStream } from '../../../support/random.ts';
+import { address, dualStack, mac, type OwnBackend, overlay, peer, prefix, vxlan } from './cluster-of.ts';
+import { SimulatedKernel } from './simulated-kernel.ts';
+
+const test = suite('daemon/overlay/hostile leases');
+
+/** `WEFT_HOSTILE_LEASES` gives another number of cases. */
+const cases = Number(process.env['WEFT_HOSTILE_LEASES'] ?? 5000);
+
+const keys = keysBelow('/p');
+const honest = [2, 3, 4, 5];
+const etcd = address('10.1.50.7');
+const resolver = address('fd00:0:0:50::53');
+const gateway = address('192.0.2.254');
+const connected = ['192.0.2.0/24', '10.1.200.0/24', '10.1.208.0/21', '172.17.0.0/16', 'fd00:0:0:200::/64'].map(prefix);
+
+const links = ['lo', 'eth0', 'docker0'].map((name, i) => ({ index: i + 1, name }));
+const hostState = {
+  links,
+  addresses: [{ index: 2, prefix: prefix('192.0.2.1/24') }],
+  routes: [
+    { family: 4, destination: prefix('0.0.0.0/0'), gateway, oif: 2, type: 1, protocol: 3 },
+    ...connected.map((destination, i) => ({
+      family: destination.address.family,
+      destination,
+      oif: i === 0 ? 2 : 3,
+      type: 1,
+      protocol: 2,
+      scope: 253,
+      table: 254,
+      flags: 0,
+      onlink: false,
+      ...(destination.address.family === 6 ? { metric: 256 } : {}),
+    })),
+  ],
+} as unknown as HostState;
+const surroundings = surroundingsOf(hostState, [
+  { address: etcd, what: 'etcd' },
+  { address: resolver, what: 'a name server' },
+]);
+
+const kernelOf = (): SimulatedKernel =>
+  new SimulatedKernel({
+    devices: ['eth0', 'docker0'].map((name, i) => ({
+      name,
+      index: i + 2,
+      kind: undefined,
+      up: true,
+      mac: mac(250 + i),
+      mtuBytes: 1500,
+    })),
+    routes: connected.map((destination, i) => ({
+      destination,
+      device: i === 0 ? 'eth0' : 'docker0',
+      onlink: false,
+      protocol: 2,
+      metric: destination.address.family === 4 ? 0 : 256,
+    })),
+  });
+
+class Adversary {
+  readonly #random: () => number;
+
+  constructor(random: () => number) {
+    this.#random = random;
+  }
+
+  below(limit: number): number {
+    return Math.floor(this.#random() * limit);
+  }
+
+  pick<T>(values: readonly T[]): T {
+    return values[this.below(values.length)]!;
+  }
+
+  #anyPrefix(family: 4 | 6): string {
+    const bytes = Uint8Array.from({ length: family === 4 ? 4 : 16 }, () => this.below(256));
+    const inside = family === 4 ? [10, 1] : [0xfd, 0, 0, 0, 0, 0];
+    if (this.below(3) > 0) bytes.set(inside);
+    const length = this.below(bytes.length * 8 + 1);
+    const whole = { address: { family, bytes }, length };
+    return formatPrefix(this.below(9) === 0 ? whole : networkOf(whole)).replace('/', '-');
+  }
+
+  key(): string {
+    const v4 = this.pick([
+      ...['8.8.8.0-24', '10.96.0.0-12', '10.1.0.0-16', '0.0.0.0-0', '0.0.0.0-1', '128.0.0.0-1', '192.0.2.0-24'],
+      ...['10.1.50.7-32', '10.1.50.0-24', '10.1.200.0-24', '10.1.200.128-25', '10.1.192.0-18', '10.1.210.0-24'],
+      ...['10.1.2.0-24', '10.1.2.128-25', '10.1.2.0-23', '10.1.1.0-24', '10.1.1.4-30', '10.1.0.0-17', '010.1.2.0-24'],
+      ...['169.254.169.254-32', '224.0.0.0-4', '172.17.0.0-16', '192.0.2.254-32', '10.1.2.1-24', 'x', ''],
+      ...[`10.1.${100 + this.below(100)}.0-24`, this.#anyPrefix(4), this.#anyPrefix(4), this.#anyPrefix(4)],
+    ]);
+    const v6 = this.pick([
+      ...['2000::-3', '::-0', 'fd00::-48', 'fd00:0:0:2::-64', 'fd00:0:0:2::-65', 'fd00:0:0:200::-64', 'fe80::-10'],
+      ...['fd00:0:0:50::-64', 'FD00:0:0:2::-64', 'fd00::2:0:0:0:0-64', this.#anyPrefix(6), this.#anyPrefix(6)],
+    ]);
+    return `/p/subnets/${this.below(2) === 0 ? v4 : `${v4}&${v6}`}`;
+  }
+
+  value(type: string): string {
+    const odd = [null, 0, '', 'x', [], {}, '['.repeat(1000), { a: { a: {} } }];
+    const mac = (): unknown => {
+      const texts = ['02:00:00:00:00:02', '02:00:00:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'];
+      return this.pick([...texts, ...[91, 92].map((n) => `02:00:00:00:00:${n}`), this.pick(odd)]);
+    };
+    const data = () => this.pick<unknown>([{ VNI: 1, VtepMAC: mac() }, { VNI: 1, VtepMAC: mac() }, this.pick(odd)]);
+    const v4s = ['192.0.2.1', '192.0.2.2', '192.0.2.66', '192.0.2.67', '127.0.0.1', '224.0.0.1', '255.255.255.255'];
+    const v6s = ['2001:db8::1', '2001:db8::2', '2001:db8::66', '::1', 'ff02::1', 'fe80::1', '::', '::ffff:192.0.2.66'];
+    const text = JSON.stringify({
+      PublicIP: this.pick<unknown>([...v4s, '0.0.0.0', '192.0.2.254', '10.1.2.9', this.pick(odd)]),
+      PublicIPv6: this.pick<unknown>([...v6s, null, this.pick(odd)]),
+      BackendType: this.pick<unknown>([type, type, type, type, 'vxlan', 'wireguard', this.pick(odd)]),
+      BackendData: data(),
+      BackendV6Data: data(),
+      ...(this.below(4) === 0 ? { Weft: { node: this.pick(['h1', 'h2', 'x']) } } : {}),
+    });
+    return this.pick([text, text, text, text, text, text, text.slice(0, -3), '', 'null', '[]']);
+  }
+}
+
+const ways: readonly OwnBackend[] = [vxlan, { ...vxlan, directRouting: true }, { type: 'host-gw' }, { type: 'gre' }];
+
+test(`property: of ${cases} clusters with hostile leases, no harm to the host, and all honest peers are reached`, () => {
+  let refused = 0;
+  let accepted = 0;
+  for (let seed = 1; seed <= cases; seed++) {
+    const adversary = new Adversary(randomStream(seed));
+    const backend = adversary.pick(ways);
+    const honestKey = (n: number): string => `/p/subnets/10.1.${n}.0-24&fd00:0:0:${n}::-64`;
+    const entry = (key: string, value: string, revision: number): Entry => ({
+      ...{ key, value, etcdLease: '7', modRevision: String(revision + 1000), createRevision: String(revision) },
+    });
+    const good = honest.map((n) =>
+      entry(honestKey(n), formatLeaseValue(peer(n, { backendType: backend.type }), backends), n),
+    );
+    const bad = Array.from({ length: 1 + adversary.below(8) }, (_, i) =>
+      entry(adversary.key(), adversary.value(backend.type), 9 + i),
+    );
+    const entries = listed(good, bad, adversary);
+    const leases = new Map(entries.map((each) => [each.key, each]));
+    const snapshot = { config: undefined, revision: '99', configRevision: '99', clusterId: '1', history: 0, leases };
+    const parsed = new LeaseReader(keys, backends).read(snapshot);
+    const { networks } = adversary.below(2) === 0 ? dualStack : overlay();
+    const of: Overlay = overlay({ networks, backend, surroundings, peers: parsed.leases.all });
+    const derived = deriveDesired(of);
+    const desired = withoutTaken(derived, findShadows(derived, hostState, new Set(['flannel.1', 'flannel-v6.1'])).taken);
+    const kernel = kernelOf();
+    const { operations, problems } = plan(desired.state, kernel.dump());
+    const about = `seed ${seed}`;
+    assert.equal(problems, [], about);
+    for (const operation of operations) kernel.apply(operation);
+    assert.equal(plan(desired.state, kernel.dump()).operations, [], about);
+
+    for (const { destination } of desired.state.routes) {
+      const text = `${about}: ${formatPrefix(destination)}`;
+      const network = networks[destination.address.family]!;
+      assert.ok(network && destination.length > network.length && prefixContains(network, destination.address), text);
+      assert.not.ok(
+        connected.some((other) => prefixesOverlap(other, destination)),
+        text,
+      );
+      for (const vital of [etcd, resolver, gateway, address('192.0.2.1')]) {
+        assert.not.ok(prefixContains(destination, vital), `${text} has ${formatAddress(vital)}`);
+      }
+      assert.not.ok(prefixesOverlap(destination, of.subnets[destination.address.family]!), text);
+    }
+    for (const destination of connected) {
+      const there = kernel.state.routes.filter((route) => formatPrefix(route.destination) === formatPrefix(destination));
+      assert.equal(
+        there.map(({ protocol }) => protocol),
+        [2],
+        about,
+      );
+    }
+    const families = ([4, 6] as const).filter((family) => networks[family]);
+    const withoutBad = deriveDesired({ ...of, peers: parsed.leases.all.filter(({ ownerId }) => isHonest(ownerId)) });
+    const routes = new Set(desired.state.routes.map(formatRoute));
+    for (const route of withoutBad.state.routes) assert.ok(routes.has(formatRoute(route)), about);
+    assert.is(withoutBad.state.routes.length, honest.length * families.length, about);
+    for (const { peer: lease, problem } of desired.peers) {
+      if (isHonest(lease.ownerId)) assert.is(problem, undefined, `${about}: ${lease.ownerId}`);
+      else if (problem === undefined) accepted++;
+      else refused++;
+    }
+  }
+  assert.ok(refused > cases && accepted > cases / 20, `${refused} refused, ${accepted} accepted`);
+});
+
+const honestKeys = new Set(honest.map((n) => `/p/subnets/10.1.${n}.0-24&fd00:0:0:${n}::-64`));
+const isHonest = (ownerId: string): boolean => honestKeys.has(ownerId);
+
+/** Honest ones first. */
+const listed = (good: readonly Entry[], bad: readonly Entry[], _adversary: Adversary): Entry[] => [
+  ...good,
+  ...bad.filter(({ key }) => !isHonest(key)),
+];
+
+test.run();
