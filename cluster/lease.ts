@@ -15,6 +15,7 @@ import {
 } from '../net/address.ts';
 import { formatPrefix, type Prefix, samePrefix } from '../net/prefix.ts';
 import type { BackendFormats } from './backend-format.ts';
+import { excerptOf } from './excerpt.ts';
 import { families, type PerFamily, perFamily, valuesOf } from './network-config.ts';
 
 /** The value of a lease: the owner's description of itself. */
@@ -100,18 +101,36 @@ function parsePublicAddress(value: unknown, key: string, family: Family): Addres
   if (value === undefined) return undefined;
   const address = typeof value === 'string' ? parseAddress(value) : undefined;
   if (!address || address.family !== family) {
-    throw new LeaseFormatError(`"${key}" is ${JSON.stringify(value)}, which is no IPv${family} address`);
+    throw new LeaseFormatError(`"${key}" is ${excerptOf(value)}, which is no IPv${family} address`);
   }
   return isUnspecified(address) ? undefined : address;
 }
 
 const ourKeys = new Set(['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data', 'weft']);
 
+/** Longer values are not read: flannel's and ours have some hundred bytes. */
+export const longestLeaseBytes = 8192;
+/** Foreign keys are kept up to this size in all, so that no one can make a lease too long for its owner to write it. */
+const longestExtra = 4096;
+/** A host's name has 253 characters at most. */
+const longestName = 253;
+
+/** Why a value of this length is not read. */
+export const tooLong = (bytes: number): string =>
+  `its value has ${bytes} bytes; at most ${longestLeaseBytes} are read`;
+
+/** The foreign keys, or none if they are too many. */
+function boundedExtra(extra: ExtraKeys): ExtraKeys {
+  return Object.keys(extra).length === 0 || JSON.stringify(extra).length <= longestExtra ? extra : {};
+}
+
 /**
  * Reads a lease's value. Addresses and backend may be missing: a reservation made by hand need not have them.
  * @throws LeaseFormatError
  */
 export function parseLeaseValue(text: string, backends: BackendFormats): LeaseValue & { readonly extra: ExtraKeys } {
+  const bytes = text.length > longestLeaseBytes ? text.length : Buffer.byteLength(text);
+  if (bytes > longestLeaseBytes) throw new LeaseFormatError(tooLong(bytes));
   let document: unknown;
   try {
     document = JSON.parse(text);
@@ -122,11 +141,16 @@ export function parseLeaseValue(text: string, backends: BackendFormats): LeaseVa
   const object = document;
   const backendType = lookUp(object, 'BackendType') ?? '';
   if (typeof backendType !== 'string') {
-    throw new LeaseFormatError(`"BackendType" is ${JSON.stringify(backendType)}, not a string`);
+    throw new LeaseFormatError(`"BackendType" is ${excerptOf(backendType)}, not a string`);
   }
   const format = backends.get(backendType);
   const weft = lookUp(object, 'Weft');
   const { node, version } = isObject(weft) ? weft : {};
+  for (const [name, text] of Object.entries({ BackendType: backendType, 'Weft.node': node, 'Weft.version': version })) {
+    if (typeof text === 'string' && text.length > longestName) {
+      throw new LeaseFormatError(`"${name}" has ${text.length} characters; at most ${longestName} are read`);
+    }
+  }
   return {
     publicAddresses: perFamily((family) => {
       const key = valueKeys[family][0];
@@ -140,7 +164,7 @@ export function parseLeaseValue(text: string, backends: BackendFormats): LeaseVa
     }),
     ...(typeof node === 'string' && node !== '' ? { node } : {}),
     ...(typeof version === 'string' && version !== '' ? { version } : {}),
-    extra: Object.fromEntries(Object.entries(object).filter(([key]) => !ourKeys.has(key.toLowerCase()))),
+    extra: boundedExtra(Object.fromEntries(Object.entries(object).filter(([key]) => !ourKeys.has(key.toLowerCase())))),
   };
 }
 

@@ -4,7 +4,7 @@ import type { ICompare, IRequestOp, ITxnResponse } from 'etcd3';
 import { StoreError } from '../store-errors.ts';
 import type { EtcdConnection } from './connection.ts';
 import type { Right } from './keys.ts';
-import { type Entry, toEntry } from './snapshot.ts';
+import { type Entry, toWholeEntry } from './snapshot.ts';
 
 export interface Transaction {
   readonly op: string;
@@ -35,7 +35,7 @@ export class EtcdCalls {
       ({ client, deadline }) => client.kv.range({ key: Buffer.from(key) }, deadline),
       right,
     );
-    return response.kvs[0] && toEntry(response.kvs[0]);
+    return response.kvs[0] && toWholeEntry(response.kvs[0]);
   }
 
   transact({ op, subject, right, compare, success, failure = [] }: Transaction): Promise<ITxnResponse> {

@@ -5,6 +5,7 @@ import type { EtcdCalls } from './calls.ts';
 import type { rightsBelow } from './keys.ts';
 import type { EtcdReader } from './reader.ts';
 import { entryOf, get, isUnchanged, put } from './requests.ts';
+import { toWholeEntry } from './snapshot.ts';
 
 export class EtcdConfigSource implements ConfigSource {
   readonly kind = 'etcd';
@@ -55,6 +56,6 @@ export class EtcdConfigSource implements ConfigSource {
     const response = await this.#calls.transact(transaction);
     this.#reader.noteTransaction('config', transaction, response);
     // The first of two attempts may have taken effect without an answer.
-    return response.succeeded || entryOf(response)?.value === text;
+    return response.succeeded || entryOf(response, toWholeEntry)?.value === text;
   }
 }

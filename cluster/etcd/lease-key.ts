@@ -2,6 +2,7 @@
 
 import { formatAddress } from '../../net/address.ts';
 import { hasHostBits, type Prefix, parsePrefix } from '../../net/prefix.ts';
+import { excerpt } from '../excerpt.ts';
 import { LeaseFormatError } from '../lease.ts';
 import { type PerFamily, perFamily, valuesOf } from '../network-config.ts';
 import type { Keys } from './keys.ts';
@@ -23,16 +24,16 @@ export function parseLeaseKey(keys: Keys, key: string): PerFamily<Prefix> {
   const match = key.startsWith(keys.subnets)
     ? /^(\d+\.\d+\.\d+\.\d+-\d+)(?:&([A-Fa-f\d:.]+-\d+))?$/.exec(name)
     : undefined;
-  if (!match) throw new LeaseFormatError(`"${name}" is not a subnet in the form "10.5.52.0-24"`);
+  if (!match) throw new LeaseFormatError(`"${excerpt(name)}" is not a subnet in the form "10.5.52.0-24"`);
   const subnets = perFamily((family) => {
     const part = match[family === 4 ? 1 : 2];
     if (part === undefined || (family === 4 && part === '0.0.0.0-0')) return undefined;
     const subnet = parsePrefix(part.replace('-', '/'));
     if (!subnet || subnet.address.family !== family)
-      throw new LeaseFormatError(`"${part}" is not an IPv${family} subnet`);
-    if (hasHostBits(subnet)) throw new LeaseFormatError(`"${part}" has bits set beyond its length`);
+      throw new LeaseFormatError(`"${excerpt(part)}" is not an IPv${family} subnet`);
+    if (hasHostBits(subnet)) throw new LeaseFormatError(`"${excerpt(part)}" has bits set beyond its length`);
     return subnet;
   });
-  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${name}" contains no subnet`);
+  if (valuesOf(subnets).length === 0) throw new LeaseFormatError(`"${excerpt(name)}" contains no subnet`);
   return subnets;
 }

@@ -2,7 +2,8 @@
 
 import type { Prefix } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
-import { type Lease, LeaseFormatError, parseLeaseValue } from '../lease.ts';
+import { excerpt } from '../excerpt.ts';
+import { type Lease, LeaseFormatError, parseLeaseValue, tooLong } from '../lease.ts';
 import { type LeaseChange, LeaseSet } from '../lease-set.ts';
 import type { PerFamily } from '../network-config.ts';
 import type { MalformedEntry } from '../store.ts';
@@ -66,10 +67,12 @@ export class LeaseReader {
     return entry.parsed;
   }
 
+  /** Never throws: an entry that cannot be read must not keep the others from being read. */
   parse(entry: Entry): Lease | MalformedEntry {
     let subnets: PerFamily<Prefix> | undefined;
     try {
       subnets = parseLeaseKey(this.#keys, entry.key);
+      if (entry.tooLongBytes !== undefined) throw new LeaseFormatError(tooLong(entry.tooLongBytes));
       const { extra, ...value } = parseLeaseValue(entry.value, this.#backends);
       return {
         ...value,
@@ -81,8 +84,9 @@ export class LeaseReader {
         handle: new EtcdHandle(entry.modRevision, entry.etcdLease, extra),
       };
     } catch (error) {
-      if (!(error instanceof LeaseFormatError)) throw error;
-      return { ownerId: entry.key, reason: error.message, ...(subnets ? { subnets } : {}) };
+      const reason =
+        error instanceof LeaseFormatError ? error.message : `weftd cannot read it: ${excerpt((error as Error).message)}`;
+      return { ownerId: entry.key, reason, ...(subnets ? { subnets } : {}) };
     }
   }
 

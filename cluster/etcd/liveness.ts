@@ -1,6 +1,6 @@
 /** The nodes' records, `<prefix>/nodes/<node>`, each on a short etcd lease: it is there while its weftd lives. */
 
-import { LeaseFormatError, samePublicAddress } from '../lease.ts';
+import { LeaseFormatError, samePublicAddress, tooLong } from '../lease.ts';
 import type { Liveness, MalformedEntry, NodeList, NodeRecord } from '../store.ts';
 import type { EtcdCalls } from './calls.ts';
 import type { EtcdConnection } from './connection.ts';
@@ -120,8 +120,9 @@ export class EtcdLiveness implements Liveness {
     );
     const nodes: NodeRecord[] = [];
     const malformed: MalformedEntry[] = [];
-    for (const { key, value } of response.kvs.map(toEntry)) {
+    for (const { key, value, tooLongBytes } of response.kvs.map(toEntry)) {
       try {
+        if (tooLongBytes !== undefined) throw new LeaseFormatError(tooLong(tooLongBytes));
         nodes.push(parseNodeRecord(value));
       } catch (error) {
         if (!(error instanceof LeaseFormatError)) throw error;

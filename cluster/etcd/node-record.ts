@@ -1,6 +1,7 @@
 /** The text of a node's liveness record, `<prefix>/nodes/<node>`. */
 
 import { formatAddress, parseAddress } from '../../net/address.ts';
+import { excerpt } from '../excerpt.ts';
 import { LeaseFormatError } from '../lease.ts';
 import { perFamily } from '../network-config.ts';
 import type { NodeRecord } from '../store.ts';
@@ -42,7 +43,7 @@ export function parseNodeRecord(text: string): NodeRecord {
   const node = textOf('node');
   if (node === '') throw new LeaseFormatError('it has no node name');
   const startedAtMs = Date.parse(textOf('started'));
-  if (Number.isNaN(startedAtMs)) throw new LeaseFormatError(`"started" is "${textOf('started')}", which is not a time`);
+  if (Number.isNaN(startedAtMs)) throw new LeaseFormatError(`"started" is "${excerpt(textOf('started'))}", which is not a time`);
   const { containers } = object;
   return {
     node,

@@ -42,8 +42,8 @@ export const get = (key: string): IRequestOp => ({ request_range: { key: Buffer.
 
 export const remove = (key: string): IRequestOp => ({ request_delete_range: { key: Buffer.from(key) } });
 
-/** The answer to the `get` of a transaction's branch. */
-export function entryOf(response: ITxnResponse): Entry | undefined {
+/** The answer to the `get` of a transaction's branch. @param read `toWholeEntry` for the config */
+export function entryOf(response: ITxnResponse, read = toEntry): Entry | undefined {
   const kv: IKeyValue | undefined = response.responses[0]?.response_range?.kvs[0];
-  return kv && toEntry(kv);
+  return kv && read(kv);
 }

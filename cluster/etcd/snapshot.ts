@@ -2,7 +2,7 @@
 
 import type { IKeyValue, IRangeRequest, ITxnResponse } from 'etcd3';
 import type { ChangeLog } from '../change-log.ts';
-import type { Lease } from '../lease.ts';
+import { type Lease, longestLeaseBytes } from '../lease.ts';
 import type { MalformedEntry } from '../store.ts';
 import type { EtcdConnection } from './connection.ts';
 import { isDenied } from './errors.ts';
@@ -16,6 +16,8 @@ export interface Entry {
   readonly createRevision: string;
   /** Id of the etcd lease; '0' for none. */
   readonly etcdLease: string;
+  /** The length of a value that was too long to be kept; `value` is empty then. */
+  readonly tooLongBytes?: number;
   /** The parsed value, once somebody has read it. */
   parsed?: Lease | MalformedEntry;
 }
@@ -37,7 +39,18 @@ export interface Snapshot {
   readonly changes?: ChangeLog<Entry>;
 }
 
-export const toEntry = (kv: IKeyValue): Entry => ({
+/**
+ * An entry of a node's: a lease or a record. Values that are too long are dropped at once, because any node may write any
+ * number of them. The revision still tells two of them apart.
+ */
+export function toEntry(kv: IKeyValue): Entry {
+  const { length } = kv.value;
+  if (length <= longestLeaseBytes) return toWholeEntry(kv);
+  return { ...toWholeEntry({ ...kv, value: Buffer.alloc(0) }), tooLongBytes: length };
+}
+
+/** An entry of any length: the config, which administrators alone write. */
+export const toWholeEntry = (kv: IKeyValue): Entry => ({
   key: kv.key.toString('utf8'),
   value: kv.value.toString('utf8'),
   modRevision: kv.mod_revision,
@@ -72,10 +85,11 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
     await ask('list the leases', readLeases, { ...ranges[1], count_only: true });
     throw error;
   }
-  const [config, leases] = response.responses.map((part) => part.response_range.kvs.map(toEntry));
+  const [configs, leases] = response.responses.map((part) => part.response_range.kvs);
+  const config = configs?.[0];
   return {
-    config: config?.[0],
-    leases: new Map((leases ?? []).map((entry) => [entry.key, entry])),
+    config: config && toWholeEntry(config),
+    leases: new Map((leases ?? []).map(toEntry).map((entry) => [entry.key, entry])),
     revision: response.header.revision,
     configRevision: response.header.revision,
     clusterId: response.header.cluster_id,

@@ -34,6 +34,7 @@ import {
   type Snapshot,
   sameDigest,
   toEntry,
+  toWholeEntry,
 } from './snapshot.ts';
 
 /** Which of the two may have changed. */
@@ -394,7 +395,7 @@ export class EtcdWatch implements Closable {
       const value = event.type === 'Delete' ? undefined : entry;
       if (entry.key === keys.config) {
         wake.config = true;
-        memory.config = value;
+        memory.config = value && toWholeEntry(event.kv);
         memory.configRevision = entry.modRevision;
         continue;
       }

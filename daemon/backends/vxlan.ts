@@ -4,6 +4,7 @@
  * entry (the host of that MAC), and the route.
  */
 
+import { excerptOf } from '../../cluster/excerpt.ts';
 import { isObject, LeaseFormatError, lookUp } from '../../cluster/lease.ts';
 import { nda } from '../../linux/netlink/neighbour.ts';
 import { iflaVxlan, type VxlanData } from '../../linux/netlink/vxlan.ts';
@@ -125,15 +126,15 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   }),
 
   parseLeaseData(value, path): VxlanLeaseData {
-    if (!isObject(value)) throw new LeaseFormatError(`"${path}" is ${JSON.stringify(value)}, not an object`);
+    if (!isObject(value)) throw new LeaseFormatError(`"${path}" is ${excerptOf(value)}, not an object`);
     const macText = lookUp(value, 'VtepMAC');
     const vtepMac = typeof macText === 'string' ? parseMac(macText) : undefined;
     if (!vtepMac) {
-      throw new LeaseFormatError(`"${path}.VtepMAC" is ${JSON.stringify(macText)}, which is no MAC address`);
+      throw new LeaseFormatError(`"${path}.VtepMAC" is ${excerptOf(macText)}, which is no MAC address`);
     }
     const vni = lookUp(value, 'VNI') ?? 0;
     if (typeof vni !== 'number' || !Number.isInteger(vni) || vni < 0) {
-      throw new LeaseFormatError(`"${path}.VNI" is ${JSON.stringify(vni)}, not a number`);
+      throw new LeaseFormatError(`"${path}.VNI" is ${excerptOf(vni)}, not a number`);
     }
     return { vni, vtepMac };
   },

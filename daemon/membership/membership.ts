@@ -6,6 +6,7 @@
  */
 
 import type { BackendFormats } from '../../cluster/backend-format.ts';
+import { excerpt } from '../../cluster/excerpt.ts';
 import type { Lease, LeaseValue, OwnLease } from '../../cluster/lease.ts';
 import { LeaseSet } from '../../cluster/lease-set.ts';
 import type { PerFamily } from '../../cluster/network-config.ts';
@@ -157,7 +158,7 @@ export class Membership {
 
   #reportMalformed(malformed: readonly MalformedEntry[]): void {
     const problem = ({ ownerId, reason }: MalformedEntry): string =>
-      `Cannot read lease "${ownerId}", which is skipped: ${reason}`;
+      `Cannot read lease "${excerpt(ownerId)}", which is skipped: ${reason}`;
     this.#options.problems.reportAll('lease', new Map(malformed.map((entry) => [entry.ownerId, problem(entry)])));
   }
 

@@ -1,5 +1,6 @@
 /** Peers as the status and the problems show them. */
 
+import { excerpt } from '../../cluster/excerpt.ts';
 import type { Lease } from '../../cluster/lease.ts';
 import { families, valuesOf } from '../../cluster/network-config.ts';
 import { sameAddress } from '../../net/address.ts';
@@ -43,7 +44,7 @@ function concerns(operation: Operation, peer: Lease): boolean {
 /** A peer's problem in words. */
 function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined {
   const how = valuesOf(paths).length > 0 ? 'reached in part only' : 'left out';
-  return problem && `Peer with lease "${peer.ownerId}" is ${how}: ${problem}`;
+  return problem && `Peer with lease "${excerpt(peer.ownerId)}" is ${how}: ${problem}`;
 }
 
 /** By lease. */

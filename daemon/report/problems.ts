@@ -1,11 +1,15 @@
 /** Current problems. Each is logged once when it appears or changes, and once when it ends. */
 
+import { excerpt } from '../../cluster/excerpt.ts';
 import type { Check, CheckHead, Finding } from './check.ts';
 import type { Logger } from './log.ts';
 import { type ProblemHead, type ProblemKind, problemKinds } from './problem-catalogue.ts';
 
 /** This many problems of a kind are logged when they appear or end together; of the rest, only the number. */
 const loggedAtMost = 10;
+/** Lines of a kind with several problems in a minute: other nodes' entries may change without end. */
+const linesPerMinute = 60;
+const minuteMs = 60_000;
 
 /** A current problem. */
 export interface Problem extends Finding {
@@ -20,6 +24,8 @@ export class Problems {
   /** By its name in the log. */
   readonly #current = new Map<string, Problem>();
   readonly #logger: Logger;
+  /** By the name of a kind with several problems: the lines of the current minute. */
+  readonly #lines = new Map<string, { readonly sinceMs: number; count: number }>();
   readonly #now: () => number;
 
   /** @param now milliseconds on a clock that does not go back */
@@ -64,17 +70,32 @@ export class Problems {
     for (const [key, { head: other, subject, sinceMs }] of [...this.#current]) {
       if (other.code !== head.code || named.has(key)) continue;
       this.#note(key, head, subject, undefined);
-      if (ended++ < loggedAtMost) this.#logEnd(key, sinceMs);
+      if (ended++ < loggedAtMost && this.#mayLog(name)) this.#logEnd(key, sinceMs);
     }
-    if (ended > loggedAtMost) this.#logger.info(`${name}: ${ended - loggedAtMost} more are all right again`);
+    if (ended > loggedAtMost && this.#mayLog(name))
+      this.#logger.info(`${name}: ${ended - loggedAtMost} more are all right again`);
     let changed = 0;
     for (const [key, { subject, message, facts, sinceMs }] of named) {
-      if (this.#note(key, head, subject, message, facts, sinceMs) && changed++ < loggedAtMost)
-        this.#logger.warn(message);
+      if (!this.#note(key, head, subject, message, facts, sinceMs)) continue;
+      if (changed++ < loggedAtMost && this.#mayLog(name)) this.#logger.warn(message);
     }
-    if (changed > loggedAtMost) {
+    if (changed > loggedAtMost && this.#mayLog(name)) {
       this.#logger.warn(`${name}: ${changed - loggedAtMost} more have problems; weftctl status lists them`);
     }
+  }
+
+  /** Whether a line of the kind is within its budget. The first line beyond it says so. */
+  #mayLog(name: string): boolean {
+    const nowMs = this.#now();
+    let lines = this.#lines.get(name);
+    if (!lines || nowMs - lines.sinceMs >= minuteMs) {
+      lines = { sinceMs: nowMs, count: 0 };
+      this.#lines.set(name, lines);
+    }
+    if (lines.count++ === linesPerMinute) {
+      this.#logger.warn(`${name}: too many changes to log all of them; weftctl status lists the problems`);
+    }
+    return lines.count <= linesPerMinute;
   }
 
   /** @returns whether it is new */
@@ -96,7 +117,7 @@ export class Problems {
 
   #logEnd(key: string, sinceMs: number): void {
     const seconds = Math.round((this.#now() - sinceMs) / 100) / 10;
-    this.#logger.info(`${key}: all right again`, { afterSeconds: seconds });
+    this.#logger.info(`${excerpt(key)}: all right again`, { afterSeconds: seconds });
   }
 
   has(kind: ProblemKind): boolean {

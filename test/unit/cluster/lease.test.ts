@@ -80,6 +80,32 @@ test('malformed values say why', () => {
   }
 });
 
+test('a value of any size and depth is refused, or read in part, and never shown whole', () => {
+  const deep = '['.repeat(4000) + ']'.repeat(4000);
+  const cases: [string, RegExp][] = [
+    [`{"PublicIP":${'['.repeat(400_000)}`, /^its value has 400012 bytes; at most 8192 are read$/],
+    [`{"PublicIP":${'['.repeat(4000)}`, /^its value is not JSON$/],
+    [`{"PublicIP":${deep}}`, /^"PublicIP" is \[+… \(8000 characters\), which is no IPv4 address$/],
+    [`{"PublicIP":"${'é'.repeat(4090)}"}`, /^its value has 8195 bytes/],
+    [`{"BackendType":[${deep.slice(1, -1)}]}`, /^"BackendType" is \[+… /],
+    [`{"BackendType":"vxlan","BackendData":[${deep.slice(2000, -2000)}]}`, /^"BackendData" is \[+… .*, not an object$/],
+    [`{"BackendType":"${'x'.repeat(300)}"}`, /^"BackendType" has 300 characters; at most 253 are read$/],
+    [`{"Weft":{"node":"${'x'.repeat(300)}"}}`, /^"Weft\.node" has 300 characters/],
+  ];
+  for (const [text, expected] of cases) {
+    assert.throws(
+      () => parseLeaseValue(text, backends),
+      (error: unknown) =>
+        error instanceof LeaseFormatError && expected.test(error.message) && error.message.length < 300,
+      `${text.slice(0, 40)} ${expected}`,
+    );
+  }
+  // Its owner can write it again, in a length that everybody reads.
+  const padded = parseLeaseValue(`{"PublicIP":"192.0.2.1","Note":"${'x'.repeat(7000)}"}`, backends);
+  assert.equal(padded.extra, {});
+  assert.equal(parseLeaseValue(`{"Note":"${'x'.repeat(1000)}"}`, backends).extra, { Note: 'x'.repeat(1000) });
+});
+
 test('comparison is of the whole value (flannel’s defect 4)', () => {
   const a = parseLeaseValue(flannelValues['dual stack'], backends);
   assert.ok(sameLeaseValue(a, parseLeaseValue(flannelValues['dual stack'], backends)));

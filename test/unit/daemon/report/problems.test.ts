@@ -86,4 +86,18 @@ test('another check plugs in: its findings are problems, as weftd reports its ow
   assert.is(lines.length, 3);
 });
 
+test('others’ problems that change without end are logged within a budget', () => {
+  const clock = { nowMs: 0 };
+  const { problems, lines } = problemsAt(clock);
+  for (let i = 0; i < 200; i++) problems.reportAll('lease', new Map([[`k${i}`, `Cannot read lease ${i}`]]));
+  assert.is(lines.length, 61);
+  assert.match(lines.at(-1)!, /lease: too many changes to log all of them; weftctl status lists the problems/);
+  problems.reportAll('peer', new Map([['a', 'A']]));
+  assert.is(lines.length, 62, 'another kind has its own');
+  clock.nowMs = 60_000;
+  problems.reportAll('lease', new Map([['x', 'Cannot read lease x']]));
+  assert.is(lines.length, 64);
+  assert.equal(problems.list(['peer']), ['Cannot read lease x']);
+});
+
 test.run();

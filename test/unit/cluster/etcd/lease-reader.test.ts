@@ -1,0 +1,83 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { IKeyValue } from 'etcd3';
+import { ChangeLog } from '../../../../cluster/change-log.ts';
+import { keysBelow } from '../../../../cluster/etcd/keys.ts';
+import { LeaseReader } from '../../../../cluster/etcd/lease-reader.ts';
+import { type Entry, type Snapshot, toEntry, toWholeEntry } from '../../../../cluster/etcd/snapshot.ts';
+import { backends } from '../../../../daemon/backends/map.ts';
+
+const test = suite('cluster/etcd/lease-reader');
+
+const kv = (name: string, value: string, revision = 1): IKeyValue => ({
+  key: Buffer.from(`/p/subnets/${name}`),
+  value: Buffer.from(value),
+  create_revision: String(revision),
+  mod_revision: String(revision),
+  version: '1',
+  lease: '7',
+});
+const good = (n: number): Entry => toEntry(kv(`10.1.${n}.0-24`, `{"PublicIP":"192.0.2.${n}","BackendType":"host-gw"}`, n));
+
+const snapshotOf = (entries: readonly Entry[], changes?: ChangeLog<Entry>): Snapshot => ({
+  config: undefined,
+  leases: new Map(entries.map((entry) => [entry.key, entry])),
+  revision: '9',
+  configRevision: '9',
+  clusterId: '1',
+  history: 0,
+  ...(changes ? { changes } : {}),
+});
+
+test('a value that is too long is dropped on receipt; the config is not', () => {
+  const text = `{"PublicIP":${'['.repeat(400_000)}`;
+  const entry = toEntry(kv('10.1.9.0-24', text));
+  assert.equal([entry.value, entry.tooLongBytes], ['', 400_012]);
+  assert.is(toWholeEntry(kv('x', text)).value.length, 400_012);
+  assert.is(good(2).tooLongBytes, undefined);
+});
+
+test('entries that cannot be read are skipped one by one, whatever is in them', () => {
+  const bad = [
+    toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(400_000)}`)),
+    toEntry(kv('10.1.8.0-24', `{"PublicIP":${'['.repeat(4000)}${']'.repeat(4000)}}`)),
+    toEntry(kv(`${'9'.repeat(100_000)}-24`, '{}')),
+  ];
+  // As if a value got past every bound.
+  const getsPast: Entry = { ...bad[0]!, key: '/p/subnets/10.1.7.0-24', value: '{}' };
+  const broken = new Map([...backends]);
+  broken.set('broken', {
+    ...backends.get('host-gw')!,
+    parseLeaseData: () => {
+      throw new RangeError('Maximum call stack size exceeded');
+    },
+  });
+  const reader = new LeaseReader(keysBelow('/p'), broken);
+  const throws = toEntry(kv('10.1.6.0-24', '{"BackendType":"broken","BackendData":{}}'));
+  const { leases, malformed } = reader.read(snapshotOf([good(2), ...bad, getsPast, throws, good(3)]));
+  assert.equal(
+    leases.all.map(({ ownerId }) => ownerId),
+    ['/p/subnets/10.1.2.0-24', '/p/subnets/10.1.3.0-24'],
+  );
+  assert.is(malformed.length, 5);
+  assert.is(malformed[0]!.reason, 'its value has 400012 bytes; at most 8192 are read');
+  assert.equal(malformed[0]!.subnets?.[4]?.length, 24);
+  assert.is(malformed[4]!.reason, 'weftd cannot read it: Maximum call stack size exceeded');
+  for (const { reason } of malformed) assert.ok(reason.length < 320, reason.slice(0, 400));
+});
+
+test('honest changes of the same revision as a malformed one arrive', () => {
+  const changes = new ChangeLog<Entry>();
+  const reader = new LeaseReader(keysBelow('/p'), backends);
+  const entries = [good(2)];
+  reader.read(snapshotOf(entries, changes));
+  const bad = toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(400_000)}`, 5));
+  for (const entry of [good(3), bad, good(4)]) {
+    changes.add([undefined, entry]);
+    entries.push(entry);
+  }
+  const { leases, malformed } = reader.read(snapshotOf(entries, changes));
+  assert.equal([leases.size, malformed.length], [3, 1]);
+});
+
+test.run();
