@@ -42,7 +42,7 @@ export interface Lease extends LeaseValue {
   readonly reservation: boolean;
   /** flannel's, or made by hand: it has no Weft object. */
   readonly ofFlannel: boolean;
-  /** Grows with the time at which leases were made; its store alone compares it. etcd: the create revision. */
+  /** A number, as text: the greater, the later the lease was made. etcd: the create revision. */
   readonly seniority: string;
   /** The store's own notes on the lease. Only the store reads them. */
   readonly handle: unknown;
@@ -198,6 +198,14 @@ export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {
 
 /** The subnets as people write them: `10.5.52.0/24`, or `10.5.52.0/24 fd00:5:0:34::/64`. */
 export const formatSubnets = (subnets: PerFamily<Prefix>): string => valuesOf(subnets).map(formatPrefix).join(' ');
+
+/** The older lease first. Of two made at once, the order of their owners' ids decides, so that all nodes agree. */
+export function compareSeniority(a: Pick<Lease, 'seniority' | 'ownerId'>, b: typeof a): number {
+  const order = (x: string, y: string): number => (x < y ? -1 : x > y ? 1 : 0);
+  return (
+    a.seniority.length - b.seniority.length || order(a.seniority, b.seniority) || order(a.ownerId, b.ownerId)
+  );
+}
 
 /** By subnet, for people: IPv4's first. */
 export function compareLeases(a: Lease, b: Lease): number {

@@ -4,9 +4,10 @@
  */
 
 import type { Family } from '../net/address.ts';
-import { networkOf, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
 import { addressToInteger, integerToAddress, subnetSize } from './arithmetic.ts';
-import { type Lease, samePublicAddress, sameSubnets } from './lease.ts';
+import { DisjointSubnets } from './disjoint-subnets.ts';
+import { compareSeniority, type Lease, samePublicAddress, sameSubnets } from './lease.ts';
 import {
   type FamilyNetwork,
   families,
@@ -14,12 +15,53 @@ import {
   type NetworkConfig,
   type PerFamily,
   perFamily,
+  valuesOf,
 } from './network-config.ts';
 import type { LeaseRequest } from './store.ts';
 import { NoFreeSubnetError } from './store-errors.ts';
 
-/** The leased subnets, one entry per lease. Unreadable leases count, too, as far as their keys tell. */
+/** The leased subnets, one entry per lease: those that `heldSubnets` gives. */
 export type TakenSubnets = readonly PerFamily<Prefix>[];
+
+/** An entry of the store: a lease, or one that cannot be read, which has no seniority. */
+export interface SubnetEntry {
+  readonly ownerId: string;
+  readonly subnets?: PerFamily<Prefix>;
+  readonly seniority?: string;
+}
+
+/** The subnets that an entry really has. */
+export interface HeldSubnets {
+  readonly ownerId: string;
+  readonly subnets: PerFamily<Prefix>;
+}
+
+function olderFirst(a: SubnetEntry, b: SubnetEntry): number {
+  const [x, y] = [a.seniority, b.seniority];
+  if (x === undefined || y === undefined) return (x === undefined ? 1 : 0) - (y === undefined ? 1 : 0);
+  return compareSeniority({ ...a, seniority: x }, { ...b, seniority: y });
+}
+
+/**
+ * The subnets that are taken. Peers refuse those outside the network, and those that overlap with an older lease's; if these
+ * counted, one lease of the whole network would leave nothing to anybody. An entry that cannot be read has its subnets
+ * unless a lease has them. A subnet of the config's length always counts: nobody can write its key again.
+ */
+export function heldSubnets({ networks }: NetworkConfig, entries: readonly SubnetEntry[]): HeldSubnets[] {
+  const held = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
+  return [...entries].sort(olderFirst).flatMap(({ ownerId, subnets: said = {} }) => {
+    const subnets = perFamily((family) => {
+      const [subnet, inUse] = [said[family], networks[family]];
+      if (!subnet || !inUse) return undefined;
+      const { network, subnetLength } = inUse;
+      const isInside = subnet.length > network.length && prefixContains(network, subnet.address);
+      const isHeld = isInside && (subnet.length === subnetLength || held[family].find(subnet) === undefined);
+      if (isHeld) held[family].add(subnet, ownerId);
+      return isHeld ? subnet : undefined;
+    });
+    return valuesOf(subnets).length > 0 ? [{ ownerId, subnets }] : [];
+  });
+}
 
 export type SubnetChoice =
   | { readonly how: 'kept'; readonly lease: Lease }
@@ -76,7 +118,7 @@ const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
   });
 
 /**
- * @param taken every subnet leased, the claimant's own included
+ * @param taken every subnet that is taken, the claimant's own included
  * @param random from [0, 1)
  * @param lostRaces how often another node was faster so far. It adds candidates, so that a thousand nodes that start at
  *   once do not keep competing for the same hundred

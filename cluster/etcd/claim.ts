@@ -7,7 +7,7 @@ import { formatLeaseValue, type OwnLease } from '../lease.ts';
 import { families, isCompatible, type PerFamily } from '../network-config.ts';
 import type { Acquired, LeaseRequest } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
-import { chooseSubnet, ownLeases } from '../subnet-choice.ts';
+import { chooseSubnet, heldSubnets, ownLeases } from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle } from './handle.ts';
@@ -90,7 +90,7 @@ export class Claim {
     const request = this.#request;
     const lostRaces = this.#lostRaces;
     const { leases, malformed } = parser.read(await reader.snapshot());
-    const taken = [...leases, ...malformed].flatMap(({ subnets }) => (subnets ? [subnets] : []));
+    const taken = heldSubnets(request.config, [...leases, ...malformed]).map(({ subnets }) => subnets);
     const choice = chooseSubnet(request, leases.all, taken, random, lostRaces);
     const superseded = request.further
       ? []
@@ -151,12 +151,9 @@ export class Claim {
     const { leases, malformed } = parser.read(snapshot);
     const isOlder = (ownerId: string): boolean =>
       BigInt(snapshot.leases.get(ownerId)!.createRevision) < BigInt(own.createRevision);
-    const hasRival = [...leases, ...malformed].some(
-      (other) =>
-        other.ownerId !== key &&
-        other.subnets !== undefined &&
-        overlap(other.subnets, subnets) &&
-        isOlder(other.ownerId),
+    const others = [...leases, ...malformed].filter(({ ownerId }) => ownerId !== key);
+    const hasRival = heldSubnets(this.#request.config, others).some(
+      (other) => overlap(other.subnets, subnets) && isOlder(other.ownerId),
     );
     if (!hasRival) return false;
     const compare = [isUnchanged(key, own.modRevision)];

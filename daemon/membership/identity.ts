@@ -5,7 +5,7 @@
  * first. A proposal has no effect before it is adopted.
  */
 
-import type { Lease } from '../../cluster/lease.ts';
+import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
 import type { Family } from '../../net/address.ts';
@@ -98,8 +98,10 @@ export class IdentityKeeper {
     const name = backend.deviceName(config, family);
     if (name === undefined) return undefined;
     const isOfBackend = (lease: Lease): boolean => lease.backendType === backend.name;
-    // A host made from another's image remembers the other's data.
-    const isOthers = (lease: Lease): boolean => isOfBackend(lease) && lease !== own && lease.node !== node;
+    // A host made from another's image remembers the other's data. The older lease keeps it: otherwise both would change, and
+    // a lease that copies ours would make us change it again and again.
+    const isOthers = (lease: Lease): boolean =>
+      isOfBackend(lease) && lease !== own && lease.node !== node && (!own || compareSeniority(lease, own) < 0);
     const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
     const prepared = backend.prepare?.(config, {
       said: [this.#said.get(name), own && isOfBackend(own) ? own.backendData[family] : undefined],

@@ -5,14 +5,15 @@
  * IPv6 subnets over their IPv6 ones. Devices and entries are as flannel's, so that either can replace the other.
  */
 
-import type { Lease } from '../../cluster/lease.ts';
+import { DisjointSubnets } from '../../cluster/disjoint-subnets.ts';
+import { excerpt } from '../../cluster/excerpt.ts';
+import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { type Address, addressKey, type Family, formatAddress, isUnspecified, sameAddress } from '../../net/address.ts';
 import {
   formatPrefix,
   hostPrefix,
-  networkKey,
   networkOf,
   type Prefix,
   prefixContains,
@@ -165,14 +166,14 @@ function misplacement(subnet: Prefix, { networks, formerNetworks, surroundings }
   return lifeline && `contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`;
 }
 
-/** The peers with their entries. Refuses entries that conflict with an earlier peer. */
+/** The peers with their entries. Refuses entries that conflict with an older lease's. */
 export class PeerTable {
   readonly #overlay: Overlay;
   readonly #backend: Backend;
   readonly #node: NodeSide<BackendConfig, unknown>;
   readonly #families: readonly Family[];
   readonly #placed = new Map<Lease, PlacedPeer>();
-  readonly #leaseOfSubnet = new Map<number | string, string>();
+  readonly #subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
   readonly #holders: PerFamily<Map<Claim['key'], { readonly lease: string; readonly host: Address }>> = {
     4: new Map(),
     6: new Map(),
@@ -186,7 +187,9 @@ export class PeerTable {
     this.#backend = backend;
     this.#node = node;
     this.#families = familiesOf(overlay.networks);
-    for (const peer of overlay.peers) this.#add(peer);
+    // The older lease wins, whatever the order of the list: a newcomer cannot take anything over, nor can a restart help it.
+    const places = new Map([...overlay.peers].sort(compareSeniority).map((peer) => [peer, this.#placeOf(peer)]));
+    for (const peer of overlay.peers) this.#placed.set(peer, places.get(peer)!);
   }
 
   get peers(): PlacedPeer[] {
@@ -220,7 +223,7 @@ export class PeerTable {
       if (!place || this.#contested.has(lease.ownerId)) return undefined;
       gone.push(place);
       this.#placed.delete(lease);
-      for (const { destination } of place.routes) this.#leaseOfSubnet.delete(networkKey(destination));
+      for (const { destination } of place.routes) this.#subnets[destination.address.family].remove(destination);
       for (const { family, key } of place.claims) this.#holders[family]!.delete(key);
     }
     const come = added.map((lease) => this.#add(lease));
@@ -228,10 +231,14 @@ export class PeerTable {
   }
 
   #add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
-    const placed: PlacedPeer = { peer, ...place, problem: this.#place(peer, place) };
+    const placed = this.#placeOf(peer);
     this.#placed.set(peer, placed);
     return placed;
+  }
+
+  #placeOf(peer: Lease): PlacedPeer {
+    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
+    return { peer, ...place, problem: this.#place(peer, place) };
   }
 
   /** @returns why the peer is left out, entirely or for a family */
@@ -267,11 +274,12 @@ export class PeerTable {
     const subnet = networkOf(leased);
     const misplaced = misplacement(subnet, overlay);
     if (misplaced !== undefined) return `its subnet "${formatPrefix(subnet)}" ${misplaced}`;
-    const subnetKey = networkKey(subnet);
-    const other = this.#leaseOfSubnet.get(subnetKey);
-    if (other !== undefined) {
-      this.#contest(other, peer.ownerId);
-      return `lease "${other}" has the same subnet`;
+    const taken = this.#subnets[family].find(subnet);
+    if (taken) {
+      this.#contest(taken.owner, peer.ownerId);
+      return samePrefix(taken.prefix, subnet)
+        ? `lease "${excerpt(taken.owner)}" has the same subnet`
+        : `its subnet "${formatPrefix(subnet)}" overlaps with that of the older lease "${excerpt(taken.owner)}"`;
     }
     const leaseData = peer.backendData[family];
     const found = this.#backend.entries(this.#node, {
@@ -286,9 +294,9 @@ export class PeerTable {
     const holder = claim && this.#holders[family]!.get(claim.key);
     if (holder) this.#contest(holder.lease, peer.ownerId);
     if (holder && !sameAddress(holder.host, host)) {
-      return `lease "${holder.lease}" of another host has the same ${claim.text}`;
+      return `lease "${excerpt(holder.lease)}" of another host has the same ${claim.text}`;
     }
-    this.#leaseOfSubnet.set(subnetKey, peer.ownerId);
+    this.#subnets[family].add(subnet, peer.ownerId);
     if (claim && !holder) {
       this.#holders[family]!.set(claim.key, { lease: peer.ownerId, host });
       place.claims.push({ family, key: claim.key });

@@ -7,7 +7,7 @@ import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
-import { chooseSubnet, ownLeases } from '../../../cluster/subnet-choice.ts';
+import { chooseSubnet, heldSubnets, ownLeases } from '../../../cluster/subnet-choice.ts';
 import { backends } from '../../../daemon/backends/map.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
@@ -112,6 +112,29 @@ test('no subnet is free', () => {
     (error: unknown) => error instanceof NoFreeSubnetError && /every \/30/.test(error.message),
   );
   assert.is(choose(claimOf(1, { config: small }), taken.slice(1)), 'new 10.5.0.4/30');
+});
+
+test('a subnet that peers refuse is not taken; the oldest of several that overlap is', () => {
+  const lease = (subnet: string, n: number): Lease => ({ ...leaseOf(subnet, n), seniority: String(n) });
+  const held = (...leases: Parameters<typeof heldSubnets>[1]) =>
+    heldSubnets(config, leases).map(({ subnets }) => formatSubnets(subnets));
+  assert.equal(held(lease('10.5.0.0/16', 1), lease('10.0.0.0/8', 2), lease('10.6.1.0/24', 3)), [], 'not in the network');
+  assert.equal(held(lease('10.5.9.128/25', 10), lease('10.5.9.0/24', 9), lease('10.5.9.0/25', 100)), ['10.5.9.0/24']);
+  assert.equal(held(lease('10.5.0.0/17', 50), lease('10.5.9.0/24', 9)), ['10.5.9.0/24'], 'the younger is the wide one');
+  assert.equal(held(lease('10.5.0.0/17', 5), lease('10.5.9.0/24', 9)), ['10.5.0.0/17', '10.5.9.0/24'], 'its key is there');
+  const malformed = (subnet: string) => ({ ownerId: `/p/${subnet}`, subnets: { 4: prefix(subnet) } });
+  assert.equal(held(malformed('10.5.8.0/23'), lease('10.5.9.0/24', 9)), ['10.5.9.0/24']);
+  assert.equal(held(malformed('10.5.6.0/23'), { ownerId: '/p/x' }), ['10.5.6.0/23']);
+  // A refused family of a lease takes nothing, though the other one is its own.
+  const dual = parseNetworkConfig(
+    '{"EnableIPv6":true,"Network":"10.5.0.0/16","IPv6Network":"fd00:5::/48","Backend":{"Type":"vxlan"}}',
+    backends,
+  );
+  const wide = { ...lease('10.5.1.0/24', 1), subnets: { 4: prefix('10.5.1.0/24'), 6: prefix('fd00:5::/48') } };
+  assert.equal(heldSubnets(dual, [wide]), [{ ownerId: wide.ownerId, subnets: { 4: prefix('10.5.1.0/24') } }]);
+  const taken = heldSubnets(config, [lease('10.5.0.0/16', 1), lease('10.5.1.0/24', 2)]).map(({ subnets }) => subnets);
+  const choice = chooseSubnet(claimOf(9), [], taken, first);
+  assert.equal(choice, { how: 'new', subnets: { 4: prefix('10.5.2.0/24') } });
 });
 
 test('both families are chosen, each free', () => {

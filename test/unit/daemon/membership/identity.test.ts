@@ -89,6 +89,17 @@ test('an adopted identity is locked, remembered, and stays the same', () => {
   assert.is(host.written, 1, 'the file says so already');
 });
 
+test('a lease that copies our MAC does not make us change it; the older lease keeps a MAC that two have', () => {
+  const host = new Host();
+  const own = peer(1, { seniority: '50' });
+  const first = macOf(host.identity.adopt(host.identity.propose(config, [own])));
+  assert.equal(first, mac(1));
+  const copy = (seniority: string) => peer(9, { backendData: own.backendData, seniority });
+  assert.equal(macOf(host.identity.propose(config, [copy('51'), own]).identity), first);
+  assert.equal(macOf(host.identity.propose(config, [copy('100'), own]).identity), first);
+  assert.not.equal(macOf(host.identity.propose(config, [copy('7'), own]).identity), first);
+});
+
 test('a device that another weftd uses: nothing is remembered', () => {
   const host = new Host();
   host.busy = true;

@@ -168,6 +168,36 @@ test('only subnets inside the network, and none that takes over a part of this h
   }
 });
 
+test('of peers that overlap the oldest stays, whatever the order of the list, and both are named', () => {
+  const old = peer(2, { seniority: '99' });
+  const rivals: [Lease, RegExp][] = [
+    [
+      peer(9, { subnets: { 4: prefix('10.1.2.128/25') } }),
+      /^its subnet "10\.1\.2\.128\/25" overlaps with that of the older lease "\/p\/subnets\/10\.1\.2\.0-24"$/,
+    ],
+    [peer(9, { subnets: { 4: prefix('10.1.2.0/23') } }), /^its subnet "10\.1\.2\.0\/23" overlaps with that of the older/],
+    [
+      peer(9, { ownerId: '/p/subnets/10.1.2.0-24&fd00::-64', subnets: old.subnets }),
+      /^lease "\/p\/subnets\/10\.1\.2\.0-24" has the same subnet$/,
+    ],
+    [peer(9, { backendData: old.backendData }), /^lease ".*2\.0-24" of another host has the same MAC/],
+  ];
+  for (const [rival, expected] of rivals) {
+    const young = { ...rival, seniority: '100' };
+    for (const peers of [
+      [old, young],
+      [young, old],
+    ]) {
+      const desired = deriveDesired(overlay({ peers: [...peers, peer(3)] }));
+      const of = (lease: Lease) => desired.peers.find((each) => each.peer === lease)!;
+      assert.is(of(old).problem, undefined);
+      assert.match(of(young).problem!, expected);
+      assert.equal(desired.peers.map(({ peer: lease }) => lease).slice(0, 2), peers, 'the order of the list stays');
+      assert.is(desired.state.routes.length, 2);
+    }
+  }
+});
+
 test('two leases of one host share its FDB entry', () => {
   const further = peer(2, { ownerId: '/p/subnets/10.1.9.0-24', subnets: { 4: prefix('10.1.9.0/24') } });
   const { state, peers } = deriveDesired(overlay({ peers: [peer(2), further] }));

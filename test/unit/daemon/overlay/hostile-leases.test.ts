@@ -189,6 +189,11 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
         about,
       );
     }
+    for (const [i, { destination }] of desired.state.routes.entries()) {
+      for (const other of desired.state.routes.slice(i + 1)) {
+        assert.not.ok(prefixesOverlap(destination, other.destination), `${about}: ${formatPrefix(destination)}`);
+      }
+    }
     const families = ([4, 6] as const).filter((family) => networks[family]);
     const withoutBad = deriveDesired({ ...of, peers: parsed.leases.all.filter(({ ownerId }) => isHonest(ownerId)) });
     const routes = new Set(desired.state.routes.map(formatRoute));
@@ -206,10 +211,11 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
 const honestKeys = new Set(honest.map((n) => `/p/subnets/10.1.${n}.0-24&fd00:0:0:${n}::-64`));
 const isHonest = (ownerId: string): boolean => honestKeys.has(ownerId);
 
-/** Honest ones first. */
-const listed = (good: readonly Entry[], bad: readonly Entry[], _adversary: Adversary): Entry[] => [
-  ...good,
-  ...bad.filter(({ key }) => !isHonest(key)),
-];
+/** In any order: the older wins, not the first. */
+const listed = (good: readonly Entry[], bad: readonly Entry[], adversary: Adversary): Entry[] =>
+  [...good, ...bad.filter(({ key }) => !isHonest(key))]
+    .map((entry) => ({ entry, at: adversary.below(1000) }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ entry }) => entry);
 
 test.run();
