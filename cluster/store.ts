@@ -62,6 +62,7 @@ export type Continuity = 'same' | 'lost';
 
 export interface LeaseList {
   readonly leases: LeaseSet;
+  /** The same array as in the last list, if the store knows that none of them has changed. */
   readonly malformed: readonly MalformedEntry[];
   readonly continuity: Continuity;
   /** The point in the store's history. Opaque to everybody but the store. */

@@ -14,6 +14,7 @@ import type { Entry, Snapshot } from './snapshot.ts';
 
 export interface ParsedLeases {
   readonly leases: LeaseSet;
+  /** The same array until one of them changes. */
   readonly malformed: readonly MalformedEntry[];
 }
 
@@ -49,17 +50,20 @@ export class LeaseReader {
 
   #follow({ changes }: Snapshot): ParsedLeases | undefined {
     const last = this.#last;
-    if (!changes || !last || last.of !== changes || last.parsed.malformed.length > 0) return undefined;
+    if (!changes || !last || last.of !== changes) return undefined;
     const made = changes.between(last.version, changes.version);
     if (!made) return undefined;
     const parsed: LeaseChange[] = [];
-    for (const [was, is] of made) {
-      const pair = [was && this.#parsed(was), is && this.#parsed(is)] as const;
-      if (pair.some((each) => each && 'reason' in each)) return undefined;
-      parsed.push(pair as LeaseChange);
+    let { malformed } = last.parsed;
+    for (const change of made) {
+      const [was, is] = change.map((entry) => entry && this.#parsed(entry));
+      if (was && 'reason' in was) malformed = malformed.filter((each) => each !== was);
+      if (is && 'reason' in is) malformed = [...malformed, is];
+      const [lease, next] = [was, is].map((each) => (each && 'reason' in each ? undefined : each));
+      if (lease ?? next) parsed.push([lease, next]);
     }
     const leases = last.parsed.leases.with(parsed);
-    return leases && { leases, malformed: [] };
+    return leases && { leases, malformed };
   }
 
   #parsed(entry: Entry): Lease | MalformedEntry {

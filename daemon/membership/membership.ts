@@ -54,8 +54,10 @@ export class Membership {
   readonly #lost: LostLeases;
   readonly #memory: MemoryKeeper | undefined;
   #view: ClusterView | undefined;
-  /** The leases that the view is made from; undefined where they are not all of it. */
-  #listed: LeaseSet | undefined;
+  /** The list that the view is made from. */
+  #listed: Pick<LeaseList, 'leases' | 'malformed'> | undefined;
+  /** The unreadable entries that were reported last. */
+  #reported: readonly MalformedEntry[] = [];
   /** That of the list that the view is made from. */
   #mark: unknown;
   /** The last weftd's knowledge, until the first view. */
@@ -109,7 +111,7 @@ export class Membership {
     const { own, superseded } = await this.#holder.hold(config, list, value, this.#view?.peers);
     if (superseded) this.#former.set(superseded);
     const followed = this.#followChanges(list, own);
-    this.#listed = list.malformed.length === 0 ? list.leases : undefined;
+    this.#listed = list;
     this.#mark = list.mark;
     if (followed && this.#view) {
       this.#view = { ...this.#view, config: config.value, backend: config.backend, peers: followed };
@@ -157,6 +159,8 @@ export class Membership {
   }
 
   #reportMalformed(malformed: readonly MalformedEntry[]): void {
+    if (malformed === this.#reported) return;
+    this.#reported = malformed;
     const problem = ({ ownerId, reason }: MalformedEntry): string =>
       `Cannot read lease "${excerpt(ownerId)}", which is skipped: ${reason}`;
     this.#options.problems.reportAll('lease', new Map(malformed.map((entry) => [entry.ownerId, problem(entry)])));
@@ -165,9 +169,12 @@ export class Membership {
   /** The peers, by what has changed alone. Undefined where more has to be looked at. */
   #followChanges({ leases, malformed, continuity }: LeaseList, own: OwnLease): LeaseSet | undefined {
     const before = this.#view;
-    if (!before || own !== before.own || continuity === 'lost' || malformed.length > 0) return undefined;
-    if (!this.#lost.isEmpty || this.#former.size > 0 || leases.size === 0) return undefined;
-    const changes = this.#listed && leases.changesSince(this.#listed);
+    const listed = this.#listed;
+    if (!before || !listed || own !== before.own || continuity === 'lost') return undefined;
+    // Those that cannot be read stay as they were known before, unless one of them has changed.
+    const isSame = malformed === listed.malformed || malformed.length + listed.malformed.length === 0;
+    if (!isSame || !this.#lost.isEmpty || this.#former.size > 0 || leases.size === 0) return undefined;
+    const changes = leases.changesSince(listed.leases);
     const isPlain = (lease: Lease | undefined): boolean =>
       !lease || (lease.node !== this.#options.node && lease.ownerId !== own.ownerId);
     // A node of Weft's whose lease has vanished may be about to claim it again.

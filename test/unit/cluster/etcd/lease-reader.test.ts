@@ -80,4 +80,32 @@ test('honest changes of the same revision as a malformed one arrive', () => {
   assert.equal([leases.size, malformed.length], [3, 1]);
 });
 
+test('beside entries that cannot be read, changes are followed one by one', () => {
+  const changes = new ChangeLog<Entry>();
+  const reader = new LeaseReader(keysBelow('/p'), backends);
+  const entries = new Map<string, Entry>();
+  const read = () => reader.read(snapshotOf([...entries.values()], changes));
+  const set = (entry: Entry): void => {
+    changes.add([entries.get(entry.key), entry]);
+    entries.set(entry.key, entry);
+  };
+  const bad = toEntry(kv('10.1.9.0-24', 'x', 5));
+  set(good(2));
+  let before = read();
+  const follow = (entry: Entry): [size: number, malformed: number, changes: number | undefined, isSame: boolean] => {
+    set(entry);
+    const after = read();
+    const made = after.leases.changesSince(before.leases)?.length;
+    const isSame = after.malformed === before.malformed;
+    before = after;
+    return [after.leases.size, after.malformed.length, made, isSame];
+  };
+  assert.equal(follow(bad), [1, 1, 0, false]);
+  assert.equal(follow(good(3)), [2, 1, 1, true], 'an honest one');
+  assert.equal(follow(toEntry(kv('10.1.3.0-24', 'x', 6))), [1, 2, 1, false], 'it becomes unreadable');
+  assert.equal(follow(good(3)), [2, 1, 1, false], 'and readable again');
+  assert.equal(follow({ ...bad, value: '', modRevision: '8' }), [2, 1, 0, false], 'another one');
+  assert.equal(follow(good(4)), [3, 1, 1, true]);
+});
+
 test.run();
