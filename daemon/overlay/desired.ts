@@ -10,16 +10,8 @@ import { excerpt } from '../../cluster/excerpt.ts';
 import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { peerAddressProblem } from '../../cluster/peer-address.ts';
-import { type Address, addressKey, type Family, formatAddress, isUnspecified, sameAddress } from '../../net/address.ts';
-import {
-  formatPrefix,
-  hostPrefix,
-  networkOf,
-  type Prefix,
-  prefixContains,
-  prefixesOverlap,
-  samePrefix,
-} from '../../net/prefix.ts';
+import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
+import { formatPrefix, hostPrefix, networkOf, type Prefix, samePrefix } from '../../net/prefix.ts';
 import type { Backend, BackendConfig, Claim, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
 import {
   type ActualDevice,
@@ -33,6 +25,7 @@ import {
 import { type Backends, backends as ownBackends } from '../backends/map.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { Surroundings } from '../host/surroundings.ts';
+import { addressRefusal, subnetRefusal } from './admission.ts';
 
 export interface Overlay {
   /** Families in use, with the cluster's network of each. */
@@ -142,30 +135,6 @@ export interface PeerChanges {
   readonly added: readonly PlacedPeer[];
 }
 
-/**
- * Why no peer may have a subnet here; undefined if one may. Only prefixes inside the cluster's network are routed, or inside
- * a former one that this node remembers: whose containers are not gone yet. A subnet that is exactly the network of an
- * interface is left to shadows.ts, where the first one stays.
- */
-function misplacement(subnet: Prefix, { networks, formerNetworks, surroundings }: Overlay): string | undefined {
-  const network = networks[subnet.address.family]!;
-  const isInside = (outer: Prefix): boolean =>
-    subnet.length > outer.length && prefixContains(outer, subnet.address);
-  if (!isInside(network) && !formerNetworks.some(isInside)) {
-    return `is not inside the cluster's network "${formatPrefix(network)}"`;
-  }
-  // Somebody who gave the cluster a part of a connected network, or all of it, wants its subnets routed.
-  const other = surroundings.networks.find(
-    ({ prefix }) =>
-      prefixesOverlap(prefix, subnet) &&
-      !samePrefix(prefix, subnet) &&
-      !(prefix.length <= network.length && prefixContains(prefix, network.address)),
-  );
-  if (other) return `overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`;
-  const lifeline = surroundings.lifelines.find(({ address }) => prefixContains(subnet, address));
-  return lifeline && `contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`;
-}
-
 /** The peers with their entries. Refuses entries that conflict with an older lease's. */
 export class PeerTable {
   readonly #overlay: Overlay;
@@ -252,28 +221,13 @@ export class PeerTable {
   /** Makes the peer's entries for a family, or returns the reason why not. */
   #placeFamily(peer: Lease, family: Family, place: MutablePlace): string | undefined {
     const overlay = this.#overlay;
-    const { external } = overlay;
     const leased = peer.subnets[family];
     const host = peer.publicAddresses[family];
     if (!leased) return `it has no IPv${family} subnet`;
     if (!host || isUnspecified(host)) return `it has no public IPv${family} address`;
-    const ownPublic = external.publicAddresses[family];
-    const ownLocal = external.addresses[family];
-    const impossible =
-      peerAddressProblem(host, [ownPublic, ownLocal]) ??
-      (overlay.surroundings.ownAddresses.has(addressKey(host)) ? "is this host's own" : undefined);
-    if (impossible !== undefined) return `its public address "${formatAddress(host)}" ${impossible}`;
-    if (prefixesOverlap(leased, overlay.subnets[family]!)) {
-      return `its subnet "${formatPrefix(leased)}" overlaps with this host's own`;
-    }
-    // A route to it would swallow the tunnel's own packets, or cut this host off from its network.
-    const swallowed = [host, ownLocal].find((address) => address && prefixContains(leased, address));
-    if (swallowed) {
-      return `its subnet "${formatPrefix(leased)}" contains the host address "${formatAddress(swallowed)}"`;
-    }
     const subnet = networkOf(leased);
-    const misplaced = misplacement(subnet, overlay);
-    if (misplaced !== undefined) return `its subnet "${formatPrefix(subnet)}" ${misplaced}`;
+    const refusal = addressRefusal(host, overlay) ?? subnetRefusal(subnet, host, overlay);
+    if (refusal !== undefined) return refusal;
     const taken = this.#subnets[family].find(subnet);
     if (taken) {
       this.#contest(taken.owner, peer.ownerId);
