@@ -34,8 +34,8 @@ export function addressRefusal(host: Address, { external, surroundings }: Surrou
 
 /**
  * Why no peer at `host` may have the subnet; undefined if it may. Only prefixes inside the cluster's network are routed, or
- * inside a former one that this node remembers: its containers are not gone yet. A subnet that is exactly the network of an
- * interface is left to shadows.ts, where the first one stays.
+ * inside a former one that this node remembers: its containers are not gone yet. An IPv4 subnet that is exactly the network of
+ * an interface is left to shadows.ts, where the first one stays. Over IPv6 the interface's route always comes first.
  */
 export function subnetRefusal(subnet: Prefix, host: Address, of: Surrounded): string | undefined {
   const { networks, formerNetworks, subnets, external, surroundings } = of;
@@ -54,7 +54,7 @@ export function subnetRefusal(subnet: Prefix, host: Address, of: Surrounded): st
   const other = surroundings.networks.find(
     ({ prefix }) =>
       prefixesOverlap(prefix, subnet) &&
-      !samePrefix(prefix, subnet) &&
+      !(family === 4 && samePrefix(prefix, subnet)) &&
       !(prefix.length <= network.length && prefixContains(prefix, network.address)),
   );
   if (other) return `${its} overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`;

@@ -116,11 +116,11 @@ class Adversary {
 
   value(type: string): string {
     const odd = [null, 0, '', 'x', [], {}, '['.repeat(1000), { a: { a: {} } }];
-    const mac = (): unknown => {
+    const macText = (): unknown => {
       const texts = ['02:00:00:00:00:02', '02:00:00:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'];
       return this.pick([...texts, ...[91, 92].map((n) => `02:00:00:00:00:${n}`), this.pick(odd)]);
     };
-    const data = () => this.pick<unknown>([{ VNI: 1, VtepMAC: mac() }, { VNI: 1, VtepMAC: mac() }, this.pick(odd)]);
+    const data = () => this.pick<unknown>([{ VNI: 1, VtepMAC: macText() }, { VNI: 1, VtepMAC: macText() }, this.pick(odd)]);
     const v4s = ['192.0.2.1', '192.0.2.2', '192.0.2.66', '192.0.2.67', '127.0.0.1', '224.0.0.1', '255.255.255.255'];
     const v6s = ['2001:db8::1', '2001:db8::2', '2001:db8::66', '::1', 'ff02::1', 'fe80::1', '::', '::ffff:192.0.2.66'];
     const text = JSON.stringify({
