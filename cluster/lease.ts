@@ -116,8 +116,7 @@ const longestExtra = 4096;
 const longestName = 253;
 
 /** Why a value of this length is not read. */
-export const tooLong = (bytes: number): string =>
-  `its value has ${bytes} bytes; at most ${longestLeaseBytes} are read`;
+export const tooLong = (bytes: number): string => `its value has ${bytes} bytes; at most ${longestLeaseBytes} are read`;
 
 /** The foreign keys, or none if they are too many. */
 function boundedExtra(extra: ExtraKeys): ExtraKeys {
@@ -202,9 +201,7 @@ export const formatSubnets = (subnets: PerFamily<Prefix>): string => valuesOf(su
 /** The older lease first. Of two made at once, the order of their owners' ids decides, so that all nodes agree. */
 export function compareSeniority(a: Pick<Lease, 'seniority' | 'ownerId'>, b: typeof a): number {
   const order = (x: string, y: string): number => (x < y ? -1 : x > y ? 1 : 0);
-  return (
-    a.seniority.length - b.seniority.length || order(a.seniority, b.seniority) || order(a.ownerId, b.ownerId)
-  );
+  return a.seniority.length - b.seniority.length || order(a.seniority, b.seniority) || order(a.ownerId, b.ownerId);
 }
 
 /** By subnet, for people: IPv4's first. */

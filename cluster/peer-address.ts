@@ -26,5 +26,7 @@ export function peerAddressProblem(address: Address, own: readonly (Address | un
   const kind = kindOf(address);
   if (kind !== undefined) return `is ${kind}, which no host can have`;
   const isNear = (each: Address | undefined): boolean => each?.family === address.family && isLinkLocal(each);
-  return isLinkLocal(address) && !own.some(isNear) ? 'is link-local, and this host has no such public address' : undefined;
+  return isLinkLocal(address) && !own.some(isNear)
+    ? 'is link-local, and this host has no such public address'
+    : undefined;
 }

@@ -89,7 +89,9 @@ export class LeaseReader {
       };
     } catch (error) {
       const reason =
-        error instanceof LeaseFormatError ? error.message : `weftd cannot read it: ${excerpt((error as Error).message)}`;
+        error instanceof LeaseFormatError
+          ? error.message
+          : `weftd cannot read it: ${excerpt((error as Error).message)}`;
       return { ownerId: entry.key, reason, ...(subnets ? { subnets } : {}) };
     }
   }

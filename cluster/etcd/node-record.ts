@@ -43,7 +43,8 @@ export function parseNodeRecord(text: string): NodeRecord {
   const node = textOf('node');
   if (node === '') throw new LeaseFormatError('it has no node name');
   const startedAtMs = Date.parse(textOf('started'));
-  if (Number.isNaN(startedAtMs)) throw new LeaseFormatError(`"started" is "${excerpt(textOf('started'))}", which is not a time`);
+  if (Number.isNaN(startedAtMs))
+    throw new LeaseFormatError(`"started" is "${excerpt(textOf('started'))}", which is not a time`);
   const { containers } = object;
   return {
     node,

@@ -170,7 +170,8 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
     const mac = peer.leaseData?.vtepMac;
     if (!mac) return `it has no MAC of its IPv${family} tunnel device`;
     // The kernel refuses such entries, or floods them.
-    if (!isUnicastMac(mac)) return `the MAC of its tunnel device, "${formatMac(mac)}", is no device's: it is not unicast`;
+    if (!isUnicastMac(mac))
+      return `the MAC of its tunnel device, "${formatMac(mac)}", is no device's: it is not unicast`;
     const ownMac = leaseData[family]?.vtepMac;
     if (ownMac && sameMac(ownMac, mac)) return `the MAC of its tunnel device, "${formatMac(mac)}", is this host's own`;
     const device = vxlan.deviceName(config, family)!;

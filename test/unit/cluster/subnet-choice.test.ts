@@ -118,10 +118,18 @@ test('a subnet that peers refuse is not taken; the oldest of several that overla
   const lease = (subnet: string, n: number): Lease => ({ ...leaseOf(subnet, n), seniority: String(n) });
   const held = (...leases: Parameters<typeof heldSubnets>[1]) =>
     heldSubnets(config, leases).map(({ subnets }) => formatSubnets(subnets));
-  assert.equal(held(lease('10.5.0.0/16', 1), lease('10.0.0.0/8', 2), lease('10.6.1.0/24', 3)), [], 'not in the network');
+  assert.equal(
+    held(lease('10.5.0.0/16', 1), lease('10.0.0.0/8', 2), lease('10.6.1.0/24', 3)),
+    [],
+    'not in the network',
+  );
   assert.equal(held(lease('10.5.9.128/25', 10), lease('10.5.9.0/24', 9), lease('10.5.9.0/25', 100)), ['10.5.9.0/24']);
   assert.equal(held(lease('10.5.0.0/17', 50), lease('10.5.9.0/24', 9)), ['10.5.9.0/24'], 'the younger is the wide one');
-  assert.equal(held(lease('10.5.0.0/17', 5), lease('10.5.9.0/24', 9)), ['10.5.0.0/17', '10.5.9.0/24'], 'its key is there');
+  assert.equal(
+    held(lease('10.5.0.0/17', 5), lease('10.5.9.0/24', 9)),
+    ['10.5.0.0/17', '10.5.9.0/24'],
+    'its key is there',
+  );
   const malformed = (subnet: string) => ({ ownerId: `/p/${subnet}`, subnets: { 4: prefix(subnet) } });
   assert.equal(held(malformed('10.5.8.0/23'), lease('10.5.9.0/24', 9)), ['10.5.9.0/24']);
   assert.equal(held(malformed('10.5.6.0/23'), { ownerId: '/p/x' }), ['10.5.6.0/23']);

@@ -1,6 +1,6 @@
+import type { IKeyValue } from 'etcd3';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { IKeyValue } from 'etcd3';
 import { ChangeLog } from '../../../../cluster/change-log.ts';
 import { keysBelow } from '../../../../cluster/etcd/keys.ts';
 import { LeaseReader } from '../../../../cluster/etcd/lease-reader.ts';
@@ -17,7 +17,8 @@ const kv = (name: string, value: string, revision = 1): IKeyValue => ({
   version: '1',
   lease: '7',
 });
-const good = (n: number): Entry => toEntry(kv(`10.1.${n}.0-24`, `{"PublicIP":"192.0.2.${n}","BackendType":"host-gw"}`, n));
+const good = (n: number): Entry =>
+  toEntry(kv(`10.1.${n}.0-24`, `{"PublicIP":"192.0.2.${n}","BackendType":"host-gw"}`, n));
 
 const snapshotOf = (entries: readonly Entry[], changes?: ChangeLog<Entry>): Snapshot => ({
   config: undefined,

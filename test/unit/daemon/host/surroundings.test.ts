@@ -1,14 +1,19 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
-import { endpointLifelines, resolverLifelines, surroundingsOf } from '../../../../daemon/host/surroundings.ts';
+import {
+  endpointLifelines,
+  type Lifeline,
+  resolverLifelines,
+  surroundingsOf,
+} from '../../../../daemon/host/surroundings.ts';
 import { addressKey, formatAddress } from '../../../../net/address.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
 import { address, prefix } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/host/surroundings');
 
-const texts = (lifelines: ReturnType<typeof resolverLifelines>) =>
+const texts = (lifelines: readonly Lifeline[]) =>
   lifelines.map(({ address: each, what }) => `${formatAddress(each)} ${what}`);
 
 test('the interfaces’ networks, the default gateways and the addresses, without tunnel devices', () => {
@@ -48,7 +53,8 @@ test('the interfaces’ networks, the default gateways and the addresses, withou
 test('endpoints that are given by address, and name servers', () => {
   const endpoints = ['http://10.0.0.1:2379', 'https://[fd00::1]:2379/', 'https://etcd.example:2379', '10.0.0.2', ''];
   assert.equal(texts(endpointLifelines(endpoints, 'etcd')), ['10.0.0.1 etcd', 'fd00::1 etcd', '10.0.0.2 etcd']);
-  const text = '# nameserver 10.0.0.9\n nameserver\t10.0.0.1 \nnameserver fe80::1%eth0\nsearch a b\nnameserver fd00::53';
+  const text =
+    '# nameserver 10.0.0.9\n nameserver\t10.0.0.1 \nnameserver fe80::1%eth0\nsearch a b\nnameserver fd00::53';
   assert.equal(texts(resolverLifelines(text)), ['10.0.0.1 a name server', 'fd00::53 a name server']);
 });
 

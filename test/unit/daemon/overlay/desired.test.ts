@@ -9,7 +9,18 @@ import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { addressKey } from '../../../../net/address.ts';
 import { parseMac } from '../../../../net/mac.ts';
 import { randomStream } from '../../../support/random.ts';
-import { address, dualStack, mac, macs, type OwnBackend, overlay, peer, prefix, surroundings, vxlan } from './cluster-of.ts';
+import {
+  address,
+  dualStack,
+  mac,
+  macs,
+  type OwnBackend,
+  overlay,
+  peer,
+  prefix,
+  surroundings,
+  vxlan,
+} from './cluster-of.ts';
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const test = suite('daemon/overlay/desired');
@@ -108,7 +119,9 @@ test('an address or a MAC that no peer can have: that peer alone is refused, and
     const networks = isOfFamily6 ? { 6: prefix('fd00::/48') } : { 4: prefix('10.1.0.0/16') };
     const [two, bad, three] = [peer(2), peer(9, changes), peer(3)];
     const around = { ...surroundings, ownAddresses: new Set([addressKey(address('198.51.100.1'))]) };
-    const { table, state, peers } = deriveDesired(overlay({ networks, surroundings: around, peers: [two, bad, three] }));
+    const { table, state, peers } = deriveDesired(
+      overlay({ networks, surroundings: around, peers: [two, bad, three] }),
+    );
     assert.match(peers[1]!.problem!, expected);
     assert.equal(peers[1]!.paths, {});
     assert.equal([state.routes.length, state.fdb.length, state.neighbours.length], [2, 2, 2]);
@@ -146,7 +159,10 @@ test('only subnets inside the network, and none that takes over a part of this h
     ['8.8.8.0/24', /^its subnet "8\.8\.8\.0\/24" is not inside the cluster's network "10\.1\.0\.0\/16"$/],
     ['10.96.0.0/12', /is not inside the cluster's network/],
     ['10.2.0.0/24', /is not inside the cluster's network/],
-    ['10.1.65.0/24', /^its subnet "10\.1\.65\.0\/24" overlaps with the network "10\.1\.64\.0\/22" of this host's "eth1"$/],
+    [
+      '10.1.65.0/24',
+      /^its subnet "10\.1\.65\.0\/24" overlaps with the network "10\.1\.64\.0\/22" of this host's "eth1"$/,
+    ],
     ['10.1.64.0/20', /overlaps with the network/],
     ['10.1.128.0/24', /^its subnet "10\.1\.128\.0\/24" contains the address "10\.1\.128\.1" of the default gateway$/],
     ['10.1.129.7/32', /contains the address "10\.1\.129\.7" of etcd$/],
@@ -175,7 +191,10 @@ test('of peers that overlap the oldest stays, whatever the order of the list, an
       peer(9, { subnets: { 4: prefix('10.1.2.128/25') } }),
       /^its subnet "10\.1\.2\.128\/25" overlaps with that of the older lease "\/p\/subnets\/10\.1\.2\.0-24"$/,
     ],
-    [peer(9, { subnets: { 4: prefix('10.1.2.0/23') } }), /^its subnet "10\.1\.2\.0\/23" overlaps with that of the older/],
+    [
+      peer(9, { subnets: { 4: prefix('10.1.2.0/23') } }),
+      /^its subnet "10\.1\.2\.0\/23" overlaps with that of the older/,
+    ],
     [
       peer(9, { ownerId: '/p/subnets/10.1.2.0-24&fd00::-64', subnets: old.subnets }),
       /^lease "\/p\/subnets\/10\.1\.2\.0-24" has the same subnet$/,

@@ -100,6 +100,9 @@ class Adversary {
   }
 
   key(): string {
+    // Nearly as an honest node would.
+    const n = 2 * this.below(100);
+    if (this.below(3) === 0) return `/p/subnets/10.1.${n}.0-${23 + this.below(4)}&fd00:0:0:${n}::-64`;
     const v4 = this.pick([
       ...['8.8.8.0-24', '10.96.0.0-12', '10.1.0.0-16', '0.0.0.0-0', '0.0.0.0-1', '128.0.0.0-1', '192.0.2.0-24'],
       ...['10.1.50.7-32', '10.1.50.0-24', '10.1.200.0-24', '10.1.200.128-25', '10.1.192.0-18', '10.1.210.0-24'],
@@ -114,24 +117,30 @@ class Adversary {
     return `/p/subnets/${this.below(2) === 0 ? v4 : `${v4}&${v6}`}`;
   }
 
+  /** Mostly a good value, so that the rest of the lease counts. */
+  #mostly<T>(good: T, others: readonly T[]): T {
+    return this.below(4) > 0 ? good : this.pick(others);
+  }
+
   value(type: string): string {
     const odd = [null, 0, '', 'x', [], {}, '['.repeat(1000), { a: { a: {} } }];
-    const macText = (): unknown => {
-      const texts = ['02:00:00:00:00:02', '02:00:00:00:00:01', '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff'];
-      return this.pick([...texts, ...[91, 92].map((n) => `02:00:00:00:00:${n}`), this.pick(odd)]);
+    const mac = (): unknown => {
+      const good = `02:00:00:00:00:${91 + this.below(9)}`;
+      const taken = ['02:00:00:00:00:02', '02:00:00:00:00:01'];
+      return this.#mostly<unknown>(good, [...taken, '00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff', this.pick(odd)]);
     };
-    const data = () => this.pick<unknown>([{ VNI: 1, VtepMAC: macText() }, { VNI: 1, VtepMAC: macText() }, this.pick(odd)]);
-    const v4s = ['192.0.2.1', '192.0.2.2', '192.0.2.66', '192.0.2.67', '127.0.0.1', '224.0.0.1', '255.255.255.255'];
-    const v6s = ['2001:db8::1', '2001:db8::2', '2001:db8::66', '::1', 'ff02::1', 'fe80::1', '::', '::ffff:192.0.2.66'];
+    const data = () => this.#mostly<unknown>({ VNI: 1, VtepMAC: mac() }, odd);
+    const v4s = ['192.0.2.1', '192.0.2.2', '127.0.0.1', '224.0.0.1', '255.255.255.255', '0.0.0.0', '192.0.2.254'];
+    const v6s = ['2001:db8::1', '2001:db8::2', '::1', 'ff02::1', 'fe80::1', '::', '::ffff:192.0.2.66', null];
     const text = JSON.stringify({
-      PublicIP: this.pick<unknown>([...v4s, '0.0.0.0', '192.0.2.254', '10.1.2.9', this.pick(odd)]),
-      PublicIPv6: this.pick<unknown>([...v6s, null, this.pick(odd)]),
-      BackendType: this.pick<unknown>([type, type, type, type, 'vxlan', 'wireguard', this.pick(odd)]),
+      PublicIP: this.#mostly<unknown>(`192.0.2.${60 + this.below(20)}`, [...v4s, '10.1.2.9', this.pick(odd)]),
+      PublicIPv6: this.#mostly<unknown>(`2001:db8::${60 + this.below(20)}`, [...v6s, this.pick(odd)]),
+      BackendType: this.#mostly<unknown>(type, ['vxlan', 'wireguard', this.pick(odd)]),
       BackendData: data(),
       BackendV6Data: data(),
       ...(this.below(4) === 0 ? { Weft: { node: this.pick(['h1', 'h2', 'x']) } } : {}),
     });
-    return this.pick([text, text, text, text, text, text, text.slice(0, -3), '', 'null', '[]']);
+    return this.below(12) === 0 ? this.pick([text.slice(0, -3), '', 'null', '[]']) : text;
   }
 }
 
@@ -160,7 +169,10 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
     const { networks } = adversary.below(2) === 0 ? dualStack : overlay();
     const of: Overlay = overlay({ networks, backend, surroundings, peers: parsed.leases.all });
     const derived = deriveDesired(of);
-    const desired = withoutTaken(derived, findShadows(derived, hostState, new Set(['flannel.1', 'flannel-v6.1'])).taken);
+    const desired = withoutTaken(
+      derived,
+      findShadows(derived, hostState, new Set(['flannel.1', 'flannel-v6.1'])).taken,
+    );
     const kernel = kernelOf();
     const { operations, problems } = plan(desired.state, kernel.dump());
     const about = `seed ${seed}`;
@@ -182,7 +194,9 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
       assert.not.ok(prefixesOverlap(destination, of.subnets[destination.address.family]!), text);
     }
     for (const destination of connected) {
-      const there = kernel.state.routes.filter((route) => formatPrefix(route.destination) === formatPrefix(destination));
+      const there = kernel.state.routes.filter(
+        (route) => formatPrefix(route.destination) === formatPrefix(destination),
+      );
       assert.equal(
         there.map(({ protocol }) => protocol),
         [2],
