@@ -28,10 +28,13 @@ export class DisjointSubnets {
 
   /** A subnet that overlaps the prefix; undefined if there is none. No prefix here may have host bits. */
   find(prefix: Prefix): Taken | undefined {
+    let hasLonger = false;
     for (const [length, taken] of this.#taken) {
+      hasLonger ||= length > prefix.length;
       const found = length <= prefix.length ? taken.get(keyAt(prefix, length)) : undefined;
       if (found) return found;
     }
+    if (!hasLonger) return undefined;
     const [inside] = this.#longerThan(prefix.length).get(networkKey(prefix)) ?? [];
     return inside;
   }
@@ -39,17 +42,19 @@ export class DisjointSubnets {
   /** The caller has checked for overlaps. The same prefix again gets another owner. */
   add(prefix: Prefix, owner: string): void {
     const taken: Taken = { prefix, owner };
+    const key = networkKey(prefix);
     const same = this.#taken.get(prefix.length);
-    if (same) same.set(networkKey(prefix), taken);
-    else this.#taken.set(prefix.length, new Map([[networkKey(prefix), taken]]));
+    if (same) same.set(key, taken);
+    else this.#taken.set(prefix.length, new Map([[key, taken]]));
     for (const [length, longer] of this.#longer) if (length < prefix.length) include(longer, length, taken);
   }
 
   remove(prefix: Prefix): void {
     const same = this.#taken.get(prefix.length);
-    const taken = same?.get(networkKey(prefix));
+    const key = networkKey(prefix);
+    const taken = same?.get(key);
     if (!same || !taken) return;
-    same.delete(networkKey(prefix));
+    same.delete(key);
     if (same.size === 0) this.#taken.delete(prefix.length);
     for (const [length, longer] of this.#longer) {
       if (length < prefix.length) longer.get(keyAt(prefix, length))?.delete(taken);

@@ -142,7 +142,7 @@ export class PeerTable {
   readonly #node: NodeSide<BackendConfig, unknown>;
   readonly #families: readonly Family[];
   readonly #placed = new Map<Lease, PlacedPeer>();
-  readonly #subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
+  #subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
   readonly #holders: PerFamily<Map<Claim['key'], { readonly lease: string; readonly host: Address }>> = {
     4: new Map(),
     6: new Map(),
@@ -156,9 +156,19 @@ export class PeerTable {
     this.#backend = backend;
     this.#node = node;
     this.#families = familiesOf(overlay.networks);
-    // The older lease wins, whatever the order of the list: a newcomer cannot take anything over, nor can a restart help it.
-    const places = new Map([...overlay.peers].sort(compareSeniority).map((peer) => [peer, this.#placeOf(peer)]));
-    for (const peer of overlay.peers) this.#placed.set(peer, places.get(peer)!);
+    for (const peer of overlay.peers) this.#add(peer);
+    if (this.#contested.size > 0) this.#placeOlderFirst();
+  }
+
+  /**
+   * The older lease wins, whatever the order of the list: a newcomer takes nothing over, and a restart does not help it. Where
+   * nothing is contested, the order does not matter.
+   */
+  #placeOlderFirst(): void {
+    this.#subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
+    for (const holders of valuesOf(this.#holders)) holders.clear();
+    // A key that is there already keeps its place in a Map: the order of the list stays.
+    for (const peer of [...this.#overlay.peers].sort(compareSeniority)) this.#add(peer);
   }
 
   get peers(): PlacedPeer[] {
@@ -200,14 +210,10 @@ export class PeerTable {
   }
 
   #add(peer: Lease): PlacedPeer {
-    const placed = this.#placeOf(peer);
+    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
+    const placed: PlacedPeer = { peer, ...place, problem: this.#place(peer, place) };
     this.#placed.set(peer, placed);
     return placed;
-  }
-
-  #placeOf(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
-    return { peer, ...place, problem: this.#place(peer, place) };
   }
 
   /** @returns why the peer is left out, entirely or for a family */
