@@ -1,18 +1,20 @@
 /**
- * The external interface in use. If the choice finds none for a while (mostly because the default route is missing),
+ * The external interface in use. It stays while it is valid; then the choice is made again. If the choice finds none for a while (mostly because the default route is missing),
  * the previous interface is kept as long as it is usable.
  */
 
-import { families, type NetworkConfig } from '../../cluster/network-config.ts';
+import { families, type NetworkConfig, valuesOf } from '../../cluster/network-config.ts';
 import { outer } from '../backends/map.ts';
 import {
   chooseInterface,
   type ExternalInterface,
+  findInnerProblem,
   findSourceProblem,
   type HostView,
   type InterfaceChoice,
   InterfaceError,
   keepInterface,
+  stayOn,
 } from './external-interface.ts';
 
 export interface FoundInterface {
@@ -48,15 +50,19 @@ export class ExternalChoice {
   /** Changes nothing. @throws InterfaceError */
   find({ networks, backend }: NetworkConfig, view: HostView): FoundInterface {
     const inUse = families.filter((family) => networks[family]);
+    const cluster = valuesOf(networks).map(({ network }) => network);
+    const before = this.#used;
+    const chosen = before && stayOn(before, this.#choice, inUse, view, cluster);
     try {
-      const external = chooseInterface(this.#choice, inUse, view);
+      const external = chosen ?? chooseInterface(this.#choice, inUse, view, cluster);
       const isLocked = this.#peerLock && inUse.some((family) => outer(backend, family));
-      return { external, problem: isLocked ? findSourceProblem(external, view) : undefined };
+      const problem = findInnerProblem(external, view, cluster);
+      return { external, problem: problem ?? (isLocked ? findSourceProblem(external, view) : undefined) };
     } catch (error) {
       if (!(error instanceof InterfaceError) || !this.#used) throw error;
       try {
         const names = [this.#used.name];
-        return { external: chooseInterface({ ...this.#choice, names }, inUse, view), problem: undefined };
+        return { external: chooseInterface({ ...this.#choice, names }, inUse, view, cluster), problem: undefined };
       } catch {
         const kept = keepInterface(this.#used, this.#choice, inUse, view);
         if (!kept) throw error;

@@ -5,6 +5,7 @@ import { iff, type Link } from '../../linux/netlink/link.ts';
 import { outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
 import { type Address, type Family, isUnspecified } from '../../net/address.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
+import { isHostVethAlias } from '../../reservations/host-end.ts';
 import { routeProtocol } from '../backends/entries.ts';
 import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface, RouteAnswer } from './external-interface.ts';
@@ -21,21 +22,52 @@ export interface HostState {
 const usable = ({ flags }: InterfaceAddress): boolean =>
   (flags & (ifa.IFA_F_TENTATIVE | ifa.IFA_F_DADFAILED | ifa.IFA_F_DEPRECATED)) === 0;
 
-/** Stable, global addresses first. IFA_F_SECONDARY is IFA_F_TEMPORARY for IPv6. */
-const preference = ({ flags, scope }: InterfaceAddress): number => scope * 2 + (flags & ifa.IFA_F_SECONDARY ? 1 : 0);
+/** A network of one address: a failover or a load balancer moves such an address between hosts. */
+const isFloating = ({ prefix, local }: InterfaceAddress): boolean =>
+  local === undefined && prefix.length === (prefix.address.family === 4 ? 32 : 128);
+
+/** Stable, global addresses first; floating ones last of a scope. IFA_F_SECONDARY is IFA_F_TEMPORARY for IPv6. */
+const preference = (address: InterfaceAddress): number =>
+  address.scope * 4 + (isFloating(address) ? 2 : 0) + (address.flags & ifa.IFA_F_SECONDARY ? 1 : 0);
+
+/** Names that container programs give to the host's end of a veth, and to bridges of their own. */
+const isContainerVethName = (name: string): boolean => /^(veth|cali|lxc)/.test(name);
+const isContainerBridgeName = (name: string): boolean =>
+  /^(docker0|br-[0-9a-f]{12}|cni\d+|(cni-)?podman\d+|docker_gwbridge|lxcbr\d+|lxdbr\d+|virbr\d+)$/.test(name);
+
+const isContainerVeth = ({ kind, name, alias }: Link): boolean =>
+  kind === 'veth' && (isContainerVethName(name) || isHostVethAlias(alias ?? ''));
+
+/** How the link serves containers, if it does. A bridge with a port to the outside does not. */
+function roleOf(link: Link, links: readonly Link[]): Pick<HostInterface, 'servesContainers' | 'isInnerBridge'> {
+  if (isContainerVeth(link)) return { servesContainers: true };
+  if (link.kind !== 'bridge') return {};
+  const ports = links.filter(({ master }) => master === link.index);
+  if (!ports.every(isContainerVeth)) return {};
+  return { isInnerBridge: true, servesContainers: ports.length > 0 || isContainerBridgeName(link.name) };
+}
 
 export function hostInterfaces({ links, addresses }: HostState): HostInterface[] {
-  return links.map((link) => ({
-    index: link.index,
-    name: link.name,
-    up: link.up,
-    loopback: (link.flags & iff.IFF_LOOPBACK) !== 0,
-    mtuBytes: link.mtuBytes,
-    addresses: addresses
-      .filter((address) => address.index === link.index && usable(address))
-      .sort((a, b) => preference(a) - preference(b))
-      .map(({ local, prefix }) => local ?? prefix.address),
-  }));
+  const byIndex = new Map<number, InterfaceAddress[]>();
+  for (const address of addresses) {
+    if (!usable(address)) continue;
+    const known = byIndex.get(address.index);
+    if (known) known.push(address);
+    else byIndex.set(address.index, [address]);
+  }
+  return links.map((link) => {
+    const own = (byIndex.get(link.index) ?? []).sort((a, b) => preference(a) - preference(b));
+    return {
+      index: link.index,
+      name: link.name,
+      up: link.up,
+      loopback: (link.flags & iff.IFF_LOOPBACK) !== 0,
+      mtuBytes: link.mtuBytes,
+      addresses: own.map(({ local, prefix }) => local ?? prefix.address),
+      networks: own.map(({ prefix }) => prefix),
+      ...roleOf(link, links),
+    };
+  });
 }
 
 /** The addresses of the host's interfaces, loopback aside. */
@@ -53,8 +85,8 @@ export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
 
 const metricOf = ({ metric = 0 }: Route): number => metric;
 
-/** The default route with the lowest metric; of several next hops the first. */
-export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnswer | undefined {
+/** The default routes, the lowest metric first; of several next hops the first. */
+export function defaultRoutesOf({ routes }: HostState, family: Family): RouteAnswer[] {
   const candidates = routes.filter(
     (route) =>
       route.family === family &&
@@ -63,8 +95,10 @@ export function defaultRouteOf({ routes }: HostState, family: Family): RouteAnsw
       route.type === rta.RTN_UNICAST,
   );
   candidates.sort((a, b) => metricOf(a) - metricOf(b));
-  const answers = candidates.map((route) => ({ index: outgoingInterface(route), source: route.preferredSource }));
-  return answers.find((answer): answer is RouteAnswer => answer.index !== undefined);
+  return candidates.flatMap((route) => {
+    const index = outgoingInterface(route);
+    return index === undefined ? [] : { index, source: route.preferredSource, gateway: route.gateway };
+  });
 }
 
 /**

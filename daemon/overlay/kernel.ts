@@ -36,7 +36,7 @@ import {
   routeProtocol,
 } from '../backends/entries.ts';
 import type { HostInterface, HostView } from '../host/external-interface.ts';
-import { answerOf, defaultRouteOf, type HostState, hostInterfaces } from '../host/host-state.ts';
+import { answerOf, defaultRoutesOf, type HostState, hostInterfaces } from '../host/host-state.ts';
 import type { SysctlSetting } from '../host/sysctls.ts';
 import { addressOddity, routeOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
@@ -168,7 +168,7 @@ export class Kernel {
   hostView(host: HostState): HostView {
     return {
       interfaces: hostInterfaces(host),
-      defaultRoute: (family) => defaultRouteOf(host, family),
+      defaultRoutes: (family) => defaultRoutesOf(host, family),
       lookupRoute: (destination) => answerOf(this.#use((connection) => connection.get(lookupRoute(destination)))),
     };
   }

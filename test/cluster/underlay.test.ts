@@ -142,25 +142,43 @@ test('the address moves to a bridge that takes the interface as a port, and back
   one.ip('link', 'del', 'ext0');
 });
 
-test('a better default route by another interface: the tunnel moves there, and back when the route goes', async () => {
+test('another default route or address changes nothing while the external interface has its address', async () => {
   const [one] = hosts();
   const second = '192.168.77.81';
+  const before = tunnel(one);
+  const stays = async (): Promise<void> => {
+    // Time for an event and for what follows from it: the comparison with everything that SIGHUP asks for.
+    const asked = one.log.split('asked to look at everything again').length;
+    one.weftd!.child.kill('SIGHUP');
+    await waitFor('the signal', () => one.log.split('asked to look at everything again').length > asked);
+    await works(one.address);
+    assert.equal([tunnel(one).index, tunnel(one).data], [before.index, before.data]);
+  };
   cluster().underlay.plug(`${one.name}b`, one.namespace, 'eth1');
   one.ip('route', 'del', 'default');
   one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth0', 'metric', '200');
   one.ip('link', 'set', 'eth1', 'up');
   one.ip('addr', 'add', `${second}/24`, 'dev', 'eth1');
-  // A worse one changes nothing.
-  one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth1', 'metric', '300');
-  assert.is(tunnel(one).data['link'], 'eth0');
+  // As a VPN does.
   one.ip('route', 'add', 'default', 'via', '192.168.77.1', 'dev', 'eth1', 'metric', '100');
+  await stays();
+  // The bridge of the containers.
+  one.ip('addr', 'add', '169.254.77.5/16', 'dev', 'cni0');
+  one.ip('route', 'add', 'default', 'dev', 'cni0', 'metric', '5');
+  one.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
+  await stays();
+  // Without its address it is chosen again, by the best default route that is not the containers'.
+  one.ip('addr', 'del', `${one.address}/24`, 'dev', 'eth0');
   await works(second);
   assert.is(tunnel(one).data['link'], 'eth1');
-  one.ip('route', 'del', 'default', 'metric', '100');
+  one.ip('addr', 'add', `${one.address}/24`, 'dev', 'eth0');
+  one.ip('link', 'del', 'eth1');
+  one.ip('addr', 'del', '203.0.113.9/32', 'dev', 'eth0');
+  one.ip('route', 'del', 'default', 'dev', 'cni0');
+  one.ip('addr', 'del', '169.254.77.5/16', 'dev', 'cni0');
+  one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
   await works(one.address);
   assert.is(tunnel(one).data['link'], 'eth0');
-  one.ip('link', 'del', 'eth1');
-  one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
 });
 
 test('weftd uses the first of a default route’s several next hops', async () => {

@@ -53,7 +53,7 @@ class Host {
       interfaces: [
         { index: 2, name: 'eth0', up: this.up, loopback: false, mtuBytes: 1500, addresses: [address('192.0.2.1')] },
       ],
-      defaultRoute: () => (this.up ? { index: 2, source: undefined } : undefined),
+      defaultRoutes: () => (this.up ? [{ index: 2, source: undefined }] : []),
       lookupRoute: () => undefined,
     }),
     settledHost: () => this.settled,

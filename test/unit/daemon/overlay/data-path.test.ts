@@ -165,7 +165,7 @@ class FakeHost {
       },
       hostView: () => ({
         interfaces: [{ index: 2, name: 'eth0', up: true, loopback: false, mtuBytes: 1500, addresses: [this.external] }],
-        defaultRoute: () => ({ index: 2, source: undefined }),
+        defaultRoutes: () => [{ index: 2, source: undefined }],
         lookupRoute: () => undefined,
       }),
       readActual: () => ({ devices: [], addresses: [], neighbours: [], fdb: [], routes: [] }),
