@@ -8,6 +8,8 @@ import { basename } from 'node:path';
 import packageJson from './package.json' with { type: 'json' };
 
 const { version } = packageJson;
+// `process.argv` lacks the name by which the executable was called; `argv0` has it.
+const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
 const args = process.argv.slice(2);
 const environment = process.env;
 
@@ -25,7 +27,11 @@ function stdout(text: string): void {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // The reader may end early, as in `weftctl nodes | head -1`.
-      if (code !== 'EAGAIN') process.exit(code === 'EPIPE' ? 0 : 1);
+      if (code === 'EPIPE') process.exit(0);
+      if (code !== 'EAGAIN') {
+        writeSync(2, `${name}: Cannot write the output: ${code}\n`);
+        process.exit(1);
+      }
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, fullPipeMs);
     }
   }
@@ -74,9 +80,6 @@ async function runWeftd(): Promise<number> {
     onSignal: (signal, callback) => void process.on(signal, callback),
   });
 }
-
-// `process.argv` lacks the name by which the executable was called; `argv0` has it.
-const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
 
 /** An error that no other code handled: one line, and the stack if WEFTD_DEBUG is set. */
 function fail(error: unknown): void {

@@ -3,9 +3,9 @@
  * the locks that keep a second weftd out of the same folders.
  */
 
-import { check, errno } from '../../linux/errors.ts';
+import { check, errno, SyscallError } from '../../linux/errors.ts';
 import { ensureDirectory, readText, writeAll, writeFileAtomic } from '../../linux/files.ts';
-import { flock, open, type Sys } from '../../linux/sys.ts';
+import { flock, open, type Sys, stat as statBits } from '../../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../../net/address.ts';
 import { formatMac, type Mac, parseMac } from '../../net/mac.ts';
 import {
@@ -82,8 +82,28 @@ export class NodeFiles {
     this.paths = paths;
   }
 
+  /**
+   * The file's text; undefined if there is none. A folder, a device or a FIFO is refused unopened: to open a FIFO would
+   * take until somebody writes to it.
+   * @throws SyscallError
+   */
+  #read(path: string): string | undefined {
+    const status = this.#sys.stat(path);
+    if (typeof status !== 'number' && (status.mode & statBits.S_IFMT) !== statBits.S_IFREG) {
+      const isFolder = (status.mode & statBits.S_IFMT) === statBits.S_IFDIR;
+      const what = isFolder ? 'is a folder' : 'is no regular file';
+      throw new SyscallError(`use "${path}", which ${what}: remove it`, isFolder ? errno.EISDIR : errno.EINVAL);
+    }
+    return readText(this.#sys, path);
+  }
+
+  /** A file that cannot be read is replaced, unless it is a folder. @throws SyscallError */
   #writeIfChanged(path: string, text: string, mode: number): boolean {
-    if (readText(this.#sys, path) === text) return false;
+    try {
+      if (this.#read(path) === text) return false;
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno === errno.EISDIR) throw error;
+    }
     ensureDirectory(this.#sys, folderOf(path), 0o755);
     writeFileAtomic(this.#sys, path, text, mode);
     return true;
@@ -96,22 +116,35 @@ export class NodeFiles {
   readNetwork(onProblem: (error: Error) => void): NodeNetwork | undefined {
     return readNodeFiles(
       this.paths,
-      (path) => readText(this.#sys, path),
+      (path) => this.#read(path),
       (path, error) => {
-        if (!(error instanceof NodeFileError)) throw error;
-        onProblem(new Error(`Cannot read "${path}": ${error.message}`, { cause: error }));
+        if (error instanceof SyscallError) onProblem(error);
+        else if (!(error instanceof NodeFileError)) throw error;
+        else onProblem(new Error(`Cannot read "${path}": ${error.message}`, { cause: error }));
       },
     );
   }
 
-  /** @returns whether a file changed */
-  writeNetwork(network: NodeNetwork): boolean {
-    const env = this.#writeIfChanged(this.paths.subnetFile, formatSubnetEnv(network), 0o644);
+  /**
+   * Writes both files. node.json alone is enough for the plugins.
+   * @param onProblem called if subnet.env cannot be written
+   * @returns whether a file changed
+   * @throws SyscallError node.json cannot be written
+   */
+  writeNetwork(network: NodeNetwork, onProblem: (error: SyscallError) => void): boolean {
+    let env = false;
+    try {
+      env = this.#writeIfChanged(this.paths.subnetFile, formatSubnetEnv(network), 0o644);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      onProblem(error);
+    }
     return this.#writeIfChanged(nodeFilePath(this.paths.runDir), formatNodeFile(network), 0o644) || env;
   }
 
+  /** @throws SyscallError */
   readState(): NodeState {
-    const text = readText(this.#sys, statePath(this.paths));
+    const text = this.#read(statePath(this.paths));
     return text === undefined ? emptyState : parseState(text);
   }
 
@@ -121,7 +154,7 @@ export class NodeFiles {
 
   /** The peers that the last weftd knew, in the format of cluster/lease-memory.ts. */
   readMemory(): string | undefined {
-    return readText(this.#sys, memoryPath(this.paths));
+    return this.#read(memoryPath(this.paths));
   }
 
   writeMemory(text: string): void {

@@ -6,23 +6,31 @@ import { SyscallError } from '../../linux/errors.ts';
 import { type Address, addressKey } from '../../net/address.ts';
 import { sameMac } from '../../net/mac.ts';
 import { type Prefix, samePrefix } from '../../net/prefix.ts';
-import type { NodeFiles, NodeState } from './files.ts';
+import { emptyState, type NodeFiles, type NodeState } from './files.ts';
 
 export class RememberedState {
   readonly #files: Pick<NodeFiles, 'readState' | 'writeState'>;
-  readonly #onWritten: (error: SyscallError | undefined) => void;
+  readonly #onResult: (error: SyscallError | undefined) => void;
   #state: NodeState;
   /** Whether the file has the content of `#state`, as far as is known. */
   #isWritten = false;
 
-  /** @param onWritten called after each write with its error, if any */
-  constructor(
-    files: Pick<NodeFiles, 'readState' | 'writeState'>,
-    onWritten: (error: SyscallError | undefined) => void,
-  ) {
+  /** @param onResult called after each write with its error, if any, and if the file cannot be read */
+  constructor(files: Pick<NodeFiles, 'readState' | 'writeState'>, onResult: (error: SyscallError | undefined) => void) {
     this.#files = files;
-    this.#onWritten = onWritten;
-    this.#state = files.readState();
+    this.#onResult = onResult;
+    this.#state = this.#read() ?? emptyState;
+  }
+
+  /** A file that cannot be read must not stop weftd: the kernel and the store have the same facts. */
+  #read(): NodeState | undefined {
+    try {
+      return this.#files.readState();
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#onResult(error);
+      return undefined;
+    }
   }
 
   get current(): NodeState {
@@ -31,7 +39,7 @@ export class RememberedState {
 
   /** Another weftd may have written the file. */
   reload(): void {
-    this.#state = this.#files.readState();
+    this.#state = this.#read() ?? this.#state;
   }
 
   /** Adds devices and networks: the union of what was and is, as removal needs all of it. */
@@ -70,10 +78,10 @@ export class RememberedState {
     try {
       this.#files.writeState(state);
       this.#isWritten = true;
-      this.#onWritten(undefined);
+      this.#onResult(undefined);
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
-      this.#onWritten(error);
+      this.#onResult(error);
     }
   }
 }

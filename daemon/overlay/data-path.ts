@@ -315,8 +315,11 @@ export class DataPath {
       ipMasq,
     };
     try {
-      const changed = files.writeNetwork(network);
-      problems.report('node files', undefined);
+      let problem: SyscallError | undefined;
+      const changed = files.writeNetwork(network, (error) => {
+        problem = error;
+      });
+      problems.report('node files', problem?.message);
       const subnets = network.subnets.map(formatPrefix).join(', ');
       if (changed) logger.info('node files written', { subnets, mtuBytes });
       return true;

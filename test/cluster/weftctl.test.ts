@@ -79,6 +79,15 @@ test('a long answer is written whole, however slowly the reader takes it', async
   }
 });
 
+test('the exit status tells whether the output was written', () => {
+  const [one] = cluster().hosts as [Host];
+  const shell = (script: string) =>
+    one.execute(['bash', '-o', 'pipefail', '-c', script, program('weftctl'), '--run-dir', one.runDir, 'config', 'get']);
+  assert.is(shell('"$0" "$@" | head -c 10').status, 0, 'a reader that has enough');
+  const full = shell('"$0" "$@" >/dev/full');
+  assert.equal([full.status, full.stderr], [1, 'weftctl: Cannot write the output: ENOSPC\n']);
+});
+
 test('nodes: all of them, from weftd or from etcd', async () => {
   const { hosts } = cluster();
   const [one] = hosts as [Host];

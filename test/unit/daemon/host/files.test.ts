@@ -1,4 +1,15 @@
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -12,6 +23,8 @@ import {
   type NodeState,
   parseState,
 } from '../../../../daemon/host/files.ts';
+import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
+import { SyscallError } from '../../../../linux/errors.ts';
 import { sys } from '../../../../linux/sys-bun.ts';
 import type { NodeNetwork } from '../../../../net/node-file.ts';
 import { fixture } from '../../../support/fixture.ts';
@@ -40,6 +53,8 @@ const network: NodeNetwork = {
   ipMasq: true,
 };
 
+const write = (made: NodeFiles): boolean => made.writeNetwork(network, (error) => assert.unreachable(error.message));
+
 const state: NodeState = {
   devices: new Map([['flannel.1', mac(1)]]),
   networks: [prefix('10.1.0.0/16')],
@@ -48,10 +63,10 @@ const state: NodeState = {
 
 test('both files are written, and only when they change', () => {
   const made = files('a');
-  assert.is(made.writeNetwork(network), true);
+  assert.is(write(made), true);
   const paths = [join(made.paths.runDir, 'node.json'), made.paths.subnetFile];
   const before = paths.map((path) => statSync(path).ino);
-  assert.is(made.writeNetwork(network), false);
+  assert.is(write(made), false);
   assert.equal(
     paths.map((path) => statSync(path).ino),
     before,
@@ -65,7 +80,7 @@ test('both files are written, and only when they change', () => {
 
 test('node.json before subnet.env; a broken one is reported and passed over', () => {
   const made = files('b');
-  made.writeNetwork(network);
+  write(made);
   writeFileSync(join(made.paths.runDir, 'node.json'), '{');
   const problems: string[] = [];
   const read = made.readNetwork((error) => problems.push(error.message));
@@ -89,13 +104,68 @@ test('state: text and back; what cannot be read is left out', () => {
 
 test('removal takes all of them, and is fine with none', () => {
   const made = files('c');
-  made.writeNetwork(network);
+  write(made);
   made.writeState(state);
   made.removeAll();
   made.removeAll();
   assert.not(existsSync(made.paths.subnetFile));
   assert.equal(made.readState(), emptyState);
 });
+
+const isSyscallError = (error: unknown): boolean => error instanceof SyscallError;
+
+/** Something in a file's place that cannot be read as one. */
+const obstacles = {
+  'a folder': (path: string): void => void mkdirSync(path, { recursive: true }),
+  'a FIFO': (path: string): void => void execFileSync('mkfifo', [path]),
+  'a file of 17 MB': (path: string): void => truncateSync(path, 17 << 20),
+} as const;
+
+const messages = {
+  'a folder': /^Cannot use ".*", which is a folder: remove it: EISDIR$/,
+  'a FIFO': /^Cannot use ".*", which is no regular file: remove it: EINVAL$/,
+  'a file of 17 MB': /^Cannot read ".*" of more than 16777216 bytes: EFBIG$/,
+} as const;
+
+for (const what of Object.keys(obstacles) as (keyof typeof obstacles)[]) {
+  const make = obstacles[what];
+  test(`${what} in a file's place: told, replaced if possible, and the other files are written`, () => {
+    const made = files(`obstacle ${what}`);
+    write(made);
+    made.writeState(state);
+    made.writeMemory('memory');
+    const { runDir, stateDir, subnetFile } = made.paths;
+    const paths = [join(runDir, 'node.json'), subnetFile, join(stateDir, 'state.json'), join(stateDir, 'cluster.json')];
+    for (const path of paths) {
+      if (what !== 'a file of 17 MB') rmSync(path);
+      make(path);
+    }
+    const told: string[] = [];
+    const tell = (error: Error): void => void told.push(error.message);
+    assert.is(made.readNetwork(tell), undefined);
+    assert.is(told.length, 2);
+    for (const message of told) assert.match(message, messages[what]);
+    assert.throws(() => made.readState(), isSyscallError);
+    assert.throws(() => made.readMemory(), isSyscallError);
+    const remembered = new RememberedState(made, (error) => error && tell(error));
+    assert.equal(remembered.current, emptyState, 'weftd starts without it');
+    assert.is(told.length, 3);
+    if (what === 'a folder') {
+      assert.throws(() => made.writeNetwork(network, tell), /node\.json", which is a folder: remove it: EISDIR$/);
+      assert.is(told.length, 4);
+      assert.match(told[3]!, /subnet\.env", which is a folder/);
+      rmSync(paths[0]!, { recursive: true });
+      made.writeNetwork(network, tell);
+      assert.ok(statSync(paths[0]!).isFile(), 'node.json is written although subnet.env cannot be');
+      return;
+    }
+    write(made);
+    made.writeState(state);
+    made.writeMemory('memory');
+    for (const path of paths) assert.ok(statSync(path).isFile() && statSync(path).size < 1000, path);
+    assert.equal(made.readState(), state);
+  });
+}
 
 const foldersOf = (name: string) => ({ runDir: join(folder(), name, 'run'), stateDir: join(folder(), name, 'state') });
 
