@@ -41,6 +41,7 @@ import { Healing } from './overlay/healing.ts';
 import { Kernel } from './overlay/kernel.ts';
 import { removeEverything } from './overlay/removal.ts';
 import { Bell } from './pace/bell.ts';
+import { foldRepeats } from './report/folding-logger.ts';
 import type { Logger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
 import type { ProblemKind } from './report/problem-catalogue.ts';
@@ -166,7 +167,8 @@ export async function composeNode(
   const ways = new Ways(() => kernel.readInterfaces());
   const lifeMs = settings.lockLifeMs ?? lockLifeMs;
   const filterParts = partsFor(options.filter, { ipMasq: options.ipMasq, lockLifeMs: lifeMs });
-  const packetFilter = new PacketFilter(sys, logger, {
+  const repairs = foldRepeats(logger, monotonic);
+  const packetFilter = new PacketFilter(sys, repairs, {
     name: tableName(store.scope),
     families: filterParts.map(({ family }) => family),
     now: monotonic,
@@ -175,7 +177,7 @@ export async function composeNode(
     lockLifeMs: lifeMs,
     keepLock: options.filter.peerLock,
   });
-  const healing = new Healing({ logger, metrics, now: monotonic });
+  const healing = new Healing({ logger: repairs, metrics, now: monotonic });
   const filter = new FilterUpkeep({
     filter: packetFilter,
     parts: filterParts,

@@ -202,7 +202,12 @@ export class DataPath {
     this.#baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const changes = outcomes.filter(({ error }) => !error).length + settings + rules.changes;
     if (changes > 0) {
-      logger.info('data path changed', { ...countKinds(outcomes), tookMs: Math.round(now() - startedMs) });
+      // Repairs have lines of their own.
+      const isRepair = outcomes.every(({ operation, error }) => error !== undefined || healing.mended(operation));
+      logger[isRepair ? 'debug' : 'info']('data path changed', {
+        ...countKinds(outcomes),
+        tookMs: Math.round(now() - startedMs),
+      });
     }
     return {
       changes,

@@ -115,17 +115,19 @@ export class Healing {
    * @param key the subject
    * @param wanted their input, as text: a change for the same input as before is a repair. Called only if needed
    * @param done the changes, in words
+   * @returns whether the changes are repairs; those are logged
    */
-  noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): void {
+  noteSettings(kind: ChangeKind, key: string, wanted: () => string, done: readonly string[]): boolean {
     const before = this.#settings.get(key);
     this.#settings.set(key, wanted);
-    if (done.length === 0) return;
+    if (done.length === 0) return false;
     if (this.#replaces || before?.() !== wanted()) {
       this.#options.metrics.programmed(kind, done.length);
-      return;
+      return false;
     }
     this.#options.metrics.healed(kind, done.length);
     this.#tell(done.length, (i) => done[i]!);
+    return true;
   }
 
   /** A change that the kernel refused, of a setting or of the packet filter. */

@@ -36,20 +36,22 @@ export class KernelSettings {
       external,
       forwardsExternal: ipMasq || routes.some(({ device }) => device === external),
     };
-    const written: string[] = [];
+    const written: { readonly name: string; readonly value: string }[] = [];
     const failed = new Map<string, string>();
     for (const setting of planSysctls({ ...needs, read: (path) => kernel.readSysctl(path) })) {
       const name = setting.path.join('.');
       try {
         if (!kernel.ensureSysctl(setting)) continue;
-        written.push(`set kernel setting ${name} to ${setting.value}`);
-        logger.info('kernel setting written', { name, value: setting.value });
+        written.push({ name, value: setting.value });
       } catch (error) {
         failed.set(name, (error as Error).message);
         healing.noteFailure('sysctl');
       }
     }
-    healing.noteSettings('sysctl', 'kernel settings', () => JSON.stringify(needs), written);
+    const words = written.map(({ name, value }) => `set kernel setting ${name} to ${value}`);
+    if (!healing.noteSettings('sysctl', 'kernel settings', () => JSON.stringify(needs), words)) {
+      for (const fields of written) logger.info('kernel setting written', fields);
+    }
     problems.reportAll('sysctl', failed);
     return written.length;
   }

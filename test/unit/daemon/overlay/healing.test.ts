@@ -158,7 +158,7 @@ test('a setting mends where what it is for is what it was before', () => {
 test('the settings of a device that is made anew are as the device: wanted, or mended', () => {
   const site = new Site();
   const { operations: made } = plan(deriveDesired(overlay()).state, site.kernel.dump());
-  const set = (): void => site.healing.noteSettings('sysctl', 'kernel settings', () => 'flannel.1', ['set x']);
+  const set = (): void => void site.healing.noteSettings('sysctl', 'kernel settings', () => 'flannel.1', ['set x']);
   site.run();
   set();
   site.healing.prepare(deriveDesired(overlay()).state, made);
