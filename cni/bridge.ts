@@ -13,6 +13,7 @@ import { ensureSysctl } from '../linux/sysctl.ts';
 import { localMac, type Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
 import { type AttachmentPlan, planAddress, type Sysctl, sameInterfaceAddress } from './plan.ts';
+import { keepAdvertisedRoutes } from './router-advertisements.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 
 const macBytes = 6;
@@ -125,6 +126,7 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
       `"${bridge.name}" is ${link.kind ? `a ${link.kind} interface` : 'an interface'} and no bridge; name another by "bridge"`,
     );
   }
+  if (bridge.gateways.some(({ address }) => address.family === 6)) keepAdvertisedRoutes(sys, connection);
   // Before its addresses, because an IPv6 address is refused while IPv6 is off.
   ensureSysctls(sys, made ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;

@@ -186,6 +186,8 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       ipv6Sysctl(ifname, 'keep_addr_on_down', '1'),
     );
   }
+  // Any neighbour could advertise a default route. A container without addresses may want them from a router (SLAAC).
+  if (ips.length > 0) containerSysctls.push(ipv6Sysctl(ifname, 'accept_ra', '0'));
   containerSysctls.push(ipv6Sysctl(ifname, 'accept_dad', settings.duplicateDetection ? '1' : '0'));
   // A bridge in hairpin mode returns a container's own probe. This setting tells it from a probe of another host.
   if (settings.duplicateDetection) containerSysctls.push(ipv6Sysctl(ifname, 'enhanced_dad', '1'));

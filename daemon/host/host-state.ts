@@ -83,6 +83,14 @@ export const isSubnetInUse = (interfaces: readonly HostInterface[], subnet: Pref
 export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
   route?.oif === undefined ? undefined : { index: route.oif, source: route.preferredSource };
 
+/** The interfaces with a route that a router has advertised. */
+export function advertisedInterfaces({ links, routes }: HostState): string[] {
+  const indexes = new Set(
+    routes.filter(({ protocol }) => protocol === rta.RTPROT_RA).flatMap((route) => outgoingInterface(route) ?? []),
+  );
+  return links.filter(({ index }) => indexes.has(index)).map(({ name }) => name);
+}
+
 const metricOf = ({ metric = 0 }: Route): number => metric;
 
 /** The default routes, the lowest metric first; of several next hops the first. */

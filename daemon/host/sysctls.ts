@@ -13,6 +13,8 @@ export interface SysctlNeeds {
   readonly tunnels: readonly { readonly name: string; readonly family: Family }[];
   /** The interface that leads to the other hosts. */
   readonly external: string;
+  /** Interfaces with a route that a router has advertised. */
+  readonly advertised: readonly string[];
   /** Whether containers' packets arrive through it without a tunnel: by plain routes, or as answers to masqueraded ones. */
   readonly forwardsExternal: boolean;
   /** The current value; undefined if the kernel lacks the setting. */
@@ -24,7 +26,8 @@ const strict = 1;
 const loose = '2';
 
 /** The required settings. A value that already serves stays. */
-export function planSysctls({ families, tunnels, external, forwardsExternal, read }: SysctlNeeds): SysctlSetting[] {
+export function planSysctls(needs: SysctlNeeds): SysctlSetting[] {
+  const { families, tunnels, external, advertised, forwardsExternal, read } = needs;
   const settings: SysctlSetting[] = [];
   const set = (value: string, ...path: string[]): void => void settings.push({ path: ['net', ...path], value });
   for (const { name, family } of tunnels) {
@@ -45,7 +48,10 @@ export function planSysctls({ families, tunnels, external, forwardsExternal, rea
   }
   if (families.includes(6)) {
     // A host that forwards ignores router advertisements unless told otherwise: it would lose its default route.
-    if (read(['net', 'ipv6', 'conf', external, 'accept_ra']) === '1') set('2', 'ipv6', 'conf', external, 'accept_ra');
+    // The external interface may get its route later.
+    for (const name of new Set([external, ...advertised])) {
+      if (read(['net', 'ipv6', 'conf', name, 'accept_ra']) === '1') set('2', 'ipv6', 'conf', name, 'accept_ra');
+    }
     set('1', 'ipv6', 'conf', 'all', 'forwarding');
   }
   return settings;

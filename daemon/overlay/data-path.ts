@@ -178,10 +178,10 @@ export class DataPath {
     const due = this.#failures.due(operations);
     healing.prepare(wanted, operations);
     // First: a device with IPv6 switched off accepts no address.
-    let settings = this.#settings.ensure(wanted, external.name, inUse);
+    let settings = this.#settings.ensure(wanted, external.name, inUse, host);
     const outcomes = kernel.apply(due, host);
     if (due.some(({ kind }) => kind === 'add-device')) {
-      settings += this.#settings.ensure(wanted, external.name, inUse);
+      settings += this.#settings.ensure(wanted, external.name, inUse, host);
     }
     healing.note(wanted, operations, outcomes);
     this.#failures.note(operations, outcomes);

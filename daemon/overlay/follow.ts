@@ -88,7 +88,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   const narrowed = narrowToPeers(desired.state, changed);
   const { operations } = plan(narrowed.desired, narrowed.actual);
   // The first plain route needs other settings.
-  if (direct.length > 0) settings.ensure(desired.state, external.name, familiesInUse(view.config));
+  if (direct.length > 0) settings.ensure(desired.state, external.name, familiesInUse(view.config), host);
   const outcomes = kernel.apply(operations, host);
   healing.note(desired.state, operations, outcomes);
   failures.note(operations, outcomes);

@@ -2,6 +2,7 @@
 
 import type { Family } from '../../net/address.ts';
 import type { DesiredState } from '../backends/entries.ts';
+import { advertisedInterfaces, type HostState } from '../host/host-state.ts';
 import { planSysctls } from '../host/sysctls.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
@@ -26,14 +27,21 @@ export class KernelSettings {
   /**
    * Sets what differs. Failures are reported problems.
    * @param external name of the interface that leads to the other hosts
+   * @param host the host's state, with its routes
    * @returns how many settings were written
    */
-  ensure({ devices, routes }: DesiredState, external: string, families: readonly Family[]): number {
+  ensure(
+    { devices, routes }: DesiredState,
+    external: string,
+    families: readonly Family[],
+    host: HostState,
+  ): number {
     const { kernel, healing, logger, problems, ipMasq } = this.#options;
     const needs = {
       families,
       tunnels: devices.map(({ name, local }) => ({ name, family: local.family })),
       external,
+      advertised: advertisedInterfaces(host),
       forwardsExternal: ipMasq || routes.some(({ device }) => device === external),
     };
     const written: { readonly name: string; readonly value: string }[] = [];

@@ -177,6 +177,7 @@ row(115, () => {
   assert.is(site.sysctl(`net/ipv6/conf/${hostVeth}/accept_ra`), '0');
   assert.is(inPod('net/ipv4/conf/eth0/arp_notify'), '1');
   assert.is(inPod('net/ipv6/conf/eth0/accept_dad'), '0');
+  assert.is(inPod('net/ipv6/conf/eth0/accept_ra'), '0');
   assert.is(inPod('net/ipv6/conf/eth0/keep_addr_on_down'), '1');
   assert.is(site.sysctl('net/ipv4/ip_forward'), '1');
   assert.is(site.sysctl('net/ipv6/conf/all/forwarding'), '1');
@@ -185,6 +186,21 @@ row(115, () => {
   const onlyV4 = attached(gateway);
   assert.is(onlyV4.site.sysctl('net/ipv4/ip_forward'), '1');
   assert.is(onlyV4.site.sysctl('net/ipv6/conf/all/forwarding'), '0');
+});
+
+test('IPv6 forwarding costs the host no route that a router advertises', () => {
+  const site = sites().make();
+  for (const name of ['ra0', 'ra1']) {
+    site.ip('link', 'add', name, 'type', 'bridge');
+    site.ip('link', 'set', name, 'up');
+    runProgram(['sysctl', '-qw', `net/ipv6/conf/${name}/accept_ra=1`], { namespace: site.namespace });
+  }
+  // As the kernel makes one when a router advertises itself.
+  site.ip('-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'ra0', 'proto', 'ra', 'metric', '1024');
+  site.add(site.addPod(), site.bridge(gateway, dual));
+  assert.is(site.sysctl('net/ipv6/conf/all/forwarding'), '1');
+  assert.is(site.sysctl('net/ipv6/conf/ra0/accept_ra'), '2');
+  assert.is(site.sysctl('net/ipv6/conf/ra1/accept_ra'), '1', 'it has no such route');
 });
 
 test('two pods of a bridge reach each other, by both families', () => {

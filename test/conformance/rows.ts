@@ -125,7 +125,7 @@ export const rows: Readonly<Record<number, string>> = {
   112: "The iptables chain is CNI- + sha512(name + id), 28 characters in all; multicast and the pod's own subnet are exempt; DEL cleans both back ends whichever is configured",
   113: 'macspoofchk: table nat of family bridge, chain PREROUTING (filter, −300), chains cni-br-iface-<id>-<if> and the same + -mac, comment macspoofchk-<id>-<if>',
   114: 'CHECK comes with routes: null, dns: {}, without isDefaultGateway: judge by prevResult. DEL at 1.x may come without prevResult',
-  115: 'Sysctls: accept_ra 0 on bridge and host veth; in the container arp_notify 1, accept_dad 0 (1 with enabledad), keep_addr_on_down 1 with IPv6; forwarding per gateway family',
+  115: 'Sysctls: accept_ra 0 on bridge and host veth; in the container arp_notify 1, accept_ra 0, accept_dad 0 (1 with enabledad), keep_addr_on_down 1 with IPv6; forwarding per gateway family',
   116: 'last_reserved_ip.N holds the bare address without newline, and outlives releases',
   117: "Requested addresses may carry a prefix length; the sources add up (CNI_ARGS, then args.cni, then runtimeConfig); one may lie in a later range of the set and gets that range's gateway",
   118: 'Overlap is judged by the ranges handed out from: one subnet split in two is fine; families never overlap',

@@ -78,6 +78,7 @@ test('the overlay is planned for both families', () => {
     'ipv6/conf/eth0/disable_ipv6=0',
     'ipv6/conf/eth0/ndisc_notify=1',
     'ipv6/conf/eth0/keep_addr_on_down=1',
+    'ipv6/conf/eth0/accept_ra=0',
     'ipv6/conf/eth0/accept_dad=0',
   ]);
 });
@@ -125,6 +126,10 @@ test('routes from IPAM get their gateways and extras, and a default route is not
     ['::/0', 'fd00:5::1', {}],
   ]);
   assert.is(planned.result(undefined).routes.length, 4);
+});
+
+test('a container without addresses may take them from a router', () => {
+  assert.not(sysctls(plan({}, []).containerSysctls).some((setting) => setting.includes('accept_ra')));
 });
 
 test('duplicate address detection, isolation and a disabled interface are planned as configured', () => {

@@ -10,6 +10,7 @@ function planned(needs: Partial<SysctlNeeds>, settings: Record<string, string> =
     families: [4],
     tunnels: [{ name: 'flannel.1', family: 4 }],
     external: 'eth0',
+    advertised: [],
     forwardsExternal: false,
     read: (path) => settings[path.join('/')],
     ...needs,
@@ -50,6 +51,13 @@ test('a host that listens to routers goes on listening when it forwards', () => 
   const listening = { 'net/ipv6/conf/eth0/accept_ra': '1' };
   assert.ok(planned({ families: [6], tunnels: [] }, listening).includes('net/ipv6/conf/eth0/accept_ra=2'));
   assert.not(planned({ families: [6], tunnels: [] }).some((setting) => setting.includes('eth0')));
+  const both = { ...listening, 'net/ipv6/conf/wlan0/accept_ra': '1', 'net/ipv6/conf/usb0/accept_ra': '0' };
+  const settings = planned({ families: [6], tunnels: [], advertised: ['eth0', 'wlan0', 'usb0'] }, both);
+  assert.equal(settings, [
+    'net/ipv6/conf/eth0/accept_ra=2',
+    'net/ipv6/conf/wlan0/accept_ra=2',
+    'net/ipv6/conf/all/forwarding=1',
+  ]);
 });
 
 test.run();
