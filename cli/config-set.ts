@@ -2,11 +2,16 @@
 
 import { readFile } from 'node:fs/promises';
 import { ConfigError } from '../cluster/config-section.ts';
+import { findUnusableNetwork, overlapping } from '../cluster/network-advice.ts';
 import { backendName, type NetworkConfig, parseNetworkConfig, unknownConfigKeys } from '../cluster/network-config.ts';
 import { UsageError } from '../command/options.ts';
+import { printable } from '../command/printable.ts';
 import { backends } from '../daemon/backends/map.ts';
+import { defaultPaths } from '../net/paths.ts';
+import { formatPrefix } from '../net/prefix.ts';
 import { compareConfigs } from './config-change.ts';
 import { CliError } from './host.ts';
+import { readHostNetworks } from './host-networks.ts';
 import type { VerbContext } from './verb.ts';
 
 /** The document: the argument itself if it is JSON, else the content of the file or of standard input. */
@@ -34,6 +39,7 @@ function parsedOrUndefined(text: string): NetworkConfig | undefined {
 export async function run(context: VerbContext): Promise<number> {
   const { host, options, style, source } = context;
   const text = (await readDocument(context)).trim();
+  const runDir = (options.text('run-dir') ?? defaultPaths.runDir).replace(/\/+$/, '');
   let config: NetworkConfig;
   try {
     config = parseNetworkConfig(text, backends);
@@ -41,11 +47,19 @@ export async function run(context: VerbContext): Promise<number> {
     if (error instanceof ConfigError) throw new CliError(error.message, [], error);
     throw error;
   }
+  const unusable = findUnusableNetwork(config);
+  if (unusable !== undefined) throw new CliError(unusable);
   for (const key of unknownConfigKeys(text)) {
     host.stderr(`weftctl: "${key}" has no meaning in a network config; it is written but ignored\n`);
   }
   for (const warning of [backends.get(backendName(config.backend))?.warning, config.problem]) {
     if (warning !== undefined) host.stderr(`weftctl: ${warning}\n`);
+  }
+  for (const { name, network } of overlapping(config, await readHostNetworks(host, runDir))) {
+    host.stderr(
+      `weftctl: the network overlaps this host's network ${formatPrefix(network)} on "${printable(name)}"; ` +
+        'a node leases no subnet that overlaps its own networks\n',
+    );
   }
   const before = await source.config();
   // If the old one cannot be parsed, all of the new one counts as changed.

@@ -8,6 +8,7 @@ import { formatPrefix } from '../net/prefix.ts';
 import type { BackendFormats } from './backend-format.ts';
 import { ConfigError } from './config-section.ts';
 import { compareLeases, formatSubnets, type Lease, type LeaseValue } from './lease.ts';
+import { findUnusableNetwork } from './network-advice.ts';
 import {
   backendName,
   isCompatible,
@@ -180,7 +181,10 @@ export async function updateConfig(
 
 function validConfig(text: string, backends: BackendFormats): NetworkConfig {
   try {
-    return parseNetworkConfig(text, backends);
+    const config = parseNetworkConfig(text, backends);
+    const unusable = findUnusableNetwork(config);
+    if (unusable !== undefined) throw new RefusedError('invalid', unusable);
+    return config;
   } catch (error) {
     if (error instanceof ConfigError) throw new RefusedError('invalid', error.message);
     throw error;

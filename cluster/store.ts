@@ -83,6 +83,8 @@ export interface LeaseRequest {
   readonly value: LeaseValue & { readonly node: string };
   /** Subnets that this node had before. The store gives them again if it can choose, and if they are free and compatible. */
   readonly previous?: PerFamily<Prefix>;
+  /** The networks that this host is connected to. A subnet that is picked anew overlaps none of them. */
+  readonly hostNetworks?: readonly Prefix[];
   /** Get one more lease, even if one with our public address exists. */
   readonly further?: boolean;
 }

@@ -4,7 +4,7 @@
  */
 
 import type { Family } from '../net/address.ts';
-import { networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
+import { formatPrefix, networkOf, type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
 import { addressToInteger, integerToAddress, subnetSize } from './arithmetic.ts';
 import { DisjointSubnets } from './disjoint-subnets.ts';
 import { compareSeniority, type Lease, samePublicAddress, sameSubnets } from './lease.ts';
@@ -141,11 +141,12 @@ export function chooseSubnet(
       return { how: 'previous', subnets: previous };
     }
   }
-  return { how: 'new', subnets: pickSubnets(config, taken, random, lostRaces) };
+  return { how: 'new', subnets: pickSubnets(claim, taken, random, lostRaces) };
 }
 
+/** A subnet that overlaps a network of this host would take that network's packets. */
 function pickSubnets(
-  config: NetworkConfig,
+  { config, hostNetworks = [] }: LeaseRequest,
   taken: TakenSubnets,
   random: () => number,
   lostRaces: number,
@@ -154,7 +155,15 @@ function pickSubnets(
   return perFamily((family) => {
     const network = config.networks[family];
     if (!network) return undefined;
-    const free = freeSubnets(network, family, taken, limit);
+    const own = hostNetworks.filter((each) => each.address.family === family && prefixesOverlap(each, network.network));
+    const ofHost = own.map((each) => perFamily((other) => (other === family ? each : undefined)));
+    const free = freeSubnets(network, family, [...taken, ...ofHost], limit);
+    if (free.length === 0 && freeSubnets(network, family, taken, 1).length > 0) {
+      throw new NoFreeSubnetError(
+        `No free IPv${family} subnet: all that are not leased overlap this host's own networks, ` +
+          `${own.map((each) => formatPrefix(networkOf(each))).join(', ')}; give the network config another network`,
+      );
+    }
     if (free.length === 0) {
       throw new NoFreeSubnetError(
         `No free IPv${family} subnet: every /${network.subnetLength} of the network is leased; ` +

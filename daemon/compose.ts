@@ -28,7 +28,7 @@ import { DeviceLocks } from './host/device-lock.ts';
 import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
 import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
-import { isSubnetInUse, ownAddresses } from './host/host-state.ts';
+import { connectedNetworks, isSubnetInUse, ownAddresses } from './host/host-state.ts';
 import { RememberedState } from './host/remembered-state.ts';
 import { endpointLifelines, type Lifeline, resolverLifelines } from './host/surroundings.ts';
 import { Loop } from './loop.ts';
@@ -234,6 +234,7 @@ export async function composeNode(
     random,
     ...(store.memory ? { memory: openMemory(files, store.memory, problems) } : {}),
     isInUse: (subnet) => isSubnetInUse(kernel.readInterfaces(), subnet),
+    hostNetworks: () => connectedNetworks(kernel.readInterfaces()),
     identity,
   });
   return {

@@ -3,8 +3,8 @@
 import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
 import { iff, type Link } from '../../linux/netlink/link.ts';
 import { outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
-import { type Address, type Family, isUnspecified } from '../../net/address.ts';
-import { type Prefix, prefixContains } from '../../net/prefix.ts';
+import { type Address, type Family, isLinkLocal, isUnspecified } from '../../net/address.ts';
+import { networkOf, type Prefix, prefixContains } from '../../net/prefix.ts';
 import { isHostVethAlias } from '../../reservations/host-end.ts';
 import { routeProtocol } from '../backends/entries.ts';
 import { isTunnelName } from '../backends/map.ts';
@@ -73,6 +73,12 @@ export function hostInterfaces({ links, addresses }: HostState): HostInterface[]
 /** The addresses of the host's interfaces, loopback aside. */
 export const ownAddresses = (interfaces: readonly HostInterface[]): Address[] =>
   interfaces.flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
+
+/** The networks that the host is connected to, without those of the cluster's tunnels. */
+export const connectedNetworks = (interfaces: readonly HostInterface[]): Prefix[] =>
+  interfaces.flatMap(({ name, loopback, networks = [] }) =>
+    loopback || isTunnelName(name) ? [] : networks.filter(({ address }) => !isLinkLocal(address)).map(networkOf),
+  );
 
 /** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
 export const isSubnetInUse = (interfaces: readonly HostInterface[], subnet: Prefix): boolean =>

@@ -40,6 +40,8 @@ export interface MembershipOptions extends RenewalClock {
   readonly memory?: MembershipMemory;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
+  /** The networks that this host is connected to, without those of the cluster's tunnels. */
+  readonly hostNetworks: () => readonly Prefix[];
   readonly identity: Pick<IdentityKeeper, 'propose' | 'adopt'>;
 }
 
@@ -64,12 +66,12 @@ export class Membership {
   #remembered: LeaseMemory | undefined;
 
   constructor(options: MembershipOptions) {
-    const { config, store, logger, problems, metrics, previous, memory, isInUse } = options;
+    const { config, store, logger, problems, metrics, previous, memory, isInUse, hostNetworks } = options;
     const { backends, renewMarginMs, now, monotonic, random } = options;
     const clock = { renewMarginMs, now, monotonic, random };
     this.#options = options;
     this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
-    this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, clock });
+    this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, hostNetworks, clock });
     this.#former = new FormerLeases({ store, logger, isInUse, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
     this.#memory = memory && new MemoryKeeper({ memory, now, monotonic });

@@ -2,10 +2,10 @@
 
 import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
-import { isCompatible, type PerFamily } from '../../cluster/network-config.ts';
+import { isCompatible, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { ClusterStore, LeaseList, Lost } from '../../cluster/store.ts';
 import { ownLeases } from '../../cluster/subnet-choice.ts';
-import type { Prefix } from '../../net/prefix.ts';
+import { formatPrefix, type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
@@ -19,6 +19,8 @@ export interface OwnLeaseOptions {
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
   /** The last subnets of this node, if its files contain them. */
   readonly previous: PerFamily<Prefix> | undefined;
+  /** The networks that this host is connected to now. */
+  readonly hostNetworks: () => readonly Prefix[];
   readonly clock: RenewalClock;
 }
 
@@ -166,12 +168,22 @@ export class OwnLeaseHolder {
     const { store, logger, metrics } = this.#options;
     const before = this.#own;
     const previous = before?.subnets ?? this.#options.previous;
-    const acquired = await store.acquire({ config: config.value, value, ...(previous ? { previous } : {}) });
+    const hostNetworks = this.#options.hostNetworks();
+    const request = { config: config.value, value, hostNetworks };
+    const acquired = await store.acquire({ ...request, ...(previous ? { previous } : {}) });
     if (acquired.state !== 'have') throw new NoLeaseError(acquired.state, acquired.why);
     const { own, how, lostRaces, superseded } = acquired;
     this.#acquiredUnder = config.text;
     metrics.leaseClaimed(how);
     this.#take(own, how !== 'kept');
+    const avoided = hostNetworks.filter((network) =>
+      valuesOf(config.value.networks).some((cluster) => prefixesOverlap(cluster.network, network)),
+    );
+    if (how === 'new' && avoided.length > 0) {
+      logger.info("this host's own networks overlap the cluster's; the new subnet avoids them", {
+        networks: avoided.map(formatPrefix).join(', '),
+      });
+    }
     if (how !== 'kept' || before?.ownerId !== own.ownerId) {
       logger.info(`lease ${how === 'previous' ? 'claimed again' : how}`, {
         ...leaseFields(own),

@@ -134,6 +134,17 @@ test('config set writes a valid config byte for byte', () => {
   assert.is(cluster().get('config').trim(), text.trim());
 });
 
+test("config set warns of this host's networks", () => {
+  const [one] = cluster().hosts as [Host];
+  const set = (network: string) =>
+    one.weftctl('config', 'set', '--dry-run', `{"Network": "${network}", "Backend": {"Type": "vxlan"}}`).stderr;
+  assert.is(
+    set('192.168.0.0/16'),
+    'weftctl: the network overlaps this host\'s network 192.168.77.0/24 on "eth0"; a node leases no subnet that overlaps its own networks\n',
+  );
+  assert.is(set('10.244.0.0/16'), '', "the containers' bridge is the cluster's own");
+});
+
 test('config set refuses a network that would strand the leases, unless forced', () => {
   const [one] = cluster().hosts as [Host];
   const file = join(one.folder, 'config.json');

@@ -336,6 +336,15 @@ test('config set warns of a backend that flanneld does not have, and of a family
   assert.match(changed.stdout, /Backend\.Type: vxlan → gre\n[\s\S]*Backend\.Key: 7\n/);
 });
 
+test('config set refuses loopback and multicast networks', async () => {
+  for (const network of ['127.0.0.0/8', '224.0.0.0/4', '239.1.0.0/16']) {
+    const config = `{"Network":"${network}","Backend":{"Type":"vxlan"}}`;
+    const { status, stderr } = await weftctl(['config', 'set', '--dry-run', config]);
+    assert.is(status, 1);
+    assert.match(stderr, /^weftctl: Network config: ".*" overlaps the (loopback|multicast) network ".*": choose another/);
+  }
+});
+
 test('config set reads an argument, a file or stdin, validates it first, and shows the changes', async () => {
   const before = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}';
   const after = '{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":7}}';

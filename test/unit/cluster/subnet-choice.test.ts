@@ -52,6 +52,19 @@ const choose = (claim: LeaseRequest, leases: Lease[], random = first, lostRaces 
   return `${choice.how} ${formatSubnets(choice.how === 'kept' ? choice.lease.subnets : choice.subnets)}`;
 };
 
+test('a new subnet overlaps no network of the host, a remembered one may', () => {
+  const hostNetworks = ['192.0.2.0/24', '10.5.0.0/22', '10.5.5.17/32', 'fd00::/8'].map(prefix);
+  assert.is(choose(claimOf(1, { hostNetworks }), []), 'new 10.5.4.0/24');
+  assert.is(choose(claimOf(1, { hostNetworks }), [leaseOf('10.5.4.0/24', 2)]), 'new 10.5.6.0/24');
+  const previous = { 4: prefix('10.5.2.0/24') };
+  assert.is(choose(claimOf(1, { hostNetworks, previous }), []), 'previous 10.5.2.0/24', "the bridge's own");
+  assert.is(choose(claimOf(2, { hostNetworks }), [leaseOf('10.5.2.0/24', 2)]), 'kept 10.5.2.0/24');
+  assert.throws(
+    () => choose(claimOf(1, { hostNetworks: [prefix('10.0.0.0/8')] }), []),
+    /all that are not leased overlap this host's own networks, 10\.0\.0\.0\/8; give the network config another/,
+  );
+});
+
 test('arithmetic: addresses and integers, both ways', () => {
   const random = randomStream(5);
   for (let i = 0; i < 500; i++) {

@@ -19,6 +19,7 @@ import type { ClusterView, Identity } from '../../../../daemon/membership/view.t
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Metrics } from '../../../../daemon/report/metrics.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
+import type { Prefix } from '../../../../net/prefix.ts';
 import { address, mac, peer } from '../overlay/cluster-of.ts';
 import { proposalOf } from './proposal.ts';
 
@@ -47,6 +48,7 @@ export class FakeCluster {
   identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, leaseData: { 4: { vni: 1, vtepMac: mac(1) } } };
   identityError: Error | undefined;
   used = false;
+  hostNetworks: Prefix[] = [];
   readonly lines: string[] = [];
   readonly problems: Problems;
   readonly membership: Membership;
@@ -71,6 +73,7 @@ export class FakeCluster {
       random: () => this.chance,
       memory: { read: () => this.remembered, write: (memory) => void this.written.push(memory) },
       isInUse: () => this.used,
+      hostNetworks: () => this.hostNetworks,
       identity: {
         propose: (config): Proposal => {
           if (this.identityError) throw this.identityError;

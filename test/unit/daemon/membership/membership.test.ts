@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
+import { prefix } from '../overlay/cluster-of.ts';
 import { FakeCluster } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/membership');
@@ -22,6 +23,16 @@ test('a malformed lease is reported by its key', async () => {
   cluster.malformed = [{ ownerId: '/p/subnets/x', reason: 'its value is not JSON' }];
   await cluster.membership.sync();
   assert.equal(cluster.problems.list(), ['Cannot read lease "/p/subnets/x", which is skipped: its value is not JSON']);
+});
+
+test('a new subnet that avoids networks of this host is told with them', async () => {
+  const cluster = new FakeCluster();
+  cluster.hostNetworks = [prefix('192.0.2.0/24'), prefix('10.1.7.0/24')];
+  await cluster.membership.sync();
+  assert.match(
+    cluster.lines.join(''),
+    /own networks overlap the cluster's; the new subnet avoids them networks=10\.1\.7\.0\/24/,
+  );
 });
 
 test('a failed run leaves the view unchanged', async () => {

@@ -50,6 +50,7 @@ class Site {
       monotonic: () => this.nowMs,
       random: () => 0,
       isInUse: () => false,
+      hostNetworks: () => [],
       identity: { propose: (config) => proposalOf(this.identity, config), adopt: ({ identity }) => identity },
     });
   }
