@@ -96,7 +96,8 @@ export function ensureNodeModules() {
   const wrong = wrongNodeModule();
   if (!wrong) return;
   say(`npm packages (${wrong}): libraries and tools`);
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  // No package needs its install script: esbuild's only replaces a wrapper by the executable, protobufjs' only warns.
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
 }
 
 /** One reason why `node_modules` differs from package-lock.json. */

@@ -50,7 +50,7 @@ export async function run(context: VerbContext): Promise<number> {
   const unusable = findUnusableNetwork(config);
   if (unusable !== undefined) throw new CliError(unusable);
   for (const key of unknownConfigKeys(text)) {
-    host.stderr(`weftctl: "${key}" has no meaning in a network config; it is written but ignored\n`);
+    host.stderr(`weftctl: "${printable(key)}" has no meaning in a network config; it is written but ignored\n`);
   }
   for (const warning of [backends.get(backendName(config.backend))?.warning, config.problem]) {
     if (warning !== undefined) host.stderr(`weftctl: ${warning}\n`);
@@ -72,8 +72,8 @@ export async function run(context: VerbContext): Promise<number> {
   const show = (): void => {
     if (changes.length === 0) host.stdout('Only the text changes, not the meaning.\n');
     for (const change of changes) {
-      const was = change.before === undefined ? '' : `${style.red(change.before)} → `;
-      host.stdout(`  ${change.point}: ${was}${style.green(change.after ?? 'none')}\n`);
+      const was = change.before === undefined ? '' : `${style.red(printable(change.before))} → `;
+      host.stdout(`  ${change.point}: ${was}${style.green(printable(change.after ?? 'none'))}\n`);
     }
   };
   if (dryRun) {

@@ -202,7 +202,7 @@ export async function run(host: CliHost): Promise<number> {
     return await dispatch(host);
   } catch (error) {
     if (error instanceof UsageError) {
-      host.stderr(`weftctl: ${error.message}\n`);
+      host.stderr(`weftctl: ${printable(error.message)}\n`);
       return 2;
     }
     if (error instanceof CliError || error instanceof StoreError) {

@@ -1,6 +1,7 @@
 /** `weftctl status`: this node as weftd sees it, and its containers from reservations and interfaces. */
 
 import type { NodeStatus, PeerStatus } from '../cluster/status.ts';
+import { printable } from '../command/printable.ts';
 import { type Address, compareAddresses, formatAddress } from '../net/address.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { type Attachment, openAttachmentReader } from '../reservations/attachments.ts';
@@ -137,10 +138,10 @@ function formatContainers(containers: readonly ContainerAddress[], style: Style)
   if (containers.length === 0) return 'No container has an address here.\n';
   const rows = containers.map(({ address, attachment }) => [
     formatAddress(address),
-    shortId(attachment.containerId),
-    attachment.ifname || '-',
-    typeof attachment.host === 'object' ? attachment.host.name : '-',
-    attachment.network,
+    printable(shortId(attachment.containerId)),
+    printable(attachment.ifname) || '-',
+    typeof attachment.host === 'object' ? printable(attachment.host.name) : '-',
+    printable(attachment.network),
     hostEndState(attachment, style),
   ]);
   return formatTable(['ADDRESS', 'CONTAINER', 'INTERFACE', 'ON THE HOST', 'NETWORK', 'STATE'], rows, style);

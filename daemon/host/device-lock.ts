@@ -10,6 +10,7 @@ import { readText } from '../../linux/files.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { unixSocketUser } from '../../linux/unix-diag.ts';
 import { encodeUnixAddress, unix } from '../../linux/unix-socket.ts';
+import { processOf } from './socket-holder.ts';
 
 /** Another weftd of this host uses the device. */
 export class DeviceBusyError extends Error {
@@ -23,18 +24,6 @@ function inodeOf(sys: Sys, name: string): number | undefined {
     .find((text) => text.endsWith(` @${name}`));
   const inode = Number(line?.trim().split(/\s+/)[6]);
   return inode > 0 ? inode : undefined;
-}
-
-/** The process that holds the socket; undefined if it is not visible from here. */
-function processOf(sys: Sys, inode: number): number | undefined {
-  const processes = sys.getdents('/proc');
-  if (typeof processes === 'number') return undefined;
-  for (const pid of processes) {
-    const descriptors = /^\d+$/.test(pid) ? sys.getdents(`/proc/${pid}/fd`) : 0;
-    if (typeof descriptors === 'number') continue;
-    if (descriptors.some((fd) => sys.readlink(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)) return Number(pid);
-  }
-  return undefined;
 }
 
 export class DeviceLocks {

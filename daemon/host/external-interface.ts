@@ -13,6 +13,7 @@
  * set up.
  */
 
+import { printable } from '../../command/printable.ts';
 import {
   type Address,
   type Family,
@@ -29,6 +30,8 @@ import { isTunnelName } from '../backends/map.ts';
 export interface HostInterface {
   readonly index: number;
   readonly name: string;
+  /** Its further names (`altname` of `ip link`). */
+  readonly altNames?: readonly string[];
   readonly up: boolean;
   readonly loopback: boolean;
   readonly mtuBytes: number;
@@ -85,7 +88,7 @@ export interface HostView {
 }
 
 const describe = ({ name, up, addresses }: HostInterface): string =>
-  `${name} (${up ? addresses.map(formatAddress).join(', ') || 'no address' : 'down'})`;
+  `${printable(name)} (${up ? addresses.map(formatAddress).join(', ') || 'no address' : 'down'})`;
 
 const isInside = (address: Address, networks: readonly Prefix[]): boolean =>
   networks.some((network) => prefixContains(network, address));
@@ -117,7 +120,9 @@ interface Candidate {
 function byName(name: string, view: HostView): Candidate | undefined {
   const address = parseAddress(name);
   const host = view.interfaces.find((candidate) =>
-    address ? candidate.addresses.some((own) => sameAddress(own, address)) : candidate.name === name,
+    address
+      ? candidate.addresses.some((own) => sameAddress(own, address))
+      : candidate.name === name || candidate.altNames?.includes(name),
   );
   return host && { host, preferred: address };
 }
@@ -127,7 +132,7 @@ function byPattern(pattern: string, view: HostView, isCandidate: Candidates): Ca
   for (const host of view.interfaces.filter(isCandidate)) {
     const preferred = host.addresses.find((own) => expression.test(formatAddress(own)));
     if (preferred) return { host, preferred };
-    if (expression.test(host.name)) return { host };
+    if ([host.name, ...(host.altNames ?? [])].some((name) => expression.test(name))) return { host };
   }
   return undefined;
 }

@@ -60,6 +60,7 @@ export function hostInterfaces({ links, addresses }: HostState): HostInterface[]
     return {
       index: link.index,
       name: link.name,
+      ...(link.altNames ? { altNames: link.altNames } : {}),
       up: link.up,
       loopback: (link.flags & iff.IFF_LOOPBACK) !== 0,
       mtuBytes: link.mtuBytes,

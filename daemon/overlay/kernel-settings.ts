@@ -17,8 +17,14 @@ export interface KernelSettingsOptions {
   readonly ipMasq: boolean;
 }
 
+/** Whether the kernel drops packets whose answers would leave by another interface: the higher of the two counts. */
+const isStrict = (read: (path: readonly string[]) => string | undefined, name: string): boolean =>
+  Math.max(...['all', name].map((of) => Number(read(['net', 'ipv4', 'conf', of, 'rp_filter']) ?? 0))) === 1;
+
 export class KernelSettings {
   readonly #options: KernelSettingsOptions;
+  /** The external interface whose strict return path was reported last. */
+  #toldStrict: string | undefined;
 
   constructor(options: KernelSettingsOptions) {
     this.#options = options;
@@ -30,12 +36,7 @@ export class KernelSettings {
    * @param host the host's state, with its routes
    * @returns how many settings were written
    */
-  ensure(
-    { devices, routes }: DesiredState,
-    external: string,
-    families: readonly Family[],
-    host: HostState,
-  ): number {
+  ensure({ devices, routes }: DesiredState, external: string, families: readonly Family[], host: HostState): number {
     const { kernel, healing, logger, problems, ipMasq } = this.#options;
     const needs = {
       families,
@@ -61,6 +62,13 @@ export class KernelSettings {
       for (const fields of written) logger.info('kernel setting written', fields);
     }
     problems.reportAll('sysctl', failed);
+    const strict = !ipMasq && families.includes(4) && isStrict((path) => kernel.readSysctl(path), external);
+    if (strict && this.#toldStrict !== external) {
+      logger.warn(
+        `Kernel setting net.ipv4.conf.${external}.rp_filter is strict, and weftd does not masquerade: containers' packets that take different ways there and back are dropped; set it to 2 (loose), or run weftd with --ip-masq`,
+      );
+    }
+    this.#toldStrict = strict ? external : undefined;
     return written.length;
   }
 }

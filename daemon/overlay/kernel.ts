@@ -20,6 +20,7 @@ import {
 } from '../../linux/netlink/neighbour.ts';
 import { deleteRoute, dumpRoutes, encapsulationOf, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
 import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../linux/netlink/tunnel.ts';
+import type { VxlanData } from '../../linux/netlink/vxlan.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
 import { type Address, isLinkLocal } from '../../net/address.ts';
@@ -37,6 +38,7 @@ import {
 } from '../backends/entries.ts';
 import type { HostInterface, HostView } from '../host/external-interface.ts';
 import { answerOf, defaultRoutesOf, type HostState, hostInterfaces } from '../host/host-state.ts';
+import { udpPortHolder } from '../host/socket-holder.ts';
 import type { SysctlSetting } from '../host/sysctls.ts';
 import { addressOddity, routeOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
@@ -256,17 +258,33 @@ export class Kernel {
       return undefined;
     } catch (error) {
       if (operation.kind === 'remove-device' && hasCode(error, 'ENODEV')) return undefined;
-      if (operation.kind !== 'add-device') return error as Error;
+      const busy = hasCode(error, 'EADDRINUSE') ? this.#explainBusyPort(operation, error as Error) : undefined;
+      if (operation.kind !== 'add-device') return busy ?? (error as Error);
       const { name, kind } = operation.device;
       const reason = hasCode(error, 'EOPNOTSUPP')
         ? new Error(`Cannot ${formatOperation(operation)}: the kernel has no module "${moduleOf(kind)}"; install it`, {
             cause: error,
           })
-        : (error as Error);
+        : (busy ?? (error as Error));
       failedDevices.set(name, reason);
       indexes.delete(name);
       return reason;
     }
+  }
+
+  /** A VXLAN device that comes up opens a UDP port, which another socket or a VXLAN device of other settings may have. */
+  #explainBusyPort(operation: Operation, cause: Error): Error | undefined {
+    const links = this.#use((connection) => connection.dump(dumpLinks())).filter(({ kind }) => kind === 'vxlan');
+    const portOf = (link: Link | undefined): number | undefined => link && (tunnelOf(link) as VxlanData).port;
+    const device = deviceOf(operation);
+    const port = portOf(links.find(({ name }) => name === device));
+    if (port === undefined) return undefined;
+    const rival = links.find((link) => link.name !== device && link.up && portOf(link) === port);
+    const holder = udpPortHolder(this.#sys, port) ?? (rival ? `the device "${rival.name}"` : 'another socket');
+    return new Error(
+      `Cannot ${formatOperation(operation)}: ${holder} has the UDP port ${port}; stop it, or give the network config another Backend.Port`,
+      { cause },
+    );
   }
 
   #applyEntries(

@@ -29,6 +29,8 @@ const ifla = {
   IFLA_PROMISCUITY: 30,
   IFLA_LINK_NETNSID: 37,
   IFLA_PROTO_DOWN: 39,
+  IFLA_PROP_LIST: 52,
+  IFLA_ALT_IFNAME: 53,
   IFLA_INFO_KIND: 1,
   IFLA_INFO_DATA: 2,
   IFLA_INFO_SLAVE_KIND: 4,
@@ -73,6 +75,8 @@ export interface BridgePort {
 export interface Link {
   readonly index: number;
   readonly name: string;
+  /** Further names (`altname` of `ip link`), such as `enp1s0`; absent if there are none. */
+  readonly altNames?: readonly string[];
   readonly mtuBytes: number;
   /** IFF_* bits. */
   readonly flags: number;
@@ -345,6 +349,12 @@ const attributeDecoders: Readonly<Record<number, (r: NetlinkReader, link: Mutabl
   },
   [ifla.IFLA_IFALIAS]: (r, link) => {
     link.alias = r.text();
+  },
+  [ifla.IFLA_PROP_LIST]: (r, link) => {
+    const names: string[] = [];
+    const list = r.nested();
+    while (list.next()) if (list.type === ifla.IFLA_ALT_IFNAME) names.push(list.text());
+    if (names.length > 0) link.altNames = names;
   },
   [ifla.IFLA_PROTO_DOWN]: (r, link) => {
     if (r.u8() !== 0) link.protoDown = true;

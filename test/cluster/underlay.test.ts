@@ -262,6 +262,38 @@ test('a new peer with the subnet of an interface does not get the interface’s 
   await one.waitForStatus('the peer to go', (status) => !peer(status));
 });
 
+test('weftd finds the external interface by an altname', async () => {
+  const [one] = hosts();
+  one.ip('link', 'property', 'add', 'dev', 'eth0', 'altname', 'uplink0');
+  await one.weftd!.stop();
+  one.startWeftd('--iface', 'uplink0');
+  await one.reaches(cluster().hosts);
+  assert.is(one.status().interface, 'eth0');
+  await one.weftd!.stop();
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
+});
+
+test('weftd names the process that has the port of the tunnel', async () => {
+  const [one] = hosts();
+  await one.weftd!.stop();
+  one.ip('link', 'del', 'flannel.1');
+  const listen = "require('node:dgram').createSocket('udp4').bind(8472)";
+  const listener = one.scratch.start([process.execPath, '-e', listen], {
+    namespace: one.namespace,
+    logFile: join(one.folder, 'listener.log'),
+  });
+  await waitFor('the port', () =>
+    run(['cat', '/proc/net/udp', '/proc/net/udp6'], { namespace: one.namespace }).includes(':2118 '),
+  );
+  one.startWeftd();
+  await waitFor('the message', () =>
+    /Cannot .* "flannel\.1".*: process \d+ \(".+"\) has the UDP port 8472; stop it/.test(one.log),
+  );
+  await listener.stop('SIGKILL');
+  await works(one.address);
+});
+
 test('a second weftd with the same VNI reports it, and touches nothing', async () => {
   const [one] = hosts();
   const before = one.describe();

@@ -227,6 +227,16 @@ ADDRESS     CONTAINER     INTERFACE  ON THE HOST  NETWORK  STATE
   assert.not.ok(plain.stdout.includes('\x1b'));
 });
 
+test("control characters in containers' names do not reach the terminal", async () => {
+  const store = join(folder, 'escapes', 'weft');
+  mkdirSync(store, { recursive: true });
+  writeFileSync(join(store, '10.5.52.9'), 'id\x1b[31m\r\neth0\x1b]0;x\x07');
+  answers['GET /status'] = [200, status];
+  const { stdout } = await weftctl(['status', '--data-dir', join(folder, 'escapes')]);
+  assert.match(stdout, /10\.5\.52\.9 +id\\u001b\[31m +eth0\\u001b\]0;x\\u0007 /);
+  assert.not(stdout.includes('\x1b'));
+});
+
 test('status shows how long etcd takes, and that there was no problem so far', async () => {
   const etcd = { ...status.etcd, connected: true, medianMs: 2.1, worstMs: 1234 };
   const changes = { programmed: 3, healed: 0, healedLastHour: 0, healedByKind: {}, failed: 2 };
@@ -341,7 +351,10 @@ test('config set refuses loopback and multicast networks', async () => {
     const config = `{"Network":"${network}","Backend":{"Type":"vxlan"}}`;
     const { status, stderr } = await weftctl(['config', 'set', '--dry-run', config]);
     assert.is(status, 1);
-    assert.match(stderr, /^weftctl: Network config: ".*" overlaps the (loopback|multicast) network ".*": choose another/);
+    assert.match(
+      stderr,
+      /^weftctl: Network config: ".*" overlaps the (loopback|multicast) network ".*": choose another/,
+    );
   }
 });
 

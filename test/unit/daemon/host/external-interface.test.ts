@@ -168,7 +168,10 @@ const cluster = [prefix('10.1.0.0/16')];
 const withInner = (...inner: readonly HostInterface[]): HostView => ({
   ...view,
   interfaces: [...inner, ...view.interfaces],
-  defaultRoutes: (family) => [...inner.map(({ index }) => ({ index, source: undefined })), ...view.defaultRoutes(family)],
+  defaultRoutes: (family) => [
+    ...inner.map(({ index }) => ({ index, source: undefined })),
+    ...view.defaultRoutes(family),
+  ],
 });
 
 test('interfaces of containers are never candidates, and no hint; only --iface can name one', () => {
@@ -185,6 +188,22 @@ test('interfaces of containers are never candidates, and no hint; only --iface c
   const named = chooseInterface(choice({ names: ['cni0'] }), [4], host, cluster);
   assert.match(findInnerProblem(named, host, cluster)!, /"cni0" \(--iface\) serves containers or is a tunnel/);
   assert.is(findInnerProblem(chooseInterface(choice(), [4], host, cluster), host, cluster), undefined);
+});
+
+test('an interface is found by an altname; control characters in a name are escaped', () => {
+  const host: HostView = {
+    ...view,
+    interfaces: view.interfaces.map((each) =>
+      each.index === 3
+        ? { ...each, altNames: ['enp1s0', 'enx0'] }
+        : each.index === 4
+          ? { ...each, name: 'a\x1b[31m' }
+          : each,
+    ),
+  };
+  assert.is(chooseInterface(choice({ names: ['enp1s0'] }), [4], host).name, 'eth1');
+  assert.is(chooseInterface(choice({ patterns: ['^enx'] }), [4], host).name, 'eth1');
+  assert.ok(errorWith({ names: ['none'] }, host).includes(', a\\u001b[31m (down);'));
 });
 
 test('an interface with an address of the cluster is chosen only where no other fits', () => {
@@ -223,7 +242,10 @@ const withAddresses = (...texts: readonly string[]): HostView => ({
 
 test('the address whose network holds the next hop comes first, a floating one does not', () => {
   const host = withAddresses('203.0.113.7/32', '198.51.100.2/24', '192.0.2.1/24', 'fd99::100/128', '2001:db8::1/64');
-  assert.equal(chooseInterface(choice(), [4, 6], host).addresses, { 4: address('192.0.2.1'), 6: address('2001:db8::1') });
+  assert.equal(chooseInterface(choice(), [4, 6], host).addresses, {
+    4: address('192.0.2.1'),
+    6: address('2001:db8::1'),
+  });
   assert.equal(
     chooseInterface(choice({ names: ['203.0.113.7'] }), [4], host).addresses[4],
     address('203.0.113.7'),
