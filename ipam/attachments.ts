@@ -62,10 +62,21 @@ export function releaseAddresses(
   });
 }
 
-/** Releases all addresses of the attachment. It is no error if there are none. */
+/**
+ * Releases all addresses of the attachment. It is no error if there are none.
+ * @throws the first error, after every address that can be released is released
+ */
 export function removeAddresses(sys: Sys, request: CniRequest, access = storeOf(sys, request)): void {
+  const errors: unknown[] = [];
   access.useExisting((store) => {
-    for (const address of store.find(request)) store.release(address, request);
+    for (const address of store.find(request)) {
+      try {
+        store.release(address, request);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   });
 }
 

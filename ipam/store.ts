@@ -5,18 +5,23 @@
  * A reservation is complete or absent, even if the process is killed: it is written under a temporary name and linked. It
  * is not synced to disk, because no container survives a power cut. host-local leaves an empty file after a failed write;
  * it belongs to nobody, and the next call that meets it removes it.
+ *
+ * One bad entry never stops a call. Something that is named like an address and is no record of a holder (a folder, a
+ * FIFO) counts as taken, is named on stderr and is left alone. Without the hint in `last_reserved_ip.<set>` the search
+ * begins at the first address.
  */
 
 import { CniError, causeText, errorCodes } from '../cni/spec/errors.ts';
 import type { AttachmentName } from '../cni/spec/request.ts';
 import { check, errno, hasCode, SyscallError } from '../linux/errors.ts';
-import { ensureDirectory, writeAll } from '../linux/files.ts';
+import { ensureDirectory, sayOnStderr, writeAll } from '../linux/files.ts';
 import { withLock } from '../linux/lock.ts';
 import { open, type Sys, stat } from '../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../net/address.ts';
 import { formatHolder, parseHolder, parseReservationName, type Reservation } from '../reservations/format.ts';
 import { type AddressStore, reservationsOf, type StoreAccess } from './address-store.ts';
 import { findEarlierReservations } from './earlier-boot.ts';
+import { type ForeignEntry, readRecord, recordBytes } from './record.ts';
 import { type IndexEntry, StoreIndex } from './store-index.ts';
 
 /**
@@ -25,8 +30,8 @@ import { type IndexEntry, StoreIndex } from './store-index.ts';
  */
 const temporaryName = '.weft-reservation';
 
-/** An id and an interface's name, with room. */
-const recordBytes = 4096;
+/** So many foreign entries are named on stderr. */
+const shownForeign = 3;
 
 /**
  * So many addresses are looked up one by one. After that the whole folder is read, which is cheaper for many lookups
@@ -46,6 +51,8 @@ class DiskStore implements AddressStore {
   /** All reservations by the names of their files, after they were read. */
   #all: Map<string, AttachmentName> | undefined;
   readonly #removed: IndexEntry[] = [];
+  /** Entries of the index whose record has changed since and names the same container. */
+  readonly #stale: IndexEntry[] = [];
   #lookups = 0;
   /** Whether the folder was changed, and whether the change is not fully known. */
   #isChanged = false;
@@ -95,32 +102,40 @@ class DiskStore implements AddressStore {
     return this.#names;
   }
 
-  /** A small file's text; undefined if there is none. */
-  #read(name: string): string | undefined {
-    const sys = this.#sys;
-    const record = this.#record;
-    const path = `${this.#folder}/${name}`;
-    const fd = sys.open(path, open.O_RDONLY, 0);
-    if (fd === -errno.ENOENT) return undefined;
-    check(fd, ['open', path]);
-    const got = sys.read(fd, record, 0, recordBytes);
-    sys.close(fd);
-    return sys.decodeUtf8(record, 0, check(got, ['read', path]));
+  #read(name: string): string | ForeignEntry | undefined {
+    return readRecord(this.#sys, `${this.#folder}/${name}`, this.#record);
   }
 
   #readAll(): Map<string, AttachmentName> {
     if (this.#all) return this.#all;
     const all = new Map<string, AttachmentName>();
+    const foreign: string[] = [];
     for (const name of this.#entries()) {
       // The lock is held, so the process that wrote it is dead.
-      if (name === temporaryName) this.#unlink(name);
+      if (name === temporaryName) this.#tryUnlink(name);
       if (!parseReservationName(name)) continue;
-      const holder = parseHolder(this.#read(name) ?? '');
-      if (holder.containerId === '') this.#unlink(name);
-      else all.set(name, holder);
+      const text = this.#read(name) ?? '';
+      if (typeof text !== 'string') {
+        foreign.push(`"${name}" is ${text.reason}`);
+        continue;
+      }
+      const holder = parseHolder(text);
+      if (holder.containerId !== '') all.set(name, holder);
+      else if (!this.#tryUnlink(name)) foreign.push(`"${name}" is empty and cannot be removed`);
     }
     this.#all = all;
+    if (foreign.length > 0) this.#sayForeign(foreign);
     return all;
+  }
+
+  /** It is said when the folder is read, which happens once after each change by another program. */
+  #sayForeign(foreign: readonly string[]): void {
+    const more = foreign.length > shownForeign ? `, and ${foreign.length - shownForeign} more` : '';
+    sayOnStderr(
+      this.#sys,
+      `The address store "${this.#folder}" has entries that are no reservations: ` +
+        `${foreign.slice(0, shownForeign).join(', ')}${more}. Their addresses count as taken; remove them to free these`,
+    );
   }
 
   isReserved = (address: Address): boolean => {
@@ -143,11 +158,15 @@ class DiskStore implements AddressStore {
     for (const entry of entries) {
       const address = parseAddress(entry.name);
       const text = address && this.#read(entry.name);
-      if (address && isSame(parseHolder(text ?? ''), entry.holder)) {
-        found.push({ address, holder: entry.holder });
+      const actual = typeof text === 'string' ? parseHolder(text) : undefined;
+      if (address && actual?.containerId === holder.containerId) {
+        found.push({ address, holder: actual });
+        // The record was rewritten in place, as a copy of an old host-local does. The record is the truth, and the index
+        // keeps its line, by which the container's next call finds it.
+        if (!isSame(actual, entry.holder)) this.#stale.push(entry);
       } else {
         // The reservation was this container's, and has no holder now.
-        if (text === '') this.#unlink(entry.name);
+        if (actual?.containerId === '') this.#tryUnlink(entry.name);
         this.#removed.push(entry);
       }
     }
@@ -202,21 +221,36 @@ class DiskStore implements AddressStore {
 
   /**
    * Cuts off the rest of a longer content after writing, not before. ext4 treats a file that is truncated and written
-   * as a replaced one, and waits for the disk (0.3 to 4 ms).
+   * as a replaced one, and waits for the disk (0.3 to 4 ms). False if it is no regular file.
    */
-  #write(path: string, text: string): void {
+  #write(path: string, text: string): boolean {
     const sys = this.#sys;
-    const flags = open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW;
-    const fd = check(sys.open(path, flags, 0o600), ['create', path]);
+    // A FIFO without a reader would wait for one.
+    const flags = open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | open.O_NONBLOCK;
+    const opened = sys.open(path, flags, 0o600);
+    if (opened === -errno.EISDIR || opened === -errno.ENXIO || opened === -errno.ELOOP) return false;
+    const fd = check(opened, ['create', path]);
     try {
+      const { mode } = check(sys.fstat(fd), ['stat', path]);
+      if ((mode & stat.S_IFMT) !== stat.S_IFREG) return false;
       const bytes = new Uint8Array(sys.encodeUtf8(text));
       writeAll(sys, fd, bytes, ['write', path]);
       check(sys.ftruncate(fd, bytes.length), ['shorten', path]);
-    } catch (error) {
+    } finally {
       sys.close(fd);
+    }
+    return true;
+  }
+
+  /** False if it cannot be removed. It then stays, and GC says why. */
+  #tryUnlink(name: string): boolean {
+    try {
+      this.#unlink(name);
+      return true;
+    } catch (error) {
+      if (error instanceof SyscallError) return false;
       throw error;
     }
-    check(sys.close(fd), ['close', path]);
   }
 
   #unlink(name: string): void {
@@ -233,14 +267,21 @@ class DiskStore implements AddressStore {
     this.#unlink(name);
     // The index has a record of an old host-local with the id only.
     for (const each of new Set([ifname, ''])) this.#removed.push({ name, holder: { containerId, ifname: each } });
+    this.#removed.push(...this.#stale.filter((entry) => entry.name === name));
   };
 
-  lastReserved = (set: number): Address | undefined =>
-    parseAddress((this.#read(`last_reserved_ip.${set}`) ?? '').trim());
+  lastReserved = (set: number): Address | undefined => {
+    const text = this.#read(`last_reserved_ip.${set}`);
+    return typeof text === 'string' ? parseAddress(text.trim()) : undefined;
+  };
 
   setLastReserved = (set: number, address: Address): void => {
+    const name = `last_reserved_ip.${set}`;
+    const path = `${this.#folder}/${name}`;
     // Not atomic: with a broken file the search begins at the first address.
-    this.#write(`${this.#folder}/last_reserved_ip.${set}`, formatAddress(address));
+    if (!this.#write(path, formatAddress(address))) {
+      sayOnStderr(this.#sys, `"${path}" is no regular file: each search for a free address begins at the first one`);
+    }
   };
 }
 

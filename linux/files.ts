@@ -1,7 +1,7 @@
 /** Whole files by the `Sys` port: read, write atomically, make folders. Errors are SyscallErrors that name the path. */
 
 import { type Action, check, errno, formatAction, SyscallError } from './errors.ts';
-import { open, type Sys } from './sys.ts';
+import { open, type Sys, stat } from './sys.ts';
 
 /** More than any configuration, state file or plugin result should ever be. */
 const defaultLimitBytes = 16 * 1024 * 1024;
@@ -49,6 +49,27 @@ export function writeAll(sys: Sys, fd: number, bytes: Uint8Array, action: Action
     else at += check(written, action);
   }
 }
+
+/** Tells a person one line, if stderr is there. */
+export function sayOnStderr(sys: Sys, line: string): void {
+  try {
+    writeAll(sys, 2, new Uint8Array(sys.encodeUtf8(`${line}\n`)));
+  } catch {
+    // Nobody listens.
+  }
+}
+
+const typeNames: Readonly<Record<number, string>> = {
+  [stat.S_IFREG]: 'a regular file',
+  [stat.S_IFDIR]: 'a folder',
+  [stat.S_IFIFO]: 'a FIFO',
+  [stat.S_IFSOCK]: 'a socket',
+  [stat.S_IFCHR]: 'a character device',
+  [stat.S_IFBLK]: 'a block device',
+};
+
+/** The type in st_mode, for messages: `a folder`. */
+export const fileTypeName = (mode: number): string => typeNames[mode & stat.S_IFMT] ?? 'no regular file';
 
 /** The file's bytes, or undefined if the file or its folder does not exist. */
 export function readFile(sys: Sys, path: string): Uint8Array | undefined {

@@ -137,6 +137,14 @@ export const flock = { LOCK_SH: 1, LOCK_EX: 2, LOCK_NB: 4, LOCK_UN: 8 } as const
 /** include/uapi/linux/sched.h */
 export const CLONE_NEWNET = 0x40000000;
 /** include/uapi/linux/stat.h */
-export const stat = { S_IFMT: 0o170000, S_IFREG: 0o100000, S_IFDIR: 0o040000 } as const;
+export const stat = {
+  S_IFMT: 0o170000,
+  S_IFSOCK: 0o140000,
+  S_IFREG: 0o100000,
+  S_IFBLK: 0o060000,
+  S_IFDIR: 0o040000,
+  S_IFCHR: 0o020000,
+  S_IFIFO: 0o010000,
+} as const;
 /** include/uapi/linux/time.h */
 export const clock = { CLOCK_REALTIME: 0, CLOCK_MONOTONIC: 1, CLOCK_THREAD_CPUTIME_ID: 3 } as const;

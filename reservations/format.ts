@@ -21,8 +21,11 @@ export const parseReservationName = (name: string): Address | undefined =>
 
 export const formatHolder = ({ containerId, ifname }: AttachmentName): string => `${containerId}\r\n${ifname}`;
 
-/** `containerId` is '' in an empty file, which host-local leaves after a failed write: it belongs to nobody. */
+/**
+ * `containerId` is '' in an empty file, which host-local leaves after a failed write, and in a file of NULs, which a file
+ * system leaves after a power cut: it belongs to nobody.
+ */
 export function parseHolder(content: string): AttachmentName {
-  const [containerId = '', ifname = ''] = content.trim().split(/\r?\n/);
+  const [containerId = '', ifname = ''] = content.replaceAll('\0', '').trim().split(/\r?\n/);
   return { containerId: containerId.trim(), ifname: ifname.trim() };
 }

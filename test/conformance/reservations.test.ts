@@ -295,6 +295,49 @@ test('a damaged store does not keep ADD from giving an address', () => {
   store.free('c1');
 });
 
+test('a folder in the store that is named like an address stops no verb', () => {
+  const store = newStore({ subnet });
+  const folder = join(store.site.dataDir, 'net/10.1.2.3');
+  mkdirSync(folder, { recursive: true });
+  const first = store.call('ADD', 'c1');
+  assert.match(first.stderr, /has entries that are no reservations: "10\.1\.2\.3" is a folder/);
+  const prevResult = succeeds(first);
+  const second = store.call('ADD', 'c2');
+  assert.is(readResult(succeeds(second)).ips![0]!.address, '10.1.2.4/24');
+  assert.is(second.stderr, '', 'told once');
+  if (hasCheck()) succeeds(store.with({ subnet }, { prevResult }).call('CHECK', 'c1'));
+  store.free('c1');
+  store.refuses('c3', own, /10\.1\.2\.3/, { args: 'IP=10.1.2.3' });
+  succeeds(store.with({ subnet }, { cniVersion: '1.1.0' }).call('GC', 'unused'));
+  assert.equal(store.site.reservations(), ['10.1.2.3']);
+  assert.ok(statSync(folder).isDirectory());
+});
+
+test('DEL and GC free a reservation of NULs, and DEL one that was rewritten as an old host-local writes it', () => {
+  const store = newStore({ subnet });
+  const path = (address: string) => join(store.site.dataDir, 'net', address);
+  store.take('c1');
+  writeFileSync(path('10.1.2.2'), 'c1');
+  store.free('c1');
+  assert.equal(store.site.reservations(), []);
+  store.take('c1');
+  writeFileSync(path('10.1.2.3'), '\0'.repeat(8));
+  store.free('c1');
+  assert.equal(store.site.reservations(), []);
+  store.site.writeStore('10.1.2.9', '\0'.repeat(8));
+  succeeds(store.with({ subnet }, { cniVersion: '1.1.0' }).call('GC', 'unused'));
+  assert.equal(store.site.reservations(), []);
+});
+
+test('DEL frees the address of a container whose id is very long', () => {
+  const store = newStore({ subnet });
+  const id = 'c'.repeat(5000);
+  assert.equal(store.take(id), ['10.1.2.2/24']);
+  store.refuses(id, own, /already holds 10\.1\.2\.2/);
+  store.free(id);
+  assert.equal(store.site.reservations(), []);
+});
+
 test('DEL succeeds with a configuration whose ranges have become invalid', () => {
   const store = newStore({ subnet });
   store.take('c1');
