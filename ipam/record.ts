@@ -32,22 +32,26 @@ export function readRecord(sys: Sys, path: string, buffer: ArrayBuffer): string 
   if (fd === -errno.ENXIO || fd === -errno.ELOOP) return { reason: 'no regular file' };
   check(fd, ['open', path]);
   try {
+    const got = sys.read(fd, buffer, 0, recordBytes);
+    // A device that gives data without end becomes too large.
+    if (got === recordBytes) return readRest(sys, fd, path, buffer);
+    if (got > 0) return sys.decodeUtf8(buffer, 0, got);
     const { mode } = check(sys.fstat(fd), ['stat', path]);
     if ((mode & stat.S_IFMT) !== stat.S_IFREG) return { reason: fileTypeName(mode) };
-    return readText(sys, fd, path, buffer);
+    check(got, ['read', path]);
+    return '';
   } finally {
     sys.close(fd);
   }
 }
 
-function readText(sys: Sys, fd: number, path: string, buffer: ArrayBuffer): string | ForeignEntry {
-  const got = check(sys.read(fd, buffer, 0, recordBytes), ['read', path]);
-  if (got < recordBytes) return sys.decodeUtf8(buffer, 0, got);
+/** `buffer` is full. */
+function readRest(sys: Sys, fd: number, path: string, buffer: ArrayBuffer): string | ForeignEntry {
   try {
-    const rest = readAll(sys, fd, longestRecordBytes, ['read', path]);
-    const whole = new Uint8Array(got + rest.length);
-    whole.set(new Uint8Array(buffer, 0, got));
-    whole.set(rest, got);
+    const rest = readAll(sys, fd, longestRecordBytes, ['read', path], false);
+    const whole = new Uint8Array(recordBytes + rest.length);
+    whole.set(new Uint8Array(buffer, 0, recordBytes));
+    whole.set(rest, recordBytes);
     return sys.decodeUtf8(whole.buffer, 0, whole.length);
   } catch (error) {
     if (hasCode(error, 'EFBIG')) return { reason: `larger than ${longestRecordBytes / 1024} KiB` };

@@ -121,7 +121,11 @@ export class StoreIndex {
    */
   find(containerId: string): IndexEntry[] | undefined {
     const text = this.#mark === undefined ? undefined : this.#read(this.#shardOf(containerId));
-    if (text === undefined) return undefined;
+    if (text === undefined) {
+      // An index that cannot be read is rebuilt.
+      this.#mark = undefined;
+      return undefined;
+    }
     this.#isOutgrown = this.#shardCount === shardCounts.few && text.length > largestFewCharacters;
     const found: IndexEntry[] = [];
     const needle = `\t${containerId}\t`;
@@ -212,7 +216,7 @@ export class StoreIndex {
   /** False if it cannot be written. */
   #write(path: string, text: string, append = 0): boolean {
     const sys = this.#sys;
-    const fd = sys.open(path, open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | append, 0o600);
+    const fd = sys.open(path, open.O_WRONLY | open.O_CREAT | open.O_NOFOLLOW | open.O_NONBLOCK | append, 0o600);
     if (fd < 0) return false;
     try {
       const bytes = new Uint8Array(sys.encodeUtf8(text));

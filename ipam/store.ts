@@ -288,6 +288,13 @@ class DiskStore implements AddressStore {
 /** Turns a failed system call on the store into an error that says what it means for the caller. */
 function storeError(error: unknown, folder: string): unknown {
   if (!(error instanceof SyscallError)) return error;
+  if (hasCode(error, 'ETIMEDOUT')) {
+    return new CniError(
+      errorCodes.tryAgainLater,
+      `The address store "${folder}" is locked: ${error.explanation || 'no answer'}; try again later, or end the holder`,
+      { cause: error },
+    );
+  }
   const advice = hasCode(error, 'ENOSPC', 'EDQUOT')
     ? 'the disk is full, free some space'
     : hasCode(error, 'EROFS')
@@ -313,7 +320,7 @@ function useStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T)
 /**
  * Runs `body` on the network's store while holding its lock; the folder is made if it is missing. If the folder
  * vanishes meanwhile, `body` runs once more, so it must be all or nothing.
- * @throws CniError 103 if the store cannot be used
+ * @throws CniError 103 if the store cannot be used, 11 if another process keeps its lock
  */
 export function withDiskStore<T>(sys: Sys, folder: string, body: (store: AddressStore) => T): T {
   const run = () => withLock(sys, `${folder}/lock`, () => useStore(sys, folder, body));

@@ -101,10 +101,13 @@ abstract class KernelError extends Error {
 export class SyscallError extends KernelError {
   override readonly name = 'SyscallError';
   readonly layer = 'syscall';
+  /** What the errno does not say; '' for nothing. */
+  readonly explanation: string;
 
   /** @param number errno, of either sign */
-  constructor(action: Action, number: number) {
-    super(action, number, '');
+  constructor(action: Action, number: number, explanation = '') {
+    super(action, number, explanation && ` (${explanation})`);
+    this.explanation = explanation;
   }
 }
 

@@ -1,4 +1,9 @@
-/** Whole files by the `Sys` port: read, write atomically, make folders. Errors are SyscallErrors that name the path. */
+/**
+ * Whole files by the `Sys` port: read, write atomically, make folders. Errors are SyscallErrors that name the path.
+ *
+ * A path may lead to anything, and nothing that it leads to makes the caller wait: files are opened with O_NONBLOCK,
+ * which has no effect on regular files, and what gives no data is looked at.
+ */
 
 import { type Action, check, errno, formatAction, SyscallError } from './errors.ts';
 import { open, type Sys, stat } from './sys.ts';
@@ -10,6 +15,7 @@ const defaultLimitBytes = 16 * 1024 * 1024;
  * Reads until the end of file. If the descriptor is non-blocking and has no data yet, waits for it: a runtime may pass
  * such a pipe.
  * @param action for errors
+ * @param waits false: data that is not there yet is an error
  * @throws SyscallError EFBIG where there are more than `limitBytes`
  */
 export function readAll(
@@ -17,13 +23,14 @@ export function readAll(
   fd: number,
   limitBytes: number,
   action: Action = ['read descriptor', fd],
+  waits = true,
 ): Uint8Array {
   let buffer = new ArrayBuffer(Math.min(4096, limitBytes + 1));
   let length = 0;
   for (;;) {
     const got = sys.read(fd, buffer, length, buffer.byteLength - length);
     if (got === 0) return new Uint8Array(buffer, 0, length);
-    if (got === -errno.EAGAIN) {
+    if (got === -errno.EAGAIN && waits) {
       check(sys.poll(fd, -1), `wait to ${formatAction(action)}`);
       continue;
     }
@@ -71,13 +78,26 @@ const typeNames: Readonly<Record<number, string>> = {
 /** The type in st_mode, for messages: `a folder`. */
 export const fileTypeName = (mode: number): string => typeNames[mode & stat.S_IFMT] ?? 'no regular file';
 
-/** The file's bytes, or undefined if the file or its folder does not exist. */
+/** A FIFO without a writer looks empty. /dev/null stands for an empty file, and often hides one. */
+function checkCanBeEmpty(sys: Sys, fd: number, path: string): void {
+  const { mode } = check(sys.fstat(fd), ['stat', path]);
+  const type = mode & stat.S_IFMT;
+  if (type === stat.S_IFREG || type === stat.S_IFCHR) return;
+  throw new SyscallError(['read', path], errno.EINVAL, `it is ${fileTypeName(mode)}`);
+}
+
+/**
+ * The file's bytes, or undefined if the file or its folder does not exist.
+ * @throws SyscallError EISDIR for a folder, EINVAL for a FIFO, EAGAIN for a FIFO or a terminal that somebody writes to
+ */
 export function readFile(sys: Sys, path: string): Uint8Array | undefined {
-  const fd = sys.open(path, open.O_RDONLY, 0);
+  const fd = sys.open(path, open.O_RDONLY | open.O_NONBLOCK, 0);
   if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
   check(fd, ['open', path]);
   try {
-    return readAll(sys, fd, defaultLimitBytes, ['read', path]);
+    const bytes = readAll(sys, fd, defaultLimitBytes, ['read', path], false);
+    if (bytes.length === 0) checkCanBeEmpty(sys, fd, path);
+    return bytes;
   } finally {
     sys.close(fd);
   }
@@ -96,7 +116,7 @@ export function readText(sys: Sys, path: string): string | undefined {
 export function writeFileAtomic(sys: Sys, path: string, text: string, mode: number): void {
   // Two writers of one process cannot overlap, because the calls are synchronous. Two processes have different ids.
   const temporary = `${path}.${sys.getpid()}.tmp`;
-  const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW;
+  const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW | open.O_NONBLOCK;
   const fd = check(sys.open(temporary, flags, mode), ['create', temporary]);
   let closed = false;
   try {

@@ -8,9 +8,12 @@ import { check, SyscallError } from './errors.ts';
 import { writeAll } from './files.ts';
 import { CLONE_NEWNET, open, type Sys } from './sys.ts';
 
-/** Opens the namespace that `path` names (`/run/netns/x`, `/proc/1/ns/net`). The caller closes it. */
+/**
+ * Opens the namespace that `path` names (`/run/netns/x`, `/proc/1/ns/net`). The caller closes it. Whether it is one is
+ * known when it is entered. O_NONBLOCK: a FIFO would wait for its writer.
+ */
 export const openNamespace = (sys: Sys, path: string): number =>
-  check(sys.open(path, open.O_RDONLY, 0), ['open network namespace', path]);
+  check(sys.open(path, open.O_RDONLY | open.O_NONBLOCK, 0), ['open network namespace', path]);
 
 /** Opens the namespace that the calling thread is in. The caller closes it. */
 export const openCurrentNamespace = (sys: Sys): number => openNamespace(sys, '/proc/thread-self/ns/net');

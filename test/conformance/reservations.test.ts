@@ -1,6 +1,6 @@
 /** Reservations and the store that holds them, and what comes with an address: routes and DNS. */
 
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { execute } from '../lab/commands.ts';
@@ -301,16 +301,50 @@ test('a folder in the store that is named like an address stops no verb', () => 
   mkdirSync(folder, { recursive: true });
   const first = store.call('ADD', 'c1');
   assert.match(first.stderr, /has entries that are no reservations: "10\.1\.2\.3" is a folder/);
-  const prevResult = succeeds(first);
+  const prevResult = succeeds({ ...first, stderr: '' });
   const second = store.call('ADD', 'c2');
   assert.is(readResult(succeeds(second)).ips![0]!.address, '10.1.2.4/24');
   assert.is(second.stderr, '', 'told once');
   if (hasCheck()) succeeds(store.with({ subnet }, { prevResult }).call('CHECK', 'c1'));
   store.free('c1');
   store.refuses('c3', own, /10\.1\.2\.3/, { args: 'IP=10.1.2.3' });
-  succeeds(store.with({ subnet }, { cniVersion: '1.1.0' }).call('GC', 'unused'));
+  const collected = store.with({ subnet }, { cniVersion: '1.1.0' }).call('GC', 'unused');
+  succeeds({ ...collected, stderr: '' });
+  assert.match(collected.stderr, /"10\.1\.2\.3" is a folder/);
   assert.equal(store.site.reservations(), ['10.1.2.3']);
   assert.ok(statSync(folder).isDirectory());
+});
+
+test('no verb waits for a FIFO where a file should be', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  const fifo = (path: string): string => {
+    execute(['mkfifo', path]);
+    return path;
+  };
+  // A call that waits is ended, with status 124.
+  const limited = { through: ['timeout', '5'] };
+  const resolvConf = fifo(join(site.folder, 'resolv.conf'));
+  const refusedFile = site.bridge({}, { subnet, resolvConf });
+  site.refuses(() => site.weft('ADD', pod, refusedFile, limited), [5, 7, 108], /resolv\.conf.*is a FIFO/);
+  const nodeFile = fifo(join(site.runDir, 'node.json'));
+  site.refuses(() => site.weft('ADD', pod, site.overlay({ cniVersion: version() }), limited), 11, /node\.json/);
+  rmSync(nodeFile);
+  fifo(site.subnetFile);
+  site.refuses(() => site.weft('ADD', pod, site.overlay({ cniVersion: version() }), limited), 11, /subnet\.env/);
+  const netns = fifo(join(site.folder, 'netns'));
+  const configuration = site.bridge({}, { subnet });
+  site.refuses(() => site.weft('ADD', pod, configuration, { ...limited, netns }), 8, /netns/);
+  mkdirSync(join(site.dataDir, 'net'), { recursive: true });
+  for (const name of ['10.1.2.2', 'last_reserved_ip.0']) fifo(join(site.dataDir, 'net', name));
+  const added = site.weft('ADD', pod, configuration, limited);
+  assert.match(added.stderr, /"10\.1\.2\.2" is a FIFO.*\n.*last_reserved_ip\.0" is no regular file/);
+  assert.is(added.status, 0);
+  assert.equal(site.reservations(), ['10.1.2.2', '10.1.2.3']);
+  site.delete(pod, configuration, limited);
+  const collected = site.call('weft', { command: 'GC', stdin: site.bridge({ cniVersion: '1.1.0' }), ...limited });
+  assert.is(collected.status, 0, collected.stdout);
+  assert.equal(site.reservations(), ['10.1.2.2']);
 });
 
 test('DEL and GC free a reservation of NULs, and DEL one that was rewritten as an old host-local writes it', () => {

@@ -187,7 +187,7 @@ function isOfIndex(calls: readonly SysCall[], call: SysCall): boolean {
   if (name === 'utimensat' || name === 'clock_gettime') return true;
   if (name === 'stat' && args[0] === join(site().dataDir, 'net')) return true;
   const opened = calls.findLast((each) => each.name === 'open' && each.number <= number);
-  const path = ['read', 'write', 'ftruncate'].includes(name) ? opened?.args[0] : args[0];
+  const path = ['fstat', 'read', 'write', 'ftruncate'].includes(name) ? opened?.args[0] : args[0];
   return typeof path === 'string' && (path.includes('/.weft') || bootFiles.includes(path));
 }
 const bootFiles = ['/proc/sys/kernel/random/boot_id', '/etc/machine-id'];

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -115,6 +116,62 @@ test('a folder named like an address counts as taken, is told once, and stops no
   });
   assert.match(told.join(''), /last_reserved_ip\.0" is no regular file/);
   assert.ok(statSync(join(folder(), '10.0.0.4')).isDirectory());
+});
+
+test('FIFOs in the store and in its index stop nothing', () => {
+  withDiskStore(sys, folder(), (store) => assert.equal(store.find(holder('abc')), []));
+  const index = join(base, 'data', '.weft', 'net');
+  const fifo = (path: string) => {
+    rmSync(path, { force: true });
+    execFileSync('mkfifo', [path]);
+  };
+  fifo(join(folder(), '10.0.0.3'));
+  fifo(join(folder(), 'last_reserved_ip.0'));
+  const call = () =>
+    withDiskStore(sys, folder(), (store) => {
+      assert.equal(store.find(holder('abc')), []);
+      assert.is(store.lastReserved(0), undefined);
+      assert.ok(store.reserve(address('10.0.0.2'), holder('abc')));
+      assert.not(store.reserve(address('10.0.0.3'), holder('abc')));
+      store.setLastReserved(0, address('10.0.0.2'));
+    });
+  const free = () =>
+    withDiskStore(sys, folder(), (store) => {
+      assert.equal(store.find(holder('abc')).map(formatAddress), ['10.0.0.2']);
+      store.release(address('10.0.0.2'), holder('abc'));
+    });
+  call();
+  const shard = readdirSync(index).find((name) => /^[0-9a-f]{2}$/.test(name))!;
+  free();
+  fifo(join(index, shard));
+  call();
+  free();
+  assert.equal(readdirSync(folder()).sort(), ['10.0.0.3', 'last_reserved_ip.0', 'lock']);
+});
+
+test('a store whose lock is kept says to try again later', () => {
+  withDiskStore(sys, folder(), () => undefined);
+  const fd = sys.open(join(folder(), 'lock'), 2, 0);
+  sys.flock(fd, 2);
+  let nowMs = 0;
+  const poll = (_fd: number, timeoutMs: number): number => {
+    nowMs += timeoutMs;
+    return 0;
+  };
+  const waiting: Sys = { ...sys, clock_gettime: () => nowMs, poll };
+  for (const access of [withDiskStore, withExistingDiskStore]) {
+    try {
+      access(waiting, folder(), () => undefined);
+      assert.unreachable();
+    } catch (error) {
+      assert.is((error as CniError).code, 11);
+      assert.match(
+        (error as CniError).message,
+        /data\/net" is locked: process \d+ \(".*"\) has held it for 30 s; try again/,
+      );
+    }
+  }
+  sys.close(fd);
 });
 
 test('a record of NULs belongs to nobody and is freed', () => {

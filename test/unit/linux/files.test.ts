@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   mkdirSync,
   mkdtempSync,
@@ -151,6 +152,48 @@ test('a lock is held while the body runs, and released whatever happens in it', 
   assert.ok(isFree());
   assert.throws(() => withLock(sys, join(folder(), 'no/lock'), () => 1), /Cannot open lock ".*": ENOENT/);
   assert.throws(() => withLock({ ...sys, flock: () => -errno.EIO }, path, () => 1), /Cannot lock ".*": EIO/);
+});
+
+test('a lock that another process keeps is waited for with a limit, and its holder is named', () => {
+  const path = join(folder(), 'kept');
+  const holder = sys.open(path, 2 | 0o100, 0o600);
+  assert.is(sys.flock(holder, 2), 0);
+  let nowMs = 0;
+  let pauses = 0;
+  let freeAfter = Number.POSITIVE_INFINITY;
+  const waiting: Sys = {
+    ...sys,
+    clock_gettime: () => nowMs,
+    poll: (_fd, timeoutMs) => {
+      nowMs += timeoutMs;
+      if (++pauses === freeAfter) sys.flock(holder, 8);
+      return 0;
+    },
+  };
+  const never = () => assert.unreachable();
+  assert.throws(
+    () => withLock(waiting, path, never),
+    new RegExp(`Cannot lock ".*kept": ETIMEDOUT \\(process ${process.pid} \\(".+"\\) has held it for 30 s\\)`),
+  );
+  assert.ok(nowMs >= 30_000 && nowMs < 30_100, `${nowMs} ms`);
+  assert.throws(() => withLock(waiting, path, never, 50), /for 0\.05 s/);
+  [pauses, freeAfter] = [0, 3];
+  assert.is(
+    withLock(waiting, path, () => 'mine'),
+    'mine',
+  );
+  assert.is(pauses, 3);
+  sys.close(holder);
+});
+
+test('only regular files and /dev/null are read, and nothing waits for a FIFO', () => {
+  const fifo = join(folder(), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  assert.throws(() => readText(sys, fifo), /Cannot read ".*fifo": EINVAL \(it is a FIFO\)/);
+  assert.throws(() => readText(sys, folder()), /EISDIR/);
+  assert.is(readText(sys, '/dev/null'), '');
+  const silent: Sys = { ...sys, read: () => -errno.EAGAIN };
+  assert.throws(() => readText(silent, '/dev/null'), /Cannot read "\/dev\/null": EAGAIN/);
 });
 
 test('a setting is written only if it differs, and only inside /proc/sys', () => {
