@@ -1,12 +1,12 @@
 /**
  * DEL: the link first, the address after it, so that no address is given out again while packets still go to its old
- * holder. Missing parts are no error.
+ * holder. Missing parts are no error. Neither is a CNI_NETNS that is no container's namespace (a plain file, the host's
+ * own): it holds no interface of ours, and a runtime would repeat the DEL for ever.
  */
 
 import { removeAddresses } from '../ipam/attachments.ts';
-import { hasCode } from '../linux/errors.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
-import { getLink } from '../linux/netlink/link.ts';
+import { getLink, type Link } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import { hostVethAlias, hostVethName, isHostVethAlias } from '../reservations/host-end.ts';
 import { type AttachmentPart, forEachPart } from './attachment-part.ts';
@@ -28,22 +28,32 @@ function removeForeignLink(request: CniRequest, host: NetlinkConnection, contain
   const link = container.get(getLink({ name: request.ifname }));
   if (link?.kind !== 'veth') return;
   const peer = link.peerIndex === undefined ? undefined : host.get(getLink({ index: link.peerIndex }));
-  const alias = peer?.alias;
-  if (alias !== undefined && isHostVethAlias(alias) && alias !== hostVethAlias(request)) return;
+  if (peer && isOthers(peer, request)) return;
   removeLink(container, { index: link.index });
 }
 
-/** @returns an error if CNI_NETNS is no namespace; it cannot hold an interface of ours */
-function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
+/** Whether the host's end belongs to another attachment, by its alias. One without an alias is from an ADD cut short. */
+const isOthers = ({ alias = '' }: Link, request: CniRequest): boolean =>
+  isHostVethAlias(alias) && alias !== hostVethAlias(request);
+
+/** Deletes the host's end by its name. @returns whether it was there */
+function removeOwnLink(host: NetlinkConnection, request: CniRequest): boolean {
+  const link = host.get(getLink({ name: hostVethName(request) }));
+  // Names are hashes, and anybody can rename an interface: the alias decides.
+  if (link?.kind !== 'veth' || isOthers(link, request)) return false;
+  return removeLink(host, { index: link.index });
+}
+
+function removeLinks(sys: Sys, request: CniRequest): void {
   const host = openNetlink(sys);
   try {
-    const removed = removeLink(host, { name: hostVethName(request) });
-    if (request.netns === '') return undefined;
+    const removed = removeOwnLink(host, request);
+    if (removed || request.netns === '') return;
     const namespaces = openNamespaces(sys, request);
     try {
       const container = openContainerNetlink(sys, namespaces, request.netns);
       try {
-        if (!removed) removeForeignLink(request, host, container);
+        removeForeignLink(request, host, container);
       } finally {
         container.close();
       }
@@ -51,10 +61,8 @@ function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
       sys.close(namespaces.host);
       sys.close(namespaces.container);
     }
-    return undefined;
   } catch (error) {
     if (!(error instanceof CniError) || error.code !== errorCodes.badNamespace) throw error;
-    return hasCode(error.cause, 'ENOENT', 'ENOTDIR') ? undefined : error;
   } finally {
     host.close();
   }
@@ -66,12 +74,11 @@ function removeLinks(sys: Sys, request: CniRequest): CniError | undefined {
  */
 export function runDel(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): undefined {
   foldKeys(request.configuration, weftKeys);
-  const namespaceFault = removeLinks(sys, request);
+  removeLinks(sys, request);
   const faults = forEachPart(parts, (part) => part.beforeRelease?.(sys, request));
   const type = ipamTypeOf(request.configuration);
   if (type === ownIpamType) removeAddresses(sys, request);
   else if (type !== '') callPlugin(sys, request, type, 'DEL');
-  if (namespaceFault) throw namespaceFault;
   if (faults.length > 0) throw faults[0];
   return undefined;
 }

@@ -4,7 +4,7 @@ import { collectAddresses } from '../ipam/attachments.ts';
 import { openNetlink } from '../linux/netlink/connection.ts';
 import { dumpLinks } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
-import { aliasPrefix, hostVethName } from '../reservations/host-end.ts';
+import { aliasPrefix, hostVethAlias, hostVethName } from '../reservations/host-end.ts';
 import { forEachPart } from './attachment-part.ts';
 import { callPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
@@ -23,14 +23,20 @@ function attempt(errors: unknown[], run: () => void): void {
   }
 }
 
-/** Only Weft's own links: their alias names the network. */
+/**
+ * Only Weft's own links: their alias names the network. A link of a valid attachment that somebody has renamed is known by
+ * its alias.
+ */
 function collectLinks(sys: Sys, { network }: CniRequest, valid: readonly AttachmentName[], errors: unknown[]): void {
-  const keep = new Set(valid.map(({ containerId, ifname }) => hostVethName({ network, containerId, ifname })));
+  const ids = valid.map(({ containerId, ifname }) => ({ network, containerId, ifname }));
+  const keep = new Set(ids.map(hostVethName));
+  const keepAliases = new Set(ids.map(hostVethAlias));
   const prefix = aliasPrefix(network);
   const connection = openNetlink(sys);
   try {
     for (const { name, index, alias } of connection.dump(dumpLinks({ kind: 'veth' }))) {
-      if (alias?.startsWith(prefix) && !keep.has(name)) attempt(errors, () => removeLink(connection, { index }));
+      if (!alias?.startsWith(prefix) || keep.has(name) || keepAliases.has(alias)) continue;
+      attempt(errors, () => removeLink(connection, { index }));
     }
   } finally {
     connection.close();

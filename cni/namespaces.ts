@@ -19,7 +19,7 @@ export interface Namespaces {
 
 /** The error for a CNI_NETNS that is no network namespace. */
 const namespaceError = (path: string, cause: unknown): unknown =>
-  hasCode(cause, 'ENOENT', 'ENOTDIR', 'EINVAL', 'EISDIR', 'ELOOP', 'ENXIO')
+  hasCode(cause, 'ENOENT', 'ENOTDIR', 'EINVAL', 'EISDIR', 'ELOOP', 'ENXIO', 'ENAMETOOLONG')
     ? new CniError(errorCodes.badNamespace, `CNI_NETNS "${path}" is not a network namespace that is there`, { cause })
     : cause;
 

@@ -103,7 +103,7 @@ export const rows: Readonly<Record<number, string>> = {
   90: 'A failure at any later step frees the IP, the veth and the rules',
   91: 'Masquerade rules appear, and go with DEL; unknown backend → E',
   92: 'macspoofchk rules set and removed',
-  93: 'DEL repeated or netns gone → 0; path not a netns → E',
+  93: 'DEL repeated, netns gone or path not a netns → 0',
   94: 'CHECK ok; E on missing prevResult, route, address, wrong sandbox',
   95: 'STATUS with the IPAM binary missing → 50',
   96: "conf dns overrides IPAM's",

@@ -4,7 +4,9 @@ import { chmodSync, copyFileSync, readFileSync, symlinkSync, writeFileSync } fro
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import type { PodSpace } from '../lab/bare-host.ts';
+import { execute } from '../lab/commands.ts';
 import { readLinks } from '../lab/kernel-state.ts';
+import { namespacePath } from '../lab/namespaces.ts';
 import { pluginFolder } from '../lab/plugin.ts';
 import { referenceFolder } from '../lab/project.ts';
 import { fails, own, succeeds } from '../support/cni.ts';
@@ -42,7 +44,46 @@ row(93, () => {
 
   const file = join(site.folder, 'file');
   writeFileSync(file, '');
-  fails(site.weft('DEL', { ...pod, path: file }, configuration), 8, /file/);
+  // A runtime repeats a DEL that fails, for ever: there is nothing left to do.
+  site.delete({ ...pod, path: file }, configuration);
+});
+
+test('DEL with a CNI_NETNS that is no container frees everything and succeeds', () => {
+  for (const kind of ['a plain file', 'a FIFO', 'the own namespace', 'a long name'] as const) {
+    const { site, pod, configuration } = attached();
+    const path = join(site.folder, 'netns');
+    if (kind === 'a plain file') writeFileSync(path, '');
+    if (kind === 'a FIFO') execute(['mkfifo', path]);
+    const paths = { 'the own namespace': namespacePath(site.namespace), 'a long name': `/${'x'.repeat(5000)}` };
+    const netns = kind in paths ? paths[kind as keyof typeof paths] : path;
+    site.delete(pod, configuration, { netns });
+    site.delete(pod, configuration, { netns });
+    assert.equal(site.reservations(), [], kind);
+    assert.equal(readLinks(pod.namespace), [], kind);
+  }
+});
+
+test("DEL leaves a veth whose alias says that it is another attachment's, and GC one that was renamed", () => {
+  const { site, pod, configuration } = attached({ cniVersion: '1.1.0' });
+  const other = site.addPod();
+  site.add(other, configuration);
+  const hostEnd = (id: string) => readLinks(site.namespace).find(({ alias }) => alias === `weft net ${id} eth0`)!.name;
+  // The other's interface has the name that this attachment's had.
+  const name = hostEnd(pod.id);
+  const others = hostEnd(other.id);
+  site.ip('link', 'set', name, 'down');
+  site.ip('link', 'set', name, 'name', 'elsewhere');
+  site.ip('link', 'set', others, 'down');
+  site.ip('link', 'set', others, 'name', name);
+  site.delete(pod, configuration, { netns: '' });
+  assert.is(hostEnd(other.id), name);
+  const valid = [{ containerID: other.id, ifname: 'eth0' }];
+  const collect = { ...configuration, 'cni.dev/valid-attachments': valid };
+  succeeds(site.call('weft', { command: 'GC', stdin: collect }));
+  assert.is(hostEnd(other.id), name);
+  assert.not(readLinks(site.namespace).some((link) => link.name === 'elsewhere'));
+  site.delete(other, configuration);
+  assert.equal(readLinks(other.namespace), []);
 });
 
 test('DEL without a namespace frees the address and removes the link', () => {
