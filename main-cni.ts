@@ -16,13 +16,15 @@ const programName = (sys.argv[0] ?? '').split('/').pop() === 'weft-ipam' ? 'weft
 /** How long VERSION waits for its stdin. A caller may write late or never. */
 const versionStdinTimeoutMs = 20;
 
-function print(fd: number, text: string): void {
+/** @returns whether all of it was written */
+function print(fd: number, text: string): boolean {
   const bytes = sys.encodeUtf8(text);
   for (let at = 0; at < bytes.byteLength; ) {
     const written = sys.write(fd, bytes, at, bytes.byteLength - at);
-    if (written < 0) break;
+    if (written < 0) return false;
     at += written;
   }
+  return true;
 }
 
 /** The text on stdin so far. VERSION succeeds with any text. */
@@ -67,8 +69,8 @@ if (command === '') {
   print(2, about());
   sys.exit(0);
 } else if (command === 'VERSION') {
-  print(1, `${formatVersions(peekStdin())}\n`);
-  sys.exit(0);
+  const isWritten = print(1, `${formatVersions(peekStdin())}\n`);
+  sys.exit(isWritten ? 0 : 1);
 } else {
   const { run } = await loadProgram(command);
   sys.exit(await run(sys));

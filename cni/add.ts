@@ -24,7 +24,7 @@ import { type AttachmentPlan, planAttachment } from './plan.ts';
 import { ownIpamType, readSettings, requestedMac } from './settings.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
 import { foldKeys } from './spec/keys.ts';
-import type { CniRequest } from './spec/request.ts';
+import type { CniRequest, Deliver } from './spec/request.ts';
 import { checkExpressible, formatResult, type Result } from './spec/results.ts';
 import { UndoStack } from './undo.ts';
 
@@ -85,8 +85,16 @@ function attachContainer(place: Workplace): string {
   return formatResult(result, cniVersion);
 }
 
-/** @returns the result document */
-export function runAdd(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): string {
+/**
+ * @param deliver called with the result document, as the last step: if it throws, everything is undone
+ * @returns the result document
+ */
+export function runAdd(
+  sys: Sys,
+  request: CniRequest,
+  parts: readonly AttachmentPart[] = [],
+  deliver: Deliver = () => {},
+): string {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
   const settings = readSettings(configuration);
@@ -109,7 +117,9 @@ export function runAdd(sys: Sys, request: CniRequest, parts: readonly Attachment
       network ??= readNodeNetwork(sys, nodeFilePaths(configuration));
       return network;
     };
-    return attachContainer({ sys, request, settings, namespaces, connections, undo, parts, node });
+    const answer = attachContainer({ sys, request, settings, namespaces, connections, undo, parts, node });
+    deliver(answer);
+    return answer;
   } catch (error) {
     throw undo.unwind(error);
   } finally {

@@ -3,7 +3,7 @@
 import { throwCollected, validAttachments } from '../cni/spec/attachments.ts';
 import { ownNamespaceError } from '../cni/spec/errors.ts';
 import { foldKeys } from '../cni/spec/keys.ts';
-import type { CniRequest, Verb } from '../cni/spec/request.ts';
+import type { CniRequest, Deliver, Verb } from '../cni/spec/request.ts';
 import { checkExpressible, formatResult } from '../cni/spec/results.ts';
 import type { Sys } from '../linux/sys.ts';
 import {
@@ -30,13 +30,13 @@ function checkNamespace(sys: Sys, { netns, netnsOverride }: CniRequest): void {
   if (own.dev === given.dev && own.ino === given.ino) throw ownNamespaceError(netns);
 }
 
-export function runAdd(sys: Sys, request: CniRequest): string {
+function runAdd(sys: Sys, request: CniRequest, deliver: Deliver): void {
   checkNamespace(sys, request);
   checkIpamConfiguration(request.configuration);
   const { result } = addAddresses(sys, request, nodeReader(sys, request));
   try {
     checkExpressible(result.ips, request.cniVersion);
-    return formatResult(result, request.cniVersion);
+    deliver(formatResult(result, request.cniVersion));
   } catch (error) {
     releaseAddresses(
       sys,
@@ -47,31 +47,27 @@ export function runAdd(sys: Sys, request: CniRequest): string {
   }
 }
 
-export function runGc(sys: Sys, request: CniRequest): void {
+function runGc(sys: Sys, request: CniRequest): void {
   throwCollected(collectAddresses(sys, request, validAttachments(request.configuration)).errors);
 }
 
 /** The verb of a command. */
 export function ipamVerb(sys: Sys, command: CniRequest['command']): Verb {
-  return (request) => {
+  return (request, deliver) => {
     foldKeys(request.configuration, ipamKeys);
     switch (command) {
       case 'ADD':
-        return runAdd(sys, request);
+        return runAdd(sys, request, deliver);
       case 'DEL':
-        removeAddresses(sys, request);
-        return undefined;
+        return removeAddresses(sys, request);
       case 'CHECK':
         checkIpamConfiguration(request.configuration);
-        checkAddresses(sys, request);
-        return undefined;
+        return checkAddresses(sys, request);
       case 'STATUS':
         checkIpamConfiguration(request.configuration);
-        checkAvailable(sys, request, nodeReader(sys, request));
-        return undefined;
+        return checkAvailable(sys, request, nodeReader(sys, request));
       case 'GC':
-        runGc(sys, request);
-        return undefined;
+        return runGc(sys, request);
     }
   };
 }

@@ -3,6 +3,7 @@
 import type { Sys } from '../../linux/sys.ts';
 import { runAdd } from '../add.ts';
 import { addParts } from '../parts.ts';
-import type { CniRequest } from '../spec/request.ts';
+import type { CniRequest, Deliver } from '../spec/request.ts';
 
-export const addWithExtras = (sys: Sys, request: CniRequest): string => runAdd(sys, request, addParts);
+export const addWithExtras = (sys: Sys, request: CniRequest, deliver: Deliver): void =>
+  void runAdd(sys, request, addParts, deliver);

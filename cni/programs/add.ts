@@ -7,7 +7,7 @@ import { runPlugin } from './run-plugin.ts';
 
 export const run = (sys: Sys): Promise<number> =>
   runPlugin(sys, async (request) => {
-    if (!asksForExtras(request)) return () => runAdd(sys, request);
+    if (!asksForExtras(request)) return (_request, deliver) => void runAdd(sys, request, [], deliver);
     const { addWithExtras } = await import('./add-extras.ts');
-    return () => addWithExtras(sys, request);
+    return (_request, deliver) => addWithExtras(sys, request, deliver);
   });

@@ -12,11 +12,23 @@ import { type CniVersion, isAtLeast, isSupported, supportedVersions } from './ve
 
 /** Input and output of a call. */
 export interface Stdio {
-  /** All of stdin. Throws if it cannot be read. */
-  readonly readStdin: () => Uint8Array;
+  /** All of stdin. Throws if it cannot be read, and an error with the code EFBIG if it is larger. */
+  readonly readStdin: (limitBytes: number) => Uint8Array;
   readonly decodeUtf8: (bytes: Uint8Array) => string;
+  /** Throws if it cannot be written. */
   readonly writeStdout: (text: string) => void;
+  /** Never throws. */
+  readonly writeStderr: (text: string) => void;
 }
+
+const mebibyte = 1024 * 1024;
+
+/**
+ * etcd, and with it Kubernetes, keeps no object of more than 1.5 MiB, so no honest configuration is larger, whatever wrote
+ * it. Its keys are folded and validated one by one: many times more would take seconds. GC's configuration lists the
+ * attachments of a whole node, some 130 bytes each.
+ */
+const configurationLimitBytes = (command: string): number => (command === 'GC' ? 16 : 2) * mebibyte;
 
 /** Loads the code for a request, and no more than the request needs. */
 export type LoadVerb = (request: CniRequest) => Promise<Verb>;
@@ -44,12 +56,22 @@ function textOf(configuration: JsonObject, key: string): string {
 /** How much of an unreadable configuration is shown. */
 const shownCharacters = 40;
 
+/** The text may be JSON, and the engine gave up. */
+function undecodable(error: unknown): CniError {
+  const isMemory = error instanceof Error && /memory/i.test(error.message);
+  const message = isMemory
+    ? 'Memory has run out while the network configuration was decoded'
+    : 'The network configuration is nested too deeply';
+  return new CniError(errorCodes.undecodable, message, { cause: error });
+}
+
 function readBasics(text: string): Basics {
   let configuration: unknown;
   try {
     configuration = JSON.parse(text);
-  } catch {
+  } catch (error) {
     // In our own words, because those of JavaScript engines differ.
+    if (!(error instanceof SyntaxError)) throw undecodable(error);
     if (text.trim() === '') {
       throw new CniError(errorCodes.undecodable, 'The network configuration is empty: nothing came on stdin');
     }
@@ -110,10 +132,17 @@ function checkRequest(environment: Environment, basics: Basics, stdin: Uint8Arra
   return { ...environment, command, network, cniVersion, configuration, stdin };
 }
 
-function readStdin(stdio: Stdio): Uint8Array {
+function readStdin(stdio: Stdio, command: string): Uint8Array {
+  const limitBytes = configurationLimitBytes(command);
   try {
-    return stdio.readStdin();
+    return stdio.readStdin(limitBytes);
   } catch (error) {
+    if ((error as { code?: unknown }).code === 'EFBIG') {
+      const limit = `${limitBytes / mebibyte} MiB`;
+      throw new CniError(errorCodes.inputOutput, `The network configuration on stdin is larger than ${limit}`, {
+        cause: error,
+      });
+    }
     throw new CniError(errorCodes.inputOutput, 'Cannot read the network configuration from stdin', { cause: error });
   }
 }
@@ -125,18 +154,33 @@ function readStdin(stdio: Stdio): Uint8Array {
  */
 export async function dispatch(environment: readonly string[], stdio: Stdio, loadVerb: LoadVerb): Promise<number> {
   let cniVersion: string | undefined;
+  let isWritable = true;
+  const write = (text: string): void => {
+    try {
+      stdio.writeStdout(`${text}\n`);
+    } catch (error) {
+      // A part of the document may be there, and a second one would make both unreadable.
+      isWritable = false;
+      throw new CniError(errorCodes.inputOutput, 'Cannot write the answer to stdout', { cause: error });
+    }
+  };
   try {
     const checked = readEnvironment(environment);
-    const stdin = readStdin(stdio);
+    const stdin = readStdin(stdio, checked.command);
     const basics = readBasics(stdio.decodeUtf8(stdin));
     if (isSupported(basics.cniVersion)) cniVersion = basics.cniVersion;
     const request = checkRequest(checked, basics, stdin);
     const verb = await loadVerb(request);
-    const answer = verb(request);
-    if (answer !== undefined) stdio.writeStdout(`${answer}\n`);
+    verb(request, write);
     return 0;
   } catch (error) {
-    stdio.writeStdout(`${formatError(toCniError(error), cniVersion)}\n`);
+    const document = formatError(toCniError(error), cniVersion);
+    try {
+      if (isWritable) write(document);
+    } catch {
+      // It goes to stderr instead.
+    }
+    if (!isWritable) stdio.writeStderr(`${document}\n`);
     return 1;
   }
 }

@@ -24,6 +24,18 @@ export function lookUp(object: Record<string, unknown>, key: string): unknown {
 /** No known key lies deeper. This ends the search in deeply nested lists. */
 const depthLimit = 16;
 
+const spellings = new Map<KeyTable, ReadonlyMap<string, string>>();
+
+/** The canonical spelling of a key in any case; undefined for an unknown key. */
+function canonicalKey(table: KeyTable, written: string): string | undefined {
+  let known = spellings.get(table);
+  if (!known) {
+    known = new Map(Object.keys(table).map((key) => [key.toLowerCase(), key] as const));
+    spellings.set(table, known);
+  }
+  return known.get(written.toLowerCase());
+}
+
 /**
  * Renames the known keys in `value`, in place, as deep as the table goes, also in lists. Unknown keys stay unchanged. A
  * key whose value is null is removed, because Go omits null values.
@@ -38,8 +50,7 @@ export function foldKeys(value: unknown, table: KeyTable, depth = 0): void {
   for (const written of Object.keys(object)) {
     let key = written;
     if (!Object.hasOwn(table, written)) {
-      const folded = written.toLowerCase();
-      const known = Object.keys(table).find((candidate) => candidate.toLowerCase() === folded);
+      const known = canonicalKey(table, written);
       if (known === undefined) continue;
       key = known;
       if (!Object.hasOwn(object, known) || object[known] === null) object[known] = object[written];

@@ -16,8 +16,14 @@ export interface CniRequest extends Environment {
   readonly stdin: Uint8Array;
 }
 
-/** A verb returns its answer for stdout, if any, and throws errors. */
-export type Verb = (request: CniRequest) => string | undefined;
+/** Writes the answer to stdout. @throws CniError 5 if it cannot be written; then the runtime knows nothing of the work */
+export type Deliver = (answer: string) => void;
+
+/**
+ * A verb delivers its answer, if it has one, and throws errors. It delivers while it can still undo its work, and undoes it
+ * if that fails.
+ */
+export type Verb = (request: CniRequest, deliver: Deliver) => void;
 
 /** An attachment as the runtime names it: `cni.dev/valid-attachments`. */
 export interface AttachmentName {

@@ -64,6 +64,13 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// A file that would grow beyond the process's limit (RLIMIT_FSIZE) gives EFBIG. The signal would end the process without
+/// a document.
+pub fn ignore_file_size_signal() {
+    // SAFETY: an ignored signal runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// A panic ends as an error document too, instead of as a core dump.
 pub fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {

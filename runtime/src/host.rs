@@ -48,6 +48,7 @@ enum Outcome {
 /// Runs this executable's program and ends the process.
 pub fn run() -> ! {
     failure::catch_panics();
+    failure::ignore_file_size_signal();
     let archive = Archive::open_own().unwrap_or_else(|error| Failure::new(error.to_string()).end());
     match run_archive(archive) {
         Ok(()) => failure::exit(0),

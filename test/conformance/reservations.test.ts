@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { execute } from '../lab/commands.ts';
-import { bothFolders } from '../lab/plugin.ts';
+import { bothFolders, pluginHost } from '../lab/plugin.ts';
 import { referenceFolder } from '../lab/project.ts';
 import { fails, own, succeeds } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
@@ -345,6 +345,18 @@ test('no verb waits for a FIFO where a file should be', () => {
   const collected = site.call('weft', { command: 'GC', stdin: site.bridge({ cniVersion: '1.1.0' }), ...limited });
   assert.is(collected.status, 0, collected.stdout);
   assert.equal(site.reservations(), ['10.1.2.2']);
+});
+
+test('a limit of file sizes gives an error document, and nothing is left', () => {
+  // Bun's own start-up writes files.
+  if (pluginHost === 'bun') return;
+  const store = newStore({ subnet });
+  store.take('c1');
+  store.free('c1');
+  const through = ['sh', '-c', 'ulimit -f 0; exec "$@"', 'sh'];
+  const environment = { PATH: process.env['PATH']! };
+  const document = store.refuses('c1', 103, /Cannot use the address store/, { through, environment });
+  assert.match(document.details!, /EFBIG/);
 });
 
 test('DEL and GC free a reservation of NULs, and DEL one that was rewritten as an old host-local writes it', () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import type { PodSpace } from '../lab/bare-host.ts';
 import { execute } from '../lab/commands.ts';
-import { readLinks } from '../lab/kernel-state.ts';
+import { describeNamespace, readLinks } from '../lab/kernel-state.ts';
 import { namespacePath } from '../lab/namespaces.ts';
 import { pluginFolder } from '../lab/plugin.ts';
 import { referenceFolder } from '../lab/project.ts';
@@ -237,6 +237,60 @@ test('the plugin refuses to call itself or a copy of itself as its IPAM plugin',
     for (const command of ['ADD', 'DEL', 'STATUS', 'GC']) {
       fails(site.weft(command, pod, configuration, { path: site.folder }), [7, 112], /itself/);
     }
+  }
+});
+
+test('an ADD whose answer cannot be written leaves nothing', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  site.writeNodeFile();
+  const pipe = join(site.folder, 'pipe');
+  // The pipe has no reader by the time the program starts.
+  const closedPipe = `mkfifo ${pipe}; exec 3<>${pipe} 4>${pipe} 3>&-; rm ${pipe}; exec "$@" >&4 4>&-`;
+  const configurations = [
+    site.overlay(),
+    site.bridge({ cniVersion: '1.1.0', ipMasq: true, macspoofchk: true, isGateway: true }),
+  ];
+  for (const configuration of configurations) {
+    site.add(pod, configuration);
+    site.delete(pod, configuration);
+    for (const script of ['exec "$@" >/dev/full', closedPipe]) {
+      const through = ['sh', '-c', script, 'sh'];
+      const state = () => [
+        ...describeNamespace(site.namespace),
+        ...describeNamespace(pod.namespace),
+        ...site.reservations(`${configuration['name']}`),
+      ];
+      const before = state();
+      const environment = { PATH: process.env['PATH']! };
+      const outcome = site.weft('ADD', pod, configuration, { through, environment });
+      assert.is(outcome.status, 1, script);
+      assert.match(outcome.stderr, /"code":5,"msg":"Cannot write the answer to stdout"/, script);
+      assert.equal(state(), before, script);
+      const ipamOnly = { ...configuration, ipam: { ...(configuration['ipam'] as object), subnet: '10.1.2.0/24' } };
+      const ipam = site.call('weft-ipam', {
+        command: 'ADD',
+        containerId: pod.id,
+        netns: pod.path,
+        ifname: 'eth0',
+        stdin: ipamOnly,
+        through,
+        environment,
+      });
+      assert.is(ipam.status, 1, script);
+      assert.equal(state(), before, script);
+      assert.is(site.call('weft', { command: 'VERSION', stdin: '{}', through, environment }).status, 1, script);
+    }
+  }
+});
+
+test('a configuration of very many keys is refused at once', () => {
+  const site = sites().make();
+  const pod = site.addPod();
+  const keys = Object.fromEntries(Array.from({ length: 200_000 }, (_, i) => [`key-${i}`, i]));
+  for (const command of ['ADD', 'DEL', 'CHECK']) {
+    const outcome = site.weft(command, pod, { ...site.bridge(), ...keys }, { through: ['timeout', '5'] });
+    fails(outcome, 5, /on stdin is larger than 2 MiB/);
   }
 });
 

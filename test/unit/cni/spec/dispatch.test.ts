@@ -2,7 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { dispatch } from '../../../../cni/spec/dispatch.ts';
 import { CniError } from '../../../../cni/spec/errors.ts';
-import type { CniRequest } from '../../../../cni/spec/request.ts';
+import type { CniRequest, Verb } from '../../../../cni/spec/request.ts';
 import { SyscallError } from '../../../../linux/errors.ts';
 
 const test = suite('cni/spec/dispatch');
@@ -18,22 +18,35 @@ const whole = {
 interface Call {
   environment?: Record<string, string>;
   stdin?: unknown;
-  verb?: (request: CniRequest) => string | undefined;
+  verb?: Verb;
+  /** What fails on stdout. */
+  brokenStdout?: Error;
 }
 
-async function run({ environment = {}, stdin = { name: 'net', cniVersion: '1.1.0' }, verb = () => undefined }: Call) {
+/** What the last call wrote to stderr, and the limits that stdin was read with. */
+let stderr = '';
+const limits: number[] = [];
+
+async function run(call: Call) {
+  const { environment = {}, stdin = { name: 'net', cniVersion: '1.1.0' }, verb = () => undefined, brokenStdout } = call;
   const out: string[] = [];
+  const errors: string[] = [];
   const entries = Object.entries({ ...whole, ...environment }).map(([name, value]) => `${name}=${value}`);
   let loaded = false;
   const status = await dispatch(
     entries,
     {
-      readStdin: () => {
+      readStdin: (limitBytes) => {
+        limits.push(limitBytes);
         if (stdin instanceof Error) throw stdin;
         return new TextEncoder().encode(typeof stdin === 'string' ? stdin : JSON.stringify(stdin));
       },
       decodeUtf8: (bytes) => new TextDecoder().decode(bytes),
-      writeStdout: (text) => out.push(text),
+      writeStdout: (text) => {
+        if (brokenStdout) throw brokenStdout;
+        out.push(text);
+      },
+      writeStderr: (text) => errors.push(text),
     },
     async () => {
       loaded = true;
@@ -41,6 +54,7 @@ async function run({ environment = {}, stdin = { name: 'net', cniVersion: '1.1.0
     },
   );
   assert.ok(out.length <= 1, 'at most one document');
+  stderr = errors.join('');
   const document = out[0] === undefined ? undefined : JSON.parse(out[0]);
   assert.is(out.length === 0 || out[0]!.endsWith('}\n'), true);
   return { status, document, loaded };
@@ -58,8 +72,63 @@ async function fails(code: number, call: Call, message: RegExp = /./) {
 }
 
 test('the result is printed, and nothing if there is none', async () => {
-  assert.equal(await run({ verb: () => '{"a":1}' }), { status: 0, document: { a: 1 }, loaded: true });
+  assert.equal(await run({ verb: (_request, deliver) => deliver('{"a":1}') }), {
+    status: 0,
+    document: { a: 1 },
+    loaded: true,
+  });
   assert.equal(await run({}), { status: 0, document: undefined, loaded: true });
+});
+
+test('a verb hears that its answer cannot be written, and the error goes to stderr', async () => {
+  const undone: unknown[] = [];
+  const { status, document } = await run({
+    brokenStdout: new SyscallError('write stdout', 28),
+    verb: (_request, deliver) => {
+      try {
+        deliver('{"a":1}');
+      } catch (error) {
+        undone.push(error);
+        throw error;
+      }
+    },
+  });
+  assert.is(status, 1);
+  assert.is(document, undefined);
+  assert.is(undone.length, 1);
+  const { code, msg, details } = JSON.parse(stderr);
+  assert.is(code, 5);
+  assert.is(msg, 'Cannot write the answer to stdout');
+  assert.match(details, /ENOSPC/);
+  assert.is((await run({ brokenStdout: new Error('x'), stdin: '' })).status, 1);
+  assert.match(stderr, /nothing came on stdin/);
+});
+
+test('a configuration has a limit, which is larger for GC', async () => {
+  limits.length = 0;
+  await fails(5, { stdin: new SyscallError('read stdin', 27) }, /on stdin is larger than 2 MiB/);
+  const environment = { CNI_COMMAND: 'GC' };
+  await fails(5, { stdin: new SyscallError('read stdin', 27), environment }, /on stdin is larger than 16 MiB/);
+  assert.equal(limits, [2 << 20, 16 << 20]);
+});
+
+test('memory or stack that runs out is not called a wrong configuration', async () => {
+  const parse = JSON.parse;
+  for (const [message, told] of [
+    ['out of memory', /Memory has run out/],
+    ['Maximum call stack size exceeded', /nested too deeply/],
+  ] as const) {
+    const spent = (text: string) => {
+      if (text !== 'spent') return parse(text);
+      throw new RangeError(message);
+    };
+    JSON.parse = spent;
+    try {
+      await fails(6, { stdin: 'spent' }, told);
+    } finally {
+      JSON.parse = parse;
+    }
+  }
 });
 
 test('the request carries what the protocol says', async () => {
