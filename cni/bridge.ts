@@ -1,16 +1,17 @@
 /**
  * The bridge. The first attachment creates it and gives it its addresses. It belongs to the host, not to an attachment:
  * no failure and no DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so
- * that its MAC stays the same when containers come and go.
+ * that its MAC stays the same when containers come and go. A bridge that others made keeps the MAC that it has, if that is
+ * one: without ports, or with all of them down, its MAC is set once more, and the kernel then leaves it alone.
  */
 
 import { check, hasCode } from '../linux/errors.ts';
 import { deleteAddress, dumpAddresses, newAddress } from '../linux/netlink/address.ts';
 import type { NetlinkConnection, NetlinkRequest } from '../linux/netlink/connection.ts';
-import { changeLink, createBridge, getLink, iff, type Link } from '../linux/netlink/link.ts';
+import { changeLink, createBridge, dumpLinks, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl } from '../linux/sysctl.ts';
-import { localMac, type Mac } from '../net/mac.ts';
+import { isUnicastMac, localMac, type Mac } from '../net/mac.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
 import { type AttachmentPlan, planAddress, type Sysctl, sameInterfaceAddress } from './plan.ts';
 import { keepAdvertisedRoutes } from './router-advertisements.ts';
@@ -113,6 +114,23 @@ export function ensureAddresses(connection: NetlinkConnection, link: Link, plan:
   executeUnless(connection, missing.map(add), 'EEXIST');
 }
 
+/** The bridge passes packets by its ports, or at least has some. */
+function isInUse(connection: NetlinkConnection, { index, flags, operstate }: Link): boolean {
+  if ((flags & iff.IFF_LOWER_UP) === 0) return false;
+  // A bridge that is up and never had a port has a carrier, and its state is unknown.
+  return operstate === iff.IF_OPER_UP || connection.dump(dumpLinks({ master: index })).length > 0;
+}
+
+/**
+ * The MAC to set on a bridge that others made, which otherwise takes the lowest MAC of its ports, and zero without ports.
+ * Undefined for one that is in use, because setting its MAC again would clear its neighbours. Zero is no MAC: no container
+ * reaches a gateway that has it.
+ */
+function macToSet(sys: Sys, connection: NetlinkConnection, link: Link): Mac | undefined {
+  if (!link.mac || !isUnicastMac(link.mac)) return randomMacs(sys, 1)[0];
+  return isInUse(connection, link) ? undefined : link.mac;
+}
+
 /**
  * @param connection of the host's namespace, which the calling thread is in
  * @throws CniError 105, 106
@@ -130,21 +148,19 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
   // Before its addresses, because an IPv6 address is refused while IPv6 is off.
   ensureSysctls(sys, made ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
-  // A bridge that others made takes the lowest MAC of its ports unless its MAC is set. A bridge with active ports is
-  // left alone, because setting its MAC again would clear its neighbours.
-  const idle = (link.flags & iff.IFF_LOWER_UP) === 0;
-  if (!link.up || promiscuous || (idle && !made)) {
+  const mac = made ? undefined : macToSet(sys, connection, link);
+  if (!link.up || promiscuous || mac) {
     connection.execute([
       changeLink(
         { index: link.index },
         {
           up: true,
           ...(promiscuous ? { promiscuous: true } : {}),
-          ...(idle && !made && link.mac ? { mac: link.mac } : {}),
+          ...(mac ? { mac } : {}),
         },
       ),
     ]);
   }
   if (bridge.gatewayVlan === undefined) ensureAddresses(connection, link, bridge);
-  return link;
+  return mac ? { ...link, mac } : link;
 }

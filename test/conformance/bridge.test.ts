@@ -2,7 +2,7 @@
 
 import * as assert from 'uvu/assert';
 import type { PodSpace } from '../lab/bare-host.ts';
-import { run as runProgram } from '../lab/commands.ts';
+import { execute, run as runProgram } from '../lab/commands.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fails, own } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
@@ -78,6 +78,48 @@ row(78, () => {
   assert.is(site.link('br0').mac, mac);
   for (const gone of [pod, ...others]) site.delete(gone, configuration);
   assert.is(site.link('br0').mac, mac);
+});
+
+test('a bridge that somebody else made has the same MAC before, during and after attachments, and in the result', () => {
+  for (const isUp of [true, false]) {
+    const site = sites().make();
+    const pod = site.addPod();
+    site.ip('link', 'add', 'br0', 'type', 'bridge');
+    if (isUp) site.ip('link', 'set', 'br0', 'up');
+    const { mac } = site.link('br0');
+    const configuration = site.bridge(gateway);
+    for (let round = 1; round <= 2; round++) {
+      const result = site.add(pod, configuration);
+      assert.is(result.interfaces![0]!.mac, mac, `up: ${isUp}, round ${round}`);
+      assert.is(site.link('br0').mac, mac, `up: ${isUp}, round ${round}`);
+      assert.ok(site.pings(pod.namespace, '10.1.2.1'));
+      site.delete(pod, configuration);
+      assert.is(site.link('br0').mac, mac, `up: ${isUp}, round ${round}, after DEL`);
+    }
+  }
+});
+
+test('a bridge without a MAC gets one, which stays', () => {
+  for (const isPinned of [false, true]) {
+    const site = sites().make();
+    const pod = site.addPod();
+    site.ip('link', 'add', 'br0', 'up', 'type', 'bridge');
+    site.ip('link', 'add', 'port', 'up', 'master', 'br0', 'type', 'veth', 'peer', 'name', 'far');
+    site.ip('link', 'delete', 'port');
+    const zero = '00:00:00:00:00:00';
+    assert.is(site.link('br0').mac, zero);
+    // A kernel may refuse it.
+    if (isPinned) execute(['ip', 'link', 'set', 'br0', 'address', zero], { namespace: site.namespace });
+    const configuration = site.bridge(gateway);
+    const { mac } = site.add(pod, configuration).interfaces![0]!;
+    assert.is.not(mac, zero);
+    assert.is(site.link('br0').mac, mac);
+    assert.ok(site.pings(pod.namespace, '10.1.2.1'));
+    site.delete(pod, configuration);
+    assert.is(site.link('br0').mac, mac);
+    assert.is(site.add(pod, configuration).interfaces![0]!.mac, mac);
+    assert.is(site.link('br0').mac, mac);
+  }
 });
 
 row(81, () => {
