@@ -99,7 +99,8 @@ function vlansOf({ vlan = 0, vlanTrunk, preserveDefaultVlan }: Configuration): P
   const tagged = new Set<number>();
   (vlanTrunk ?? []).forEach(({ id, minID, maxID }, i) => {
     if ((minID === undefined) !== (maxID === undefined)) {
-      throw invalid(`"vlanTrunk[${i}]" has one of "minID" and "maxID", and a range needs both`);
+      const [given, missing] = maxID === undefined ? ['minID', 'maxID'] : ['maxID', 'minID'];
+      throw invalid(`"vlanTrunk[${i}]" has a "${given}", and its "${missing}" is missing: a range needs both`);
     }
     if (id !== undefined) tagged.add(id);
     if (minID === undefined || maxID === undefined) return;

@@ -114,6 +114,9 @@ export function parseRange(range: RangeConfiguration, path: string): AddressRang
   if (gateway.family !== subnet.address.family) {
     throw invalid(`"${path}.gateway" ${range.gateway} is not of the same family as the subnet ${subnetText}`);
   }
+  if (!prefixContains(subnet, gateway)) {
+    throw invalid(`"${path}.gateway" ${range.gateway} is not in the subnet ${subnetText}: no container could reach it`);
+  }
   return { subnet, start, end, gateway };
 }
 

@@ -68,6 +68,9 @@ row(43, () => {
     newStore({ ranges: [[{ subnet: prefix }]] }).isInvalid();
   }
   for (const gateway of ['10.1.2', 'x', '10.1.2.1/24']) newStore({ subnet, gateway }).isInvalid();
+  for (const keys of [{ subnet, gateway: '10.7.7.7' }, { ranges: [[{ subnet, gateway: '10.1.3.1' }]] }]) {
+    newStore(keys).isInvalid(/gateway" \S+ is not in the subnet 10\.1\.2\.0\/24/);
+  }
 });
 
 row(44, () => {

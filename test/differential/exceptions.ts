@@ -102,6 +102,11 @@ export const exceptions: readonly Exception[] = [
     covers: (difference) => weftFails(difference) && weftSays(difference, /is not of the same family as the subnet/),
   },
   {
+    name: 'a gateway outside',
+    reason: 'No container could reach it; refused as in newer releases (1.10)',
+    covers: (difference) => weftFails(difference) && weftSays(difference, /\.gateway" .* is not in the subnet/),
+  },
+  {
     name: 'lists and blanks in requested addresses',
     reason:
       'IP= takes a list, as for the plugin `static` and in newer host-local; blanks around an address mean nothing',

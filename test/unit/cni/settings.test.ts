@@ -87,7 +87,8 @@ test('vlan and vlanTrunk give the VLANs of a port', () => {
     tagged: [4, 6, 9],
     keepsDefault: false,
   });
-  refused(() => vlans({ vlanTrunk: [{ id: 9 }, { minID: 3 }] }), 7, /"vlanTrunk\[1\]" has one of/);
+  refused(() => vlans({ vlanTrunk: [{ id: 9 }, { minID: 3 }] }), 7, /"vlanTrunk\[1\]" has .* its "maxID" is missing/);
+  refused(() => vlans({ vlanTrunk: [{ maxID: 3 }] }), 7, /"vlanTrunk\[0\]" has a "maxID", and its "minID" is missing/);
   refused(() => vlans({ vlanTrunk: [{ minID: 3, maxID: 2 }] }), 7, /above its maxID 2/);
   refused(() => vlans({ vlanTrunk: [{ id: 4095 }] }), 7, /"vlanTrunk\[0\]\.id" must be 4094 or less/);
   refused(() => vlans({ vlan: 4000, bridge: 'a-long-bridge', isGateway: true }), 7, /"a-long-bridge\.4000"/);

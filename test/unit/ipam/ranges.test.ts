@@ -46,6 +46,11 @@ test('the error for a wrong range names its place', () => {
   invalid(range({ subnet: '10.0.0.0/24', rangeStart: '10.0.0.9', rangeEnd: '10.0.0.8' }), /after its end/);
   invalid(range({ subnet: '10.0.0.0/24', gateway: 'x' }), /gateway" is "x", which is not an IP address/);
   invalid(range({ subnet: '10.0.0.0/24', gateway: 'fd00::1' }), /not of the same family/);
+  invalid(
+    range({ subnet: '10.0.0.0/24', gateway: '10.0.1.1' }),
+    /gateway" 10\.0\.1\.1 is not in the subnet 10\.0\.0\.0\/24/,
+  );
+  invalid(range({ subnet: 'fd00::/64', gateway: 'fe80::1' }), /gateway" fe80::1 is not in the subnet fd00::\/64/);
 });
 
 test('ranges come from runtimeConfig, then subnet, then ranges', () => {
