@@ -3,11 +3,12 @@
  * name. A node gets its former subnet again.
  */
 
-import { readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Cluster, startCluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
 import type { Host } from '../lab/host.ts';
 import { difference, readRoutes } from '../lab/kernel-state.ts';
 import { ping, startPing } from '../lab/packets.ts';
@@ -52,6 +53,31 @@ async function loseEtcd(): Promise<void> {
   await cluster().startEtcd();
   cluster().put('config', readFileSync(exampleConfig, 'utf8'));
 }
+
+test('a folder or a FIFO in the place of a file: weftd starts, reports it, and writes what it can', async () => {
+  const { hosts } = cluster();
+  const [one] = hosts as [Host];
+  const { subnet } = one;
+  await one.weftd!.stop();
+  const [state, memory] = ['state.json', 'cluster.json'].map((name) => join(one.folder, 'state', name)) as [
+    string,
+    string,
+  ];
+  const node = join(one.runDir, 'node.json');
+  for (const path of [state, memory, node, one.subnetFile]) rmSync(path, { force: true });
+  for (const path of [state, memory]) mkdirSync(path);
+  for (const path of [node, one.subnetFile]) run(['mkfifo', path]);
+  one.startWeftd();
+  await one.waitForStatus('the problem', ({ problems }) =>
+    problems.some((problem) => problem.includes('state.json", which is a folder: remove it')),
+  );
+  await waitFor('the files', () => [node, one.subnetFile].every((path) => statSync(path).isFile()));
+  assert.is(one.subnet, subnet);
+  await one.weftd!.stop();
+  for (const path of [state, memory]) rmSync(path, { recursive: true });
+  one.startWeftd();
+  await one.reaches(hosts);
+});
 
 test('a reboot: kernel state and files are gone, etcd has the lease: same subnet, same routes', async () => {
   const { hosts } = cluster();

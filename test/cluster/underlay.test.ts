@@ -262,6 +262,21 @@ test('a new peer with the subnet of an interface does not get the interface’s 
   await one.waitForStatus('the peer to go', (status) => !peer(status));
 });
 
+test('a route that somebody removes again and again: each repair counts, and the log gets three lines', async () => {
+  const [one, two] = hosts();
+  const lines = (): number => one.log.split(`healed: set route "${two.subnet}"`).length - 1;
+  const present = (): boolean => readRoutes(one.namespace).some(({ destination }) => destination === two.subnet);
+  const before = one.status().changes.healed;
+  const linesBefore = lines();
+  for (let i = 0; i < 12; i++) {
+    one.ip('route', 'del', two.subnet);
+    await waitFor('the route', present);
+  }
+  await one.waitForStatus('the count', ({ changes }) => changes.healed >= before + 12);
+  assert.ok(lines() - linesBefore <= 3, `${lines() - linesBefore} lines`);
+  await works(one.address);
+});
+
 test('weftd finds the external interface by an altname', async () => {
   const [one] = hosts();
   one.ip('link', 'property', 'add', 'dev', 'eth0', 'altname', 'uplink0');
@@ -321,6 +336,31 @@ test('a second weftd with the same VNI reports it, and touches nothing', async (
   await works(one.address);
 });
 
+test('a node leases no subnet that overlaps the network it stands in, and says so', async () => {
+  const [one] = hosts();
+  const files = new NodeFiles(one.scratch.makeFolder('overlap'));
+  const config = (more: object): string =>
+    JSON.stringify({ Network: '192.168.76.0/22', SubnetLen: 24, ...more, Backend: { Type: 'vxlan', VNI: 3 } });
+  cluster().etcdctl('put', '/overlap/config', config({ SubnetMin: '192.168.77.0', SubnetMax: '192.168.77.0' }));
+  const argv = [program('weftd'), ...weftdArguments(files, 'overlap', one.etcd.endpoint)];
+  const { logFile } = files;
+  const third = cluster().scratch.start([...argv, '--log-format', 'text', '--etcd-prefix', '/overlap'], {
+    namespace: one.namespace,
+    logFile,
+  });
+  const log = (): string => readFileSync(logFile, 'utf8');
+  await waitFor('the message', () =>
+    log().includes("all that are not leased overlap this host's own networks, 192.168.77.0/24"),
+  );
+  cluster().etcdctl('put', '/overlap/config', config({}));
+  await waitFor('another subnet', () => log().includes('ready'), { deadlineMs: 15_000 });
+  assert.match(cluster().etcdctl('get', '--prefix', '/overlap/subnets/', '--keys-only'), /192\.168\.7[89]\.0-24/);
+  assert.match(log(), /the new subnet avoids them networks=192\.168\.77\.0\/24/);
+  await third.stop();
+  one.ip('link', 'del', 'flannel.3');
+  await works(one.address);
+});
+
 const directRouting = fixture(
   test,
   (): Promise<Cluster> => {
@@ -369,6 +409,25 @@ test('DirectRouting: a peer that leaves the network gets a tunnel, and loses it 
     before,
     'and no neighbour',
   );
+});
+
+test('IPv6 forwarding costs the host no route that a router advertises, on any interface', async () => {
+  const [one] = directRouting().hosts as [Host];
+  const { namespace } = one;
+  const setting = (path: string): string => run(['cat', `/proc/sys/net/ipv6/conf/${path}`], { namespace }).trim();
+  await one.weftd!.stop();
+  run(['sysctl', '-qw', 'net/ipv6/conf/all/forwarding=0'], { namespace });
+  for (const name of ['ra0', 'ra1']) {
+    one.ip('link', 'add', name, 'type', 'bridge');
+    one.ip('link', 'set', name, 'up');
+    run(['sysctl', '-qw', `net/ipv6/conf/${name}/accept_ra=1`], { namespace });
+  }
+  one.ip('-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'ra0', 'proto', 'ra', 'metric', '4096');
+  one.startWeftd();
+  await waitFor('forwarding', () => setting('all/forwarding') === '1');
+  assert.equal([setting('ra0/accept_ra'), setting('ra1/accept_ra')], ['2', '1']);
+  await one.reaches(directRouting().hosts);
+  for (const name of ['ra0', 'ra1']) one.ip('link', 'del', name);
 });
 
 test.run();
