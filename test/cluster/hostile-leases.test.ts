@@ -1,0 +1,87 @@
+/** Leases that somebody with a node's rights in etcd has written: each is refused by itself, and harms nobody. As root. */
+
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { startCluster } from '../lab/cluster.ts';
+import { difference, readRoutes } from '../lab/kernel-state.ts';
+import { fixture } from '../support/fixture.ts';
+
+const test = suite('hostile leases');
+const cluster = fixture(
+  test,
+  async () => {
+    const made = await startCluster('hostile-leases', { hosts: 2, arguments: ['--log-level', 'debug'] });
+    for (const host of made.hosts) host.attachPods(1);
+    return made;
+  },
+  (made) => made.remove(),
+);
+
+const value = (publicIp: string, mac: string): string =>
+  JSON.stringify({
+    PublicIP: publicIp,
+    PublicIPv6: null,
+    BackendType: 'vxlan',
+    BackendData: { VNI: 1, VtepMAC: mac },
+  });
+const somewhere = '192.168.77.250';
+const mac = (last: number): string => `02:00:00:00:02:${last}`;
+
+test('hostile leases: the kernel, the honest peers and the node’s state stay, also after a restart', async () => {
+  const [one, two] = cluster().hosts;
+  await one!.reaches(cluster().hosts);
+  // The lock admits a refused peer at an address that a host may have: nothing is routed there.
+  const isPeerSet = (line: string): boolean => line.includes('"peers4"');
+  const kernel = (): string[] => one!.describe().filter((line) => !isPeerSet(line));
+  const admitted = (): unknown => /"elem":(\[[^\]]*\])/.exec(one!.describe().find(isPeerSet)!)?.[1];
+  const before = kernel();
+  const twosMac = JSON.parse(cluster().get(`subnets/${two!.subnet.replace('/', '-')}`)).BackendData.VtepMAC as string;
+  const half = two!.subnet.replace('.0/24', '.128-25');
+  const leases: [key: string, value: string, problem: RegExp][] = [
+    ['8.8.8.0-24', value(somewhere, mac(10)), /"8\.8\.8\.0\/24" is not inside the cluster's network/],
+    ['10.96.0.0-12', value(somewhere, mac(11)), /is not inside the cluster's network/],
+    ['128.0.0.0-1', value(somewhere, mac(12)), /contains the host address|is not inside the cluster's network/],
+    [half, value(somewhere, mac(13)), /overlaps with that of the older lease/],
+    ['10.244.201.0-24', value(somewhere, twosMac), /of another host has the same MAC/],
+    ['10.244.202.0-24', value(somewhere, '01:00:5e:00:00:01'), /it is not unicast/],
+    ['10.244.203.0-24', value(somewhere, '00:00:00:00:00:00'), /it is not unicast/],
+    ['10.244.204.0-24', value('127.0.0.1', mac(14)), /is a loopback address/],
+    ['10.244.205.0-24', value('224.0.0.1', mac(15)), /is a multicast address/],
+    ['10.244.206.0-24', value('255.255.255.255', mac(16)), /is the broadcast address/],
+    ['10.244.207.0-24', `{"PublicIP":${'['.repeat(100_000)}`, /its value has 100012 bytes; at most 8192 are read/],
+    [
+      '10.244.208.0-24',
+      `{"PublicIP":${'['.repeat(3000)}${']'.repeat(3000)}}`,
+      /"PublicIP" is \[+… \(6000 characters\)/,
+    ],
+  ];
+  for (const [key, text] of leases) cluster().put(`subnets/${key}`, text);
+  const refused = () =>
+    one!.waitForStatus('all to be told of', ({ peers, problems, state }) => {
+      const told = [...peers.map(({ problem }) => problem ?? ''), ...problems].join('\n');
+      return leases.every(([, , problem]) => problem.test(told)) && state === 'running';
+    });
+  await refused();
+  assert.equal(difference(before, kernel()), []);
+  assert.is(admitted(), JSON.stringify([two!.address, somewhere]));
+  // A change of another peer reaches the kernel beside them.
+  cluster().put('subnets/10.244.250.0-24', value(somewhere, mac(20)));
+  await one!.waitForStatus('an honest peer', ({ peers }) =>
+    peers.some(({ subnets, programmed }) => programmed && subnets.includes('10.244.250.0/24')),
+  );
+  assert.ok(readRoutes(one!.namespace).some(({ destination }) => destination === '10.244.250.0/24'));
+  cluster().etcdctl('del', '/coreos.com/network/subnets/10.244.250.0-24');
+  await one!.weftd!.stop();
+  one!.startWeftd();
+  await refused();
+  await one!.waitForStatus('the peer to go', ({ peers }) =>
+    peers.every(({ subnets }) => !subnets.includes('10.244.250.0/24')),
+  );
+  assert.equal(difference(before, kernel()), []);
+  for (const line of one!.log.split('\n')) assert.ok(line.length < 2000, line.slice(0, 300));
+  for (const [key] of leases) cluster().etcdctl('del', `/coreos.com/network/subnets/${key}`);
+  await one!.reaches(cluster().hosts);
+  assert.equal(difference(before, kernel()), []);
+});
+
+test.run();
