@@ -6,7 +6,7 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type NetlinkRequest, openNetlink } from '../linux/netlink/connection.ts';
 import { getLink } from '../linux/netlink/link.ts';
@@ -46,8 +46,6 @@ const weftdAt = (name: string, path: string): Contender => ({
   ],
 });
 
-const weftd = weftdAt('weftd', program('weftd'));
-
 const flannel: Contender = {
   name: 'flanneld',
   argv: (endpoint, { subnetFile }) => [
@@ -56,13 +54,18 @@ const flannel: Contender = {
   ],
 };
 
-/** The one that weftd is compared with, where there is one. */
-const other =
-  beforeFolder === undefined
-    ? flanneldPath === undefined
-      ? undefined
-      : flannel
-    : weftdAt('before', join(beforeFolder, 'weftd'));
+/** weftd and the one that it is compared with, if there is one. Copied for the reason that host.ts gives. */
+function contendersOf({ folder }: BenchHost): readonly Contender[] {
+  const install = (name: string, from: string): Contender => {
+    const copy = join(folder, `${name}.copy`);
+    copyFileSync(from, copy);
+    chmodSync(copy, 0o755);
+    return weftdAt(name, copy);
+  };
+  const weftd = install('weftd', program('weftd'));
+  if (beforeFolder !== undefined) return [weftd, install('before', join(beforeFolder, 'weftd'))];
+  return flanneldPath === undefined ? [weftd] : [weftd, flannel];
+}
 
 /** A contender that runs. */
 class Running {
@@ -324,15 +327,16 @@ function formatTable(
   counts: readonly number[],
   floors: readonly number[],
   figures: readonly Map<string, Figures>[],
+  other: string | undefined,
 ): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   const both = other !== undefined;
   const heads = counts.map(
-    (count) => `${count} peers`.padStart(13) + (both ? `${other.name.padStart(13)}${'ratio'.padStart(8)}` : ''),
+    (count) => `${count} peers`.padStart(13) + (both ? `${other.padStart(13)}${'ratio'.padStart(8)}` : ''),
   );
   const lines = rows.map(([name, unit, digits]) => {
     const cells = figures.map((of) => {
-      const [mine, theirs] = [of.get('weftd')![name], other && of.get(other.name)?.[name]];
+      const [mine, theirs] = [of.get('weftd')![name], other === undefined ? undefined : of.get(other)?.[name]];
       const ratio = mine !== undefined && theirs ? (mine / theirs).toFixed(2) : '–';
       return cell(mine, unit, digits) + (both ? cell(theirs, unit, digits) + ratio.padStart(8) : '');
     });
@@ -349,6 +353,7 @@ function formatTable(
 
 /** WEFT_BENCH_PEERS=100,1000 for other numbers; 5000,5000 for two rounds. */
 export async function benchPeers(host: BenchHost, counts: readonly number[]): Promise<string> {
+  const contenders = contendersOf(host);
   const bench = await PeersBench.open(host);
   try {
     const floors: number[] = [];
@@ -356,15 +361,14 @@ export async function benchPeers(host: BenchHost, counts: readonly number[]): Pr
     for (const [i, count] of counts.entries()) {
       floors.push(Math.min(...[1, 2, 3].map(() => bench.floor(count))));
       const of = new Map<string, Figures>();
-      const contenders = other === undefined ? [weftd] : [weftd, other];
       // Of several rounds with one number of peers, each contender is the first in half of them.
-      for (const contender of i % 2 === 0 ? contenders : contenders.reverse()) {
+      for (const contender of i % 2 === 0 ? contenders : contenders.toReversed()) {
         await bench.fill(count);
         of.set(contender.name, await bench.contend(contender, count));
       }
       figures.push(of);
     }
-    return formatTable(counts, floors, figures);
+    return formatTable(counts, floors, figures, contenders[1]?.name);
   } finally {
     await bench.close();
   }
