@@ -70,8 +70,8 @@ export interface Entries {
 export interface Claim {
   /** Unique in its family. */
   readonly key: number | string;
-  /** Its text: `MAC "02:…"`. */
-  readonly text: string;
+  /** Its text, `MAC "02:…"`; only a conflict needs it. */
+  readonly text: () => string;
   readonly entries: Partial<Entries>;
 }
 

@@ -182,7 +182,7 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
       // Two leases of one host share its tunnel device; two hosts cannot.
       claim: {
         key: macKey(mac),
-        text: `MAC "${formatMac(mac)}"`,
+        text: () => `MAC "${formatMac(mac)}"`,
         entries: { fdb: [{ device, mac, destination: host }] },
       },
     };

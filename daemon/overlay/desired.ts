@@ -121,13 +121,19 @@ const entryKinds = ['neighbours', 'fdb', 'routes'] as const satisfies readonly (
 
 type MutablePlace = {
   paths: { [family in Family]?: PeerPath };
-  claims: { family: Family; key: Claim['key'] }[];
-} & { [K in keyof Entries]: Entries[K][number][] };
+  claims: PlacedPeer['claims'];
+} & { -readonly [K in keyof Entries]: Entries[K] };
+
+/** Most peers have one list of a kind, which is kept as it is: with thousands of peers, copies are memory. */
+const joined = <T>(list: readonly T[], further: readonly T[]): readonly T[] =>
+  list.length === 0 ? further : [...list, ...further];
 
 function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [kind]: entries }: Partial<Entries>) {
-  const list: Entries[K][number][] = place[kind];
-  if (entries) list.push(...(entries as readonly Entries[K][number][]));
+  if (entries) place[kind] = joined<unknown>(place[kind], entries) as MutablePlace[K];
 }
+
+/** Shared by all peers that have none of a kind. */
+const none = [] as const;
 
 /** The result of changes of some peers, with the others unchanged. */
 export interface PeerChanges {
@@ -210,8 +216,9 @@ export class PeerTable {
   }
 
   #add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, claims: [], neighbours: [], fdb: [], routes: [] };
-    const placed: PlacedPeer = { peer, ...place, problem: this.#place(peer, place) };
+    const place: MutablePlace = { paths: {}, claims: none, neighbours: none, fdb: none, routes: none };
+    const problem = this.#place(peer, place);
+    const placed: PlacedPeer = { peer, ...place, problem };
     this.#placed.set(peer, placed);
     return placed;
   }
@@ -254,12 +261,12 @@ export class PeerTable {
     const holder = claim && this.#holders[family]!.get(claim.key);
     if (holder) this.#contest(holder.lease, peer.ownerId);
     if (holder && !sameAddress(holder.host, host)) {
-      return `lease "${excerpt(holder.lease)}" of another host has the same ${claim.text}`;
+      return `lease "${excerpt(holder.lease)}" of another host has the same ${claim.text()}`;
     }
     this.#subnets[family].add(subnet, peer.ownerId);
     if (claim && !holder) {
       this.#holders[family]!.set(claim.key, { lease: peer.ownerId, host });
-      place.claims.push({ family, key: claim.key });
+      place.claims = joined(place.claims, [{ family, key: claim.key }]);
     }
     for (const kind of entryKinds) {
       addEntries(place, kind, found);

@@ -55,7 +55,7 @@ const toy: Backend<ToyConfig, number> = {
           routes: [{ destination: subnet, gateway: host, device: 'toy0', onlink: true }],
           claim: {
             key: leaseData,
-            text: `number ${leaseData}`,
+            text: () => `number ${leaseData}`,
             entries: { fdb: [{ device: 'toy0', mac: mac(leaseData), destination: host }] },
           },
         },
