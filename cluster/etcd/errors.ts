@@ -31,6 +31,9 @@ interface Meaning {
   readonly endpointOnly?: boolean;
 }
 
+/** gRPC's words for an answer beyond the limit of a message. */
+const tooLargePattern = /message larger than max/i;
+
 const staleTokenPattern = /auth token|revision of auth store is old/;
 
 const meanings: readonly Meaning[] = [
@@ -143,6 +146,12 @@ const meanings: readonly Meaning[] = [
     cause: "etcd's database is full",
     advice: 'compact and defragment it, then "etcdctl alarm disarm"',
   },
+  {
+    pattern: tooLargePattern,
+    retryable: false,
+    cause: 'the answer is too large',
+    advice: 'see which keys there are so large',
+  },
   { pattern: /too many requests/, retryable: true, cause: 'etcd is overloaded' },
   {
     pattern: /DEADLINE_EXCEEDED|Deadline exceeded|request timed out/i,
@@ -172,6 +181,10 @@ const isRefusal = (error: unknown): boolean => error instanceof Error && /permis
 /** Whether the request is about a compacted revision. */
 export const isCompacted = (error: unknown): boolean =>
   error instanceof StoreError && /required revision has been compacted/.test(error.message);
+
+/** Whether the answer was too large for one message. */
+export const isTooLarge = (error: unknown): boolean =>
+  error instanceof StoreError && error.cause instanceof Error && tooLargePattern.test(error.cause.message);
 
 /** Whether etcd refused a right. */
 export const isDenied = (error: unknown): boolean => error instanceof StoreError && isRefusal(error.cause);

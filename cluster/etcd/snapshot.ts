@@ -5,7 +5,7 @@ import type { ChangeLog } from '../change-log.ts';
 import { type Lease, longestLeaseBytes } from '../lease.ts';
 import type { MalformedEntry } from '../store.ts';
 import type { EtcdConnection } from './connection.ts';
-import { isDenied } from './errors.ts';
+import { isDenied, isTooLarge } from './errors.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
 
 /** A key with its value, as text. */
@@ -66,8 +66,50 @@ export function rangeOf(prefix: string): { key: Buffer; range_end: Buffer } {
   return { key: Buffer.from(prefix), range_end: end };
 }
 
+/** Even the largest entries that etcd accepts, of 1.5 MB, fit into one message then. */
+const entriesPerPage = 32;
+
+/** All entries of the nodes' below a prefix, at one revision, in pages: for prefixes that somebody has filled. */
+export async function readPages(
+  connection: Pick<EtcdConnection, 'call'>,
+  op: string,
+  prefix: string,
+): Promise<{ readonly entries: Entry[]; readonly revision: string; readonly clusterId: string }> {
+  const { range_end } = rangeOf(prefix);
+  const entries: Entry[] = [];
+  let key: Buffer = Buffer.from(prefix);
+  let revision: string | undefined;
+  for (;;) {
+    const range: IRangeRequest = { key, range_end, limit: entriesPerPage, revision: revision ?? '0' };
+    const { header, kvs, more } = await connection.call(op, prefix, ({ client, deadline }) =>
+      client.kv.range(range, deadline),
+    );
+    revision ??= header.revision;
+    entries.push(...kvs.map(toEntry));
+    const last = kvs.at(-1);
+    if (!more || !last) return { entries, revision, clusterId: header.cluster_id };
+    key = Buffer.concat([last.key, Buffer.of(0)]);
+  }
+}
+
+/** The same as one transaction would give, where that is too large for one message. */
+async function readLargeSnapshot(connection: Pick<EtcdConnection, 'call'>, keys: Keys): Promise<Snapshot> {
+  const { header, kvs } = await connection.call('read the network config', keys.config, ({ client, deadline }) =>
+    client.kv.range({ key: Buffer.from(keys.config) }, deadline),
+  );
+  const { entries, revision, clusterId } = await readPages(connection, 'list the leases', keys.subnets);
+  return {
+    config: kvs[0] && toWholeEntry(kvs[0]),
+    leases: new Map(entries.map((entry) => [entry.key, entry])),
+    revision,
+    configRevision: header.revision,
+    clusterId,
+    history: 0,
+  };
+}
+
 /** Config and all leases at one revision. */
-export async function readSnapshot(connection: EtcdConnection, keys: Keys): Promise<Snapshot> {
+export async function readSnapshot(connection: Pick<EtcdConnection, 'call'>, keys: Keys): Promise<Snapshot> {
   const ranges = [{ key: Buffer.from(keys.config) }, rangeOf(keys.subnets)] as const;
   const success = ranges.map((range) => ({ request_range: range }));
   let response: ITxnResponse;
@@ -76,6 +118,7 @@ export async function readSnapshot(connection: EtcdConnection, keys: Keys): Prom
       client.kv.txn({ success }, deadline),
     );
   } catch (error) {
+    if (isTooLarge(error)) return await readLargeSnapshot(connection, keys);
     if (!isDenied(error)) throw error;
     // etcd does not say which of the two it refuses: single requests show it.
     const { readConfig, readLeases } = rightsBelow(keys);

@@ -84,4 +84,19 @@ test('hostile leases: the kernel, the honest peers and the node’s state stay, 
   assert.equal(difference(before, kernel()), []);
 });
 
+test('more leases than fit into one message do not keep weftd from starting', async () => {
+  const one = cluster().hosts[0]!;
+  const before = one.describe();
+  const large = `{"PublicIP":"${'x'.repeat(1_200_000)}"}`;
+  const keys = Array.from({ length: 60 }, (_, i) => `/coreos.com/network/subnets/10.99.${i}.0-24`);
+  for (const key of keys) cluster().etcd.putLong(key, large);
+  await one.weftd!.stop();
+  one.startWeftd();
+  const status = await one.reaches(cluster().hosts);
+  assert.is(status.problems.filter((problem) => /its value has 1200015 bytes; at most 8192/.test(problem)).length, 60);
+  for (const key of keys) cluster().etcdctl('del', key);
+  await one.waitForStatus('all to be gone', ({ problems }) => problems.length === 0);
+  assert.equal(difference(before, one.describe()), []);
+});
+
 test.run();

@@ -153,6 +153,12 @@ export class Etcd {
     return await runAsync(...this.#ctl(words));
   }
 
+  /** Writes a value that is too long for a command line. */
+  putLong(key: string, value: string): void {
+    const [argv, options] = this.#ctl(['put', key]);
+    run(argv, { ...options, stdin: value });
+  }
+
   /** Runs etcdctl's commands of a transaction. */
   transact(commands: string): void {
     const [argv, options] = this.#ctl(['txn']);
