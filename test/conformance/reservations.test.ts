@@ -347,7 +347,7 @@ test('no verb waits for a FIFO where a file should be', () => {
   assert.equal(site.reservations(), ['10.1.2.2']);
 });
 
-test('a limit of file sizes gives an error document, and nothing is left', () => {
+test('a system call beyond the limit of file sizes gives an error document, and nothing is left', () => {
   // Bun's own start-up writes files.
   if (pluginHost === 'bun') return;
   const store = newStore({ subnet });
