@@ -7,8 +7,11 @@
  */
 
 import type { Lease, OwnLease } from '../../cluster/lease.ts';
+import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
 import type { LeaseList } from '../../cluster/store.ts';
+import { heldSubnets } from '../../cluster/subnet-choice.ts';
 import { overlapIndex } from '../../cluster/subnet-index.ts';
+import type { Prefix } from '../../net/prefix.ts';
 import type { Problems } from '../report/problems.ts';
 import { formatAddresses } from './view.ts';
 
@@ -33,6 +36,9 @@ interface Kept {
   readonly lease: Lease;
   readonly untilMs: number;
 }
+
+/** Whether somebody else has a part of the subnets now. What peers refuse does not count. */
+type IsTaken = (subnets: PerFamily<Prefix>) => boolean;
 
 /** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
 export const leaseLifeMs = 24 * 3_600_000;
@@ -69,17 +75,22 @@ export class LostLeases {
   }
 
   /** The leases of the list, and the lost ones still in use. A lease that became unreadable keeps its last value. */
-  complete(list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
+  complete(config: NetworkConfig, list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
     const { all: leases } = list.leases;
     const listed = new Set(leases.map(({ ownerId }) => ownerId));
     const unreadable = new Set(list.malformed.map(({ ownerId }) => ownerId));
     if (list.continuity === 'lost') this.#noteLost(before);
     const notLost = before.promises ? [] : before.leases.filter(({ ownerId }) => !this.#lost.has(ownerId));
-    this.#dropLost(own, leases, (ownerId) => listed.has(ownerId) || unreadable.has(ownerId));
+    const takes = (others: readonly Lease[]) =>
+      overlapIndex([own, ...heldSubnets(config, others)].map(({ subnets }) => subnets));
+    this.#dropLost(
+      () => takes(leases),
+      (ownerId) => listed.has(ownerId) || unreadable.has(ownerId),
+    );
     this.#report();
     const lost = [...this.#lost.values()].map(({ lease }) => lease);
     const known = [...leases, ...before.leases.filter(({ ownerId }) => unreadable.has(ownerId)), ...lost];
-    return [...known, ...this.#keepVanished(notLost, known, own)];
+    return [...known, ...this.#keepVanished(notLost, known, own, takes)];
   }
 
   #noteLost({ leases, promises }: PeersBefore): void {
@@ -92,10 +103,10 @@ export class LostLeases {
     }
   }
 
-  #dropLost(own: OwnLease, leases: readonly Lease[], isThere: (ownerId: string) => boolean): void {
+  #dropLost(takes: () => IsTaken, isThere: (ownerId: string) => boolean): void {
     if (this.#lost.size === 0) return;
     const nowMs = this.#options.monotonic();
-    const isTaken = overlapIndex([own, ...leases].map(({ subnets }) => subnets));
+    const isTaken = takes();
     for (const [ownerId, { lease, untilMs }] of this.#lost) {
       if (isThere(ownerId) || nowMs >= untilMs || isTaken(lease.subnets)) this.#lost.delete(ownerId);
     }
@@ -115,7 +126,12 @@ export class LostLeases {
   }
 
   /** A node claims a deleted lease again at once: no packet must be lost until then. */
-  #keepVanished(before: readonly Lease[], known: readonly Lease[], own: OwnLease): Lease[] {
+  #keepVanished(
+    before: readonly Lease[],
+    known: readonly Lease[],
+    own: OwnLease,
+    takes: (others: readonly Lease[]) => IsTaken,
+  ): Lease[] {
     const nowMs = this.#options.monotonic();
     const there = new Set(known.map(({ ownerId }) => ownerId));
     for (const lease of before) {
@@ -124,7 +140,7 @@ export class LostLeases {
     }
     if (this.#vanished.size === 0) return [];
     const nodes = new Set([own, ...known].map(({ node }) => node));
-    const isTaken = overlapIndex([own, ...known].map(({ subnets }) => subnets));
+    const isTaken = takes(known);
     for (const [ownerId, { lease, untilMs }] of this.#vanished) {
       if (nowMs >= untilMs || nodes.has(lease.node) || isTaken(lease.subnets)) this.#vanished.delete(ownerId);
     }

@@ -125,7 +125,7 @@ export class Membership {
       lease.ownerId === own.ownerId ||
       this.#former.has(lease.ownerId) ||
       (lease.node === node && isOfHost(lease, own.publicAddresses));
-    const peers = this.#lost.complete(list, own, this.#before()).filter((lease) => !isOwn(lease));
+    const peers = this.#lost.complete(config.value, list, own, this.#before()).filter((lease) => !isOwn(lease));
     const { value: parsed, backend } = config;
     this.#view = { config: parsed, backend, own, peers: LeaseSet.of(peers), formerSubnets: this.#former.subnets };
     this.#remembered = undefined;

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { InterfaceError } from '../../../../daemon/host/external-interface.ts';
-import { peer } from '../overlay/cluster-of.ts';
+import { peer, prefix } from '../overlay/cluster-of.ts';
 import { FakeCluster, hourMs, keysOf } from './fake-cluster.ts';
 
 const test = suite('daemon/membership/lost-leases');
@@ -37,6 +37,18 @@ test('etcd is empty or restored: lost peers stay until they claim again, another
   cluster.nowMs = 24 * hourMs;
   assert.equal(keysOf(await cluster.membership.sync()), ['/p/subnets/new']);
   assert.equal(cluster.problems.list(), []);
+});
+
+test('a lease of the whole network, which peers refuse, does not end lost ones', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = [2, 3].map((n) => peer(n));
+  const all = keysOf(await cluster.membership.sync());
+  const wide = ['10.1.0.0/16', '10.0.0.0/8'].map((text) =>
+    peer(9, { ownerId: `/p/subnets/${text}`, subnets: { 4: prefix(text) }, seniority: '9' }),
+  );
+  cluster.leases = wide;
+  assert.equal(keysOf(await cluster.membership.sync()), [...wide.map(({ ownerId }) => ownerId), ...all].sort());
+  assert.match(cluster.problems.list()[0]!, /^etcd has lost leases, those of h2, h3;/);
 });
 
 test('the lease of a Weft node is deleted: its routes stay for a second, those of a flannel node do not', async () => {
