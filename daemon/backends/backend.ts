@@ -66,18 +66,20 @@ export interface Entries {
   readonly routes: readonly RouteEntry[];
 }
 
-/** Something that only one host can have, such as a MAC. Several leases of that host share it and its entries. */
-export interface Claim {
-  /** Unique in its family. */
-  readonly key: number | string;
-  /** Its text, `MAC "02:…"`; only a conflict needs it. */
-  readonly text: () => string;
-  readonly entries: Partial<Entries>;
+/** Tells something that only one host can have, such as a MAC, from others of the family. */
+export type ClaimKey = number | string;
+
+/** How peers' entries make claims. Several leases of one host share a claim and its entries. */
+export interface Claims {
+  /** Entries of this kind belong to the claim. */
+  readonly kind: keyof Entries;
+  /** The text of the claim that these entries make: `MAC "02:…"`. */
+  format(entries: PeerEntries): string;
 }
 
 export interface PeerEntries extends Partial<Entries> {
   readonly path: PeerPath;
-  readonly claim?: Claim;
+  readonly claim?: ClaimKey;
 }
 
 /** Data that this node already has for a device. */
@@ -116,6 +118,8 @@ export interface Backend<Config extends BackendConfig = BackendConfig, LeaseData
   /** Bytes that it adds to a packet, over an outer network of the family. */
   overheadBytes(config: Config, family: Family): number;
 
+  /** Present if peers' entries make claims. */
+  readonly claims?: Claims;
   /** A peer's entries, or the reason why there are none. */
   entries(node: NodeSide<Config, LeaseData>, peer: PeerSide<LeaseData>): PeerEntries | string;
   /** Whether peers' packets may arrive without a tunnel, through the external interface. */
@@ -127,7 +131,7 @@ export interface Backend<Config extends BackendConfig = BackendConfig, LeaseData
    * Absent: no such entry should exist.
    * @param hostOf the host that a claim's key leads to
    */
-  expects?(entry: Neighbour, isThere: boolean, hostOf: (key: Claim['key']) => Address | undefined): boolean;
+  expects?(entry: Neighbour, isThere: boolean, hostOf: (key: ClaimKey) => Address | undefined): boolean;
 }
 
 /** The plain route to a peer that is a neighbour. */

@@ -161,6 +161,8 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   },
   overheadBytes: (_, family) => vxlanOverheadBytes(family),
 
+  // Two leases of one host share its tunnel device; two hosts cannot.
+  claims: { kind: 'fdb', format: ({ fdb }) => `MAC "${formatMac(fdb![0]!.mac)}"` },
   entries(node, peer) {
     const { config, leaseData } = node;
     const { subnet, host } = peer;
@@ -179,12 +181,8 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
       path: 'tunnel',
       neighbours: [{ device, address: endpoint, mac }],
       routes: [{ destination: subnet, gateway: endpoint, device, onlink: true }],
-      // Two leases of one host share its tunnel device; two hosts cannot.
-      claim: {
-        key: macKey(mac),
-        text: () => `MAC "${formatMac(mac)}"`,
-        entries: { fdb: [{ device, mac, destination: host }] },
-      },
+      fdb: [{ device, mac, destination: host }],
+      claim: macKey(mac),
     };
   },
   routesDirectly: ({ directRouting }) => directRouting,

@@ -12,7 +12,7 @@ import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
 import { formatPrefix, hostPrefix, networkOf, type Prefix, samePrefix } from '../../net/prefix.ts';
-import type { Backend, BackendConfig, Claim, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
+import type { Backend, BackendConfig, ClaimKey, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
 import {
   type ActualDevice,
   type ActualState,
@@ -114,7 +114,7 @@ function ownDevices(
 /** A peer with its entries. */
 export interface PlacedPeer extends PeerOutcome, Entries {
   /** The claims that it made first. */
-  readonly claims: readonly { readonly family: Family; readonly key: Claim['key'] }[];
+  readonly claims: PerFamily<ClaimKey>;
 }
 
 const entryKinds = ['neighbours', 'fdb', 'routes'] as const satisfies readonly (keyof Entries)[];
@@ -134,6 +134,7 @@ function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [ki
 
 /** Shared by all peers that have none of a kind. */
 const none = [] as const;
+const noClaims = {} as const;
 
 /** The result of changes of some peers, with the others unchanged. */
 export interface PeerChanges {
@@ -149,7 +150,7 @@ export class PeerTable {
   readonly #families: readonly Family[];
   readonly #placed = new Map<Lease, PlacedPeer>();
   #subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
-  readonly #holders: PerFamily<Map<Claim['key'], { readonly lease: string; readonly host: Address }>> = {
+  readonly #holders: PerFamily<Map<ClaimKey, { readonly lease: string; readonly host: Address }>> = {
     4: new Map(),
     6: new Map(),
   };
@@ -191,7 +192,7 @@ export class PeerTable {
   }
 
   /** The host whose claim this is. */
-  hostOf(family: Family, key: Claim['key']): Address | undefined {
+  hostOf(family: Family, key: ClaimKey): Address | undefined {
     return this.#holders[family]!.get(key)?.host;
   }
 
@@ -209,14 +210,17 @@ export class PeerTable {
       gone.push(place);
       this.#placed.delete(lease);
       for (const { destination } of place.routes) this.#subnets[destination.address.family].remove(destination);
-      for (const { family, key } of place.claims) this.#holders[family]!.delete(key);
+      for (const family of this.#families) {
+        const claim = place.claims[family];
+        if (claim !== undefined) this.#holders[family]!.delete(claim);
+      }
     }
     const come = added.map((lease) => this.#add(lease));
     return this.#contested.size === contestedBefore ? { removed: gone, added: come } : undefined;
   }
 
   #add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, claims: none, neighbours: none, fdb: none, routes: none };
+    const place: MutablePlace = { paths: {}, claims: noClaims, neighbours: none, fdb: none, routes: none };
     const problem = this.#place(peer, place);
     const placed: PlacedPeer = { peer, ...place, problem };
     this.#placed.set(peer, placed);
@@ -258,19 +262,19 @@ export class PeerTable {
     if (typeof found === 'string') return found;
 
     const { claim } = found;
-    const holder = claim && this.#holders[family]!.get(claim.key);
+    const holder = claim === undefined ? undefined : this.#holders[family]!.get(claim);
     if (holder) this.#contest(holder.lease, peer.ownerId);
     if (holder && !sameAddress(holder.host, host)) {
-      return `lease "${excerpt(holder.lease)}" of another host has the same ${claim.text()}`;
+      return `lease "${excerpt(holder.lease)}" of another host has the same ${this.#backend.claims!.format(found)}`;
     }
     this.#subnets[family].add(subnet, peer.ownerId);
-    if (claim && !holder) {
-      this.#holders[family]!.set(claim.key, { lease: peer.ownerId, host });
-      place.claims = joined(place.claims, [{ family, key: claim.key }]);
+    if (claim !== undefined && !holder) {
+      this.#holders[family]!.set(claim, { lease: peer.ownerId, host });
+      place.claims = { ...place.claims, [family]: claim };
     }
     for (const kind of entryKinds) {
-      addEntries(place, kind, found);
-      if (claim && !holder) addEntries(place, kind, claim.entries);
+      // The holder's lease has the claim's entries.
+      if (!holder || kind !== this.#backend.claims!.kind) addEntries(place, kind, found);
     }
     place.paths[family] = found.path;
     return undefined;

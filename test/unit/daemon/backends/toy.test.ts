@@ -47,17 +47,15 @@ const toy: Backend<ToyConfig, number> = {
     rules,
   }),
   overheadBytes: () => 8,
+  claims: { kind: 'fdb', format: ({ claim }) => `number ${claim}` },
   entries: (_, { host, subnet, leaseData }) =>
     leaseData === undefined
       ? 'it has no number'
       : {
           path: 'tunnel',
           routes: [{ destination: subnet, gateway: host, device: 'toy0', onlink: true }],
-          claim: {
-            key: leaseData,
-            text: () => `number ${leaseData}`,
-            entries: { fdb: [{ device: 'toy0', mac: mac(leaseData), destination: host }] },
-          },
+          fdb: [{ device: 'toy0', mac: mac(leaseData), destination: host }],
+          claim: leaseData,
         },
   routesDirectly: () => false,
   outer: () => ({ ipProtocol: 17, udpPort: 9 }),
