@@ -1,12 +1,15 @@
 /**
- * Folds equal lines: if another program undoes the same thing again and again, the log gets a few lines and then a count,
+ * Folds equal lines: if another program undoes the same thing again and again, the log gets some lines and then a count,
  * not two lines per second for days.
  */
 
 import type { LogFields, Logger } from './log.ts';
 
-/** The first lines with the same sentence are written as they come. */
-const linesInFull = 3;
+/**
+ * The first lines with the same sentence are written as they come: people who try something see each repair. A fight
+ * uses them up within seconds.
+ */
+export const linesInFull = 60;
 /** Then one line with a count at most this often. */
 const foldedMs = 10 * 60_000;
 /** After this much quiet a sentence counts as new. */
