@@ -3,13 +3,15 @@
  * WEFT_TEST_RECORD names, in the folder `native` or `bun`. The gate sets it (test/gate/parts.mjs).
  */
 
-import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 const file = process.env['WEFT_TEST_RECORD'];
 
 export function record(entry: object): void {
-  if (file !== undefined) appendFileSync(file, `${JSON.stringify(entry)}\n`);
+  if (file === undefined) return;
+  mkdirSync(dirname(file), { recursive: true });
+  appendFileSync(file, `${JSON.stringify(entry)}\n`);
 }
 
 /** Everything that the processes of one kind have recorded, in the order of the test files. */
