@@ -118,9 +118,21 @@ const longestName = 253;
 /** Why a value of this length is not read. */
 export const tooLong = (bytes: number): string => `its value has ${bytes} bytes; at most ${longestLeaseBytes} are read`;
 
-/** The foreign keys, or none if they are too many. */
-function boundedExtra(extra: ExtraKeys): ExtraKeys {
-  return Object.keys(extra).length === 0 || JSON.stringify(extra).length <= longestExtra ? extra : {};
+const noExtra: ExtraKeys = {};
+
+/** The foreign keys, or none if they are too many. Most leases have none, and share an object. */
+function extraOf(object: Readonly<Record<string, unknown>>): ExtraKeys {
+  const foreign = Object.keys(object).filter((key) => !ourKeys.has(key.toLowerCase()));
+  if (foreign.length === 0) return noExtra;
+  const extra = Object.fromEntries(foreign.map((key) => [key, object[key]]));
+  return JSON.stringify(extra).length > longestExtra ? noExtra : extra;
+}
+
+/** @throws LeaseFormatError */
+function checkName(name: string, text: unknown): void {
+  if (typeof text === 'string' && text.length > longestName) {
+    throw new LeaseFormatError(`"${name}" has ${text.length} characters; at most ${longestName} are read`);
+  }
 }
 
 /**
@@ -145,11 +157,9 @@ export function parseLeaseValue(text: string, backends: BackendFormats): LeaseVa
   const format = backends.get(backendType);
   const weft = lookUp(object, 'Weft');
   const { node, version } = isObject(weft) ? weft : {};
-  for (const [name, text] of Object.entries({ BackendType: backendType, 'Weft.node': node, 'Weft.version': version })) {
-    if (typeof text === 'string' && text.length > longestName) {
-      throw new LeaseFormatError(`"${name}" has ${text.length} characters; at most ${longestName} are read`);
-    }
-  }
+  checkName('BackendType', backendType);
+  checkName('Weft.node', node);
+  checkName('Weft.version', version);
   return {
     publicAddresses: perFamily((family) => {
       const key = valueKeys[family][0];
@@ -163,7 +173,7 @@ export function parseLeaseValue(text: string, backends: BackendFormats): LeaseVa
     }),
     ...(typeof node === 'string' && node !== '' ? { node } : {}),
     ...(typeof version === 'string' && version !== '' ? { version } : {}),
-    extra: boundedExtra(Object.fromEntries(Object.entries(object).filter(([key]) => !ourKeys.has(key.toLowerCase())))),
+    extra: extraOf(object),
   };
 }
 

@@ -40,15 +40,17 @@ export function addressRefusal(host: Address, { external, surroundings }: Surrou
 export function subnetRefusal(subnet: Prefix, host: Address, of: Surrounded): string | undefined {
   const { networks, formerNetworks, subnets, external, surroundings } = of;
   const { family } = subnet.address;
-  const its = `its subnet "${formatPrefix(subnet)}"`;
-  if (prefixesOverlap(subnet, subnets[family]!)) return `${its} overlaps with this host's own`;
+  // Thousands of peers are admitted, and few refused: a text is made for those alone.
+  const its = (problem: string): string => `its subnet "${formatPrefix(subnet)}" ${problem}`;
+  if (prefixesOverlap(subnet, subnets[family]!)) return its("overlaps with this host's own");
   // A route to it would swallow the tunnel's own packets, or cut this host off from its network.
-  const swallowed = [host, external.addresses[family]].find((address) => address && prefixContains(subnet, address));
-  if (swallowed) return `${its} contains the host address "${formatAddress(swallowed)}"`;
+  const own = external.addresses[family];
+  const swallowed = prefixContains(subnet, host) ? host : own && prefixContains(subnet, own) ? own : undefined;
+  if (swallowed) return its(`contains the host address "${formatAddress(swallowed)}"`);
   const network = networks[family]!;
   const isInside = (outer: Prefix): boolean => subnet.length > outer.length && prefixContains(outer, subnet.address);
   if (!isInside(network) && !formerNetworks.some(isInside)) {
-    return `${its} is not inside the cluster's network "${formatPrefix(network)}"`;
+    return its(`is not inside the cluster's network "${formatPrefix(network)}"`);
   }
   // Somebody who gave the cluster a part of a connected network, or all of it, wants its subnets routed.
   const other = surroundings.networks.find(
@@ -57,7 +59,7 @@ export function subnetRefusal(subnet: Prefix, host: Address, of: Surrounded): st
       !(family === 4 && samePrefix(prefix, subnet)) &&
       !(prefix.length <= network.length && prefixContains(prefix, network.address)),
   );
-  if (other) return `${its} overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`;
+  if (other) return its(`overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`);
   const lifeline = surroundings.lifelines.find(({ address }) => prefixContains(subnet, address));
-  return lifeline && `${its} contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`;
+  return lifeline && its(`contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`);
 }

@@ -120,7 +120,7 @@ export interface PlacedPeer extends PeerOutcome, Entries {
 const entryKinds = ['neighbours', 'fdb', 'routes'] as const satisfies readonly (keyof Entries)[];
 
 type MutablePlace = {
-  paths: { [family in Family]?: PeerPath };
+  paths: PeerOutcome['paths'];
   claims: PlacedPeer['claims'];
 } & { -readonly [K in keyof Entries]: Entries[K] };
 
@@ -135,6 +135,11 @@ function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [ki
 /** Shared by all peers that have none of a kind. */
 const none = [] as const;
 const noClaims = {} as const;
+const noPaths = {} as const;
+const onePath = {
+  4: { tunnel: { 4: 'tunnel' }, direct: { 4: 'direct' } },
+  6: { tunnel: { 6: 'tunnel' }, direct: { 6: 'direct' } },
+} as const satisfies Record<Family, Record<PeerPath, PeerOutcome['paths']>>;
 
 /** The result of changes of some peers, with the others unchanged. */
 export interface PeerChanges {
@@ -150,7 +155,8 @@ export class PeerTable {
   readonly #families: readonly Family[];
   readonly #placed = new Map<Lease, PlacedPeer>();
   #subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
-  readonly #holders: PerFamily<Map<ClaimKey, { readonly lease: string; readonly host: Address }>> = {
+  /** The lease that made a claim first. */
+  readonly #holders: PerFamily<Map<ClaimKey, Lease>> = {
     4: new Map(),
     6: new Map(),
   };
@@ -193,7 +199,7 @@ export class PeerTable {
 
   /** The host whose claim this is. */
   hostOf(family: Family, key: ClaimKey): Address | undefined {
-    return this.#holders[family]!.get(key)?.host;
+    return this.#holders[family]!.get(key)?.publicAddresses[family];
   }
 
   /**
@@ -220,7 +226,7 @@ export class PeerTable {
   }
 
   #add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: {}, claims: noClaims, neighbours: none, fdb: none, routes: none };
+    const place: MutablePlace = { paths: noPaths, claims: noClaims, neighbours: none, fdb: none, routes: none };
     const problem = this.#place(peer, place);
     const placed: PlacedPeer = { peer, ...place, problem };
     this.#placed.set(peer, placed);
@@ -263,20 +269,20 @@ export class PeerTable {
 
     const { claim } = found;
     const holder = claim === undefined ? undefined : this.#holders[family]!.get(claim);
-    if (holder) this.#contest(holder.lease, peer.ownerId);
-    if (holder && !sameAddress(holder.host, host)) {
-      return `lease "${excerpt(holder.lease)}" of another host has the same ${this.#backend.claims!.format(found)}`;
+    if (holder) this.#contest(holder.ownerId, peer.ownerId);
+    if (holder && !sameAddress(holder.publicAddresses[family]!, host)) {
+      return `lease "${excerpt(holder.ownerId)}" of another host has the same ${this.#backend.claims!.format(found)}`;
     }
     this.#subnets[family].add(subnet, peer.ownerId);
     if (claim !== undefined && !holder) {
-      this.#holders[family]!.set(claim, { lease: peer.ownerId, host });
+      this.#holders[family]!.set(claim, peer);
       place.claims = { ...place.claims, [family]: claim };
     }
     for (const kind of entryKinds) {
       // The holder's lease has the claim's entries.
       if (!holder || kind !== this.#backend.claims!.kind) addEntries(place, kind, found);
     }
-    place.paths[family] = found.path;
+    place.paths = place.paths === noPaths ? onePath[family][found.path] : { ...place.paths, [family]: found.path };
     return undefined;
   }
 
