@@ -10,66 +10,8 @@ import {
   replaceTableRequests,
   tableDifference,
 } from '../../../../linux/nft/connection.ts';
-import { formatExpression } from '../../../../linux/nft/expression.ts';
-import {
-  accept,
-  counter,
-  destinationIn,
-  drop,
-  inputInterface,
-  jump,
-  markIs,
-  masquerade,
-  not,
-  returnVerdict,
-  rule,
-  sourceIn,
-  sourceInSet,
-} from '../../../../linux/nft/match.ts';
-import { type NftRule, type NftTable, nftMessage, nftPriority } from '../../../../linux/nft/table.ts';
-import { parseAddress } from '../../../../net/address.ts';
-import { type Prefix, parsePrefix } from '../../../../net/prefix.ts';
-import { connectionStateIn, destinationIsLocal, saveMark, setMark } from '../../../support/nft-match.ts';
-
-const prefix = (text: string): Prefix => parsePrefix(text)!;
-const key = (text: string): Uint8Array => parseAddress(text)!.bytes;
-/** The rules of the fixtures' ruleset, by our builder, chain by chain. */
-const expected: Record<string, NftRule[]> = {
-  postrouting: [
-    rule([sourceIn(prefix('10.5.16.0/20')), destinationIn(prefix('10.5.0.0/16')), counter(), returnVerdict()], {
-      comment: 'within',
-    }),
-    rule([
-      sourceIn(prefix('10.5.0.0/16')),
-      not(destinationIn(prefix('224.0.0.0/4'))),
-      masquerade({ fullyRandom: true }),
-    ]),
-    rule([sourceInSet('networks', 6), masquerade()]),
-  ],
-  input: [rule([inputInterface('lo'), accept()]), rule([markIs(0x4000, 0x4000), jump('marked')])],
-  marked: [
-    rule([connectionStateIn(['established', 'related']), accept()]),
-    rule([destinationIsLocal(), setMark(5)]),
-    rule([saveMark()]),
-  ],
-};
-const _text = (each: NftRule): string => `${each.expressions.map(formatExpression).join('\n')} ${each.comment}`;
-const table: NftTable = {
-  family: 'inet',
-  name: 'weft',
-  sets: [
-    { name: 'peers', keyType: 'ipv4_addr', interval: false, elements: [key('192.0.2.1'), key('192.0.2.2')] },
-    { name: 'networks', keyType: 'ipv6_addr', interval: true, elements: [prefix('fd00::/64')] },
-  ],
-  chains: [
-    {
-      name: 'postrouting',
-      base: { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' },
-      rules: expected['postrouting']!,
-    },
-    { name: 'sub', rules: [rule([drop()])] },
-  ],
-};
+import { type NftTable, nftMessage } from '../../../../linux/nft/table.ts';
+import { table } from './ruleset.ts';
 
 test('two tables differ only in what matters', () => {
   assert.is(tableDifference(table, table), undefined);

@@ -7,54 +7,21 @@ import { sameRule } from '../../../../linux/nft/connection.ts';
 import { formatExpression } from '../../../../linux/nft/expression.ts';
 import {
   accept,
-  counter,
   destinationIn,
   drop,
   inputInterface,
-  jump,
-  markIs,
-  masquerade,
   not,
-  returnVerdict,
   rule,
   sourceIn,
-  sourceInSet,
   sourceMac,
 } from '../../../../linux/nft/match.ts';
 import { decodeRule, type NftRule, newRule, nftMessage } from '../../../../linux/nft/table.ts';
 import { parseMac } from '../../../../net/mac.ts';
-import { type Prefix, parsePrefix } from '../../../../net/prefix.ts';
 import { readDatagrams, readMessages } from '../../../support/netlink-fixture.ts';
 import { decodeMessages } from '../../../support/netlink-messages.ts';
-import {
-  connectionStateIn,
-  destinationIsLocal,
-  destinationPort,
-  saveMark,
-  setMark,
-} from '../../../support/nft-match.ts';
+import { destinationPort } from '../../../support/nft-match.ts';
+import { expected, prefix } from './ruleset.ts';
 
-const prefix = (text: string): Prefix => parsePrefix(text)!;
-/** The rules of the fixtures' ruleset, by our builder, chain by chain. */
-const expected: Record<string, NftRule[]> = {
-  postrouting: [
-    rule([sourceIn(prefix('10.5.16.0/20')), destinationIn(prefix('10.5.0.0/16')), counter(), returnVerdict()], {
-      comment: 'within',
-    }),
-    rule([
-      sourceIn(prefix('10.5.0.0/16')),
-      not(destinationIn(prefix('224.0.0.0/4'))),
-      masquerade({ fullyRandom: true }),
-    ]),
-    rule([sourceInSet('networks', 6), masquerade()]),
-  ],
-  input: [rule([inputInterface('lo'), accept()]), rule([markIs(0x4000, 0x4000), jump('marked')])],
-  marked: [
-    rule([connectionStateIn(['established', 'related']), accept()]),
-    rule([destinationIsLocal(), setMark(5)]),
-    rule([saveMark()]),
-  ],
-};
 /** An interface's name is compared up to its zero by nft, with all its padding by us: it means the same. */
 const unpadded = (each: NftRule): NftRule => ({
   ...each,

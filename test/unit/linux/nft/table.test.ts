@@ -4,27 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DecodeError } from '../../../../linux/errors.ts';
 import { NetlinkReader, NetlinkWriter } from '../../../../linux/netlink/wire.ts';
-import {
-  decodeExpression,
-  type Expression,
-  encodeExpression,
-  formatExpression,
-} from '../../../../linux/nft/expression.ts';
-import {
-  accept,
-  counter,
-  destinationIn,
-  drop,
-  inputInterface,
-  jump,
-  markIs,
-  masquerade,
-  not,
-  returnVerdict,
-  rule,
-  sourceIn,
-  sourceInSet,
-} from '../../../../linux/nft/match.ts';
+import { decodeExpression, type Expression, encodeExpression } from '../../../../linux/nft/expression.ts';
 import {
   decodeChain,
   decodeElements,
@@ -32,65 +12,21 @@ import {
   decodeSet,
   elementTexts,
   type NftElement,
-  type NftRule,
   type NftSet,
-  type NftTable,
   newElements,
   newRule,
-  nftPriority,
   rawElements,
   toElements,
 } from '../../../../linux/nft/table.ts';
-import { parseAddress } from '../../../../net/address.ts';
-import { formatPrefix, type Prefix, parsePrefix } from '../../../../net/prefix.ts';
+import { formatPrefix, type Prefix } from '../../../../net/prefix.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
 import { bytesOf } from '../../../support/netlink-messages.ts';
-import { connectionStateIn, destinationIsLocal, saveMark, setMark } from '../../../support/nft-match.ts';
 import { randomStream } from '../../../support/random.ts';
 
-const prefix = (text: string): Prefix => parsePrefix(text)!;
-const key = (text: string): Uint8Array => parseAddress(text)!.bytes;
-/** The rules of the fixtures' ruleset, by our builder, chain by chain. */
-const expected: Record<string, NftRule[]> = {
-  postrouting: [
-    rule([sourceIn(prefix('10.5.16.0/20')), destinationIn(prefix('10.5.0.0/16')), counter(), returnVerdict()], {
-      comment: 'within',
-    }),
-    rule([
-      sourceIn(prefix('10.5.0.0/16')),
-      not(destinationIn(prefix('224.0.0.0/4'))),
-      masquerade({ fullyRandom: true }),
-    ]),
-    rule([sourceInSet('networks', 6), masquerade()]),
-  ],
-  input: [rule([inputInterface('lo'), accept()]), rule([markIs(0x4000, 0x4000), jump('marked')])],
-  marked: [
-    rule([connectionStateIn(['established', 'related']), accept()]),
-    rule([destinationIsLocal(), setMark(5)]),
-    rule([saveMark()]),
-  ],
-};
-const _text = (each: NftRule): string => `${each.expressions.map(formatExpression).join('\n')} ${each.comment}`;
 const roundTrip = (expression: Expression): Expression => {
   const writer = new NetlinkWriter();
   encodeExpression(writer, expression);
   return decodeExpression(NetlinkReader.of('expression', bytesOf(writer)).nested());
-};
-const _table: NftTable = {
-  family: 'inet',
-  name: 'weft',
-  sets: [
-    { name: 'peers', keyType: 'ipv4_addr', interval: false, elements: [key('192.0.2.1'), key('192.0.2.2')] },
-    { name: 'networks', keyType: 'ipv6_addr', interval: true, elements: [prefix('fd00::/64')] },
-  ],
-  chains: [
-    {
-      name: 'postrouting',
-      base: { type: 'nat', hook: 'postrouting', priority: nftPriority.srcnat, policy: 'accept' },
-      rules: expected['postrouting']!,
-    },
-    { name: 'sub', rules: [rule([drop()])] },
-  ],
 };
 
 test('every captured rule survives decoding and encoding, unknown parts too', () => {
