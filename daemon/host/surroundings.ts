@@ -28,13 +28,17 @@ export interface Surroundings {
 export function surroundingsOf({ links, addresses, routes }: HostState, lifelines: readonly Lifeline[]): Surroundings {
   const names = new Map(links.map(({ index, name }) => [index, name]));
   const nameOf = (index: number | undefined): string => names.get(index ?? 0) ?? String(index);
-  const others = routes.filter(({ type, oif }) => type === rta.RTN_UNICAST && !isTunnelName(nameOf(oif)));
+  // Thousands of routes lead to peers: the cheap questions come first.
+  const others = routes.filter(
+    ({ type, protocol, destination, oif }) =>
+      type === rta.RTN_UNICAST &&
+      (destination.length === 0 || protocol === rta.RTPROT_KERNEL) &&
+      !isTunnelName(nameOf(oif)),
+  );
   return {
     ownAddresses: new Set(addresses.map(({ local, prefix }) => addressKey(local ?? prefix.address))),
     networks: others
-      .filter(({ protocol, destination, gateway }) => {
-        return protocol === rta.RTPROT_KERNEL && destination.length > 0 && gateway === undefined;
-      })
+      .filter(({ destination, gateway }) => destination.length > 0 && gateway === undefined)
       .map(({ destination, oif }) => ({ prefix: networkOf(destination), device: nameOf(oif) })),
     lifelines: [
       ...others.flatMap(({ destination, gateway }) =>

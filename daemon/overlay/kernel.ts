@@ -70,18 +70,16 @@ function actualRoutes({ links, routes }: HostState): ActualRoute[] {
     const { destination, gateway, oif, protocol, metric, onlink, type } = route;
     const device = oif === undefined ? undefined : nameOf.get(oif);
     if (device === undefined || type !== rta.RTN_UNICAST) continue;
-    const encapsulation = gateway ? undefined : encapsulationOf(route);
-    if (!gateway && !encapsulation) continue;
-    found.push({
-      destination,
-      ...(gateway && { gateway }),
-      ...(encapsulation && { encapsulation }),
+    const rest = {
       device,
       onlink,
       protocol,
       metric: metric ?? defaultMetric[destination.address.family],
       oddity: routeOddity(route),
-    });
+    };
+    const encapsulation = gateway ? undefined : encapsulationOf(route);
+    if (gateway) found.push({ destination, gateway, ...rest });
+    else if (encapsulation) found.push({ destination, encapsulation, ...rest });
   }
   return found;
 }

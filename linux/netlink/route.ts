@@ -256,11 +256,7 @@ function encodeEncapsulation(writer: NetlinkWriter, { source, destination, key }
 export function encapsulationOf({ unknown = [] }: Route): Encapsulation | undefined {
   const nest = unknown.find(({ type }) => (type & NLA_TYPE_MASK) === rta.RTA_ENCAP);
   const kind = nest && unknown.find(({ type }) => type === rta.RTA_ENCAP_TYPE)?.value[0];
-  const families: Readonly<Record<number, Family>> = {
-    [lwtunnel.LWTUNNEL_ENCAP_IP]: 4,
-    [lwtunnel.LWTUNNEL_ENCAP_IP6]: 6,
-  };
-  const family = kind === undefined ? undefined : families[kind];
+  const family = kind === lwtunnel.LWTUNNEL_ENCAP_IP ? 4 : kind === lwtunnel.LWTUNNEL_ENCAP_IP6 ? 6 : undefined;
   if (!nest || !family) return undefined;
   const size = family === 4 ? 4 : 16;
   let source: Address | undefined;
