@@ -9,6 +9,7 @@ import { printable } from '../command/printable.ts';
 import { backends } from '../daemon/backends/map.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { formatPrefix } from '../net/prefix.ts';
+import { withoutTrailingSlashes } from '../net/text.ts';
 import { compareConfigs } from './config-change.ts';
 import { CliError } from './host.ts';
 import { readHostNetworks } from './host-networks.ts';
@@ -39,7 +40,7 @@ function parsedOrUndefined(text: string): NetworkConfig | undefined {
 export async function run(context: VerbContext): Promise<number> {
   const { host, options, style, source } = context;
   const text = (await readDocument(context)).trim();
-  const runDir = (options.text('run-dir') ?? defaultPaths.runDir).replace(/\/+$/, '');
+  const runDir = withoutTrailingSlashes(options.text('run-dir') ?? defaultPaths.runDir);
   let config: NetworkConfig;
   try {
     config = parseNetworkConfig(text, backends);

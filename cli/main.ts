@@ -13,6 +13,7 @@ import {
 } from '../command/options.ts';
 import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
+import { withoutTrailingSlashes } from '../net/text.ts';
 import { CliError, type CliHost } from './host.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
@@ -159,7 +160,7 @@ function checkOptions(verb: Verb, given: ParsedOptions): void {
  * @param given the options of the command line alone
  */
 function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions): Source {
-  const path = socketPath((options.text('run-dir') ?? defaultPaths.runDir).replace(/\/+$/, ''));
+  const path = socketPath(withoutTrailingSlashes(options.text('run-dir') ?? defaultPaths.runDir));
   const socket = new SocketSource(path);
   const asksEtcd = given.has('etcd-endpoints') || (options.has('etcd-endpoints') && !existsSync(path));
   return asksEtcd ? new EtcdSource(parseEtcdOptions(options), host, socket) : socket;

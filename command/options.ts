@@ -14,6 +14,8 @@ export interface OptionSpec {
   readonly help: string;
   /** Shown in the help. The reader of the option applies the default. */
   readonly byDefault?: string;
+  /** The environment's text of a list is one item, because a comma may be part of it. */
+  readonly takesCommas?: boolean;
   /** Not read from the environment, such as `--version`. */
   readonly commandLineOnly?: boolean;
   /** Limits of an integer. */
@@ -162,7 +164,7 @@ export function parseOptions(
     for (const variable of environmentNames(spec.name)) {
       const text = environment[variable];
       if (text === undefined || text === '') continue;
-      const parts = spec.kind === 'list' ? text.split(',').filter((part) => part !== '') : [text];
+      const parts = spec.kind === 'list' && !spec.takesCommas ? text.split(',').filter((part) => part !== '') : [text];
       values.set(
         spec.name,
         parts.map((part) => checkedValue(spec, part, variable)),

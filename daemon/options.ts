@@ -1,9 +1,11 @@
 /** weftd's command line: flanneld's options, and some of its own. */
 
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
+import { parseGoPattern } from '../command/go-pattern.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
 import { defaultPaths } from '../net/paths.ts';
+import { withoutTrailingSlashes } from '../net/text.ts';
 import type { FilterOptions } from './filter/upkeep.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
@@ -53,8 +55,9 @@ const specs: readonly OptionSpec[] = [
   {
     name: 'iface-regex',
     kind: 'list',
+    takesCommas: true,
     placeholder: 'REGEX',
-    help: 'external interface, by a regular expression for its name or address',
+    help: 'external interface, by a regular expression (RE2) for its name or address',
   },
   {
     name: 'iface-can-reach',
@@ -224,14 +227,14 @@ function wordOption<W extends string>(options: ParsedOptions, name: string, word
 function folderOption(options: ParsedOptions, name: string, byDefault: string): string {
   const text = options.text(name) ?? byDefault;
   if (!text.startsWith('/')) throw new UsageError(`Option --${name} is "${text}": it must be an absolute path`);
-  return text.length > 1 ? text.replace(/\/+$/, '') : text;
+  return withoutTrailingSlashes(text);
 }
 
 function patternsOption(options: ParsedOptions, name: string): readonly string[] {
   const patterns = options.list(name).filter((pattern) => pattern !== '');
   for (const pattern of patterns) {
     try {
-      new RegExp(pattern);
+      parseGoPattern(pattern);
     } catch (error) {
       throw new UsageError(`Option --${name} is "${pattern}": ${(error as Error).message}`);
     }

@@ -13,6 +13,7 @@ import { type Address, parseAddress, sameAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { parsePrefix } from '../net/prefix.ts';
+import { withoutTrailingSlashes } from '../net/text.ts';
 import {
   hasRanges,
   parseRangeSets,
@@ -33,7 +34,7 @@ export const ipamOf = (configuration: JsonObject): JsonObject => {
 export function storeFolder(request: Pick<CniRequest, 'network' | 'configuration'>): string {
   const { dataDir } = ipamOf(request.configuration);
   const base = typeof dataDir === 'string' && dataDir !== '' ? dataDir : defaultPaths.cniDataDir;
-  return `${base.replace(/(.)\/+$/, '$1')}/${request.network}`;
+  return `${withoutTrailingSlashes(base)}/${request.network}`;
 }
 
 /** @param configuration validated by the schema */

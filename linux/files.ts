@@ -5,6 +5,7 @@
  * which has no effect on regular files, and what gives no data is looked at.
  */
 
+import { withoutTrailing } from '../net/text.ts';
 import { type Action, check, errno, formatAction, SyscallError } from './errors.ts';
 import { open, type Sys, stat } from './sys.ts';
 
@@ -137,7 +138,8 @@ export function ensureDirectory(sys: Sys, path: string, mode: number): void {
   const made = sys.mkdir(path, mode);
   if (made === 0) return;
   if (made === -errno.ENOENT) {
-    const parent = path.replace(/\/+[^/]*\/*$/, '');
+    const named = withoutTrailing(path, '/');
+    const parent = withoutTrailing(named.slice(0, named.lastIndexOf('/') + 1), '/');
     if (parent !== '' && parent !== path) {
       ensureDirectory(sys, parent, mode);
       const again = sys.mkdir(path, mode);

@@ -111,7 +111,7 @@ export function formatSubnetEnv(network: NodeNetwork): string {
 export function parseSubnetEnv(text: string): NodeNetwork {
   const values = new Map<string, string>();
   for (const line of text.split('\n')) {
-    const match = /^\s*([A-Z0-9_]+)=(.*?)\s*$/.exec(line);
+    const match = /^([A-Z0-9_]+)=(.*)$/.exec(line.trim());
     if (match) values.set(match[1]!, match[2]!.replace(/^"(.*)"$/, '$1'));
   }
   const prefixes = (key: string): Prefix[] =>

@@ -70,7 +70,7 @@ const meanings: readonly Meaning[] = [
   },
   {
     // etcd's answer to our certificate, by TLS alerts. Go has few of them: most reasons share one.
-    pattern: /ALERT_(\w*CERTIFICATE|UNKNOWN_CA)/i,
+    pattern: /ALERT_(\w{0,40}CERTIFICATE|UNKNOWN_CA)/i,
     retryable: false,
     cause: ({ certFile, issuer, expiredOn }) =>
       certFile === undefined
@@ -162,11 +162,19 @@ const meanings: readonly Meaning[] = [
   { pattern: /INVALID_ARGUMENT|FAILED_PRECONDITION|UNIMPLEMENTED|OUT_OF_RANGE/, retryable: false },
 ];
 
+const emptyNote = 'Resolution note:';
+
+function withoutNote(text: string): string {
+  const ended = text.trimEnd();
+  if (!ended.endsWith(emptyNote)) return text;
+  const rest = ended.slice(0, -emptyNote.length).trimEnd();
+  return rest.endsWith('.') ? rest.slice(0, -1) : rest;
+}
+
 /** gRPC's own text without its code, and without the empty "Resolution note" that it often adds. */
 const plainMessage = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error))
+  withoutNote(error instanceof Error ? error.message : String(error))
     .replace(/^\d+ [A-Z_]+: /, '')
-    .replace(/\.?\s*Resolution note:\s*$/, '')
     .replace(/^No connection established\. Last error: (\w*Error(?: \[\w+\])?: )?/, '')
     .replace(/^etcdserver: /, '')
     .trim();

@@ -2,6 +2,7 @@
  * Errors at the CNI edge: one class, the list of error codes, and one function that turns any error into a CniError.
  */
 
+import { joinLines } from '../../net/text.ts';
 import { oneLine, shorten } from './text.ts';
 import { latestVersion } from './versions.ts';
 
@@ -122,7 +123,7 @@ export function toCniError(error: unknown): CniError {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   return new CniError(errorCodes.fault, `Weft has a fault, please report it: ${message}`, {
     cause: error,
-    details: `${causeText(error)}${stack ? ` at ${stack.trim().replace(/\s*\n\s*/g, ', ')}` : ''}`,
+    details: `${causeText(error)}${stack ? ` at ${joinLines(stack.trim(), ', ')}` : ''}`,
   });
 }
 

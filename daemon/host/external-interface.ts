@@ -13,6 +13,7 @@
  * set up.
  */
 
+import { parseGoPattern } from '../../command/go-pattern.ts';
 import { printable } from '../../command/printable.ts';
 import {
   type Address,
@@ -56,7 +57,7 @@ export interface RouteAnswer {
 export interface InterfaceChoice {
   /** --iface: names or addresses. */
   readonly names: readonly string[];
-  /** --iface-regex: regular expressions for a name or an address. */
+  /** --iface-regex: regular expressions in Go's syntax for a name or an address. */
   readonly patterns: readonly string[];
   /** --iface-can-reach. */
   readonly canReach: Address | undefined;
@@ -128,11 +129,11 @@ function byName(name: string, view: HostView): Candidate | undefined {
 }
 
 function byPattern(pattern: string, view: HostView, isCandidate: Candidates): Candidate | undefined {
-  const expression = new RegExp(pattern);
+  const matches = parseGoPattern(pattern);
   for (const host of view.interfaces.filter(isCandidate)) {
-    const preferred = host.addresses.find((own) => expression.test(formatAddress(own)));
+    const preferred = host.addresses.find((own) => matches(formatAddress(own)));
     if (preferred) return { host, preferred };
-    if ([host.name, ...(host.altNames ?? [])].some((name) => expression.test(name))) return { host };
+    if ([host.name, ...(host.altNames ?? [])].some((name) => matches(name))) return { host };
   }
   return undefined;
 }

@@ -1,6 +1,7 @@
 /** Logs: one line per event. Text for people on a terminal, JSON otherwise. */
 
 import { printable } from '../../command/printable.ts';
+import { joinLines } from '../../net/text.ts';
 import { Budget } from '../pace/budget.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
@@ -49,7 +50,7 @@ function formatLine(options: LoggerOptions, level: LogLevel, message: string, fi
   }
   const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
   // A message with a line break, such as a library's, still becomes one line.
-  return `${time} ${level.padEnd(5)} ${printable(message.replace(/\s*\n\s*/g, ' '))}${pairs}\n`;
+  return `${time} ${level.padEnd(5)} ${printable(joinLines(message, ' '))}${pairs}\n`;
 }
 
 /** Limits `info`: if another program undoes weftd's changes again and again, the log must not fill the disk. */

@@ -7,6 +7,7 @@ const test = suite('command/options');
 const specs: readonly OptionSpec[] = [
   ...etcdOptions,
   { name: 'iface', kind: 'list', help: 'interface' },
+  { name: 'pattern', kind: 'list', takesCommas: true, help: 'pattern' },
   { name: 'ip-masq', kind: 'flag', help: 'masquerade' },
   { name: 'margin', kind: 'integer', help: 'minutes', lowest: 1, highest: 60, byDefault: '60' },
   { name: 'version', kind: 'flag', help: 'version', commandLineOnly: true },
@@ -74,6 +75,7 @@ test('the environment: WEFTD_ before FLANNELD_, the command line before both', (
   assert.is(parse(['--etcd-prefix', '/c'], environment).text('etcd-prefix'), '/c');
   assert.is(parse([], { FLANNELD_ETCD_PREFIX: '/f', WEFTD_ETCD_PREFIX: '' }).text('etcd-prefix'), '/f');
   assert.equal(parse([], environment).list('iface'), ['a', 'b']);
+  assert.equal(parse([], { WEFTD_PATTERN: 'a{1,2}' }).list('pattern'), ['a{1,2}']);
   assert.is(parse([], environment).flag('ip-masq'), true);
   assert.is(parse([], { WEFTD_VERSION: 'true' }).has('version'), false);
   assert.is(

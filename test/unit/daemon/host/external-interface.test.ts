@@ -70,6 +70,7 @@ test('by name, by address, by pattern, by what it reaches; the first that fits',
   assert.is(nameOf({ names: ['198.51.100.1'] }), 'eth1');
   assert.is(nameOf({ patterns: ['^eth1$'] }), 'eth1');
   assert.is(nameOf({ patterns: ['^198\\.51\\.'] }), 'eth1');
+  assert.is(nameOf({ patterns: ['(?i)^ETH[[:digit:]]\\z'] }), 'eth0');
   assert.is(nameOf({ canReach: address('203.0.113.9') }), 'eth1');
 });
 
