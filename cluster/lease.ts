@@ -196,7 +196,10 @@ export const sameLeaseValue = (a: LeaseValue, b: LeaseValue): boolean =>
   sameForEachFamily(a.backendData, b.backendData, isDeepStrictEqual);
 
 /** Whether both belong to the same host: by the IPv4 address if both have one, as in flannel, else by the IPv6 one. */
-export function samePublicAddress(a: LeaseValue, b: LeaseValue): boolean {
+export function samePublicAddress(
+  a: Pick<LeaseValue, 'publicAddresses'>,
+  b: Pick<LeaseValue, 'publicAddresses'>,
+): boolean {
   for (const family of families) {
     const x = a.publicAddresses[family];
     const y = b.publicAddresses[family];

@@ -83,6 +83,8 @@ export interface LeaseRequest {
   readonly value: LeaseValue & { readonly node: string };
   /** Subnets that this node had before. The store gives them again if it can choose, and if they are free and compatible. */
   readonly previous?: PerFamily<Prefix>;
+  /** Subnets of older leases, by this node's own memory. Anybody can write a lease that looks like an older one of ours. */
+  readonly former?: readonly PerFamily<Prefix>[];
   /** The networks that this host is connected to. A subnet that is picked anew overlaps none of them. */
   readonly hostNetworks?: readonly Prefix[];
   /** Get one more lease, even if one with our public address exists. */
@@ -98,8 +100,8 @@ export type Acquired =
       /** How many other nodes were faster for a subnet that was picked for us. */
       readonly lostRaces: number;
       /**
-       * Other leases of this node (same public address) that the config no longer allows. They are left in place:
-       * release them when nothing uses them any more.
+       * Other leases of this node, by its own memory, that the config no longer allows. They are left in place: release
+       * them when nothing uses them any more.
        */
       readonly superseded: readonly Lease[];
     }

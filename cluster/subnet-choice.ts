@@ -71,16 +71,54 @@ export type SubnetChoice =
 const usualCandidates = 100;
 const mostCandidates = 12_800;
 
+/** The claiming node, with the subnets that it remembers. */
+export type Claimant = Pick<LeaseRequest, 'config' | 'previous' | 'former'> & {
+  readonly value: Pick<LeaseRequest['value'], 'publicAddresses' | 'node'>;
+};
+
+/** The subnets that the node itself remembers, the last one first. */
+const rememberedBy = ({ previous, former = [] }: Claimant): readonly PerFamily<Prefix>[] =>
+  previous ? [previous, ...former] : former;
+
 /**
- * Leases of the claiming node: with its public address or, if that has changed, with its name on the subnet that its own
- * files remember. (The name alone proves nothing: two hosts may be called "localhost".)
+ * The remembered leases of the node, in the order of its memory: they have its public address or, if that has changed, its
+ * name. (The name alone proves nothing: two hosts may be called "localhost".)
  */
-export const ownLeases = (leases: readonly Lease[], claim: LeaseRequest): Lease[] =>
-  leases.filter(
-    (lease) =>
-      samePublicAddress(lease, claim.value) ||
-      (lease.node === claim.value.node && claim.previous !== undefined && sameSubnets(lease.subnets, claim.previous)),
+const rememberedLeases = (leases: readonly Lease[], claimant: Claimant): Lease[] =>
+  rememberedBy(claimant).flatMap((subnets) => {
+    const { value } = claimant;
+    const lease = leases.find((each) => sameSubnets(each.subnets, subnets));
+    return lease && (samePublicAddress(lease, value) || lease.node === value.node) ? lease : [];
+  });
+
+/** Leases of the node that the config no longer allows. Its memory alone says which: a lease says whatever its writer wants. */
+export const supersededLeases = (leases: readonly Lease[], claimant: Claimant): Lease[] => [
+  ...new Set(rememberedLeases(leases, claimant).filter(({ subnets }) => !isCompatible(claimant.config, subnets))),
+];
+
+/** Whether an older lease overlaps, so that peers refuse this one. */
+const hasOlderHolder = (lease: Lease, { config: { networks } }: Claimant, leases: readonly Lease[]): boolean =>
+  leases.some((other) =>
+    families.some((family) => {
+      const [own, theirs, inUse] = [lease.subnets[family], other.subnets[family], networks[family]];
+      if (!own || !theirs || !inUse || !prefixesOverlap(own, theirs) || compareSeniority(other, lease) >= 0)
+        return false;
+      return theirs.length > inUse.network.length && prefixContains(inUse.network, theirs.address);
+    }),
   );
+
+/**
+ * The node's current lease: the one that it remembers, else, as with flannel, one with its public address. Of several the
+ * oldest counts, and none that an older lease overlaps.
+ */
+export function currentLease(leases: readonly Lease[], claimant: Claimant): Lease | undefined {
+  const { config, value } = claimant;
+  const allowed = ({ subnets }: Lease): boolean => isCompatible(config, subnets);
+  const remembered = rememberedLeases(leases, claimant).find(allowed);
+  if (remembered) return remembered;
+  const told = leases.filter((lease) => samePublicAddress(lease, value) && allowed(lease)).sort(compareSeniority);
+  return told.find((lease) => !hasOlderHolder(lease, claimant, leases));
+}
 
 /** The first `limit` free subnets of the family, as integers of their network addresses. */
 function freeSubnets(network: FamilyNetwork, family: Family, taken: TakenSubnets, limit: number): bigint[] {
@@ -133,9 +171,7 @@ export function chooseSubnet(
 ): SubnetChoice {
   const { config, previous } = claim;
   if (!claim.further) {
-    const compatible = ownLeases(leases, claim).filter((lease) => isCompatible(config, lease.subnets));
-    // Of several, the one that this node remembers: its containers have addresses of it.
-    const lease = compatible.find((one) => previous && sameSubnets(one.subnets, previous)) ?? compatible[0];
+    const lease = currentLease(leases, claim);
     if (lease) return { how: 'kept', lease };
     if (previous && isCompatible(config, previous) && isFree(previous, taken)) {
       return { how: 'previous', subnets: previous };

@@ -228,7 +228,9 @@ export async function composeNode(
     version,
     backends,
     renewMarginMs: settings.renewMarginMs ?? options.renewMarginMs,
-    previous: before && byFamily(before.subnets),
+    // After a reboot the node files are gone, as they are in /run.
+    previous: before ? byFamily(before.subnets) : remembered.current.subnets[0],
+    remembered,
     now: clock.nowMs,
     monotonic,
     random,

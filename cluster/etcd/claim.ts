@@ -4,10 +4,10 @@ import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import { formatLeaseValue, type OwnLease } from '../lease.ts';
-import { families, isCompatible, type PerFamily } from '../network-config.ts';
+import { families, type PerFamily } from '../network-config.ts';
 import type { Acquired, LeaseRequest } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
-import { chooseSubnet, heldSubnets, ownLeases } from '../subnet-choice.ts';
+import { chooseSubnet, heldSubnets, supersededLeases } from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle } from './handle.ts';
@@ -92,9 +92,7 @@ export class Claim {
     const { leases, malformed } = parser.read(await reader.snapshot());
     const taken = heldSubnets(request.config, [...leases, ...malformed]).map(({ subnets }) => subnets);
     const choice = chooseSubnet(request, leases.all, taken, random, lostRaces);
-    const superseded = request.further
-      ? []
-      : ownLeases(leases.all, request).filter((lease) => !isCompatible(request.config, lease.subnets));
+    const superseded = request.further ? [] : supersededLeases(leases.all, request);
     if (choice.how === 'kept') {
       const refreshed = await writer.refresh(op, choice.lease, request.value);
       return 'own' in refreshed ? { state: 'have', own: refreshed.own, how: 'kept', lostRaces, superseded } : 'changed';

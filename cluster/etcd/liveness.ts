@@ -20,9 +20,6 @@ export interface LivenessOptions {
 /** In so many of its calls, `publish` looks at its record; in the others it keeps it alive. */
 const recordChecksEvery = 6;
 
-const samePublicNode = (a: NodeRecord, b: NodeRecord): boolean =>
-  samePublicAddress({ ...a, backendData: {} }, { ...b, backendData: {} });
-
 function readable(text: string): NodeRecord | undefined {
   try {
     return parseNodeRecord(text);
@@ -75,7 +72,7 @@ export class EtcdLiveness implements Liveness {
     if (found && found.etcdLease !== etcdLease) {
       const holder = readable(found.value);
       // The same host's record before its restart, or a record without a lease, is overwritten.
-      if (holder && found.etcdLease !== '0' && !samePublicNode(holder, record)) return { conflict: holder };
+      if (holder && found.etcdLease !== '0' && !samePublicAddress(holder, record)) return { conflict: holder };
     }
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
     const success = [put(key, text, etcdLease)];

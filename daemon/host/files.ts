@@ -3,6 +3,8 @@
  * the locks that keep a second weftd out of the same folders.
  */
 
+import { formatSubnets } from '../../cluster/lease.ts';
+import { type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { check, errno, SyscallError } from '../../linux/errors.ts';
 import { ensureDirectory, readText, writeAll, writeFileAtomic } from '../../linux/files.ts';
 import { flock, open, type Sys, stat as statBits } from '../../linux/sys.ts';
@@ -30,11 +32,13 @@ export interface NodeState {
   readonly devices: ReadonlyMap<string, Mac | undefined>;
   /** The cluster's networks for which routes were made. */
   readonly networks: readonly Prefix[];
+  /** The subnets that this node has leases of: the current ones first, then those that the config no longer allows. */
+  readonly subnets: readonly PerFamily<Prefix>[];
   /** The peers to which plain routes lead. */
   readonly gateways: readonly Address[];
 }
 
-export const emptyState: NodeState = { devices: new Map(), networks: [], gateways: [] };
+export const emptyState: NodeState = { devices: new Map(), networks: [], subnets: [], gateways: [] };
 
 const folderOf = (path: string): string => path.replace(/\/[^/]*$/, '') || '/';
 
@@ -47,14 +51,22 @@ export function formatState(state: NodeState): string {
     version: 1,
     devices: Object.fromEntries([...state.devices].map(([name, mac]) => [name, mac ? formatMac(mac) : null])),
     networks: state.networks.map(formatPrefix),
+    subnets: state.subnets.map(formatSubnets),
     gateways: state.gateways.map(formatAddress),
   };
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
+/** What `formatSubnets` has written. */
+function parseSubnets(text: string): PerFamily<Prefix> | undefined {
+  const prefixes = text.split(' ').map(parsePrefix);
+  const subnets = perFamily((family) => prefixes.find((prefix) => prefix?.address.family === family));
+  return valuesOf(subnets).length > 0 ? subnets : undefined;
+}
+
 /** Parses the state. Unreadable parts are left out, because the kernel or the store has all of it. */
 export function parseState(text: string): NodeState {
-  let value: { devices?: unknown; networks?: unknown; gateways?: unknown };
+  let value: { devices?: unknown; networks?: unknown; subnets?: unknown; gateways?: unknown };
   try {
     value = JSON.parse(text) ?? {};
   } catch {
@@ -69,7 +81,12 @@ export function parseState(text: string): NodeState {
       if (mac || text === null) devices.set(name, mac);
     }
   }
-  return { devices, networks: list(value.networks, parsePrefix), gateways: list(value.gateways, parseAddress) };
+  return {
+    devices,
+    networks: list(value.networks, parsePrefix),
+    subnets: list(value.subnets, parseSubnets),
+    gateways: list(value.gateways, parseAddress),
+  };
 }
 
 /** Reads and writes these files. A file is written only if it changes. */

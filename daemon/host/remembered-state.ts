@@ -1,5 +1,6 @@
 /** The state of this host that outlives weftd, with its file. */
 
+import { sameSubnets } from '../../cluster/lease.ts';
 import type { PerFamily } from '../../cluster/network-config.ts';
 import { valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
@@ -63,6 +64,13 @@ export class RememberedState {
   setGateways(all: readonly Address[]): void {
     const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
     this.#save({ ...this.#state, gateways });
+  }
+
+  /** Sets the subnets that this node has leases of. */
+  setSubnets(subnets: NodeState['subnets']): void {
+    const { subnets: before } = this.#state;
+    const isSame = subnets.length === before.length && subnets.every((each, i) => sameSubnets(each, before[i]!));
+    if (!isSame || !this.#isWritten) this.#save({ ...this.#state, subnets: [...subnets] });
   }
 
   /** Keeps these devices and forgets all others. */

@@ -7,6 +7,8 @@
 
 import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import type { LeaseRequest } from '../../cluster/store.ts';
+import { currentLease, supersededLeases } from '../../cluster/subnet-choice.ts';
 import { isTunnelKind } from '../../linux/netlink/tunnel.ts';
 import type { Family } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
@@ -43,7 +45,7 @@ export interface Proposal {
   readonly identity: Identity;
   readonly config: NetworkConfig;
   readonly host: HostState;
-  /** Our lease; undefined if there is none yet. */
+  /** Our current lease, or one of ours before; undefined if there is none yet. */
   readonly own: Lease | undefined;
   readonly found: FoundInterface;
   readonly devices: PerFamily<OwnDevice>;
@@ -62,10 +64,15 @@ export class IdentityKeeper {
   /**
    * This node's identity under the config. Has no effect.
    * @param leases those in the store now
+   * @param memory the subnets that this node remembers
    * @throws InterfaceError
    */
-  propose(config: NetworkConfig, leases: readonly Lease[]): Proposal {
-    const { external, readHost, hostView, settledHost } = this.#options;
+  propose(
+    config: NetworkConfig,
+    leases: readonly Lease[],
+    memory: Pick<LeaseRequest, 'previous' | 'former'> = {},
+  ): Proposal {
+    const { node, external, readHost, hostView, settledHost } = this.#options;
     const settled = settledHost();
     const before = this.#adopted;
     const isUnchanged =
@@ -74,11 +81,13 @@ export class IdentityKeeper {
     const host = settled ?? readHost();
     const found = external.find(config, hostView(host));
     const { publicAddresses } = found.external;
-    const own = leases.find((lease) => isOfHost(lease, publicAddresses));
+    const claimant = { config, value: { publicAddresses, node }, ...memory };
+    const own = currentLease(leases, claimant) ?? supersededLeases(leases, claimant)[0];
+    const others = leases.filter((lease) => lease !== own && !isOfHost(lease, publicAddresses));
     const devices: { [family in Family]?: OwnDevice } = {};
     const leaseData: { [family in Family]?: unknown } = {};
     for (const family of families.filter((each) => config.networks[each])) {
-      const prepared = this.#prepare(config, family, host, own, leases);
+      const prepared = this.#prepare(config, family, host, own, others);
       if (!prepared) continue;
       devices[family] = prepared.device;
       if (prepared.leaseData !== undefined) leaseData[family] = prepared.leaseData;
@@ -91,7 +100,7 @@ export class IdentityKeeper {
     family: Family,
     host: HostState,
     own: Lease | undefined,
-    leases: readonly Lease[],
+    others: readonly Lease[],
   ): { readonly device: OwnDevice; readonly leaseData?: unknown } | undefined {
     const { node, backends, remembered, randomMacBytes } = this.#options;
     const backend = backends.get(config.type)!;
@@ -101,12 +110,12 @@ export class IdentityKeeper {
     // A host made from another's image remembers the other's data. The older lease keeps it: otherwise both would change, and
     // a lease that copies ours would make us change it again and again.
     const isOthers = (lease: Lease): boolean =>
-      isOfBackend(lease) && lease !== own && lease.node !== node && (!own || compareSeniority(lease, own) < 0);
+      isOfBackend(lease) && lease.node !== node && (!own || compareSeniority(lease, own) < 0);
     const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
     const prepared = backend.prepare?.(config, {
       said: [this.#said.get(name), own && isOfBackend(own) ? own.backendData[family] : undefined],
       macs: [remembered.current.devices.get(name), link?.mac],
-      isTaken: (test) => leases.some((lease) => isOthers(lease) && valuesOf(lease.backendData).some(test)),
+      isTaken: (test) => others.some((lease) => isOthers(lease) && valuesOf(lease.backendData).some(test)),
       randomMacBytes,
     });
     return { device: { name, mac: prepared?.mac }, ...(prepared ? { leaseData: prepared.leaseData } : {}) };

@@ -12,6 +12,8 @@ import { LeaseSet } from '../../cluster/lease-set.ts';
 import type { PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Known, LeaseList, LeaseMemory, MalformedEntry } from '../../cluster/store.ts';
 import type { Prefix } from '../../net/prefix.ts';
+import type { NodeState } from '../host/files.ts';
+import type { RememberedState } from '../host/remembered-state.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
@@ -36,6 +38,8 @@ export interface MembershipOptions extends RenewalClock {
   readonly version: string;
   /** The subnets that this node had last, as far as its files tell. */
   readonly previous: PerFamily<Prefix> | undefined;
+  /** All subnets that this node has leases of, the current ones first: from its memory, and to be remembered. */
+  readonly remembered: Pick<RememberedState, 'current' | 'setSubnets'>;
   /** The part of its knowledge of the cluster that outlives weftd. */
   readonly memory?: MembershipMemory;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
@@ -48,7 +52,7 @@ export interface MembershipOptions extends RenewalClock {
 export class Membership {
   readonly #options: Pick<
     MembershipOptions,
-    'store' | 'problems' | 'node' | 'version' | 'identity' | 'now' | 'monotonic'
+    'store' | 'problems' | 'node' | 'version' | 'identity' | 'remembered' | 'now' | 'monotonic'
   >;
   readonly #config: ConfigFollower;
   readonly #holder: OwnLeaseHolder;
@@ -66,12 +70,13 @@ export class Membership {
   #remembered: LeaseMemory | undefined;
 
   constructor(options: MembershipOptions) {
-    const { config, store, logger, problems, metrics, previous, memory, isInUse, hostNetworks } = options;
+    const { config, store, logger, problems, metrics, previous, remembered, memory, isInUse, hostNetworks } = options;
     const { backends, renewMarginMs, now, monotonic, random } = options;
     const clock = { renewMarginMs, now, monotonic, random };
     this.#options = options;
     this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
-    this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, hostNetworks, clock });
+    const former = (): NodeState['subnets'] => remembered.current.subnets;
+    this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, former, hostNetworks, clock });
     this.#former = new FormerLeases({ store, logger, isInUse, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
     this.#memory = memory && new MemoryKeeper({ memory, now, monotonic });
@@ -109,9 +114,11 @@ export class Membership {
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
     this.#reportMalformed(list.malformed);
     if (!config) return this.#view;
-    const value = this.#leaseValue(config, identity.adopt(identity.propose(config.value, list.leases.all)));
+    const proposal = identity.propose(config.value, list.leases.all, this.#holder.remembered);
+    const value = this.#leaseValue(config, identity.adopt(proposal));
     const { own, superseded } = await this.#holder.hold(config, list, value, this.#view?.peers);
     if (superseded) this.#former.set(superseded);
+    this.#rememberSubnets(own);
     const followed = this.#followChanges(list, own);
     this.#listed = list;
     this.#mark = list.mark;
@@ -131,7 +138,13 @@ export class Membership {
     this.#remembered = undefined;
     this.remember();
     await this.#former.keep(list.leases, value);
+    this.#rememberSubnets(own);
     return this.#view;
+  }
+
+  /** The next start knows its older leases by this alone. */
+  #rememberSubnets(own: OwnLease): void {
+    this.#options.remembered.setSubnets([own.subnets, ...this.#former.subnets]);
   }
 
   /** Writes the memory if it is time. @param now even if it was just written */

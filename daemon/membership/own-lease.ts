@@ -3,8 +3,8 @@
 import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { isCompatible, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
-import type { ClusterStore, LeaseList, Lost } from '../../cluster/store.ts';
-import { ownLeases } from '../../cluster/subnet-choice.ts';
+import type { ClusterStore, LeaseList, LeaseRequest, Lost } from '../../cluster/store.ts';
+import { supersededLeases } from '../../cluster/subnet-choice.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
@@ -19,6 +19,8 @@ export interface OwnLeaseOptions {
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
   /** The last subnets of this node, if its files contain them. */
   readonly previous: PerFamily<Prefix> | undefined;
+  /** The subnets of its older leases, as far as it remembers them. */
+  readonly former: () => readonly PerFamily<Prefix>[];
   /** The networks that this host is connected to now. */
   readonly hostNetworks: () => readonly Prefix[];
   readonly clock: RenewalClock;
@@ -48,12 +50,6 @@ const leaseFields = (own: OwnLease) => ({
   ...(own.expiresAtMs === undefined ? { reservation: true } : { expires: new Date(own.expiresAtMs).toISOString() }),
 });
 
-/** Older leases of this host, as if the store had been asked for one under the config. */
-const supersededBy = (own: OwnLease, { value: config }: GoodConfig, leases: LeaseSet, value: OwnValue): Lease[] =>
-  ownLeases(leases.all, { config, value, previous: own.subnets }).filter(
-    ({ subnets }) => !isCompatible(config, subnets),
-  );
-
 export class OwnLeaseHolder {
   readonly #options: OwnLeaseOptions;
   #own: OwnLease | undefined;
@@ -71,6 +67,12 @@ export class OwnLeaseHolder {
 
   get own(): OwnLease | undefined {
     return this.#own;
+  }
+
+  /** The subnets that this node remembers, and may have a lease of. */
+  get remembered(): Pick<LeaseRequest, 'previous' | 'former'> {
+    const previous = this.#own?.subnets ?? this.#options.previous;
+    return { ...(previous ? { previous } : {}), former: this.#options.former() };
   }
 
   /** Whether the store has promised that the lease is there now. */
@@ -96,7 +98,8 @@ export class OwnLeaseHolder {
       if (held && !isAnother) return { own: held };
       if (held) {
         this.#acquiredUnder = config.text;
-        return { own: held, superseded: supersededBy(own, config, list.leases, value) };
+        const claimant = { config: config.value, value, ...this.remembered };
+        return { own: held, superseded: supersededLeases(list.leases.all, claimant) };
       }
       this.#options.metrics.leaseLost();
     }
@@ -167,10 +170,8 @@ export class OwnLeaseHolder {
   async #acquire(config: GoodConfig, value: OwnValue): Promise<Held> {
     const { store, logger, metrics } = this.#options;
     const before = this.#own;
-    const previous = before?.subnets ?? this.#options.previous;
     const hostNetworks = this.#options.hostNetworks();
-    const request = { config: config.value, value, hostNetworks };
-    const acquired = await store.acquire({ ...request, ...(previous ? { previous } : {}) });
+    const acquired = await store.acquire({ config: config.value, value, hostNetworks, ...this.remembered });
     if (acquired.state !== 'have') throw new NoLeaseError(acquired.state, acquired.why);
     const { own, how, lostRaces, superseded } = acquired;
     this.#acquiredUnder = config.text;

@@ -84,6 +84,24 @@ test('hostile leases: the kernel, the honest peers and the node’s state stay, 
   assert.equal(difference(before, kernel()), []);
 });
 
+test('leases with this host’s own address, found at its start, open nothing and are not written', async () => {
+  const [one] = cluster().hosts;
+  await one!.reaches(cluster().hosts);
+  const before = one!.describe();
+  const own = JSON.parse(cluster().get(`subnets/${one!.subnet.replace('/', '-')}`)) as { Weft: { node: string } };
+  const copy = value(one!.address, mac(30));
+  const named = JSON.stringify({ ...JSON.parse(copy), Weft: own.Weft });
+  const leases = { '128.0.0.0-1': copy, '192.0.0.0-3': named, '10.244.0.0-17': copy, '10.244.9.0-25': named };
+  await one!.weftd!.stop();
+  for (const [key, text] of Object.entries(leases)) cluster().put(`subnets/${key}`, text);
+  one!.startWeftd();
+  const { subnets } = await one!.reaches(cluster().hosts);
+  assert.equal(subnets, [one!.subnet]);
+  assert.equal(difference(before, one!.describe()), []);
+  for (const [key, text] of Object.entries(leases)) assert.is(cluster().get(`subnets/${key}`), text, key);
+  for (const key of Object.keys(leases)) cluster().etcdctl('del', `/coreos.com/network/subnets/${key}`);
+});
+
 test('more leases than fit into one message do not keep weftd from starting', async () => {
   const one = cluster().hosts[0]!;
   const before = one.describe();

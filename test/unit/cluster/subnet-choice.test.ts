@@ -7,7 +7,7 @@ import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
-import { chooseSubnet, heldSubnets, ownLeases } from '../../../cluster/subnet-choice.ts';
+import { chooseSubnet, currentLease, heldSubnets, supersededLeases } from '../../../cluster/subnet-choice.ts';
 import { backends } from '../../../daemon/backends/map.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
@@ -92,11 +92,45 @@ test('the lease with our public address, where the config allows it', () => {
   assert.is(choose(claimOf(1, { further: true }), two), 'new 10.5.1.0/24');
 });
 
+test('of leases with our public address the remembered one, else the oldest, and none that an older one overlaps', () => {
+  const aged = (subnet: string, n: number, seniority: string): Lease => ({ ...leaseOf(subnet, n), seniority });
+  const claim = claimOf(1);
+  const two = [aged('10.5.8.0/24', 1, '30'), aged('10.5.9.0/24', 1, '7')];
+  const current = (leases: Lease[], more: Partial<LeaseRequest> = {}): string | undefined => {
+    const lease = currentLease(leases, { ...claim, ...more });
+    return lease && formatSubnets(lease.subnets);
+  };
+  assert.is(current(two), '10.5.9.0/24');
+  assert.is(current(two, { previous: { 4: prefix('10.5.8.0/24') } }), '10.5.8.0/24');
+  assert.is(current(two, { former: [{ 4: prefix('10.6.1.0/24') }, { 4: prefix('10.5.8.0/24') }] }), '10.5.8.0/24');
+  // Somebody wrote our address into a lease of a subnet that another node has.
+  const copy = { ...aged('10.5.9.0/24', 1, '50'), ownerId: '/p/subnets/010.5.9.0-24' };
+  assert.is(current([aged('10.5.9.0/24', 2, '40'), copy]), undefined);
+  assert.is(current([aged('10.5.8.0/23', 2, '40'), copy]), undefined);
+  assert.is(current([aged('10.5.0.0/16', 2, '40'), copy]), '10.5.9.0/24', 'which peers refuse');
+  assert.is(current([aged('10.5.10.0/24', 2, '40'), copy], { previous: copy.subnets }), '10.5.9.0/24');
+  const hostile = ['128.0.0.0/1', '192.0.0.0/3', '10.0.0.0/8', '10.5.0.0/16', '10.5.8.0/23', '10.5.8.0/25'];
+  assert.is(current(hostile.map((subnet) => leaseOf(subnet, 1))), undefined);
+});
+
+test('older leases of ours are those that we remember, whatever other leases say', () => {
+  const claim = claimOf(1);
+  const hostile = ['128.0.0.0/1', '192.0.0.0/3', '10.6.7.0/24'].map((subnet) => leaseOf(subnet, 1));
+  const older = [leaseOf('10.6.1.0/24', 1), leaseOf('10.7.1.0/24', 77, 'node-1')];
+  const memory = { former: [...older, leaseOf('10.5.1.0/24', 1)].map(({ subnets }) => subnets) };
+  assert.equal(supersededLeases([...hostile, ...older, leaseOf('10.5.1.0/24', 1)], { ...claim, ...memory }), older);
+  assert.equal(supersededLeases([...hostile, ...older], claim), []);
+  const twice = { ...claim, previous: older[0]!.subnets, former: [older[0]!.subnets] };
+  assert.equal(supersededLeases(older, twice), [older[0]!]);
+  const others = older.map((lease) => ({ ...lease, ...claimOf(2).value }));
+  assert.equal(supersededLeases(others, { ...claim, ...memory }), [], 'another node has them now');
+});
+
 test('a changed public address: name and memory together are proof, the name alone is not', () => {
   const leases = [leaseOf('10.5.8.0/24', 77, 'node-1')];
   assert.is(choose(claimOf(1, { previous: { 4: prefix('10.5.8.0/24') } }), leases), 'kept 10.5.8.0/24');
   assert.is(choose(claimOf(1), leases), 'new 10.5.1.0/24');
-  assert.is(ownLeases(leases, claimOf(1)).length, 0);
+  assert.is(currentLease(leases, claimOf(1)), undefined);
 });
 
 test('the previous subnet, where it is free and allowed', () => {

@@ -58,6 +58,7 @@ const write = (made: NodeFiles): boolean => made.writeNetwork(network, (error) =
 const state: NodeState = {
   devices: new Map([['flannel.1', mac(1)]]),
   networks: [prefix('10.1.0.0/16')],
+  subnets: [{ 4: prefix('10.1.2.0/24'), 6: prefix('fd00:0:0:2::/64') }, { 6: prefix('fd01::/64') }],
   gateways: [address('192.0.2.2'), address('2001:db8::2')],
 };
 
@@ -91,12 +92,14 @@ test('node.json before subnet.env; a broken one is reported and passed over', ()
 
 test('state: text and back; what cannot be read is left out', () => {
   assert.equal(parseState(formatState(state)), state);
-  for (const text of ['', 'null', '[]', '7', '{"devices":7,"networks":{}}']) assert.equal(parseState(text), emptyState);
+  for (const text of ['', 'null', '[]', '7', '{"devices":7,"networks":{},"subnets":["x"," "]}'])
+    assert.equal(parseState(text), emptyState);
   assert.equal(
     parseState('{"devices":{"flannel.1":"x","flannel.2":"02:00:00:00:00:02"},"networks":["10.1.0.0/16",7]}'),
     {
       devices: new Map([['flannel.2', mac(2)]]),
       networks: [prefix('10.1.0.0/16')],
+      subnets: [],
       gateways: [],
     },
   );

@@ -13,6 +13,8 @@ import type {
   Updated,
 } from '../../../../cluster/store.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
+import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
+import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
 import type { Proposal } from '../../../../daemon/membership/identity.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
@@ -51,6 +53,18 @@ export class FakeCluster {
   hostNetworks: Prefix[] = [];
   readonly lines: string[] = [];
   readonly problems: Problems;
+  /** state.json. */
+  state: NodeState = emptyState;
+  readonly memory = new RememberedState(
+    {
+      readState: () => this.state,
+      writeState: (state) => {
+        this.state = state;
+        return true;
+      },
+    },
+    () => undefined,
+  );
   readonly membership: Membership;
 
   constructor(remembered?: LeaseMemory) {
@@ -68,6 +82,7 @@ export class FakeCluster {
       backends,
       renewMarginMs: hourMs,
       previous: undefined,
+      remembered: this.memory,
       now: () => this.nowMs + this.clockStepMs,
       monotonic: () => this.nowMs,
       random: () => this.chance,

@@ -14,6 +14,7 @@ test('a new config that does not allow the lease: a new lease is claimed, and th
   cluster.config = '{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}';
   const view = await cluster.membership.sync();
   assert.not(view!.peers.all.includes(old));
+  assert.equal(cluster.state.subnets, [peer(1).subnets], 'it was given back');
   cluster.used = true;
   cluster.config = vxlanConfig;
   await cluster.membership.sync();
@@ -24,6 +25,7 @@ test('a new config that does not allow the lease: a new lease is claimed, and th
     'claim again',
     `renew ${old.ownerId}`,
   ]);
+  assert.equal(cluster.state.subnets, [peer(1).subnets, old.subnets], 'the next start knows of it by this alone');
   // Renewed in time while it is in use, and given back when nothing uses it any more.
   await cluster.membership.sync();
   cluster.nowMs = cluster.membership.renewalDelayMs;
@@ -34,6 +36,7 @@ test('a new config that does not allow the lease: a new lease is claimed, and th
     cluster.calls.slice(5).filter((call) => call.endsWith(old.ownerId)),
     [`renew ${old.ownerId}`, `release ${old.ownerId}`],
   );
+  assert.equal(cluster.state.subnets, [peer(1).subnets]);
   assert.is(cluster.lines.filter((line) => line.includes('containers have its addresses')).length, 1);
 });
 

@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Lease } from '../../../../cluster/lease.ts';
 import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
@@ -65,6 +66,9 @@ class Host {
   });
 }
 
+const ownLease = (changes: Partial<Lease> = {}): Lease =>
+  peer(1, { subnets: { 4: prefix('10.1.1.0/24') }, ...changes });
+
 test('a proposal has no effect', () => {
   const host = new Host();
   const one = host.identity.propose(config, []);
@@ -83,7 +87,7 @@ test('an adopted identity is locked, remembered, and stays the same', () => {
   assert.equal(host.state.devices, new Map([['flannel.1', macOf(identity)]]));
   assert.equal(host.state.networks, [prefix('10.1.0.0/16')]);
   assert.equal(macOf(host.identity.propose(config, []).identity), macOf(identity));
-  const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
+  const overwritten = ownLease({ backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
   assert.equal(macOf(host.identity.propose(config, [overwritten]).identity), macOf(identity));
   host.identity.adopt(host.identity.propose(config, [overwritten]));
   assert.is(host.written, 1, 'the file says so already');
@@ -91,13 +95,22 @@ test('an adopted identity is locked, remembered, and stays the same', () => {
 
 test('a lease that copies our MAC does not make us change it; the older lease keeps a MAC that two have', () => {
   const host = new Host();
-  const own = peer(1, { seniority: '50' });
+  const own = ownLease({ seniority: '50' });
   const first = macOf(host.identity.adopt(host.identity.propose(config, [own])));
   assert.equal(first, mac(1));
   const copy = (seniority: string) => peer(9, { backendData: own.backendData, seniority });
   assert.equal(macOf(host.identity.propose(config, [copy('51'), own]).identity), first);
   assert.equal(macOf(host.identity.propose(config, [copy('100'), own]).identity), first);
   assert.not.equal(macOf(host.identity.propose(config, [copy('7'), own]).identity), first);
+});
+
+test('a lease with our address that cannot be ours gives us no MAC', () => {
+  const hostile = peer(1, { subnets: { 4: prefix('128.0.0.0/1') }, backendData: { 4: { vni: 1, vtepMac: mac(66) } } });
+  assert.not.equal(macOf(new Host().identity.propose(config, [hostile]).identity), mac(66));
+  // Ours that the config no longer allows, by our memory, has the MAC that the peers know.
+  const older = peer(1, { subnets: { 4: prefix('10.9.1.0/24') } });
+  const memory = { former: [older.subnets] };
+  assert.equal(macOf(new Host().identity.propose(config, [hostile, older], memory).identity), mac(1));
 });
 
 test('a device that another weftd uses: nothing is remembered', () => {
@@ -109,12 +122,12 @@ test('a device that another weftd uses: nothing is remembered', () => {
 
 test('the host is not read again while nothing has changed', () => {
   const host = new Host();
-  const own = peer(1);
+  const own = ownLease();
   host.settled = { links: [], addresses: [], routes: [] };
   const identity = host.identity.adopt(host.identity.propose(config, [own]));
   assert.is(host.identity.propose(config, [own, peer(2)]).identity, identity);
   assert.is(host.reads, 0);
-  assert.is.not(host.identity.propose(config, [peer(1)]).identity, identity, 'our lease was written');
+  assert.is.not(host.identity.propose(config, [ownLease()]).identity, identity, 'our lease was written');
   host.settled = undefined;
   host.identity.propose(config, [own]);
   assert.is(host.reads, 1);

@@ -4,6 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LeaseValue } from '../../../../cluster/lease.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
+import { emptyState } from '../../../../daemon/host/files.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
 import { NoLeaseError } from '../../../../daemon/membership/own-lease.ts';
 import type { ClusterView, Identity } from '../../../../daemon/membership/view.ts';
@@ -46,6 +47,7 @@ class Site {
       backends,
       renewMarginMs: 3_600_000,
       previous: undefined,
+      remembered: { current: emptyState, setSubnets: () => undefined },
       now: () => this.nowMs,
       monotonic: () => this.nowMs,
       random: () => 0,

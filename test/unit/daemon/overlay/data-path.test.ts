@@ -197,10 +197,14 @@ class FakeHost {
   }
 }
 
+/** This host's, under the config of one family. */
+const ownLease = (changes: Partial<Lease> = {}): Lease =>
+  peer(1, { subnets: { 4: prefix('10.1.1.0/24') }, ...changes });
+
 test('a full disk does not keep packets from their way', () => {
   const host = new FakeHost();
   host.diskFull = true;
-  assert.equal(macOf(host.identify(config, [peer(1)])), mac(1));
+  assert.equal(macOf(host.identify(config, [ownLease()])), mac(1));
   const result = host.dataPath.reconcile(host.view());
   assert.ok(host.applied.some(({ kind }) => kind === 'set-route'));
   assert.is(result.complete, false, 'no container can be started');
@@ -254,8 +258,8 @@ test('a MAC that another host has is not ours, whatever an image remembers', () 
 
 test('a MAC that was told stands, whatever somebody writes into the lease', () => {
   const host = new FakeHost();
-  assert.equal(macOf(host.identify(config, [peer(1)])), mac(1));
-  const overwritten = peer(1, { backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
+  assert.equal(macOf(host.identify(config, [ownLease()])), mac(1));
+  const overwritten = ownLease({ backendData: { 4: { vni: 1, vtepMac: mac(77) } } });
   assert.equal(macOf(host.identify(config, [overwritten])), mac(1));
   // A start goes by the lease: the peers do.
   assert.equal(macOf(new FakeHost().identify(config, [overwritten])), mac(77));
@@ -305,13 +309,13 @@ test('a new peer is followed without a look at the rest, unless the host has cha
     ['set-neighbour', 'set-fdb', 'set-route'],
   );
   assert.is(dataPath.follow(after)?.changes, 0);
-  assert.is(macOf(host.identify(config, [peer(1)]))?.[5], 1);
-  assert.is(macOf(host.identify(config, [peer(1)]))?.[5], 1);
+  assert.is(macOf(host.identify(config, [ownLease()]))?.[5], 1);
+  assert.is(macOf(host.identify(config, [ownLease()]))?.[5], 1);
   assert.is(host.looks, looks);
   assert.is(dataPath.state?.peers.length, 3);
   dataPath.disturb();
   assert.is(dataPath.follow(before), undefined);
-  host.identify(config, [peer(1)]);
+  host.identify(config, [ownLease()]);
   assert.is(host.looks, looks + 1);
   dataPath.reconcile(before);
   assert.is(dataPath.follow(host.view({ config: hostGateway })), undefined, 'another configuration');
