@@ -1,5 +1,5 @@
 /**
- * The gate: `npm test` runs every part but `guest` and `soak`; `npm test -- unit types` runs these parts, and
+ * The gate: `npm test` runs every part but `guest` and `soak`, and `kubernetes` in a short form where one is built; `npm test -- unit types` runs these parts, and
  * `npm test -- test/cluster/healing.test.ts` this file. Test files run in lanes, one process each (test/gate/lanes.mjs).
  * It prints a line for each part with what it counted, the output of what failed, the slowest files, and the sum last.
  * It installs what it needs first (setup.mjs).
@@ -11,7 +11,7 @@ import { changedParts } from './gate/changed.mjs';
 import { partOf, testFiles } from './gate/files.mjs';
 import { runInLanes } from './gate/lanes.mjs';
 import { listTests } from './gate/list.mjs';
-import { byNameOnly, filePart, jobsOf, parts } from './gate/parts.mjs';
+import { byNameOnly, filePart, jobsOf, kubernetesInGate, parts } from './gate/parts.mjs';
 import { endWithThisProcess } from './gate/processes.mjs';
 import { partLines, sumLine, sumOf, timeLines } from './gate/report.mjs';
 
@@ -33,7 +33,7 @@ class UsageError extends Error {}
 function chosenParts(words, { list }) {
   if (words.length === 0) {
     const wanted = Object.keys(parts).filter((part) => list || !byNameOnly.includes(part));
-    return new Map(wanted.map((part) => [part, undefined]));
+    return new Map(wanted.map((part) => [part, part === 'kubernetes' && !list ? kubernetesInGate() : undefined]));
   }
   const chosen = new Map();
   const add = (part, files) => {

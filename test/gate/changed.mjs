@@ -5,12 +5,13 @@ import { basename, dirname, join } from 'node:path';
 import { ask, run as runSync } from '../../setup.mjs';
 import { filesReachedFrom, root } from '../import-graph.mjs';
 import { partOf, testFiles } from './files.mjs';
+import { kubernetesInGate } from './parts.mjs';
 
 /** These see the whole tree, and take seconds. */
 const always = ['lint', 'types', 'layers'];
 
 /** The parts whose tests run the executables. */
-const programParts = ['conformance', 'differential', 'stress', 'cluster'];
+const programParts = ['conformance', 'differential', 'stress', 'cluster', 'kubernetes'];
 
 /** These read documents and other tests, whatever they import; they take milliseconds. */
 const readers = /^unit\/docs\//;
@@ -59,9 +60,10 @@ export function partsReachedBy(changed) {
     const text = readFileSync(join(root, path), 'utf8');
     return names.some((name) => text.includes(name));
   };
+  const kubernetes = kubernetesInGate();
   for (const name of testFiles()) {
     const part = partOf(name);
-    if (part === 'guest' || part === 'soak') continue;
+    if (part === 'guest' || part === 'soak' || (part === 'kubernetes' && !kubernetes.includes(name))) continue;
     const reached = [...filesReachedFrom(`test/${name}`)];
     const isReached =
       ofAll ||

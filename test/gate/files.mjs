@@ -2,7 +2,8 @@
  * The test files, and the marks in their head comments that say how the gate runs them:
  * `@alone` nothing else runs meanwhile, because it asserts on times or looks at something of the whole machine;
  * `@last` it judges what the other files of its part recorded, so it runs after them;
- * `@guest` it also runs in the guest.
+ * `@guest` it also runs in the guest;
+ * `@long` the gate runs it only when its part is asked for by name.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -16,7 +17,7 @@ export function testFiles() {
     .sort();
 }
 
-/** @param {string} name a path from test/ @param {'alone' | 'last' | 'guest'} mark */
+/** @param {string} name a path from test/ @param {'alone' | 'last' | 'guest' | 'long'} mark */
 export const isMarked = (name, mark) =>
   new RegExp(`^ \\* @${mark}\\b`, 'm').test(readFileSync(join(root, 'test', name), 'utf8'));
 

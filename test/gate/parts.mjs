@@ -8,6 +8,7 @@ import { targets } from '../../build/tools.mjs';
 import { ensureDebian, ensureRust, ensureRustfmt, SetupError } from '../../setup.mjs';
 import { ensureMachine, runInGuest } from '../guest/machine.mjs';
 import { root } from '../import-graph.mjs';
+import { findKube } from '../kubernetes/kube.mjs';
 import { checks, failure, patternOf, uvuCommand, uvuCount } from './count.mjs';
 import { inStartOrder, isMarked, partOf, testFiles } from './files.mjs';
 import { run } from './processes.mjs';
@@ -27,6 +28,7 @@ const needs = {
   differential: { root: true, programs: true },
   stress: { root: true, programs: true },
   cluster: { root: true, programs: true },
+  kubernetes: { root: true, programs: true },
   soak: { root: true, programs: true, longestMs: Number(process.env.WEFT_SOAK_SECONDS ?? 600) * 1000 + guestLimitMs },
 };
 /** The parts whose test files are jobs. */
@@ -36,6 +38,7 @@ export const filePart = (part) => part in needs;
 const filesOf = (part) => testFiles().filter((name) => partOf(name) === part);
 
 const buildJob = 'executables';
+const kubeJob = 'kubernetes executable';
 const cnitoolJob = 'cnitool';
 
 let built = true;
@@ -220,6 +223,44 @@ async function guest() {
   return uvuCount({ ok: status === 0, output }, 'test/guest');
 }
 
+/** Builds a Kubernetes, which takes minutes the first time. Without it none of its tests can run. */
+const buildKube = {
+  part: 'kubernetes',
+  name: kubeJob,
+  uncounted: true,
+  run: () => checks([process.execPath, [join('test', 'kubernetes', 'kube.mjs')]]),
+};
+
+/** Each file gets the executable by its path. */
+const kubernetesJob = (name) => {
+  const job = testJob('kubernetes', [name], { after: [kubeJob] });
+  return {
+    ...job,
+    run: () => {
+      const kube = findKube();
+      return kube
+        ? testJob('kubernetes', [name], { environment: { WEFT_TEST_KUBE: kube } }).run()
+        : failure(`${name}: there is no Kubernetes to run it with`);
+    },
+  };
+};
+
+/** The files of the part that the gate runs, too; none where no Kubernetes is in the cache. */
+export const kubernetesInGate = () =>
+  findKube() ? filesOf('kubernetes').filter((name) => !isMarked(name, 'long')) : [];
+
+/** The part's line in a gate that has no Kubernetes. */
+const kubernetesLeftOut = {
+  part: 'kubernetes',
+  name: 'kubernetes',
+  run: async () => ({
+    passed: 0,
+    failed: 0,
+    skipped: 1,
+    notes: ['skipped: no Kubernetes was built here yet; "npm test -- kubernetes" does it once, in 7 minutes'],
+  }),
+};
+
 /** The soak's own lines. */
 function toldBySoak({ failed, shown = '' }) {
   const told = shown.split('\n').filter((line) => /^ {2}(?!Total|Passed|Skipped|Duration)/.test(line));
@@ -264,6 +305,8 @@ export const parts = {
   differential: (files = filesOf('differential')) => fileJobs('differential', files),
   stress: (files = filesOf('stress')) => fileJobs('stress', files),
   cluster: (files = filesOf('cluster')) => fileJobs('cluster', files),
+  kubernetes: (files = filesOf('kubernetes')) =>
+    files.length === 0 ? [kubernetesLeftOut] : [buildKube, ...files.map(kubernetesJob)],
   guest: () => [{ part: 'guest', name: 'guest', run: guest }],
   soak: (files = filesOf('soak')) => fileJobs('soak', files).map(soakJob),
 };

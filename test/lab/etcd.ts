@@ -205,6 +205,21 @@ export const freePort = (): Promise<number> =>
     });
   });
 
+/** The first of so many TCP ports in a row that are free now. */
+export async function freePorts(count: number): Promise<number> {
+  const isFree = (port: number): Promise<boolean> =>
+    new Promise((resolve) => {
+      const server = createServer();
+      server.on('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+  for (;;) {
+    const first = await freePort();
+    const further = Array.from({ length: count - 1 }, (_, i) => first + 1 + i);
+    if ((await Promise.all(further.map(isFree))).every(Boolean)) return first;
+  }
+}
+
 export interface LoopbackEtcdOptions extends Pick<EtcdOptions, 'tls' | 'args' | 'heartbeatMs'> {
   /** For its data; a new one below the system's temporary folder by default. */
   readonly folder?: string;
