@@ -187,8 +187,14 @@ export async function composeNode(
     ways,
   });
   const locks = new DeviceLocks(sys);
-  const external = new ExternalChoice(options.choice, options.filter.peerLock);
   const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
+  const storeLifelines = (): Lifeline[] => endpointLifelines(store.health().endpoints, store.kind);
+  const external = new ExternalChoice({
+    choice: options.choice,
+    peerLock: options.filter.peerLock,
+    remembered,
+    storeAddresses: () => storeLifelines().map(({ address }) => address),
+  });
   const resolvers = readResolvers(sys);
   const dataPath = new DataPath({
     kernel,
@@ -201,7 +207,7 @@ export async function composeNode(
     node,
     external,
     remembered,
-    lifelines: () => [...endpointLifelines(store.health().endpoints, store.kind), ...resolvers],
+    lifelines: () => [...storeLifelines(), ...resolvers],
     ipMasq: options.ipMasq,
     now: monotonic,
     random,

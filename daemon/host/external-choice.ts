@@ -1,9 +1,12 @@
 /**
- * The external interface in use. It stays while it is valid; then the choice is made again. If the choice finds none for a while (mostly because the default route is missing),
- * the previous interface is kept as long as it is usable.
+ * The external interface in use. It stays while it is valid, also across a restart of weftd; then the choice is made again.
+ * If the choice finds none for a while (mostly because the default route is missing), the previous interface is kept as
+ * long as it is usable.
  */
 
 import { families, type NetworkConfig, valuesOf } from '../../cluster/network-config.ts';
+import { type Address, type Family, formatAddress } from '../../net/address.ts';
+import type { Prefix } from '../../net/prefix.ts';
 import { outer } from '../backends/map.ts';
 import {
   chooseInterface,
@@ -14,27 +17,46 @@ import {
   type InterfaceChoice,
   InterfaceError,
   keepInterface,
+  recallInterface,
   stayOn,
 } from './external-interface.ts';
+import type { RememberedState } from './remembered-state.ts';
 
 export interface FoundInterface {
   readonly external: ExternalInterface;
   /** Why the previous interface was kept, or why the interface is not the desired one. */
   readonly problem: string | undefined;
+  /** The interface that weftd would choose today, if it stays on the one before its restart. */
+  readonly other?: string | undefined;
 }
 
-export class ExternalChoice {
-  readonly #choice: InterfaceChoice;
+export interface ExternalChoiceOptions {
+  readonly choice: InterfaceChoice;
   /**
    * Whether peers accept packets from known addresses only. Peers are assumed to have the same options as this host.
    */
-  readonly #peerLock: boolean;
+  readonly peerLock: boolean;
+  readonly remembered: Pick<RememberedState, 'current' | 'setExternal'>;
+  /** Addresses of the cluster's store, as far as they are known. */
+  readonly storeAddresses: () => readonly Address[];
+}
+
+/** The administrator's options as text: another choice than before is made anew. */
+const textOf = ({ names, patterns, canReach, publicAddresses }: InterfaceChoice): string =>
+  JSON.stringify([
+    names,
+    patterns,
+    canReach ? formatAddress(canReach) : '',
+    families.map((family) => (publicAddresses[family] ? formatAddress(publicAddresses[family]) : '')),
+  ]);
+
+export class ExternalChoice {
+  readonly #options: ExternalChoiceOptions;
   #used: ExternalInterface | undefined;
   #problem: string | undefined;
 
-  constructor(choice: InterfaceChoice, peerLock: boolean) {
-    this.#choice = choice;
-    this.#peerLock = peerLock;
+  constructor(options: ExternalChoiceOptions) {
+    this.#options = options;
   }
 
   /** The interface in use; undefined before the first choice. */
@@ -47,28 +69,45 @@ export class ExternalChoice {
     return this.#problem;
   }
 
+  get #choice(): InterfaceChoice {
+    const { choice, storeAddresses } = this.#options;
+    return { ...choice, storeAddresses: storeAddresses() };
+  }
+
   /** Changes nothing. @throws InterfaceError */
   find({ networks, backend }: NetworkConfig, view: HostView): FoundInterface {
     const inUse = families.filter((family) => networks[family]);
     const cluster = valuesOf(networks).map(({ network }) => network);
-    const before = this.#used;
-    const chosen = before && stayOn(before, this.#choice, inUse, view, cluster);
+    const choice = this.#choice;
+    const before = this.#used ?? this.#recall(inUse, view);
+    const chosen = before && stayOn(before, choice, inUse, view, cluster);
     try {
-      const external = chosen ?? chooseInterface(this.#choice, inUse, view, cluster);
-      const isLocked = this.#peerLock && inUse.some((family) => outer(backend, family));
+      const external = chosen ?? chooseInterface(choice, inUse, view, cluster);
+      const isLocked = this.#options.peerLock && inUse.some((family) => outer(backend, family));
       const problem = findInnerProblem(external, view, cluster);
-      return { external, problem: problem ?? (isLocked ? findSourceProblem(external, view) : undefined) };
+      return {
+        external,
+        problem: problem ?? (isLocked ? findSourceProblem(external, view) : undefined),
+        ...(chosen && !this.#used && { other: otherThan(chosen, choice, inUse, view, cluster) }),
+      };
     } catch (error) {
       if (!(error instanceof InterfaceError) || !this.#used) throw error;
       try {
         const names = [this.#used.name];
-        return { external: chooseInterface({ ...this.#choice, names }, inUse, view, cluster), problem: undefined };
+        return { external: chooseInterface({ ...choice, names }, inUse, view, cluster), problem: undefined };
       } catch {
-        const kept = keepInterface(this.#used, this.#choice, inUse, view);
+        const kept = keepInterface(this.#used, choice, inUse, view);
         if (!kept) throw error;
         return { external: kept, problem: `${error.message}; trying again; the existing setup stays` };
       }
     }
+  }
+
+  /** The interface that the weftd before this one used. */
+  #recall(inUse: readonly Family[], view: HostView): ExternalInterface | undefined {
+    const { choice, remembered } = this.#options;
+    const { external } = remembered.current;
+    return external?.choice === textOf(choice) ? recallInterface(external, inUse, view) : undefined;
   }
 
   note({ problem }: FoundInterface): void {
@@ -79,5 +118,25 @@ export class ExternalChoice {
   use(found: FoundInterface): void {
     this.note(found);
     this.#used = found.external;
+    const { choice, remembered } = this.#options;
+    const { name, addresses } = found.external;
+    remembered.setExternal({ name, addresses: valuesOf(addresses), choice: textOf(choice) });
+  }
+}
+
+/** The name of the interface that a new choice would take instead of this one. */
+function otherThan(
+  { index }: ExternalInterface,
+  choice: InterfaceChoice,
+  inUse: readonly Family[],
+  view: HostView,
+  cluster: readonly Prefix[],
+): string | undefined {
+  try {
+    const fresh = chooseInterface(choice, inUse, view, cluster);
+    return fresh.index === index ? undefined : fresh.name;
+  } catch (error) {
+    if (error instanceof InterfaceError) return undefined;
+    throw error;
   }
 }

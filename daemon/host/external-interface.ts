@@ -2,7 +2,7 @@
  * The external interface: other hosts reach this host by its address, and it carries the tunnel.
  *
  * As with flanneld, it is chosen by name, by address, by pattern or by a destination; otherwise it is the interface of
- * the default route. If no interface fits, the error lists the interfaces.
+ * the default route, or without one, the interface that leads to the cluster's store. If no interface fits, the error lists the interfaces.
  *
  * An interface that serves containers is no candidate: it cannot carry the tunnel of its own packets. Only --iface can
  * name one, because that is the administrator's word; weftd then reports it.
@@ -61,6 +61,8 @@ export interface InterfaceChoice {
   readonly patterns: readonly string[];
   /** --iface-can-reach. */
   readonly canReach: Address | undefined;
+  /** Addresses of the cluster's store. The interface that leads to one is taken if there is no default route. */
+  readonly storeAddresses?: readonly Address[];
   /** --public-ip and --public-ipv6: the public address in the lease, if it is not the interface's own address (NAT). */
   readonly publicAddresses: Partial<Record<Family, Address>>;
 }
@@ -171,7 +173,11 @@ function search(
   // An IPv6 network may have no IPv6 default route. Then the interface of the IPv4 default route is likely the right one.
   const byDefault = (family: Family): Candidate | undefined =>
     firstOf(view.defaultRoutes(family), (route) => byRoute(route, view, isCandidate));
-  return carried ?? firstOf([...families, 4 as const, 6 as const], byDefault);
+  return (
+    carried ??
+    firstOf([...families, 4 as const, 6 as const], byDefault) ??
+    firstOf(choice.storeAddresses ?? [], (address) => byRoute(view.lookupRoute(address), view, isCandidate))
+  );
 }
 
 /** @param cluster the cluster's networks */
@@ -347,6 +353,26 @@ export function stayOn(
     publicAddresses[family] = told ?? address;
   }
   return { index: host.index, name: host.name, mtuBytes: host.mtuBytes, addresses, publicAddresses };
+}
+
+/**
+ * The interface that an earlier weftd chose, if this host still has it: one with all of these addresses, and by
+ * preference with this name.
+ */
+export function recallInterface(
+  { name, addresses: chosen }: { readonly name: string; readonly addresses: readonly Address[] },
+  families: readonly Family[],
+  { interfaces }: HostView,
+): ExternalInterface | undefined {
+  const known = chosen.filter(({ family }) => families.includes(family));
+  const holders = interfaces.filter(
+    (host) => known.length > 0 && known.every((address) => host.addresses.some((own) => sameAddress(own, address))),
+  );
+  const host = holders.find((holder) => holder.name === name) ?? holders[0];
+  if (!host) return undefined;
+  const addresses: Partial<Record<Family, Address>> = {};
+  for (const address of known) addresses[address.family] ??= address;
+  return { index: host.index, name: host.name, mtuBytes: host.mtuBytes, addresses, publicAddresses: addresses };
 }
 
 /** What is wrong with an interface that the administrator named. */

@@ -26,6 +26,15 @@ export interface FilePaths {
   readonly subnetFile: string;
 }
 
+/** The external interface that weftd has chosen, so that it stays after a restart. */
+export interface ChosenInterface {
+  readonly name: string;
+  /** The addresses in use, at least one. */
+  readonly addresses: readonly Address[];
+  /** The options that it was chosen by, as text: under others it has no meaning. */
+  readonly choice: string;
+}
+
 /** weftd's state on disk, besides the state of the kernel and of the store. */
 export interface NodeState {
   /** The MAC of each tunnel device, if it has one. The names are the devices that weftd has made and may remove. */
@@ -36,6 +45,7 @@ export interface NodeState {
   readonly subnets: readonly PerFamily<Prefix>[];
   /** The peers to which plain routes lead. */
   readonly gateways: readonly Address[];
+  readonly external?: ChosenInterface | undefined;
 }
 
 export const emptyState: NodeState = { devices: new Map(), networks: [], subnets: [], gateways: [] };
@@ -53,6 +63,9 @@ export function formatState(state: NodeState): string {
     networks: state.networks.map(formatPrefix),
     subnets: state.subnets.map(formatSubnets),
     gateways: state.gateways.map(formatAddress),
+    ...(state.external && {
+      external: { ...state.external, addresses: state.external.addresses.map(formatAddress) },
+    }),
   };
   return `${JSON.stringify(value, null, 2)}\n`;
 }
@@ -66,7 +79,7 @@ function parseSubnets(text: string): PerFamily<Prefix> | undefined {
 
 /** Parses the state. Unreadable parts are left out, because the kernel or the store has all of it. */
 export function parseState(text: string): NodeState {
-  let value: { devices?: unknown; networks?: unknown; subnets?: unknown; gateways?: unknown };
+  let value: { devices?: unknown; networks?: unknown; subnets?: unknown; gateways?: unknown; external?: unknown };
   try {
     value = JSON.parse(text) ?? {};
   } catch {
@@ -81,11 +94,18 @@ export function parseState(text: string): NodeState {
       if (mac || text === null) devices.set(name, mac);
     }
   }
+  const { name, choice, addresses } = (value.external ?? {}) as Readonly<Record<string, unknown>>;
+  const own = list(addresses, parseAddress);
+  const external =
+    typeof name === 'string' && typeof choice === 'string' && own.length > 0
+      ? { name, choice, addresses: own }
+      : undefined;
   return {
     devices,
     networks: list(value.networks, parsePrefix),
     subnets: list(value.subnets, parseSubnets),
     gateways: list(value.gateways, parseAddress),
+    ...(external && { external }),
   };
 }
 

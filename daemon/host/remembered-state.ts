@@ -7,7 +7,7 @@ import { SyscallError } from '../../linux/errors.ts';
 import { type Address, addressKey } from '../../net/address.ts';
 import { sameMac } from '../../net/mac.ts';
 import { type Prefix, samePrefix } from '../../net/prefix.ts';
-import { emptyState, type NodeFiles, type NodeState } from './files.ts';
+import { type ChosenInterface, emptyState, type NodeFiles, type NodeState } from './files.ts';
 
 export class RememberedState {
   readonly #files: Pick<NodeFiles, 'readState' | 'writeState'>;
@@ -71,6 +71,13 @@ export class RememberedState {
     const { subnets: before } = this.#state;
     const isSame = subnets.length === before.length && subnets.every((each, i) => sameSubnets(each, before[i]!));
     if (!isSame || !this.#isWritten) this.#save({ ...this.#state, subnets: [...subnets] });
+  }
+
+  setExternal(external: ChosenInterface): void {
+    const { external: before } = this.#state;
+    const textOf = ({ name, choice, addresses }: ChosenInterface): string =>
+      JSON.stringify([name, choice, addresses.map(addressKey)]);
+    if (!before || textOf(before) !== textOf(external)) this.#save({ ...this.#state, external });
   }
 
   /** Keeps these devices and forgets all others. */

@@ -290,6 +290,12 @@ export class DataPath {
     const { external } = found;
     const before = this.#options.external.used;
     this.#options.external.use(found);
+    if (found.other !== undefined) {
+      this.#options.logger.info('the external interface stays; name another one with --iface to change it', {
+        name: external.name,
+        newChoice: found.other,
+      });
+    }
     const addresses = formatAddresses(external.addresses);
     const addressChanged = before !== undefined && formatAddresses(before.addresses) !== addresses;
     if (addressChanged || before?.name !== external.name || before.mtuBytes !== external.mtuBytes) {

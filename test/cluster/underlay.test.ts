@@ -1,6 +1,6 @@
 /** Changes below weftd: the external interface, its address, its MTU, the default route; other programs' routes. */
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -168,6 +168,12 @@ test('another default route or address changes nothing while the external interf
   one.ip('route', 'add', 'default', 'dev', 'cni0', 'metric', '5');
   one.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
   await stays();
+  // A restart is no reason either.
+  await one.weftd!.stop();
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
+  await stays();
+  assert.match(one.log, /the external interface stays; name another one with --iface .*name=eth0 newChoice=eth1/);
   // Without its address it is chosen again, by the best default route that is not the containers'.
   one.ip('addr', 'del', `${one.address}/24`, 'dev', 'eth0');
   await works(second);
@@ -180,6 +186,37 @@ test('another default route or address changes nothing while the external interf
   one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
   await works(one.address);
   assert.is(tunnel(one).data['link'], 'eth0');
+});
+
+test('without a default route, the external interface is the one that leads to etcd', async () => {
+  const [one] = hosts();
+  await one.weftd!.stop();
+  rmSync(join(one.files.stateDir, 'state.json'));
+  one.ip('route', 'del', 'default');
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
+  assert.is(one.status().interface, 'eth0');
+  one.ip('route', 'add', 'default', 'via', '192.168.77.1');
+  await works(one.address);
+});
+
+test('--iface-regex never takes the bridge of containers, also while the external interface is made anew', async () => {
+  const [one] = hosts();
+  assert.match(one.ip('addr', 'show', 'dev', 'cni0'), /inet 10\./);
+  await one.weftd!.stop();
+  one.startWeftd('--iface-regex', String.raw`^(?:10|192)\.[[:digit:]]`);
+  await one.reaches(cluster().hosts);
+  one.ip('link', 'del', 'eth0');
+  const told = await waitFor('the choice to fail', () =>
+    one.log.split('\n').find((line) => line.includes('matches "^(?:10|192)') && line.includes('(--iface-regex)')),
+  );
+  assert.not.match(told, /cni0/);
+  cluster().underlay.connect(one.name, one.namespace, one.addresses);
+  await works(one.address);
+  assert.is(tunnel(one).data['link'], 'eth0');
+  await one.weftd!.stop();
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
 });
 
 test('weftd uses the first of a default route’s several next hops', async () => {
@@ -411,6 +448,28 @@ test('DirectRouting: a peer that leaves the network gets a tunnel, and loses it 
     before,
     'and no neighbour',
   );
+});
+
+test('floating addresses that come first (/32, /128) do not become the address of the host', async () => {
+  const [one] = directRouting().hosts as [Host, Host];
+  const [v4, v6] = one.addresses as [string, string];
+  await one.weftd!.stop();
+  rmSync(join(one.files.stateDir, 'state.json'));
+  // IPv4 keeps the order of time; IPv6 puts the newest first.
+  one.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
+  one.ip('addr', 'del', `${v4}/24`, 'dev', 'eth0');
+  one.ip('addr', 'add', `${v4}/24`, 'dev', 'eth0');
+  one.ip('route', 'replace', 'default', 'via', '192.168.77.1');
+  one.ip('-6', 'addr', 'add', 'fd99::100/128', 'dev', 'eth0', 'nodad');
+  assert.match(one.ip('-4', 'addr', 'show', 'dev', 'eth0'), /inet 203\.0\.113\.9\/32[\s\S]*inet 192\.168/);
+  assert.match(one.ip('-6', 'addr', 'show', 'dev', 'eth0'), /inet6 fd99::100\/128[\s\S]*inet6 fd77/);
+  one.startWeftd();
+  await one.reaches(directRouting().hosts);
+  const lease = directRouting().etcdctl('get', '--prefix', `${etcdPrefix}/subnets/`);
+  assert.ok(lease.includes(`"PublicIP":"${v4}"`) && lease.includes(`"PublicIPv6":"${v6}"`), lease);
+  assert.not.match(lease, /203\.0\.113\.9|fd99::100/);
+  one.ip('addr', 'del', '203.0.113.9/32', 'dev', 'eth0');
+  one.ip('-6', 'addr', 'del', 'fd99::100/128', 'dev', 'eth0');
 });
 
 test('IPv6 forwarding costs the host no route that a router advertises, on any interface', async () => {

@@ -60,6 +60,7 @@ const state: NodeState = {
   networks: [prefix('10.1.0.0/16')],
   subnets: [{ 4: prefix('10.1.2.0/24'), 6: prefix('fd00:0:0:2::/64') }, { 6: prefix('fd01::/64') }],
   gateways: [address('192.0.2.2'), address('2001:db8::2')],
+  external: { name: 'eth0', addresses: [address('192.0.2.1')], choice: '[]' },
 };
 
 test('both files are written, and only when they change', () => {

@@ -40,7 +40,12 @@ class Host {
     },
     () => undefined,
   );
-  readonly external = new ExternalChoice({ names: [], patterns: [], canReach: undefined, publicAddresses: {} }, false);
+  readonly external = new ExternalChoice({
+    choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
+    peerLock: false,
+    remembered: this.remembered,
+    storeAddresses: () => [],
+  });
   readonly identity = new IdentityKeeper({
     node: 'h1',
     backends,

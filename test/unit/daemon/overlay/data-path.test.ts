@@ -95,7 +95,6 @@ class FakeHost {
       foreignChains: true,
     });
     const kernel = this.#kernel();
-    const external = new ExternalChoice({ names: [], patterns: [], canReach: undefined, publicAddresses: {} }, true);
     const remembered = new RememberedState(
       {
         readState: () => this.state,
@@ -107,6 +106,8 @@ class FakeHost {
       },
       (error) => this.problems.report('state file', error?.message),
     );
+    const choice = { names: [], patterns: [], canReach: undefined, publicAddresses: {} };
+    const external = new ExternalChoice({ choice, peerLock: true, remembered, storeAddresses: () => [] });
     this.dataPath = new DataPath({
       backends,
       kernel,
