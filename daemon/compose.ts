@@ -80,8 +80,8 @@ export interface NodeParts {
   readonly attachments: Attachments;
   /** The addresses that this host has or is said to have. */
   readonly hostAddresses: () => Address[];
-  /** Takes the addresses of the peers known now. Returns what could not be removed. */
-  readonly removeEverything: (peerAddresses: readonly Address[]) => Error[];
+  /** Returns what could not be removed. */
+  readonly removeEverything: () => Error[];
   readonly close: () => void;
 }
 
@@ -262,7 +262,7 @@ export async function composeNode(
     membership,
     attachments: openAttachments(sys, options.cniDataDir),
     hostAddresses: () => [...ownAddresses(kernel.readInterfaces()), ...Object.values(options.choice.publicAddresses)],
-    removeEverything: (peerAddresses) => removeEverything({ kernel, filter, files, remembered, logger }, peerAddresses),
+    removeEverything: () => removeEverything({ kernel, filter, files, remembered, logger }),
     close() {
       store.close();
       kernel.close();

@@ -104,7 +104,7 @@ async function leaveWith(parts: LeavingParts): Promise<number> {
     if (await store.release?.(lease)) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
   }
   const peers = leases.filter((lease) => lease.node !== node);
-  const errors = parts.removeEverything(peers.flatMap(({ publicAddresses }) => Object.values(publicAddresses)));
+  const errors = parts.removeEverything();
   for (const error of errors) logger.error(error.message);
   logger.info('left the cluster', { peers: peers.length });
   return errors.length === 0 ? 0 : 1;

@@ -73,8 +73,8 @@ export interface DesiredState {
   readonly formerDevices: readonly string[];
   /** The cluster's networks, current and former: on other devices, routes outside them are never touched. */
   readonly networks: readonly Prefix[];
-  /** Addresses of current and former peers: routes through them inside `networks` are the cluster's. */
-  readonly peerAddresses: readonly Address[];
+  /** Peers through which flannel has made routes, by flannel-routes.ts: those inside `networks` are the cluster's. */
+  readonly flannelGateways: readonly Address[];
 }
 
 /** An actual link. */

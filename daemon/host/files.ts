@@ -43,7 +43,7 @@ export interface NodeState {
   readonly networks: readonly Prefix[];
   /** The subnets that this node has leases of: the current ones first, then those that the config no longer allows. */
   readonly subnets: readonly PerFamily<Prefix>[];
-  /** The peers to which plain routes lead. */
+  /** The peers through which flannel's plain routes lead. */
   readonly gateways: readonly Address[];
   readonly external?: ChosenInterface | undefined;
 }

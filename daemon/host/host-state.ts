@@ -75,6 +75,13 @@ export function hostInterfaces({ links, addresses }: HostState): HostInterface[]
 export const ownAddresses = (interfaces: readonly HostInterface[]): Address[] =>
   interfaces.flatMap(({ loopback, addresses }) => (loopback ? [] : addresses));
 
+/** Protocols of routes that an interface has for its own network, by itself or by a network manager. */
+const connectedProtocols: readonly number[] = [rta.RTPROT_KERNEL, rta.RTPROT_RA, rta.RTPROT_DHCP];
+
+/** Whether the route is an interface's to its own network. */
+export const isConnectedRoute = ({ type, protocol, gateway, oif }: Route): boolean =>
+  type === rta.RTN_UNICAST && connectedProtocols.includes(protocol) && gateway === undefined && oif !== undefined;
+
 /** The networks that the host is connected to, without those of the cluster's tunnels. */
 export const connectedNetworks = (interfaces: readonly HostInterface[]): Prefix[] =>
   interfaces.flatMap(({ name, loopback, networks = [] }) =>

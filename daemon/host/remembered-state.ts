@@ -60,7 +60,7 @@ export class RememberedState {
     this.#save({ ...before, devices: new Map([...before.devices, ...devices]), networks: all });
   }
 
-  /** Sets the peers to which plain routes lead. */
+  /** Sets the peers through which flannel's plain routes lead. */
   setGateways(all: readonly Address[]): void {
     const gateways = [...new Map(all.map((gateway) => [addressKey(gateway), gateway])).values()];
     this.#save({ ...this.#state, gateways });

@@ -3,11 +3,11 @@
  * hosts without which it would be cut off. A lease is written by anybody with a node's rights, and could name any of them.
  */
 
-import { rta } from '../../linux/netlink/route.ts';
+import { gatewaysOf, rta } from '../../linux/netlink/route.ts';
 import { type Address, addressKey, parseAddress } from '../../net/address.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
 import { isTunnelName } from '../backends/map.ts';
-import type { HostState } from './host-state.ts';
+import { type HostState, isConnectedRoute } from './host-state.ts';
 
 /** A host that this one cannot do without. */
 export interface Lifeline {
@@ -30,20 +30,21 @@ export function surroundingsOf({ links, addresses, routes }: HostState, lifeline
   const nameOf = (index: number | undefined): string => names.get(index ?? 0) ?? String(index);
   // Thousands of routes lead to peers: the cheap questions come first.
   const others = routes.filter(
-    ({ type, protocol, destination, oif }) =>
-      type === rta.RTN_UNICAST &&
-      (destination.length === 0 || protocol === rta.RTPROT_KERNEL) &&
-      !isTunnelName(nameOf(oif)),
+    (route) =>
+      route.type === rta.RTN_UNICAST &&
+      (route.destination.length === 0 || isConnectedRoute(route)) &&
+      !isTunnelName(nameOf(route.oif)),
   );
   return {
     ownAddresses: new Set(addresses.map(({ local, prefix }) => addressKey(local ?? prefix.address))),
     networks: others
-      .filter(({ destination, gateway }) => destination.length > 0 && gateway === undefined)
+      .filter(({ destination }) => destination.length > 0)
       .map(({ destination, oif }) => ({ prefix: networkOf(destination), device: nameOf(oif) })),
     lifelines: [
-      ...others.flatMap(({ destination, gateway }) =>
-        destination.length === 0 && gateway ? [{ address: gateway, what: 'the default gateway' }] : [],
-      ),
+      ...others
+        .filter(({ destination }) => destination.length === 0)
+        .flatMap(gatewaysOf)
+        .map((address) => ({ address, what: 'the default gateway' })),
       ...lifelines,
     ],
   };

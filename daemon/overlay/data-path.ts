@@ -5,9 +5,9 @@
  * any time; it changes nothing if everything is right. `follow` does the same for changed peers alone.
  */
 
-import { families, type NetworkConfig, type PerFamily, perFamily } from '../../cluster/network-config.ts';
+import { type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
-import { type Address, addressKey, sameAddress } from '../../net/address.ts';
+import { type Address, sameAddress } from '../../net/address.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import type { Backend } from '../backends/backend.ts';
@@ -26,6 +26,7 @@ import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { type Desired, deriveDesired } from './desired.ts';
 import { Failures } from './failures.ts';
+import { flannelGateways } from './flannel-routes.ts';
 import { type Baseline, differInPeersOnly, type FollowOptions, followPeers } from './follow.ts';
 import type { Healing, HealingSummary } from './healing.ts';
 import { interestOf } from './interest.ts';
@@ -85,13 +86,6 @@ function interfacesOf(backend: Backend, { backend: own, config }: ClusterView, e
   return { peers: backend.routesDirectly(own) ? [...tunnels, external] : tunnels, external };
 }
 
-/** Gateways that a route still leads through. */
-function usedGateways(gateways: readonly Address[], { routes }: HostState): readonly Address[] {
-  if (gateways.length === 0) return gateways;
-  const used = new Set(routes.flatMap(({ gateway }) => (gateway ? [addressKey(gateway)] : [])));
-  return gateways.filter((gateway) => used.has(addressKey(gateway)));
-}
-
 export class DataPath {
   readonly #options: DataPathOptions;
   readonly #failures: Failures;
@@ -102,9 +96,12 @@ export class DataPath {
   #hears = false;
   #state: DataPathState | undefined;
   #interest: EventInterest | undefined;
+  /** weftd was never on this host before, and has not compared everything yet. */
+  #isTakeOver: boolean;
 
   constructor(options: DataPathOptions) {
     this.#options = options;
+    this.#isTakeOver = options.remembered.current.networks.length === 0;
     this.#failures = new Failures(options);
     this.#settings = new KernelSettings(options);
     this.#follow = { ...options, failures: this.#failures, settings: this.#settings };
@@ -198,6 +195,7 @@ export class DataPath {
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
     this.#noteState(desired, external);
     this.#interest = interestOf(backend, desired, external.name, this.#remembered, hostNow, kernel);
+    this.#isTakeOver &&= !this.#failures.none;
     const inOrder = complete && this.#hears && this.#failures.none && taken.length === 0;
     this.#baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
     const changes = outcomes.filter(({ error }) => !error).length + settings + rules.changes;
@@ -248,10 +246,13 @@ export class DataPath {
     const { remembered, problems, backends } = this.#options;
     const { config, backend, own, peers } = view;
     const { devices, networks, gateways } = remembered.current;
+    const isTakeOver = this.#isTakeOver;
     const tunnels = new Set(devices.keys());
     const tunnelIndexes = host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index);
+    const current = perFamily((family) => config.networks[family]?.network);
+    const all = [...valuesOf(current), ...networks];
     const derived = deriveDesired({
-      networks: perFamily((family) => config.networks[family]?.network),
+      networks: current,
       backend,
       backends,
       subnets: own.subnets,
@@ -262,15 +263,12 @@ export class DataPath {
       isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
       formerDevices: [...tunnels],
       formerNetworks: networks,
-      formerPeerAddresses: gateways,
+      flannelGateways: (peers) => flannelGateways({ host, networks: all, remembered: gateways, isTakeOver, peers }),
     });
     const shadows = findShadows(derived, host, tunnels);
     const desired = withoutTaken(derived, shadows.taken);
     problems.reportAll('route', shadows.problems);
-    const direct = desired.peers.flatMap(({ peer, paths }) =>
-      families.flatMap((family) => (paths[family] === 'direct' ? [peer.publicAddresses[family]!] : [])),
-    );
-    remembered.setGateways([...usedGateways(gateways, host), ...direct]);
+    remembered.setGateways(desired.state.flannelGateways);
     return { desired, taken: shadows.taken };
   }
 

@@ -9,7 +9,6 @@ import { DisjointSubnets } from '../../cluster/disjoint-subnets.ts';
 import { excerpt } from '../../cluster/excerpt.ts';
 import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
-import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
 import { formatPrefix, hostPrefix, networkOf, type Prefix, samePrefix } from '../../net/prefix.ts';
 import type { Backend, BackendConfig, ClaimKey, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
@@ -46,8 +45,8 @@ export interface Overlay {
   readonly formerDevices: readonly string[];
   /** The cluster's former networks. */
   readonly formerNetworks: readonly Prefix[];
-  /** Former addresses of peers. */
-  readonly formerPeerAddresses: readonly Address[];
+  /** The peers through which flannel has made routes, of those that are accepted. */
+  readonly flannelGateways: (peers: () => readonly PeerOutcome[]) => readonly Address[];
 }
 
 export interface PeerOutcome {
@@ -298,7 +297,6 @@ export function deriveDesired(overlay: Overlay): Desired {
   const node = { config, external, leaseData };
   const { devices, addresses } = ownDevices(backend, node, overlay.subnets, families);
   const table = new PeerTable(overlay, backend, node);
-  const own = [...valuesOf(external.publicAddresses), ...valuesOf(external.addresses)];
   const current = new Set(devices.map(({ name }) => name));
   return {
     state: {
@@ -315,14 +313,7 @@ export function deriveDesired(overlay: Overlay): Desired {
       },
       formerDevices: overlay.formerDevices.filter((name) => !current.has(name)),
       networks: [...families.map((family) => overlay.networks[family]!), ...overlay.formerNetworks],
-      // Without peers of other backends: another program may have made the routes to them.
-      peerAddresses: [
-        ...overlay.peers
-          .filter(({ backendType }) => backends.has(backendType))
-          .flatMap(({ publicAddresses }) => valuesOf(publicAddresses))
-          .filter((address) => peerAddressProblem(address, own) === undefined),
-        ...overlay.formerPeerAddresses,
-      ],
+      flannelGateways: overlay.flannelGateways(() => table.peers),
     },
     get peers() {
       return table.peers;
@@ -366,7 +357,7 @@ export function narrowToPeers(
       fdb: added.flatMap((peer) => peer.fdb),
       routes: added.flatMap((peer) => peer.routes),
       // The routes to remove are known to be ours.
-      peerAddresses: [],
+      flannelGateways: [],
     },
     actual: {
       devices: state.devices.map(asWanted),
@@ -386,7 +377,7 @@ export function narrowToPeers(
 export const nothingDesired = (
   networks: readonly Prefix[],
   formerDevices: readonly string[],
-  peerAddresses: readonly Address[],
+  flannelGateways: readonly Address[],
 ): DesiredState => ({
   devices: [],
   addresses: [],
@@ -395,5 +386,5 @@ export const nothingDesired = (
   routes: [],
   formerDevices,
   networks,
-  peerAddresses,
+  flannelGateways,
 });

@@ -11,7 +11,6 @@ import { sameLeaseValue } from '../../cluster/lease.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { HostState } from '../host/host-state.ts';
-import type { RememberedState } from '../host/remembered-state.ts';
 import { type ClusterView, familiesInUse } from '../membership/view.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
@@ -39,7 +38,6 @@ export interface FollowOptions {
   readonly filter: Pick<FilterPort, 'ensure' | 'change'>;
   readonly failures: Failures;
   readonly healing: Pick<Healing, 'forget' | 'note'>;
-  readonly remembered: Pick<RememberedState, 'current' | 'setGateways'>;
   readonly logger: Logger;
   readonly problems: Pick<Problems, 'reportAll'>;
   /** Milliseconds on a clock that does not go back. */
@@ -69,7 +67,7 @@ export const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
  * @throws SyscallError
  */
 export function followPeers(options: FollowOptions, baseline: Baseline, view: ClusterView): Followed | undefined {
-  const { kernel, settings, filter, failures, healing, remembered, logger, problems, now } = options;
+  const { kernel, settings, filter, failures, healing, logger, problems, now } = options;
   const startedMs = now();
   const { host, external, desired } = baseline;
   const { removed, added } = view.peers.differenceTo(baseline.view.peers);
@@ -78,17 +76,16 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   healing.forget();
   const changed = desired.table.change(removed, added);
   if (!changed || changed.added.some(({ routes }) => isShadowed(routes, host))) return undefined;
-  const direct = changed.added.flatMap(({ routes }) =>
-    routes.flatMap(({ device, gateway }) => (device === external.name && gateway ? [gateway] : [])),
+  const isDirect = changed.added.some(({ routes }) =>
+    routes.some(({ device, gateway }) => device === external.name && gateway !== undefined),
   );
-  if (direct.length > 0) remembered.setGateways([...remembered.current.gateways, ...direct]);
   // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
   const admitted = filter.change(view, added, []);
   if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
   const narrowed = narrowToPeers(desired.state, changed);
   const { operations } = plan(narrowed.desired, narrowed.actual);
   // The first plain route needs other settings.
-  if (direct.length > 0) settings.ensure(desired.state, external.name, familiesInUse(view.config), host);
+  if (isDirect) settings.ensure(desired.state, external.name, familiesInUse(view.config), host);
   const outcomes = kernel.apply(operations, host);
   healing.note(desired.state, operations, outcomes);
   failures.note(operations, outcomes);

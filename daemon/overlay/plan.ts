@@ -2,8 +2,9 @@
  * The steps that bring the kernel to the desired state: a pure comparison.
  *
  * The order is flannel's, and makes a peer reachable at once: first entries that nothing uses yet (neighbour, then FDB
- * entry), the route last; removal in reverse. A plan touches only what is weftd's: everything on its own devices, and
- * elsewhere routes that carry its mark, or lead to a part of the cluster's networks through a peer.
+ * entry), the route last; removal in reverse. A plan touches only what is weftd's: everything on its own devices, the very
+ * place of a desired route, and elsewhere routes to a part of the cluster's networks that carry its mark, or are flannel's
+ * (flannel-routes.ts). No other route is removed, whatever a lease names as its gateway.
  *
  * Applying a plan and planning again gives nothing.
  */
@@ -184,7 +185,7 @@ function compare<D, A>(
 }
 
 /** Whether weftd may replace and remove the route. */
-function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: (route: ActualRoute) => boolean) {
+function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isFlannels: (route: ActualRoute) => boolean) {
   return (route: ActualRoute): boolean => {
     if (devices.has(route.device)) return true;
     // Another network's, whose weftd would set it again: it may have this network's former addresses.
@@ -194,7 +195,7 @@ function ownsRoute(desired: DesiredState, devices: ReadonlySet<string>, isPeer: 
     );
     if (!inside) return false;
     if (route.protocol === routeProtocol.RTPROT_WEFT) return true;
-    return route.protocol === routeProtocol.RTPROT_BOOT && isPeer(route);
+    return route.protocol === routeProtocol.RTPROT_BOOT && isFlannels(route);
   };
 }
 
@@ -309,11 +310,11 @@ export function plan(desired: DesiredState, actual: ActualState): Plan {
   for (const entry of fdb.missing) additions.push({ kind: 'set-fdb', entry });
 
   const formerNames = new Set(formerDevices.map(({ name }) => name));
-  const peerAddresses = new Set(desired.peerAddresses.map(addressKey));
+  const flannelGateways = new Set(desired.flannelGateways.map(addressKey));
   const owned = ownsRoute(
     desired,
     new Set([...wantedDevices, ...formerNames]),
-    ({ gateway }) => gateway !== undefined && peerAddresses.has(addressKey(gateway)),
+    ({ gateway }) => gateway !== undefined && flannelGateways.has(addressKey(gateway)),
   );
   const presentRoutes = actual.routes.filter(({ device }) => !gone.has(device) && !blocked.has(device));
   const routes = compare<RouteEntry, ActualRoute>(

@@ -1,6 +1,5 @@
 /** Removes everything that weftd made on this host: routes, entries, devices, rules, files. */
 
-import type { Address } from '../../net/address.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
 import type { NodeFiles } from '../host/files.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
@@ -19,10 +18,9 @@ export interface RemovalOptions {
 
 /**
  * Goes on past errors.
- * @param peerAddresses of the peers that are known now
  * @returns what could not be removed
  */
-export function removeEverything(options: RemovalOptions, peerAddresses: readonly Address[]): Error[] {
+export function removeEverything(options: RemovalOptions): Error[] {
   const { kernel, filter, files, remembered, logger } = options;
   // A weftd that was just stopped may have added to it.
   remembered.reload();
@@ -38,7 +36,7 @@ export function removeEverything(options: RemovalOptions, peerAddresses: readonl
     const { devices, networks, gateways } = remembered.current;
     const host = kernel.readHost();
     const names = new Set(devices.keys());
-    const desired = nothingDesired(networks, [...names], [...peerAddresses, ...gateways]);
+    const desired = nothingDesired(networks, [...names], gateways);
     const outcomes = kernel.apply(plan(desired, kernel.readActual(host, names)).operations, host);
     for (const { operation, error } of outcomes) {
       if (error) errors.push(error);

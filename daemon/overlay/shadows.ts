@@ -1,7 +1,9 @@
 /**
  * Other programs' routes that hide ours: more specific ones, and those that the kernel prefers. weftd reports them and
- * leaves them, because somebody wants them. It replaces only a route in the very place of one of ours, unless it is an
- * interface's route to its own network.
+ * leaves them, because somebody wants them. It replaces only a route in the very place of one of ours (same destination and
+ * metric), unless it is an interface's route to its own network. Only one route can have that place, and the network config
+ * gives the subnet to the peer: containers that cannot reach it would be the worse surprise. flannel does the same, and what
+ * somebody puts there while weftd runs is damage. Any other route stays, whatever its gateway is.
  */
 
 import { families } from '../../cluster/network-config.ts';
@@ -10,7 +12,7 @@ import { rta } from '../../linux/netlink/route.ts';
 import { type Address, sameAddress } from '../../net/address.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
 import { defaultMetric, type RouteEntry, routeProtocol } from '../backends/entries.ts';
-import type { HostState } from '../host/host-state.ts';
+import { type HostState, isConnectedRoute } from '../host/host-state.ts';
 import type { Desired } from './desired.ts';
 
 export interface Shadows {
@@ -44,19 +46,19 @@ export function findShadows({ state }: Desired, host: HostState, ownDevices: Rea
   const ownIndexes = new Set(host.links.filter(({ name }) => ownDevices.has(name)).map(({ index }) => index));
   const problems = new Map<string, string>();
   const taken: Prefix[] = [];
-  const isPeers = (gateway: Address | undefined): boolean =>
-    gateway !== undefined && state.peerAddresses.some((peer) => sameAddress(peer, gateway));
+  const isFlannels = (gateway: Address | undefined): boolean =>
+    gateway !== undefined && state.flannelGateways.some((peer) => sameAddress(peer, gateway));
   for (const route of host.routes) {
     const { destination, protocol, oif, type } = route;
     if (destination.length === 0 || protocol === routeProtocol.RTPROT_WEFT) continue;
     if (oif !== undefined && ownIndexes.has(oif)) continue;
     if (!state.networks.some((network) => inside(network, destination))) continue;
-    // A route through a peer is the cluster's own, made by flannel.
-    if (protocol === routeProtocol.RTPROT_BOOT && isPeers(route.gateway)) continue;
+    // The cluster's own, made by flannel.
+    if (protocol === routeProtocol.RTPROT_BOOT && isFlannels(route.gateway)) continue;
     const ours = state.routes.find((candidate) => inside(candidate.destination, destination));
     if (!ours) continue;
     const rank = destination.length > ours.destination.length ? 'before' : rankOf(route, ours, host);
-    const isConnected = protocol === rta.RTPROT_KERNEL && type === rta.RTN_UNICAST;
+    const isConnected = isConnectedRoute(route);
     if (rank === 'in its place' && isConnected) taken.push(ours.destination);
     if (rank !== 'before' && !(rank === 'after' && isConnected)) continue;
     const text = formatPrefix(networkOf(destination));

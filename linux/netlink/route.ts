@@ -39,6 +39,7 @@ export const rta = {
   RTPROT_BOOT: 3,
   RTPROT_STATIC: 4,
   RTPROT_RA: 9,
+  RTPROT_DHCP: 16,
   RT_SCOPE_UNIVERSE: 0,
   RT_SCOPE_LINK: 253,
   RT_SCOPE_HOST: 254,
@@ -330,12 +331,33 @@ export function decodeRoute(body: NetlinkReader): Route | undefined {
   return route;
 }
 
-/** `struct rtnexthop`: the interface stands behind length, flags and weight. */
+/** `struct rtnexthop`: the interface stands behind length, flags and weight; attributes follow. */
 const nextHopIndexOffset = 4;
+const nextHopBytes = 8;
 
 /** The interface that the route leaves by; of several next hops that of the first. */
 export function outgoingInterface({ oif, unknown = [] }: Pick<Route, 'oif' | 'unknown'>): number | undefined {
   if (oif !== undefined) return oif;
   const hops = unknown.find(({ type }) => type === rta.RTA_MULTIPATH)?.value;
   return hops && new DataView(hops.buffer, hops.byteOffset).getInt32(nextHopIndexOffset, true);
+}
+
+/** The route's gateways: one, those of several next hops, or none. */
+export function gatewaysOf({
+  family,
+  gateway,
+  unknown = [],
+}: Pick<Route, 'family' | 'gateway' | 'unknown'>): Address[] {
+  if (gateway) return [gateway];
+  const hops = unknown.find(({ type }) => type === rta.RTA_MULTIPATH)?.value;
+  const gateways: Address[] = [];
+  for (let rest = hops; rest && rest.length >= nextHopBytes; ) {
+    const length = new DataView(rest.buffer, rest.byteOffset).getUint16(0, true);
+    if (length < nextHopBytes || length > rest.length) break;
+    const r = NetlinkReader.of('next hop', rest.subarray(0, length)).attributes(nextHopBytes, 'next hop');
+    while (r.next())
+      if (r.type === rta.RTA_GATEWAY) gateways.push({ family, bytes: r.bytes(0, family === 4 ? 4 : 16) });
+    rest = rest.subarray((length + 3) & ~3);
+  }
+  return gateways;
 }

@@ -3,6 +3,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
+import { run } from '../lab/commands.ts';
 import { difference, readRoutes } from '../lab/kernel-state.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -100,6 +101,27 @@ test('leases with this host’s own address, found at its start, open nothing an
   assert.equal(difference(before, one!.describe()), []);
   for (const [key, text] of Object.entries(leases)) assert.is(cluster().get(`subnets/${key}`), text, key);
   for (const key of Object.keys(leases)) cluster().etcdctl('del', `/coreos.com/network/subnets/${key}`);
+});
+
+test('an administrator’s routes stay, though leases name their gateways as peers', async () => {
+  const [one, two] = cluster().hosts;
+  const { namespace } = one!;
+  const router = '192.168.77.250';
+  const own = { '10.244.230.0/24': two!.address, '10.244.231.0/24': router, '172.30.0.0/16': router };
+  for (const [to, via] of Object.entries(own)) run(['ip', '-n', namespace, 'route', 'add', to, 'via', via]);
+  await one!.reaches(cluster().hosts);
+  const before = readRoutes(namespace);
+  cluster().put('subnets/10.244.232.0-24', value(router, mac(40)));
+  await one!.waitForStatus('the lease to be programmed', ({ peers }) =>
+    peers.some(({ subnets, programmed }) => programmed && subnets.includes('10.244.232.0/24')),
+  );
+  cluster().etcdctl('del', '/coreos.com/network/subnets/10.244.232.0-24');
+  await one!.waitForStatus('the lease to be gone', ({ peers }) => peers.length === 1);
+  await one!.weftd!.stop();
+  one!.startWeftd();
+  await one!.reaches(cluster().hosts);
+  assert.equal(readRoutes(namespace), before);
+  for (const to of Object.keys(own)) run(['ip', '-n', namespace, 'route', 'del', to]);
 });
 
 test('more leases than fit into one message do not keep weftd from starting', async () => {

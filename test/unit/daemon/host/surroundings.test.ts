@@ -36,6 +36,8 @@ test('the interfaces’ networks, the default gateways and the addresses, withou
       route('0.0.0.0/0', 2, { gateway: address('192.0.2.254'), protocol: 3 }),
       route('192.0.2.0/24', 2),
       route('172.17.0.0/16', 3),
+      route('198.51.100.0/24', 3, { protocol: 16 }),
+      route('203.0.113.0/24', 3, { protocol: 16, gateway: address('192.0.2.9') }),
       route('10.1.7.0/24', 4),
       route('10.1.8.0/24', 2, { protocol: 3 }),
       route('10.1.9.0/24', 2, { type: 6 }),
@@ -45,7 +47,7 @@ test('the interfaces’ networks, the default gateways and the addresses, withou
   assert.equal([...ownAddresses], [address('192.0.2.1'), address('10.1.1.0')].map(addressKey));
   assert.equal(
     networks.map((each) => `${formatPrefix(each.prefix)} ${each.device}`),
-    ['192.0.2.0/24 eth0', '172.17.0.0/16 docker0'],
+    ['192.0.2.0/24 eth0', '172.17.0.0/16 docker0', '198.51.100.0/24 docker0'],
   );
   assert.equal(texts(lifelines), ['192.0.2.254 the default gateway', '10.1.0.53 a name server']);
 });

@@ -71,7 +71,7 @@ export const overlay = (changes: Changes = {}): Overlay => ({
   isNeighbour: () => true,
   formerDevices: [],
   formerNetworks: [],
-  formerPeerAddresses: [],
+  flannelGateways: () => [],
   ...changes,
 });
 

@@ -155,11 +155,11 @@ class FakeHost {
               : [{ family: 4, destination: prefix(this.connected), oif: 7, type: 1, protocol: 2 }]),
             ...this.gateways.map((text) => ({
               family: 4,
-              destination: prefix('10.1.99.0/24'),
+              destination: prefix(`10.1.${address(text).bytes[3]}.0/24`),
               gateway: address(text),
               oif: 2,
               type: 1,
-              protocol: 87,
+              protocol: 3,
             })),
           ] as unknown as HostState['routes'],
         };
@@ -266,12 +266,12 @@ test('a MAC that was told stands, whatever somebody writes into the lease', () =
   assert.equal(macOf(new FakeHost().identify(config, [overwritten])), mac(77));
 });
 
-test('peers of plain routes are remembered for as long as a route leads through them', () => {
+test('peers of flannel’s plain routes are remembered for as long as such a route leads through them', () => {
   const host = new FakeHost();
   const remembered = (): string[] => host.state.gateways.map(formatAddress);
   host.identify(hostGateway, []);
   assert.equal(host.state.networks, [prefix('10.1.0.0/16')], 'removal goes by it');
-  host.gateways = ['192.0.2.2', '192.0.2.3'];
+  host.gateways = ['192.0.2.2', '192.0.2.3', '192.0.2.77'];
   host.dataPath.reconcile(
     host.view({ config: hostGateway, peers: [2, 3].map((n) => peer(n, { backendType: 'host-gw' })) }),
   );

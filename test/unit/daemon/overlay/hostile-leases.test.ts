@@ -10,11 +10,12 @@ import { formatRoute } from '../../../../daemon/backends/entries.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
 import { surroundingsOf } from '../../../../daemon/host/surroundings.ts';
-import { deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
+import { deriveDesired, type Overlay, type PeerOutcome } from '../../../../daemon/overlay/desired.ts';
+import { flannelGateways } from '../../../../daemon/overlay/flannel-routes.ts';
 import { plan } from '../../../../daemon/overlay/plan.ts';
 import { findShadows, withoutTaken } from '../../../../daemon/overlay/shadows.ts';
 import { formatAddress } from '../../../../net/address.ts';
-import { formatPrefix, networkOf, prefixContains, prefixesOverlap } from '../../../../net/prefix.ts';
+import { formatPrefix, networkOf, prefixContains, prefixesOverlap, samePrefix } from '../../../../net/prefix.ts';
 import { randomStream } from '../../../support/random.ts';
 import { address, dualStack, mac, type OwnBackend, overlay, peer, prefix, vxlan } from './cluster-of.ts';
 import { SimulatedKernel } from './simulated-kernel.ts';
@@ -30,6 +31,14 @@ const etcd = address('10.1.50.7');
 const resolver = address('fd00:0:0:50::53');
 const gateway = address('192.0.2.254');
 const connected = ['192.0.2.0/24', '10.1.200.0/24', '10.1.208.0/21', '172.17.0.0/16', 'fd00:0:0:200::/64'].map(prefix);
+
+/** An administrator's, inside the network: through the LAN's gateway, an honest peer, and an address that leases name. */
+const administrators = [
+  { destination: prefix('10.1.220.0/23'), gateway },
+  { destination: prefix('10.1.222.0/25'), gateway: address('192.0.2.2') },
+  { destination: prefix('10.1.224.0/22'), gateway: address('192.0.2.66') },
+  { destination: prefix('10.1.222.128/26'), gateway: address('192.0.2.67') },
+].map((route) => ({ ...route, device: 'eth0', onlink: false, protocol: 3, metric: 0 }));
 
 const links = ['lo', 'eth0', 'docker0'].map((name, i) => ({ index: i + 1, name }));
 const hostState = {
@@ -49,6 +58,7 @@ const hostState = {
       onlink: false,
       ...(destination.address.family === 6 ? { metric: 256 } : {}),
     })),
+    ...administrators.map((route) => ({ ...route, family: 4, oif: 2, type: 1, scope: 0, table: 254, flags: 0 })),
   ],
 } as unknown as HostState;
 const surroundings = surroundingsOf(hostState, [
@@ -66,13 +76,16 @@ const kernelOf = (): SimulatedKernel =>
       mac: mac(250 + i),
       mtuBytes: 1500,
     })),
-    routes: connected.map((destination, i) => ({
-      destination,
-      device: i === 0 ? 'eth0' : 'docker0',
-      onlink: false,
-      protocol: 2,
-      metric: destination.address.family === 4 ? 0 : 256,
-    })),
+    routes: [
+      ...connected.map((destination, i) => ({
+        destination,
+        device: i === 0 ? 'eth0' : 'docker0',
+        onlink: false,
+        protocol: 2,
+        metric: destination.address.family === 4 ? 0 : 256,
+      })),
+      ...administrators,
+    ],
   });
 
 class Adversary {
@@ -106,7 +119,16 @@ class Adversary {
     const v4 = this.pick([
       ...['8.8.8.0-24', '10.96.0.0-12', '10.1.0.0-16', '0.0.0.0-0', '0.0.0.0-1', '128.0.0.0-1', '192.0.2.0-24'],
       ...['10.1.50.7-32', '10.1.50.0-24', '10.1.200.0-24', '10.1.200.128-25', '10.1.192.0-18', '10.1.210.0-24'],
-      ...['10.1.2.0-24', '10.1.2.128-25', '10.1.2.0-23', '10.1.1.0-24', '10.1.1.4-30', '10.1.0.0-17', '010.1.2.0-24'],
+      ...[
+        '10.1.220.0-23',
+        '10.1.2.0-24',
+        '10.1.2.128-25',
+        '10.1.2.0-23',
+        '10.1.1.0-24',
+        '10.1.1.4-30',
+        '10.1.0.0-17',
+        '010.1.2.0-24',
+      ],
       ...['169.254.169.254-32', '224.0.0.0-4', '172.17.0.0-16', '192.0.2.254-32', '10.1.2.1-24', 'x', ''],
       ...[`10.1.${100 + this.below(100)}.0-24`, this.#anyPrefix(4), this.#anyPrefix(4), this.#anyPrefix(4)],
     ]);
@@ -167,7 +189,15 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
     const snapshot = { config: undefined, revision: '99', configRevision: '99', clusterId: '1', history: 0, leases };
     const parsed = new LeaseReader(keys, backends).read(snapshot);
     const { networks } = adversary.below(2) === 0 ? dualStack : overlay();
-    const of: Overlay = overlay({ networks, backend, surroundings, peers: parsed.leases.all });
+    const gateways = (peers: () => readonly PeerOutcome[]) =>
+      flannelGateways({ host: hostState, networks: Object.values(networks), remembered: [], isTakeOver: false, peers });
+    const of: Overlay = overlay({
+      networks,
+      backend,
+      surroundings,
+      peers: parsed.leases.all,
+      flannelGateways: gateways,
+    });
     const derived = deriveDesired(of);
     const desired = withoutTaken(
       derived,
@@ -192,6 +222,12 @@ test(`property: of ${cases} clusters with hostile leases, no harm to the host, a
         assert.not.ok(prefixContains(destination, vital), `${text} has ${formatAddress(vital)}`);
       }
       assert.not.ok(prefixesOverlap(destination, of.subnets[destination.address.family]!), text);
+    }
+    for (const route of administrators) {
+      // Only a peer's exact subnet replaces one.
+      const isReplaced = desired.state.routes.some(({ destination }) => samePrefix(destination, route.destination));
+      const isThere = kernel.state.routes.some((other) => formatRoute(other) === formatRoute(route));
+      assert.ok(isThere || isReplaced, `${about}: ${formatRoute(route)}`);
     }
     for (const destination of connected) {
       const there = kernel.state.routes.filter(

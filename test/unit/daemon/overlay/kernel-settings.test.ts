@@ -17,7 +17,7 @@ function logged(ipMasq: boolean, settings: Readonly<Record<string, string>>): st
   });
   const wanted = {
     ...{ devices: [], addresses: [], neighbours: [], fdb: [], routes: [] },
-    ...{ formerDevices: [], networks: [], peerAddresses: [] },
+    ...{ formerDevices: [], networks: [], flannelGateways: [] },
   };
   for (let i = 0; i < 3; i++) kernelSettings.ensure(wanted, 'eth0', [4], { links: [], addresses: [], routes: [] });
   return lines;

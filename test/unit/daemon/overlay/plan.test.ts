@@ -201,7 +201,7 @@ test('other routes stay: the default route, outside the networks, by other progr
     route('10.1.0.0/16', '192.0.2.2', RTPROT_BOOT),
   ];
   kernel.state.routes.push(...others);
-  reconcile(kernel, state());
+  reconcile(kernel, state({ flannelGateways: () => [address('192.0.2.2')] }));
   for (const other of others) assert.ok(kernel.state.routes.some((own) => own.destination === other.destination));
 });
 
@@ -213,11 +213,26 @@ test("stale routes go: weftd's own by their mark, flannel's through a peer", () 
     route('10.1.8.0/24', '192.0.2.2', RTPROT_BOOT),
     route('10.1.2.0/24', '192.0.2.2', RTPROT_BOOT, { metric: 50 }),
   );
-  reconcile(kernel, state());
+  reconcile(kernel, state({ flannelGateways: () => [address('192.0.2.2')] }));
   assert.equal(
     kernel.state.routes.map(({ device }) => device),
     ['flannel.1', 'flannel.1'],
   );
+});
+
+test('an administrator’s route through a peer stays, however the peer is reached', () => {
+  const direct = { backend: { ...vxlan, directRouting: true }, isNeighbour: () => true } as const;
+  const ways: Changes[] = [{ backend: vxlan }, direct, { ...direct, backend: { type: 'host-gw' } }];
+  for (const changes of ways) {
+    const kernel = host();
+    const peers = [2, 3].map((n) => peer(n, { backendType: changes.backend!.type }));
+    reconcile(kernel, state({ ...changes, peers }));
+    const own = ['10.1.7.0/24', '10.1.8.0/25'].map((to) => route(to, '192.0.2.2', routeProtocol.RTPROT_BOOT));
+    kernel.state.routes.push(...own);
+    settled(kernel, state({ ...changes, peers }));
+    reconcile(kernel, state({ ...changes, peers: [] }));
+    assert.equal(kernel.state.routes, own);
+  }
 });
 
 test("another network's routes stay, though this network had its addresses before", () => {
@@ -306,7 +321,7 @@ function randomOverlay(random: (below: number) => number): Overlay {
     isNeighbour: (a) => backend.type === 'host-gw' || a.bytes.at(-1)! % 5 > near,
     formerNetworks: [prefix('10.1.0.0/16'), prefix('fd00::/48')],
     formerDevices: ['flannel.1', 'flannel.2', 'flannel-v6.1', 'flannel-v6.2', 'flannel.ipip', 'weft-gre', 'weft-gre6'],
-    formerPeerAddresses: [...Array(30).keys()].flatMap((n) => [address(`192.0.2.${n}`), address(`2001:db8::${n}`)]),
+    flannelGateways: () => [...Array(30).keys()].flatMap((n) => [address(`192.0.2.${n}`), address(`2001:db8::${n}`)]),
   });
 }
 

@@ -10,7 +10,7 @@ import { address, dualStack, overlay, prefix } from './cluster-of.ts';
 const test = suite('daemon/overlay/shadows');
 
 const [eth0, tunnel] = [2, 7];
-const desired: Desired = deriveDesired(overlay(dualStack));
+const desired: Desired = deriveDesired(overlay({ ...dualStack, flannelGateways: () => [address('192.0.2.3')] }));
 
 /** A unicast route as the kernel tells it: of protocol boot, by eth0, unless told. */
 const route = (destination: string, changes: Partial<Route> = {}): Route => ({
@@ -44,13 +44,15 @@ test('what is no obstacle', () => {
   assert.equal(find(route('10.1.77.0/24')), nothing, 'no peer is there');
   assert.equal(find(route('10.1.2.0/25', { oif: tunnel })), nothing, 'on our own device it is mended');
   assert.equal(find(route('10.1.2.0/25', { protocol: 87 })), nothing, 'our own');
-  assert.equal(find(route('10.1.2.0/25', { gateway: address('192.0.2.3') })), nothing, 'by way of a peer: flannel’s');
+  assert.equal(find(route('10.1.2.0/25', { gateway: address('192.0.2.3') })), nothing, 'flannel’s');
   assert.equal(find(own, route('10.1.2.0/24', { metric: 50 })), nothing, 'one that ours comes before');
   assert.equal(find(route('10.1.2.0/24')), nothing, 'ours takes its place');
 });
 
 test('more specific ones, and those that come first', () => {
   assert.equal(find(own, route('10.1.2.128/25')).problems, ['10.1.2.128/25 on "eth0"']);
+  const byPeer = route('10.1.2.0/25', { gateway: address('192.0.2.2') });
+  assert.equal(find(own, byPeer).problems, ['10.1.2.0/25 on "eth0"'], 'an administrator’s');
   assert.equal(find(own, route('10.1.2.9/32', { type: 6, oif: undefined as never })).problems, ['10.1.2.9/32']);
   assert.equal(find(route('10.1.2.0/24'), own).problems, ['10.1.2.0/24 on "eth0"']);
   assert.equal(find(own, route('10.1.2.0/24')).problems, []);
@@ -60,6 +62,10 @@ test('more specific ones, and those that come first', () => {
 
 test('the network of an interface: who was first stays, and both are told', () => {
   assert.equal(find(connected), { problems: [], taken: ['10.1.2.0/24'] });
+  for (const protocol of [9, 16]) {
+    const managed = route('10.1.2.0/24', { protocol });
+    assert.equal(find(managed), { problems: [], taken: ['10.1.2.0/24'] }, 'by a network manager');
+  }
   assert.equal(find(own, connected), { problems: ['10.1.2.0/24 on "eth0"'], taken: [] });
   const without = withoutTaken(desired, [prefix('10.1.2.0/24')]);
   assert.not(without.state.routes.some(({ destination }) => formatPrefix(destination) === '10.1.2.0/24'));
