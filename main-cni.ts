@@ -1,6 +1,6 @@
 /**
- * The CNI programs: `weft`, and `weft-ipam` by that name. VERSION needs only this module; the other commands load their
- * programs.
+ * The CNI programs: `weft`, and `weft-ipam` and `flannel` by those names. VERSION needs only this module; the other
+ * commands load their programs.
  *
  * Each command is a program of its own, bundled with everything it needs. The executable is some hundred kilobytes
  * larger that way, but reading and linking shared modules made every start a tenth slower.
@@ -11,7 +11,16 @@ import type { Sys } from './linux/sys.ts';
 import { sys } from './linux/sys-native.ts';
 import { version } from './package.json';
 
-const programName = (sys.argv[0] ?? '').split('/').pop() === 'weft-ipam' ? 'weft-ipam' : 'weft';
+/** Each name that the executable answers to, with what the program does. Any other name is `weft`'s. */
+const programs = {
+  weft: 'attaches containers to a network that spans hosts',
+  'weft-ipam': "hands out addresses from this node's subnets, or from ranges",
+  flannel: "flannel's plugin: has another plugin attach containers to this node's subnet",
+} as const;
+type ProgramName = keyof typeof programs;
+
+const calledBy = (sys.argv[0] ?? '').split('/').pop() ?? '';
+const programName: ProgramName = Object.hasOwn(programs, calledBy) ? (calledBy as ProgramName) : 'weft';
 
 /** How long VERSION waits for its stdin. A caller may write late or never. */
 const versionStdinTimeoutMs = 20;
@@ -36,11 +45,7 @@ function peekStdin(): string {
 }
 
 function about(): string {
-  const what =
-    programName === 'weft'
-      ? 'attaches containers to a network that spans hosts'
-      : "hands out addresses from this node's subnets, or from ranges";
-  return `${programName} ${version}: CNI plugin, ${what}\nCNI protocol versions supported: ${supportedVersions.join(', ')}\n`;
+  return `${programName} ${version}: CNI plugin, ${programs[programName]}\nCNI protocol versions supported: ${supportedVersions.join(', ')}\n`;
 }
 
 /**
@@ -48,6 +53,7 @@ function about(): string {
  */
 function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Promise<number> }> {
   if (programName === 'weft-ipam') return import('./cni/programs/ipam.ts');
+  if (programName === 'flannel') return import('./cni/programs/flannel.ts');
   switch (command) {
     case 'ADD':
       return import('./cni/programs/add.ts');

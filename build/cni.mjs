@@ -1,4 +1,4 @@
-/** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and the name `weft-ipam` for it. */
+/** The CNI side: TypeScript → ES modules → bytecode → `dist/bin/weft`, and its other names. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
@@ -22,6 +22,9 @@ import {
 
 /** The folder of esbuild's modules: `main-cni.js` and the chunks that it loads on demand. */
 export const modulesFolder = at('dist', 'cni');
+
+/** The further names of `weft`: `main-cni.ts` looks at its name. */
+export const cniNames = ['weft-ipam', 'flannel'];
 
 const fail = (error) => {
   throw new BuildError(error.message);
@@ -127,7 +130,7 @@ export async function assemble(target, output = join(binFolder(target), 'weft'),
     run(compilerPath(), [runtimePath(target), modules, output]);
     return megabytes(output);
   });
-  hardLink(output, join(dirname(output), 'weft-ipam'));
+  for (const name of cniNames) hardLink(output, join(dirname(output), name));
   return words;
 }
 

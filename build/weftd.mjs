@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { bunBinary } from '../setup.mjs';
-import { bundleCni, megabytes, modulesFolder } from './cni.mjs';
+import { bundleCni, cniNames, megabytes, modulesFolder } from './cni.mjs';
 import { etcd3Plugin } from './etcd3.mjs';
 import { schemaPlugin } from './schema.mjs';
 import { at, BuildError, binFolder, hardLink, hashOf, root, run, unlessDone, writeFolder } from './tools.mjs';
@@ -63,16 +63,16 @@ export async function bundleWeftBun() {
 
 /** `weftd`, and the name `weftctl` for it. */
 export const compileWeftd = (target) =>
-  compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), 'weftctl', target);
+  compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), ['weftctl'], target);
 
-/** `weft`, and the name `weft-ipam` for it. */
-export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.mjs'), output, 'weft-ipam', target);
+/** `weft`, and its other names. */
+export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.mjs'), output, cniNames, target);
 
 /**
- * Makes the executable `output`, with a second name in its folder. Bun runs in the bundle's folder, where no file of the
+ * Makes the executable `output`, with further names in its folder. Bun runs in the bundle's folder, where no file of the
  * project or the user configures it.
  */
-export async function compile(source, output, link, target) {
+export async function compile(source, output, links, target) {
   const bun = bunBinary(process.arch);
   const carrier = bunBinary(target);
   const version = JSON.parse(readFileSync(join(dirname(carrier), '..', 'package.json'), 'utf8')).version;
@@ -97,6 +97,6 @@ export async function compile(source, output, link, target) {
     renameSync(made, output);
     return `Bun ${version}, ${megabytes(output)}`;
   });
-  hardLink(output, join(dirname(output), link));
+  for (const link of links) hardLink(output, join(dirname(output), link));
   return words;
 }

@@ -13,35 +13,66 @@ import { latestVersion } from './spec/versions.ts';
 /** The name of this plugin, in any folder. */
 const ownName = 'weft';
 
+/** The key by which the configuration names its IPAM plugin. */
+const ipamType = 'ipam.type';
+
 const pluginNamePattern = /^[^/\0]+$/;
 
+/** A plugin's file in CNI_PATH. */
+export interface PluginFile {
+  readonly path: string;
+  /** Whether it is this very executable, under whichever name. */
+  readonly isSelf: boolean;
+}
+
 /**
- * The plugin's file in CNI_PATH.
- * @throws CniError 7 if the name is a path, 50 if there is no such plugin
+ * @param key the key of the configuration that names the plugin, for errors
+ * @returns undefined if there is no such plugin
+ * @throws CniError 7 if the name is a path
  */
-function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string): string {
+export function lookForPlugin(
+  sys: Sys,
+  request: Pick<CniRequest, 'path'>,
+  type: string,
+  key = ipamType,
+): PluginFile | undefined {
   if (!pluginNamePattern.test(type) || type === '.' || type === '..') {
-    throw new CniError(errorCodes.invalidConfiguration, `"ipam.type" ${quote(type)} is not the name of a plugin`);
+    throw new CniError(errorCodes.invalidConfiguration, `"${key}" ${quote(type)} is not the name of a plugin`);
   }
   for (const folder of request.path) {
     const path = `${folder}/${type}`;
     const status = sys.stat(path);
     if (typeof status === 'number' || (status.mode & stat.S_IFMT) !== stat.S_IFREG) continue;
     const self = sys.stat('/proc/self/exe');
-    // The plugin would call itself endlessly.
-    if (type === ownName || (typeof self !== 'number' && self.dev === status.dev && self.ino === status.ino)) {
-      throw new CniError(
-        errorCodes.invalidConfiguration,
-        `"ipam.type" is ${quote(type)}, which is this plugin itself and gives no addresses; use "weft-ipam"`,
-      );
-    }
-    return path;
+    return { path, isSelf: typeof self !== 'number' && self.dev === status.dev && self.ino === status.ino };
   }
-  throw new CniError(
+  return undefined;
+}
+
+export const missingPluginError = (request: Pick<CniRequest, 'path'>, type: string, key = ipamType): CniError =>
+  new CniError(
     errorCodes.notAvailable,
-    `There is no plugin "${type}" in CNI_PATH "${request.path.join(':')}"; install it there, or change "ipam.type"`,
+    `There is no plugin "${type}" in CNI_PATH "${request.path.join(':')}"; install it there, or change "${key}"`,
     { details: `failed to find plugin "${type}" in path ${quote(request.path)}` },
   );
+
+/**
+ * The plugin's file in CNI_PATH.
+ * @throws CniError 7 if the name is a path or this plugin's own, 50 if there is no such plugin
+ */
+function findPlugin(sys: Sys, request: Pick<CniRequest, 'path'>, type: string, key = ipamType): string {
+  const found = lookForPlugin(sys, request, type, key);
+  if (!found) throw missingPluginError(request, type, key);
+  // The plugin would call itself endlessly.
+  if (found.isSelf || (key === ipamType && type === ownName)) {
+    throw new CniError(
+      errorCodes.invalidConfiguration,
+      key === ipamType
+        ? `"${key}" is ${quote(type)}, which is this plugin itself and gives no addresses; use "weft-ipam"`
+        : `"${key}" is ${quote(type)}, which is this plugin itself; name the one that attaches containers, as "bridge"`,
+    );
+  }
+  return found.path;
 }
 
 /** Checks the plugin before ADD makes anything. @throws CniError 7 or 50 if the plugin cannot be called */
@@ -86,8 +117,8 @@ function pluginError(type: string, status: number, stdout: string, stderr: strin
  * @returns its stdout
  * @throws CniError: the plugin's own error, 50, or 109
  */
-export function callPlugin(sys: Sys, request: CniRequest, type: string, command: Command): string {
-  const path = findPlugin(sys, request, type);
+export function callPlugin(sys: Sys, request: CniRequest, type: string, command: Command, key = ipamType): string {
+  const path = findPlugin(sys, request, type, key);
   const environment = request.all.filter((entry) => !entry.startsWith('CNI_COMMAND='));
   environment.push(`CNI_COMMAND=${command}`);
   const { buffer, byteOffset, byteLength } = request.stdin;

@@ -89,14 +89,15 @@ function checkCanBeEmpty(sys: Sys, fd: number, path: string): void {
 
 /**
  * The file's bytes, or undefined if the file or its folder does not exist.
- * @throws SyscallError EISDIR for a folder, EINVAL for a FIFO, EAGAIN for a FIFO or a terminal that somebody writes to
+ * @throws SyscallError EFBIG for more than `limitBytes`, EISDIR for a folder, EINVAL for a FIFO, EAGAIN for a FIFO or a
+ *   terminal that somebody writes to
  */
-export function readFile(sys: Sys, path: string): Uint8Array | undefined {
+export function readFile(sys: Sys, path: string, limitBytes = defaultLimitBytes): Uint8Array | undefined {
   const fd = sys.open(path, open.O_RDONLY | open.O_NONBLOCK, 0);
   if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
   check(fd, ['open', path]);
   try {
-    const bytes = readAll(sys, fd, defaultLimitBytes, ['read', path], false);
+    const bytes = readAll(sys, fd, limitBytes, ['read', path], false);
     if (bytes.length === 0) checkCanBeEmpty(sys, fd, path);
     return bytes;
   } finally {
@@ -105,8 +106,8 @@ export function readFile(sys: Sys, path: string): Uint8Array | undefined {
 }
 
 /** The file's text (UTF-8), or undefined if the file does not exist. */
-export function readText(sys: Sys, path: string): string | undefined {
-  const bytes = readFile(sys, path);
+export function readText(sys: Sys, path: string, limitBytes = defaultLimitBytes): string | undefined {
+  const bytes = readFile(sys, path, limitBytes);
   return bytes && sys.decodeUtf8(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }
 

@@ -104,16 +104,34 @@ export function formatSubnetEnv(network: NodeNetwork): string {
   return `${lines.join('\n')}\n`;
 }
 
-/**
- * Reads subnet.env, from weftd or flanneld. NETWORK may be a comma-separated list; SUBNET is masked back to a network.
- * @throws NodeFileError saying what is wrong
- */
-export function parseSubnetEnv(text: string): NodeNetwork {
+/** The variables of subnet.env: `KEY=value` lines, the last of a key counts. */
+function variablesOf(text: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const line of text.split('\n')) {
     const match = /^([A-Z0-9_]+)=(.*)$/.exec(line.trim());
     if (match) values.set(match[1]!, match[2]!.replace(/^"(.*)"$/, '$1'));
   }
+  return values;
+}
+
+/** The variables without which flannel's plugin refuses a subnet.env. */
+export function missingInSubnetEnv(text: string): string[] {
+  const values = variablesOf(text);
+  const groups = [
+    ['FLANNEL_NETWORK', 'FLANNEL_IPV6_NETWORK'],
+    ['FLANNEL_SUBNET', 'FLANNEL_IPV6_SUBNET'],
+    ['FLANNEL_MTU'],
+    ['FLANNEL_IPMASQ'],
+  ];
+  return groups.filter((group) => !group.some((key) => values.get(key))).map((group) => group.join(' or '));
+}
+
+/**
+ * Reads subnet.env, from weftd or flanneld. NETWORK may be a comma-separated list; SUBNET is masked back to a network.
+ * @throws NodeFileError saying what is wrong
+ */
+export function parseSubnetEnv(text: string): NodeNetwork {
+  const values = variablesOf(text);
   const prefixes = (key: string): Prefix[] =>
     (values.get(key) ?? '')
       .split(',')

@@ -9,6 +9,8 @@ export const defaultPaths = {
   subnetFile: '/run/flannel/subnet.env',
   /** host-local's reservations: `<network>/<address>`. */
   cniDataDir: '/var/lib/cni/networks',
+  /** What flannel's plugin keeps of each container: the configuration that it gave to the plugin which attached it. */
+  flannelDataDir: '/var/lib/cni/flannel',
 } as const;
 
 /** The node's subnets, MTU and networks, for the plugins (`net/node-file.ts`). */

@@ -15,7 +15,7 @@ try {
     await assemble(target, join(folder, 'weft'), join(folder, 'cni'));
   }
   await bundleWeftd(undefined, join(folder, 'weftd.bundle'));
-  await compile(join(folder, 'weftd.bundle', 'weftd.cjs'), join(folder, 'weftd'), 'weftctl', target);
+  await compile(join(folder, 'weftd.bundle', 'weftd.cjs'), join(folder, 'weftd'), ['weftctl'], target);
   for (const name of ['weft', 'weftd'].filter((name) => existsSync(join(folder, name)))) {
     if (readFileSync(join(folder, name)).equals(readFileSync(at('dist', 'bin', name)))) continue;
     console.log(`dist/bin/${name} is not what a second build gives`);

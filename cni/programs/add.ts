@@ -2,7 +2,7 @@
 
 import type { Sys } from '../../linux/sys.ts';
 import { runAdd } from '../add.ts';
-import { asksForExtras } from './extras.ts';
+import { asksForExtras } from '../extras.ts';
 import { runPlugin } from './run-plugin.ts';
 
 export const run = (sys: Sys): Promise<number> =>

@@ -2,7 +2,7 @@
 
 import type { Sys } from '../../linux/sys.ts';
 import { runDel } from '../del.ts';
-import { asksForFilters } from './extras.ts';
+import { asksForFilters } from '../extras.ts';
 import { runPlugin } from './run-plugin.ts';
 
 export const run = (sys: Sys): Promise<number> =>

@@ -3,8 +3,8 @@
  * do. The code for that is a program of its own, and other configurations never load it.
  */
 
-import { lookUp } from '../spec/keys.ts';
-import type { CniRequest } from '../spec/request.ts';
+import { lookUp } from './spec/keys.ts';
+import type { CniRequest } from './spec/request.ts';
 
 /** Rules of the packet filter. */
 const filterKeys = ['ipMasq', 'macspoofchk'] as const;
