@@ -21,7 +21,7 @@ import { backends } from './backends/map.ts';
 import { FilterEvents } from './filter/filter-events.ts';
 import { PacketFilter, tableName } from './filter/packet-filter.ts';
 import { lockLifeMs } from './filter/peer-lock.ts';
-import { FilterUpkeep, partsFor } from './filter/upkeep.ts';
+import { FilterFeatures, FilterUpkeep, partsFor } from './filter/upkeep.ts';
 import { Ways } from './filter/ways.ts';
 import { openAttachments } from './host/attachments.ts';
 import { DeviceLocks } from './host/device-lock.ts';
@@ -166,7 +166,13 @@ export async function composeNode(
   const filterEvents = new FilterEvents(() => filterStream.poll());
   const ways = new Ways(() => kernel.readInterfaces());
   const lifeMs = settings.lockLifeMs ?? lockLifeMs;
-  const filterParts = partsFor(options.filter, { ipMasq: options.ipMasq, lockLifeMs: lifeMs });
+  const features = new FilterFeatures();
+  const filterParts = partsFor(options.filter, {
+    ipMasq: options.ipMasq,
+    lockLifeMs: lifeMs,
+    now: monotonic,
+    features,
+  });
   const repairs = foldRepeats(logger, monotonic);
   const packetFilter = new PacketFilter(sys, repairs, {
     name: tableName(store.scope),
@@ -181,6 +187,9 @@ export async function composeNode(
   const filter = new FilterUpkeep({
     filter: packetFilter,
     parts: filterParts,
+    features,
+    logger,
+    now: monotonic,
     foreignChains: options.filter.forward,
     healing,
     problems,

@@ -18,5 +18,9 @@ export const backends: Backends = new Map(all.map((each) => [each.name, each]));
 export const outer = (config: BackendConfig, family: Family): OuterHeader | undefined =>
   backends.get(config.type)?.outer(config, family);
 
+/** Whether peers' packets may arrive without a tunnel. */
+export const routesDirectly = (config: BackendConfig): boolean =>
+  backends.get(config.type)?.routesDirectly(config) ?? false;
+
 /** Whether a device is a tunnel of weftd's or flannel's, by its name. */
 export const isTunnelName = (name: string): boolean => all.some((backend) => backend.isDeviceName(name));

@@ -32,6 +32,15 @@ export interface FilterView {
   readonly peers: LeaseSet;
   /** Older subnets of this node that still contain containers' addresses. */
   readonly formerSubnets: readonly PerFamily<Prefix>[];
+  /** Absent before they are known. */
+  readonly links?: FilterLinks;
+}
+
+/** This host's interfaces by name, for where packets come in. */
+export interface FilterLinks {
+  readonly external: string;
+  /** The tunnels, and the interfaces that lead to containers. The same list until one comes or goes. */
+  readonly inner: readonly string[];
 }
 
 /** nft(8)'s name of the table's family. */
@@ -59,6 +68,8 @@ export interface PartContent {
   readonly sets: readonly PartSet[];
   /** Base chains, and the chains that they jump to. */
   readonly chains: () => readonly NftChain[];
+  /** Ask the part again after this time, even if the view is the same; absent: no need. */
+  readonly validMs?: number;
 }
 
 /** Keys to add to and remove from one set. */

@@ -8,43 +8,37 @@
  *   recognised by UDP port and VNI, GRE by its key or the lack of one. IPIP has no identifier, and a GRE device under external
  *   control accepts every key: all such packets are judged.
  * - A container could send tunnel packets itself: masquerading gives them its host's address, which peers accept. So its own
- *   host drops packets from containers that look like the tunnel's and go to a peer.
+ *   host drops packets from containers that look like the tunnel's and go to a peer. container-lock.ts does it for containers
+ *   that forge their source, or have an address outside the cluster.
  * - It holds while weftd lives, and 30 s longer: a restart does not open it. After that another program, perhaps flanneld,
  *   decides who the peers are, and weftd's list would shut out new ones. So the rules depend on an element of a timed set,
  *   which lock-renewal.ts renews.
  */
 
 import type { Lease } from '../../cluster/lease.ts';
-import { families, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import { families, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { ipProtocol } from '../../linux/nft/header.ts';
 import {
   addressKeys,
   counter,
   destinationInSet,
-  destinationPortInSet,
   drop,
-  greAnyKey,
-  greKeyIs,
-  grePackets,
-  greWithoutKey,
   not,
   portKey,
-  protocolInSet,
   protocolKey,
   type RuleItem,
   rule,
   sourceIn,
   sourceInSet,
-  vxlanNetwork,
 } from '../../linux/nft/match.ts';
 import { type NftChain, nftPriority } from '../../linux/nft/table.ts';
 import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
 import { formatPrefix, type Prefix } from '../../net/prefix.ts';
 import type { OuterHeader } from '../backends/backend.ts';
-import { outer as outerOf } from '../backends/map.ts';
 import { prefixesOf } from './cluster-prefixes.ts';
 import type { ElementChange, FilterPart, FilterView, PartContent, PartSet } from './part.ts';
+import { peerSets, portSet, protocolSet, tunnelItems, tunnelOf } from './tunnel-packets.ts';
 
 export const peerLockPart = 'peer-lock';
 
@@ -62,34 +56,7 @@ export interface PeerLock {
 /** Long enough for a restart on a slow machine. */
 export const lockLifeMs = 30_000;
 
-/** The key in the timed set: the tunnel's UDP port, or its IP protocol. */
-const portSet = 'locked-port';
-const protocolSet = 'locked-protocol';
-const peerSets: Readonly<Record<Family, string>> = { 4: 'peers4', 6: 'peers6' };
 const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
-
-/**
- * Forms of packets that a GRE device accepts. Over IPv6 the kernel treats no key and key 0 alike (ip6gre_tunnel_lookup),
- * over IPv4 it distinguishes them (ip_tunnel_key_match).
- */
-function greShapes(key: OuterHeader['key'], family: Family): RuleItem[][] {
-  if (key === 'any') return [[greAnyKey()]];
-  if (family === 6 && (key ?? 0) === 0) return [[greWithoutKey()], ...greKeyIs(0)];
-  return key === undefined ? [[greWithoutKey()]] : greKeyIs(key);
-}
-
-/** Conditions for the tunnel's packets; one list per possible form. */
-function tunnelItems({ ipProtocol: protocol, udpPort, vni, key }: OuterHeader, family: Family): RuleItem[][] {
-  switch (protocol) {
-    case ipProtocol.IPPROTO_UDP:
-      if (udpPort === undefined) throw new Error('A tunnel in UDP needs a port');
-      return [[destinationPortInSet('UDP', portSet), ...(vni === undefined ? [] : [vxlanNetwork(vni)])]];
-    case ipProtocol.IPPROTO_GRE:
-      return greShapes(key, family).map((items) => [protocolInSet(protocolSet), grePackets(), ...items]);
-    default:
-      return [[protocolInSet(protocolSet)]];
-  }
-}
 
 function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
   const headers = valuesOf(outer);
@@ -182,12 +149,6 @@ function unusedAddresses(removed: readonly Address[], added: readonly Address[],
     // Usually the same host's new lease has it: no search through all peers is needed.
     (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
   );
-}
-
-/** The tunnel's headers for the families in use; undefined if no packet has one. */
-function tunnelOf({ backend, config }: FilterView): PerFamily<OuterHeader> | undefined {
-  const outer = perFamily((family) => (config.networks[family] ? outerOf(backend, family) : undefined));
-  return valuesOf(outer).length > 0 ? outer : undefined;
 }
 
 export const peerLocking = ({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart => ({

@@ -9,13 +9,17 @@
 import type { Lease } from '../../cluster/lease.ts';
 import { valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
+import { hasCode, NetlinkError } from '../../linux/errors.ts';
+import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { containerPrefixes, prefixesOf } from './cluster-prefixes.ts';
+import { containerLocking, containerLockPart, fibComment } from './container-lock.ts';
 import { forwarding, forwardSettings } from './forward.ts';
 import { masquerading } from './masquerade.ts';
-import { type FilterWish, formatStructure, type PacketFilter } from './packet-filter.ts';
-import type { FilterPart, FilterView } from './part.ts';
+import { type FilterOutcome, type FilterWish, formatStructure, type PacketFilter } from './packet-filter.ts';
+import type { FilterLinks, FilterPart, FilterView } from './part.ts';
 import { peerLocking, peerLockPart } from './peer-lock.ts';
+import type { LookOptions } from './table-keeper.ts';
 import type { FilterInterfaces, Ways } from './ways.ts';
 
 /** The command line's choices for the packet filter, beside masquerading. */
@@ -70,6 +74,11 @@ export interface FilterHealing {
 export interface UpkeepOptions {
   readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove'>;
   readonly parts: readonly FilterPart[];
+  /** What the parts ask for. */
+  readonly features: FilterFeatures;
+  readonly logger: Pick<Logger, 'warn'>;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
   /** Whether other programs' chains are kept, too. */
   readonly foreignChains: boolean;
   readonly healing: FilterHealing;
@@ -79,19 +88,51 @@ export interface UpkeepOptions {
 
 const retryMs = 1000;
 
+/** The parts whose counters are the peer lock's. */
+const lockParts = [peerLockPart, containerLockPart];
+
+/** What this kernel's packet filter has; assumed until it refuses a rule. */
+export class FilterFeatures {
+  #hasFib = true;
+
+  get hasFib(): boolean {
+    return this.#hasFib;
+  }
+
+  /** @returns whether the error says that a feature is missing, without which to try again */
+  learn(error: unknown): boolean {
+    const isMissing =
+      this.#hasFib &&
+      error instanceof NetlinkError &&
+      hasCode(error, 'ENOENT', 'EOPNOTSUPP') &&
+      error.subject === fibComment;
+    if (isMissing) this.#hasFib = false;
+    return isMissing;
+  }
+}
+
+export interface PartsOptions {
+  readonly ipMasq: boolean;
+  readonly lockLifeMs: number;
+  /** Milliseconds on a clock that does not go back. */
+  readonly now: () => number;
+  readonly features: FilterFeatures;
+}
+
 /** The parts that the command line asks for. */
 export const partsFor = (
   { peerLock, forward, randomPorts }: FilterOptions,
-  { ipMasq, lockLifeMs }: { readonly ipMasq: boolean; readonly lockLifeMs: number },
+  { ipMasq, lockLifeMs: lifeMs, now, features }: PartsOptions,
 ): FilterPart[] => [
-  ...(peerLock ? [peerLocking({ lifeMs: lockLifeMs })] : []),
+  ...(peerLock ? [containerLocking({ lifeMs, now, hasFib: () => features.hasFib }), peerLocking({ lifeMs })] : []),
   ...(forward ? [forwarding()] : []),
   ...(ipMasq ? [masquerading({ randomPorts })] : []),
 ];
 
 export class FilterUpkeep implements FilterPort {
   readonly #options: UpkeepOptions;
-  #current: { readonly view: FilterView; readonly wish: FilterWish } | undefined;
+  #current: { readonly view: FilterView; readonly wish: FilterWish; readonly untilMs: number } | undefined;
+  #links: FilterLinks | undefined;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -99,13 +140,19 @@ export class FilterUpkeep implements FilterPort {
 
   useInterfaces(interfaces: FilterInterfaces): void {
     this.#options.ways.useInterfaces(interfaces);
+    const { external, inner = [] } = interfaces;
+    const before = this.#links;
+    if (before?.external === external && before.inner.join() === inner.join()) return;
+    this.#links = { external, inner };
+    this.#current = undefined;
   }
 
   ensure(view: FilterView, { keepPeers = false, trust = false }: EnsureOptions = {}): RuleResult {
-    const { filter, problems, healing } = this.#options;
+    const { problems, healing, now } = this.#options;
     try {
-      const wish = this.#wish(view);
-      const { changes, forward, againMs } = filter.ensure(wish, { keepElements: keepPeers, trust });
+      const { wish, outcome } = this.#apply(view, { keepElements: keepPeers, trust });
+      const { changes, forward } = outcome;
+      const againMs = Math.min(outcome.againMs, this.#current!.untilMs - now());
       const wanted = (): string => formatStructure(wish.contents);
       const done = changes > 0 ? ['set packet filter table'] : [];
       healing.noteSettings('rules', 'packet filter table', wanted, done);
@@ -145,22 +192,44 @@ export class FilterUpkeep implements FilterPort {
 
   /** Whether the peer lock is on, and how much it has dropped. */
   peerLock(): NodeStatus['peerLock'] {
-    const count = this.#options.filter.counters(peerLockPart);
-    return { enabled: count !== undefined, droppedPackets: count?.packets ?? 0, droppedBytes: count?.bytes ?? 0 };
+    const counts = lockParts.flatMap((part) => this.#options.filter.counters(part) ?? []);
+    return {
+      enabled: counts.length > 0,
+      droppedPackets: counts.reduce((sum, { packets }) => sum + packets, 0),
+      droppedBytes: counts.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
   }
 
-  /** The same object for the same view. */
+  #apply(view: FilterView, look: LookOptions): { readonly wish: FilterWish; readonly outcome: FilterOutcome } {
+    const { filter, features, logger } = this.#options;
+    for (;;) {
+      const wish = this.#wish(view);
+      try {
+        return { wish, outcome: filter.ensure(wish, look) };
+      } catch (error) {
+        if (!features.learn(error)) throw error;
+        logger.warn(
+          'This kernel has no nft_fib, so the peer lock cannot tell where packets come from: it does not drop packets with a forged source that containers send, nor those that come in without the tunnel; load the module "nft_fib_inet", then restart weftd',
+        );
+        this.#current = undefined;
+      }
+    }
+  }
+
+  /** The same object for the same view, as long as the parts say so. */
   #wish(view: FilterView): FilterWish {
-    if (this.#current?.view === view) return this.#current.wish;
-    const { parts, foreignChains, ways } = this.#options;
+    const { parts, foreignChains, ways, now } = this.#options;
+    if (this.#current?.view === view && now() < this.#current.untilMs) return this.#current.wish;
     const prefixes = prefixesOf(view);
+    const linked = this.#links ? { ...view, links: this.#links } : view;
     const subnets = prefixes.subnets.flatMap((each) => valuesOf(each));
     const wish: FilterWish = {
-      contents: parts.flatMap((part) => part.wants(view) ?? []),
+      contents: parts.flatMap((part) => part.wants(linked) ?? []),
       foreign: foreignChains ? () => forwardSettings(prefixes, ways.read(subnets)) : undefined,
       containers: containerPrefixes(prefixes),
     };
-    this.#current = { view, wish };
+    const validMs = wish.contents.map((content) => content.validMs ?? Number.POSITIVE_INFINITY);
+    this.#current = { view, wish, untilMs: now() + Math.min(Number.POSITIVE_INFINITY, ...validMs) };
     return wish;
   }
 }

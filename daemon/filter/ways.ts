@@ -5,8 +5,11 @@ import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface } from '../host/external-interface.ts';
 import type { Roads } from './packet-walk.ts';
 
-/** The host's interfaces for the cluster's packets, without the containers' own. */
-export type FilterInterfaces = Pick<Roads, 'peers' | 'external'>;
+/** The host's interfaces for the cluster's packets. */
+export interface FilterInterfaces extends Pick<Roads, 'peers' | 'external'> {
+  /** Tunnels, and interfaces that lead to containers of any program. */
+  readonly inner?: readonly string[];
+}
 
 export class Ways {
   readonly #readInterfaces: () => readonly HostInterface[];

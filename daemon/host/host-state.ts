@@ -88,6 +88,23 @@ export const connectedNetworks = (interfaces: readonly HostInterface[]): Prefix[
     loopback || isTunnelName(name) ? [] : networks.filter(({ address }) => !isLinkLocal(address)).map(networkOf),
   );
 
+/**
+ * Interfaces by which packets of containers come in: ports of bridges are not, their bridge is. A bridge that has an address
+ * in one of this node's subnets counts before its first container.
+ */
+export function containerLinks(host: HostState, subnets: readonly Prefix[]): string[] {
+  const ports = new Set(host.links.flatMap(({ index, master }) => (master === undefined ? [] : [index])));
+  return hostInterfaces(host)
+    .filter(
+      ({ index, name, servesContainers, isInnerBridge, addresses }) =>
+        !ports.has(index) &&
+        !isTunnelName(name) &&
+        (servesContainers ||
+          (isInnerBridge && addresses.some((address) => subnets.some((subnet) => prefixContains(subnet, address))))),
+    )
+    .map(({ name }) => name);
+}
+
 /** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
 export const isSubnetInUse = (interfaces: readonly HostInterface[], subnet: Prefix): boolean =>
   interfaces.some(

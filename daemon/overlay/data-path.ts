@@ -18,7 +18,7 @@ import type { EventInterest } from '../host/events.ts';
 import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts';
 import { type ExternalInterface, InterfaceError } from '../host/external-interface.ts';
 import type { NodeFiles } from '../host/files.ts';
-import { type HostState, neighbourTest } from '../host/host-state.ts';
+import { containerLinks, type HostState, neighbourTest } from '../host/host-state.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
 import { type Lifeline, surroundingsOf } from '../host/surroundings.ts';
 import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
@@ -81,9 +81,12 @@ export interface DataPathState {
 }
 
 /** The interfaces that the cluster's packets take on this host. */
-function interfacesOf(backend: Backend, { backend: own, config }: ClusterView, external: string): FilterInterfaces {
-  const tunnels = familiesInUse(config).flatMap((family) => backend.deviceName(own, family) ?? []);
-  return { peers: backend.routesDirectly(own) ? [...tunnels, external] : tunnels, external };
+function interfacesOf(backend: Backend, view: ClusterView, host: HostState, external: string): FilterInterfaces {
+  const { backend: kind, config, own, formerSubnets } = view;
+  const tunnels = familiesInUse(config).flatMap((family) => backend.deviceName(kind, family) ?? []);
+  const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
+  const inner = [...tunnels, ...containerLinks(host, subnets)].filter((name) => name !== external).sort();
+  return { peers: backend.routesDirectly(kind) ? [...tunnels, external] : tunnels, external, inner };
 }
 
 export class DataPath {
@@ -167,7 +170,7 @@ export class DataPath {
     const wanted = desired.state;
 
     // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
-    filter.useInterfaces(interfacesOf(backend, view, external.name));
+    filter.useInterfaces(interfacesOf(backend, view, host, external.name));
     const rules = filter.ensure(view, { keepPeers: true, trust: true });
     const devices = wanted.devices.map(({ name }) => name);
     const actual = kernel.readActual(host, new Set([...this.#remembered.devices.keys(), ...devices]));

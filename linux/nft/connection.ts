@@ -269,7 +269,8 @@ export function tableDifference(desired: NftTable, actual: NftTable): string | u
     const other = actual.sets.find(({ name }) => name === set.name);
     if (!other) return `set "${set.name}" is missing`;
     const sameType = other.keyType === set.keyType && other.interval === set.interval;
-    if (!sameType || other.timeoutMs !== set.timeoutMs) return `set "${set.name}" is of another type`;
+    if (!sameType || other.timeoutMs !== set.timeoutMs || other.dynamicSize !== set.dynamicSize)
+      return `set "${set.name}" is of another type`;
     const texts = [set, other].map(({ elements }) => elementTexts(rawElements(elements)).join());
     if (texts[0] !== texts[1]) return `set "${set.name}" has other elements`;
   }

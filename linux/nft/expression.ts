@@ -36,6 +36,22 @@ export const nftPayload = {
   NFT_PAYLOAD_TRANSPORT_HEADER: 2,
 } as const;
 
+/** enum nft_fib_result, enum nft_fib_flags */
+export const nftFib = {
+  NFT_FIB_RESULT_OIF: 1,
+  NFT_FIB_RESULT_ADDRTYPE: 3,
+  NFTA_FIB_F_SADDR: 1,
+  NFTA_FIB_F_DADDR: 2,
+  NFTA_FIB_F_IIF: 8,
+  NFTA_FIB_F_PRESENT: 32,
+} as const;
+
+/** enum nft_dynset_ops */
+const dynsetOperations = ['add', 'update'] as const;
+
+/** enum nft_exthdr_op, enum nft_exthdr_flags */
+const nftExthdr = { NFT_EXTHDR_OP_IPV6: 0, NFT_EXTHDR_F_PRESENT: 1 } as const;
+
 /** include/uapi/linux/netfilter/nf_nat.h */
 export const nfNatRange = {
   NF_NAT_RANGE_PROTO_RANDOM: 4,
@@ -98,6 +114,20 @@ export type Expression =
   | { readonly type: 'masq'; readonly flags: number }
   /** Loads a result of the routing table. `result`: NFT_FIB_RESULT_*, `flags`: NFTA_FIB_F_*. */
   | { readonly type: 'fib'; readonly result: number; readonly flags: number; readonly register: number }
+  /**
+   * Adds the register's value to a set, where the kernel counts its packets; 'update' restarts the element's time. If the
+   * set is full, the rule ends here.
+   */
+  | {
+      readonly type: 'dynset';
+      readonly set: string;
+      readonly source: number;
+      readonly operation: (typeof dynsetOperations)[number];
+    }
+  /** Loads 1 if the packet has the IPv6 extension header (its number), else 0. */
+  | { readonly type: 'exthdr'; readonly header: number; readonly register: number }
+  /** The packet's connection is not tracked. */
+  | { readonly type: 'notrack' }
   | { readonly type: 'other'; readonly name: string; readonly data: Uint8Array };
 
 // NFTA_EXPR_*, NFTA_DATA_*, NFTA_VERDICT_*; the attributes of each expression stand further down.
@@ -159,6 +189,8 @@ const nftaImmediate = { DREG: 1, DATA: 2 } as const;
 const nftaCounter = { BYTES: 1, PACKETS: 2, PAD: 3 } as const;
 const nftaMasq = { FLAGS: 1 } as const;
 const nftaFib = { DREG: 1, RESULT: 2, FLAGS: 3 } as const;
+const nftaDynset = { SET_NAME: 1, SET_ID: 2, OP: 3, SREG_KEY: 4, TIMEOUT: 6, EXPR: 7, PAD: 8, FLAGS: 9 } as const;
+const nftaExthdr = { DREG: 1, TYPE: 2, OFFSET: 3, LEN: 4, FLAGS: 5, OP: 6 } as const;
 
 function encodeExpressionData(writer: NetlinkWriter, e: Expression): void {
   switch (e.type) {
@@ -234,6 +266,25 @@ function encodeExpressionData(writer: NetlinkWriter, e: Expression): void {
       writer.attributeU32be(nftaFib.RESULT, e.result);
       writer.attributeU32be(nftaFib.FLAGS, e.flags);
       break;
+    case 'dynset': {
+      writer.attributeText(nftaDynset.SET_NAME, e.set);
+      writer.attributeU32be(nftaDynset.OP, dynsetOperations.indexOf(e.operation));
+      writer.attributeU32be(nftaDynset.SREG_KEY, e.source);
+      const counting = writer.begin(nftaDynset.EXPR);
+      encodeExpression(writer, { type: 'counter', packets: 0, bytes: 0 });
+      writer.end(counting);
+      break;
+    }
+    case 'exthdr':
+      writer.attributeU32be(nftaExthdr.DREG, e.register);
+      writer.attributeU8(nftaExthdr.TYPE, e.header);
+      writer.attributeU32be(nftaExthdr.OFFSET, 0);
+      writer.attributeU32be(nftaExthdr.LEN, 1);
+      writer.attributeU32be(nftaExthdr.FLAGS, nftExthdr.NFT_EXTHDR_F_PRESENT);
+      writer.attributeU32be(nftaExthdr.OP, nftExthdr.NFT_EXTHDR_OP_IPV6);
+      break;
+    case 'notrack':
+      break;
     case 'other':
       writer.bytes(e.data);
       break;
@@ -254,6 +305,7 @@ export function decodeExpression(r: NetlinkReader): Expression {
   }
   // An expression without attributes may come without NFTA_EXPR_DATA.
   if (name === 'masq' && !raw) return { type: 'masq', flags: 0 };
+  if (name === 'notrack' && !raw) return { type: 'notrack' };
   return known ?? { type: 'other', name, data: raw ?? new Uint8Array(0) };
 }
 
@@ -261,12 +313,12 @@ export function decodeExpression(r: NetlinkReader): Expression {
 class Fields {
   readonly #seen = new Map<number, number | string | Uint8Array>();
   /**
-   * @param shapes how each attribute is read; 'pad' skips it. An attribute that is not listed makes the result
+   * @param shapes how each attribute is read; 'pad' skips it, 'expression' keeps its name. An attribute that is not listed makes the result
    *   undefined.
    */
   static read(
     r: NetlinkReader,
-    shapes: Readonly<Record<number, 'number' | 'small' | 'long' | 'data' | 'text' | 'pad'>>,
+    shapes: Readonly<Record<number, 'number' | 'small' | 'long' | 'data' | 'text' | 'pad' | 'expression'>>,
   ): Fields | undefined {
     const fields = new Fields();
     while (r.next()) {
@@ -276,6 +328,7 @@ class Fields {
       else if (shape === 'small') fields.#seen.set(r.type, r.u8());
       else if (shape === 'long') fields.#seen.set(r.type, r.u64be());
       else if (shape === 'text') fields.#seen.set(r.type, r.text());
+      else if (shape === 'expression') fields.#seen.set(r.type, decodeExpression(r.nested()).type);
       else if (shape === 'data') {
         const value = decodeData(r);
         if (!value) return undefined;
@@ -422,6 +475,40 @@ function decodeExpressionData(name: string, r: NetlinkReader): Expression | unde
         }
       );
     }
+    case 'dynset': {
+      const f = Fields.read(r, {
+        [nftaDynset.SET_NAME]: 'text',
+        [nftaDynset.SET_ID]: 'pad',
+        [nftaDynset.OP]: 'number',
+        [nftaDynset.SREG_KEY]: 'number',
+        [nftaDynset.TIMEOUT]: 'long',
+        [nftaDynset.EXPR]: 'expression',
+        [nftaDynset.PAD]: 'pad',
+        [nftaDynset.FLAGS]: 'number',
+      });
+      const operation = f && dynsetOperations[f.number(nftaDynset.OP)];
+      const isPlain = f?.number(nftaDynset.TIMEOUT) === 0 && f.number(nftaDynset.FLAGS) === 0;
+      if (!operation || !isPlain || f.text(nftaDynset.EXPR) !== 'counter') return undefined;
+      return { type: 'dynset', set: f.text(nftaDynset.SET_NAME), source: f.number(nftaDynset.SREG_KEY), operation };
+    }
+    case 'exthdr': {
+      const f = Fields.read(r, {
+        [nftaExthdr.DREG]: 'number',
+        [nftaExthdr.TYPE]: 'small',
+        [nftaExthdr.OFFSET]: 'number',
+        [nftaExthdr.LEN]: 'number',
+        [nftaExthdr.FLAGS]: 'number',
+        [nftaExthdr.OP]: 'number',
+      });
+      if (!f?.has(nftaExthdr.DREG)) return undefined;
+      const isPresence =
+        f.number(nftaExthdr.OP) === nftExthdr.NFT_EXTHDR_OP_IPV6 &&
+        f.number(nftaExthdr.FLAGS) === nftExthdr.NFT_EXTHDR_F_PRESENT;
+      if (!isPresence) return undefined;
+      return { type: 'exthdr', header: f.number(nftaExthdr.TYPE), register: f.number(nftaExthdr.DREG) };
+    }
+    case 'notrack':
+      return { type: 'notrack' };
     default:
       return undefined;
   }

@@ -10,7 +10,14 @@ export const addressBytes = { 4: 4, 6: 16 } as const;
 /** struct ethhdr, include/uapi/linux/if_ether.h */
 export const ethhdr = { h_dest: 0, h_source: 6, h_proto: 12 } as const;
 /** ETH_P_*, the same file. TEB is an Ethernet frame inside a tunnel. */
-export const ethernetProtocol = { ETH_P_IP: 0x0800, ETH_P_IPV6: 0x86dd, ETH_P_TEB: 0x6558 } as const;
+export const ethernetProtocol = {
+  ETH_P_IP: 0x0800,
+  ETH_P_IPV6: 0x86dd,
+  ETH_P_TEB: 0x6558,
+  ETH_P_8021Q: 0x8100,
+  ETH_P_8021AD: 0x88a8,
+  ETH_P_WCCP: 0x883e,
+} as const;
 
 /** IPPROTO_*, include/uapi/linux/in.h */
 export const ipProtocol = {
@@ -18,6 +25,7 @@ export const ipProtocol = {
   IPPROTO_TCP: 6,
   IPPROTO_UDP: 17,
   IPPROTO_IPV6: 41,
+  IPPROTO_FRAGMENT: 44,
   IPPROTO_GRE: 47,
 } as const;
 

@@ -10,7 +10,15 @@
 import type { Address, Family } from '../../net/address.ts';
 import type { Mac } from '../../net/mac.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
-import { type Comparison, type Expression, nfNatRange, nftMeta, nftPayload, nftRegister } from './expression.ts';
+import {
+  type Comparison,
+  type Expression,
+  nfNatRange,
+  nftFib,
+  nftMeta,
+  nftPayload,
+  nftRegister,
+} from './expression.ts';
 import {
   addressBytes,
   addressOffset,
@@ -61,6 +69,9 @@ const hostU32 = (value: number): Uint8Array =>
 const bigU16 = (value: number): Uint8Array => new Uint8Array([value >> 8, value & 255]);
 const bigU32 = (value: number): Uint8Array =>
   new Uint8Array([value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255]);
+
+/** The packet is IPv4, or IPv6. */
+export const isFamily = (family: Family): RuleItem => ({ guards: [ipGuard(family)], expressions: [] });
 
 const ipGuard = (family: Family): Guard => (family === 4 ? 'IPv4' : 'IPv6');
 
@@ -183,6 +194,21 @@ function interfaceName(name: string): Uint8Array {
 /** The packet came in by the interface of this name, which need not exist yet. */
 export const inputInterface = (name: string): Match =>
   compare([], [meta(nftMeta.NFT_META_IIFNAME)], interfaceName(name));
+/** The packet came in by an interface whose name is in the table's set of that name. */
+export const inputInterfaceInSet = (set: string): Match => inSet([], meta(nftMeta.NFT_META_IIFNAME), set);
+/** An interface's name as a set's key. */
+export const interfaceKey = interfaceName;
+
+/**
+ * The packet's source is not reached by the interface that it came in by: its route leads elsewhere, or it is this host's
+ * own. Needs nft_fib, at the hooks prerouting, input and forward.
+ */
+export const comesFromElsewhere = (): Match => {
+  const { NFT_FIB_RESULT_OIF, NFTA_FIB_F_SADDR, NFTA_FIB_F_IIF, NFTA_FIB_F_PRESENT } = nftFib;
+  const flags = NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT;
+  return compare([], [{ type: 'fib', result: NFT_FIB_RESULT_OIF, flags, register }], hostU32(0));
+};
+
 const masked = (load: Expression, value: number, mask: number): Match =>
   mask >>> 0 === 0xffffffff
     ? compare([], [load], hostU32(value))

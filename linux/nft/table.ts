@@ -81,6 +81,10 @@ const keyTypes = {
   ether_addr: { number: 9, lengthBytes: 6 },
   inet_proto: { number: 12, lengthBytes: 1 },
   inet_service: { number: 13, lengthBytes: 2 },
+  ifname: { number: 41, lengthBytes: 16 },
+  // Two fields: each has 6 bits of the number, and whole registers of 4 bytes in the key.
+  'ipv4_addr . ipv4_addr': { number: (7 << 6) | 7, lengthBytes: 8 },
+  'ipv6_addr . ipv6_addr': { number: (8 << 6) | 8, lengthBytes: 32 },
 } as const;
 export type NftKeyType = keyof typeof keyTypes;
 
@@ -91,6 +95,8 @@ export interface NftSet {
   readonly interval: boolean;
   /** The lifetime of an element; without it, elements stay until they are deleted. */
   readonly timeoutMs?: number;
+  /** Rules add elements to it by `dynset`, at most this many. */
+  readonly dynamicSize?: number;
   readonly elements: readonly NftElement[];
 }
 /** A key's bytes, or a prefix in a set of intervals. */
@@ -103,13 +109,15 @@ const nftaGeneration = { ID: 1, PROC_NAME: 3 } as const;
 export const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
 export const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
-export const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, ID: 10, TIMEOUT: 11 } as const;
+export const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, DESC: 9, ID: 10, TIMEOUT: 11 } as const;
+const nftaSetDescription = { SIZE: 1 } as const;
 export const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
-const nftaSetElement = { KEY: 1, FLAGS: 3 } as const;
+const nftaSetElement = { KEY: 1, FLAGS: 3, EXPR: 7 } as const;
 const NFT_SET_ANONYMOUS = 1;
 const NFT_SET_INTERVAL = 4;
 const NFT_SET_MAP = 8;
 const NFT_SET_TIMEOUT = 16;
+const NFT_SET_EVAL = 32;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 /** libnftnl, include/libnftnl/udata.h */
 const NFTNL_UDATA_RULE_COMMENT = 0;
@@ -293,9 +301,15 @@ export const newSet = (table: TableName, set: NftSet, id: number): NetlinkReques
       writer.attributeText(nftaSet.TABLE, table.name);
       writer.attributeText(nftaSet.NAME, set.name);
       const timed = set.timeoutMs === undefined ? 0 : NFT_SET_TIMEOUT;
-      writer.attributeU32be(nftaSet.FLAGS, (set.interval ? NFT_SET_INTERVAL : 0) | timed);
+      const dynamic = set.dynamicSize === undefined ? 0 : NFT_SET_EVAL;
+      writer.attributeU32be(nftaSet.FLAGS, (set.interval ? NFT_SET_INTERVAL : 0) | timed | dynamic);
       writer.attributeU32be(nftaSet.KEY_TYPE, keyTypes[set.keyType].number);
       writer.attributeU32be(nftaSet.KEY_LEN, keyTypes[set.keyType].lengthBytes);
+      if (set.dynamicSize !== undefined) {
+        const description = writer.begin(nftaSet.DESC);
+        writer.attributeU32be(nftaSetDescription.SIZE, set.dynamicSize);
+        writer.end(description);
+      }
       writer.attributeU32be(nftaSet.ID, id);
       if (set.timeoutMs !== undefined) writer.attributeU64be(nftaSet.TIMEOUT, set.timeoutMs);
     },
@@ -440,6 +454,7 @@ export function decodeSet(body: NetlinkReader): NftSet | undefined {
   let number = 0;
   let lengthBytes = 0;
   let timeoutMs: number | undefined;
+  let size = 0;
   const r = body.attributes(nfgenmsgBytes, 'nft set');
   while (r.next()) {
     if (r.type === nftaSet.NAME) name = r.text();
@@ -447,13 +462,18 @@ export function decodeSet(body: NetlinkReader): NftSet | undefined {
     else if (r.type === nftaSet.KEY_TYPE) number = r.u32be();
     else if (r.type === nftaSet.KEY_LEN) lengthBytes = r.u32be();
     else if (r.type === nftaSet.TIMEOUT) timeoutMs = r.u64be();
+    else if (r.type === nftaSet.DESC) {
+      const description = r.nested();
+      while (description.next()) if (description.type === nftaSetDescription.SIZE) size = description.u32be();
+    }
   }
   const keyType = (Object.keys(keyTypes) as NftKeyType[]).find(
     (each) => keyTypes[each].number === number && keyTypes[each].lengthBytes === lengthBytes,
   );
   if (keyType === undefined || flags & (NFT_SET_ANONYMOUS | NFT_SET_MAP)) return undefined;
   const timed = timeoutMs === undefined ? {} : { timeoutMs };
-  return { name, keyType, interval: (flags & NFT_SET_INTERVAL) !== 0, ...timed, elements: [] };
+  const dynamic = flags & NFT_SET_EVAL ? { dynamicSize: size } : {};
+  return { name, keyType, interval: (flags & NFT_SET_INTERVAL) !== 0, ...timed, ...dynamic, elements: [] };
 }
 
 /** Some elements of a set (a large one comes in several messages). */

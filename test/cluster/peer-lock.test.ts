@@ -10,6 +10,7 @@ import { execute, run } from '../lab/commands.ts';
 import type { Host } from '../lab/host.ts';
 import { readLink } from '../lab/kernel-state.ts';
 import { ping, reaches, startPing } from '../lab/packets.ts';
+import { sendRaw } from '../lab/raw-packets.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -27,16 +28,20 @@ const cluster = fixture(
 const table = (host: Host): string => run(['nft', 'list', 'table', 'inet', 'weft'], { namespace: host.namespace });
 
 const sender = `
-  const [to, count, hex] = process.argv.slice(1);
+  const [to, count, hex, source] = process.argv.slice(1);
   const socket = require('node:dgram').createSocket('udp4');
   (async () => {
+    if (source) await new Promise((resolve) => socket.bind({ address: source }, resolve));
     for (let i = 0; i < Number(count); i++) await new Promise((resolve) => socket.send(Buffer.from(hex, 'hex'), 8472, to, resolve));
     socket.close();
   })();
 `;
 
-/** A ping for `host`'s pod, as somebody would send it who knows the MAC of the host's tunnel device. */
-function forge(host: Host, from: string, count: number): void {
+/**
+ * A ping for `host`'s pod, as somebody would send it who knows the MAC of the host's tunnel device.
+ * @param source the outer source, an address of the namespace `from`; by default the kernel's choice
+ */
+function forge(host: Host, from: string, count: number, source = ''): void {
   const hex = (text: string): string => text.replaceAll(':', '');
   const address = (text: string): string =>
     text
@@ -50,7 +55,7 @@ function forge(host: Host, from: string, count: number): void {
   const checksum = (~((sum & 0xffff) + (sum >>> 16)) & 0xffff).toString(16).padStart(4, '0');
   const packet = `${ip.slice(0, 20)}${checksum}${ip.slice(24)}0800f7ff00000000${'00'.repeat(8)}`;
   const frame = `${mac}0200000000aa0800${packet}`;
-  const argv = [process.execPath, '-e', sender, host.address, String(count), `0800000000000100${frame}`];
+  const argv = [process.execPath, '-e', sender, host.address, String(count), `0800000000000100${frame}`, source];
   const { status, stderr } = execute(argv, { namespace: from });
   if (status !== 0) throw new Error(stderr);
 }
@@ -104,6 +109,38 @@ test('a new peer is let in at once: none of its packets is dropped', async () =>
   assert.is(ping(newcomer!.namespace, one.pods[0]!.address, { count: 3 }).received, 3);
   // Its first packets may come before the word of it.
   assert.ok(one.status().peerLock.droppedPackets - before <= 1);
+});
+
+test('a container that forges another peer’s address reaches no container, through no host', () => {
+  const [one, two, three] = cluster().hosts as [Host, Host, Host];
+  const forger = two.pods[0]!.namespace;
+  run(['ip', '-n', forger, 'addr', 'add', `${three.address}/32`, 'dev', 'lo']);
+  run(['ip', '-n', forger, 'link', 'set', 'lo', 'up']);
+  for (const device of ['all', 'cni0', 'eth0']) {
+    for (const { namespace } of [one, two])
+      run(['sysctl', '-qw', `net.ipv4.conf.${device}.rp_filter=0`], { namespace });
+  }
+  const dropped = (): number[] => [one, two].map((host) => host.status().peerLock.droppedPackets);
+  const before = [dropped(), heard(one), heard(two)];
+  // By its own host to another one; to its own host's tunnel.
+  forge(one, forger, 5, three.address);
+  forge(two, forger, 3, three.address);
+  run(['ip', '-n', forger, 'addr', 'del', `${three.address}/32`, 'dev', 'lo']);
+  const [[fromOne, fromTwo]] = before as [[number, number]];
+  assert.equal([dropped(), heard(one), heard(two)], [[fromOne, fromTwo + 8], before[1], before[2]]);
+});
+
+test('a container’s packet that comes in without the tunnel reaches no container', () => {
+  const [one, two] = cluster().hosts as [Host, Host];
+  const { switchNamespace } = cluster();
+  const [from, to] = [two.pods[0]!.address, one.pods[0]!.address];
+  const before = [one.status().peerLock.droppedPackets, heard(one)] as const;
+  run(['ip', '-n', switchNamespace, 'addr', 'add', `${from}/32`, 'dev', 'lo']);
+  run(['ip', '-n', switchNamespace, 'route', 'add', `${to}/32`, 'via', one.address]);
+  sendRaw(switchNamespace, from, to, 1, '0800f7ff00000000');
+  run(['ip', '-n', switchNamespace, 'addr', 'del', `${from}/32`, 'dev', 'lo']);
+  assert.equal([one.status().peerLock.droppedPackets, heard(one)], [before[0] + 1, before[1]]);
+  assert.is(ping(two.pods[0]!.namespace, to).received, 1);
 });
 
 test('peers that join or leave, and changes by others, neither reset the count nor stop other peers’ packets', async () => {

@@ -3,12 +3,14 @@ import * as assert from 'uvu/assert';
 import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
+import { fibComment } from '../../../../daemon/filter/container-lock.ts';
 import type { FilterOutcome, FilterWish } from '../../../../daemon/filter/packet-filter.ts';
 import type { ElementChange, FilterPart, FilterView } from '../../../../daemon/filter/part.ts';
-import { FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
+import { FilterFeatures, FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
+import { errno, NetlinkError } from '../../../../linux/errors.ts';
 import { address, type OwnBackend, peer } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/filter/upkeep');
@@ -27,10 +29,14 @@ class Toy implements FilterPart {
   readonly name = 'toy';
   readonly family = 'inet';
   asked = 0;
+  validMs = Number.POSITIVE_INFINITY;
+  links: FilterView['links'];
 
-  wants({ peers }: FilterView) {
+  wants({ peers, links }: FilterView) {
     this.asked++;
-    return { name: this.name, family: this.family, structure: String(peers.size), sets: [], chains: () => [] } as const;
+    this.links = links;
+    const { name, family, validMs } = this;
+    return { name, family, structure: String(peers.size), sets: [], chains: () => [], validMs } as const;
   }
 
   changes(_view: FilterView, added: readonly unknown[], removed: readonly unknown[]): readonly ElementChange[] {
@@ -44,6 +50,9 @@ class Bench {
   readonly wishes: FilterWish[] = [];
   readonly changes: (readonly ElementChange[])[] = [];
   readonly noted: string[] = [];
+  readonly features = new FilterFeatures();
+  readonly warnings: string[] = [];
+  nowMs = 0;
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
     () => 0,
@@ -65,6 +74,9 @@ class Bench {
       remove() {},
     },
     parts: [this.toy],
+    features: this.features,
+    logger: { warn: (line) => void this.warnings.push(line) },
+    now: () => this.nowMs,
     foreignChains: true,
     healing: {
       noteSettings: (_kind, key, wanted, done) => void this.noted.push([key, wanted(), ...done].join('|')),
@@ -127,6 +139,38 @@ test('an error is a problem, and another look soon', () => {
   assert.equal(bench.problems.list(), []);
 });
 
+test('where the kernel refuses a rule for want of nft_fib, the parts are asked again, and it is told once', () => {
+  const bench = new Bench();
+  bench.outcome = new NetlinkError(['add rule', fibComment, 'to chain "x"'], errno.ENOENT);
+  assert.is(bench.upkeep.ensure(view()).againMs, 1000);
+  assert.equal([bench.toy.asked, bench.wishes.length, bench.features.hasFib], [2, 2, false]);
+  assert.is(bench.warnings.length, 1);
+  assert.match(bench.warnings[0]!, /no nft_fib.* load the module "nft_fib_inet"/);
+  bench.upkeep.ensure(view());
+  assert.is(bench.warnings.length, 1);
+  const other = new Bench();
+  other.outcome = new NetlinkError(['add rule', 'weft', 'to chain "x"'], errno.ENOENT);
+  other.upkeep.ensure(view());
+  assert.equal([other.features.hasFib, other.warnings], [true, []]);
+});
+
+test('a wish holds as long as its parts say, and until interfaces change', () => {
+  const bench = new Bench();
+  const now = view();
+  bench.toy.validMs = 3;
+  assert.is(bench.upkeep.ensure(now).againMs, 3);
+  bench.nowMs = 2;
+  bench.upkeep.ensure(now);
+  assert.is(bench.toy.asked, 1);
+  bench.nowMs = 3;
+  bench.upkeep.ensure(now);
+  assert.is(bench.toy.asked, 2);
+  const links = { peers: [], external: 'eth0', inner: ['cni0'] };
+  for (const each of [links, { ...links, inner: ['cni0'] }]) bench.upkeep.useInterfaces(each);
+  bench.upkeep.ensure(now);
+  assert.equal([bench.toy.asked, bench.toy.links], [3, { external: 'eth0', inner: ['cni0'] }]);
+});
+
 test('changes of peers go to the parts, and what those make of them to the filter', () => {
   const bench = new Bench();
   assert.ok(bench.upkeep.change(view(), [peer(2), peer(3)], [peer(4)]));
@@ -139,8 +183,11 @@ test('changes of peers go to the parts, and what those make of them to the filte
 
 test('which parts the command line asks for', () => {
   const names = (peerLock: boolean, forward: boolean, ipMasq: boolean): string[] =>
-    partsFor({ peerLock, forward, randomPorts: true }, { ipMasq, lockLifeMs: 1 }).map(({ name }) => name);
-  assert.equal(names(true, true, true), ['peer-lock', 'forward', 'masquerade']);
+    partsFor(
+      { peerLock, forward, randomPorts: true },
+      { ipMasq, lockLifeMs: 1, now: () => 0, features: new FilterFeatures() },
+    ).map(({ name }) => name);
+  assert.equal(names(true, true, true), ['container-lock', 'peer-lock', 'forward', 'masquerade']);
   assert.equal(names(false, true, false), ['forward']);
   assert.equal(names(false, false, false), []);
 });

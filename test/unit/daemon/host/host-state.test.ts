@@ -1,6 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { defaultRoutesOf, type HostState, hostInterfaces } from '../../../../daemon/host/host-state.ts';
+import { containerLinks, defaultRoutesOf, type HostState, hostInterfaces } from '../../../../daemon/host/host-state.ts';
 import { address, prefix } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/host/host-state');
@@ -39,6 +39,26 @@ test('which interfaces serve containers', () => {
     ['br7', 'docker0', 'br-0123456789ab', 'br8'],
     'a bridge with a port to the outside is none',
   );
+});
+
+test('containers’ packets come in by bridges and by veths of their own, not by the ports of bridges', () => {
+  const host = hostOf(
+    [
+      { name: 'eth0', kind: undefined },
+      { name: 'cni0', kind: 'bridge' },
+      { name: 'vethabc', kind: 'veth', master: 2 },
+      { name: 'flannel.1', kind: 'vxlan' },
+      { name: 'vethptp', kind: 'veth' },
+      { name: 'mine', kind: 'bridge' },
+      { name: 'others', kind: 'bridge' },
+    ],
+    [
+      { index: 6, prefix: prefix('10.1.1.1/24') },
+      { index: 7, prefix: prefix('10.9.1.1/24') },
+    ],
+  );
+  assert.equal(containerLinks(host, [prefix('10.1.1.0/24')]), ['cni0', 'vethptp', 'mine']);
+  assert.equal(containerLinks(host, []), ['cni0', 'vethptp']);
 });
 
 test('a floating address comes after the others', () => {

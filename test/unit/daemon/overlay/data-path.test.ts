@@ -5,7 +5,7 @@ import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
-import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
+import { FilterFeatures, FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { ExternalChoice } from '../../../../daemon/host/external-choice.ts';
 import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
@@ -92,6 +92,9 @@ class FakeHost {
       problems: this.problems,
       ways: new Ways(() => []),
       parts: [],
+      features: new FilterFeatures(),
+      logger,
+      now: () => this.nowMs,
       foreignChains: true,
     });
     const kernel = this.#kernel();

@@ -44,6 +44,9 @@ test('every kind of expression survives encoding and decoding', () => {
     { type: 'masq', flags: 0 },
     { type: 'masq', flags: 16 },
     { type: 'fib', result: 3, flags: 2, register: 1 },
+    { type: 'dynset', set: 'seen', source: 1, operation: 'update' },
+    { type: 'exthdr', header: 44, register: 1 },
+    { type: 'notrack' },
     { type: 'other', name: 'quota', data: bytes(5, 0, 1, 0, 7, 0, 0, 0) },
   ];
   for (const expression of all) assert.equal(roundTrip(expression), expression);
