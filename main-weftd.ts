@@ -63,7 +63,7 @@ async function runWeftctl(): Promise<number> {
 }
 
 async function runWeftd(): Promise<number> {
-  const [{ run }, { sys, releaseMemory }] = await Promise.all([
+  const [{ run }, { sys, releaseMemory, collectGarbage }] = await Promise.all([
     import('./daemon/main.ts'),
     import('./linux/sys-bun.ts'),
   ]);
@@ -77,6 +77,7 @@ async function runWeftd(): Promise<number> {
     stderr,
     stderrIsTerminal: process.stderr.isTTY === true,
     releaseMemory,
+    collectGarbage,
     onSignal: (signal, callback) => void process.on(signal, callback),
   });
 }

@@ -16,6 +16,7 @@ import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Attachments } from '../reservations/attachments.ts';
 import { openAnswers } from './answers/open.ts';
+import { readAnonymousBytes } from './answers/process-figures.ts';
 import { ServiceManager } from './answers/service-manager.ts';
 import { backends } from './backends/map.ts';
 import { FilterEvents } from './filter/filter-events.ts';
@@ -42,6 +43,7 @@ import { Kernel } from './overlay/kernel.ts';
 import { removeEverything } from './overlay/removal.ts';
 import { Bell } from './pace/bell.ts';
 import { foldRepeats } from './report/folding-logger.ts';
+import { limitLines, storeLines } from './report/line-budget.ts';
 import type { Logger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
 import type { ProblemKind } from './report/problem-catalogue.ts';
@@ -59,6 +61,8 @@ export interface ProcessHost {
   readonly runtime: string;
   /** Returns unused memory, such as most of the start's. Takes some tens of milliseconds. */
   readonly releaseMemory: () => void;
+  /** Frees what nothing refers to. Takes about as long. */
+  readonly collectGarbage: () => void;
 }
 
 /** The parts that running and leaving have in common. */
@@ -211,7 +215,7 @@ export async function composeNode(
     filter,
     healing,
     files,
-    logger,
+    logger: limitLines(logger, 'data path', storeLines, monotonic),
     problems,
     node,
     external,
@@ -236,7 +240,7 @@ export async function composeNode(
   const membership = new Membership({
     config,
     store,
-    logger,
+    logger: limitLines(logger, 'lease', storeLines, monotonic),
     problems,
     metrics,
     node,
@@ -297,6 +301,8 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     progress,
     isSetUp: () => parts.files.readNetwork(() => {}) !== undefined,
     releaseMemory: host.releaseMemory,
+    collectGarbage: host.collectGarbage,
+    memoryBytes: () => readAnonymousBytes(sys),
     now: monotonic,
     threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
     random,

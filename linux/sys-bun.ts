@@ -194,6 +194,9 @@ function exitStatus(child: { exitCode: number | null; signalCode?: string }): nu
   return 128 + (constants.signals[child.signalCode as NodeJS.Signals] ?? 0);
 }
 
+/** Frees the part of the heap that nothing refers to. */
+export const collectGarbage = (): void => Bun.gc(true);
+
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
@@ -203,7 +206,7 @@ const MADV_DONTNEED = 4;
  * pages that are executable and not writable, because they are identical to the file.
  */
 export function releaseMemory(): void {
-  Bun.gc(true);
+  collectGarbage();
   try {
     const executable = fs.readlinkSync('/proc/self/exe');
     // proc_pid_maps(5): address range, permissions, offset, device, inode, path

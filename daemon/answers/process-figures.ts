@@ -41,6 +41,12 @@ const number = (pattern: RegExp, text: string | undefined): number | undefined =
   return digits === undefined ? undefined : Number(digits);
 };
 
+/** This process's memory that no file holds. @returns undefined without /proc */
+export function readAnonymousBytes(sys: Sys): number | undefined {
+  const kilobytes = number(/^RssAnon:\s*(\d+) kB$/m, readText(sys, '/proc/self/status'));
+  return kilobytes === undefined ? undefined : kilobytes * 1024;
+}
+
 /** @returns undefined without /proc */
 export function readProcess(sys: Sys): ProcessFigures | undefined {
   const stat = readText(sys, '/proc/self/stat');

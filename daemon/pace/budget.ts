@@ -45,6 +45,12 @@ export class Budget {
     this.#left -= amount;
   }
 
+  /** Whether nothing of the burst is used. */
+  get isFull(): boolean {
+    this.#count();
+    return this.#left >= this.#burst;
+  }
+
   /** How long until the debt is paid. */
   get waitMs(): number {
     this.#count();

@@ -2,14 +2,16 @@
 
 import { excerpt } from '../../cluster/excerpt.ts';
 import type { Check, CheckHead, Finding } from './check.ts';
+import { LineBudget, type LineRate } from './line-budget.ts';
 import type { Logger } from './log.ts';
 import { type ProblemHead, type ProblemKind, problemKinds } from './problem-catalogue.ts';
 
 /** This many problems of a kind are logged when they appear or end together; of the rest, only the number. */
 const loggedAtMost = 10;
-/** Lines of a kind with several problems in a minute: other nodes' entries may change without end. */
-const linesPerMinute = 60;
-const minuteMs = 60_000;
+/** Lines of a kind with several problems: other nodes' entries may change without end. */
+const severalLines: LineRate = { burst: 22, perMinute: 4 };
+/** Lines of a kind with one problem, which may come and go without end, too. */
+const oneLines: LineRate = { burst: 20, perMinute: 10 };
 
 /** A current problem. */
 export interface Problem extends Finding {
@@ -24,8 +26,8 @@ export class Problems {
   /** By its name in the log. */
   readonly #current = new Map<string, Problem>();
   readonly #logger: Logger;
-  /** By the name of a kind with several problems: the lines of the current minute. */
-  readonly #lines = new Map<string, { readonly sinceMs: number; count: number }>();
+  /** By the name of a kind. */
+  readonly #budgets = new Map<string, LineBudget>();
   readonly #now: () => number;
 
   /** @param now milliseconds on a clock that does not go back */
@@ -42,8 +44,10 @@ export class Problems {
   report(kind: ProblemKind, message: string | undefined, changes: 'warn' | 'debug' = 'warn'): void {
     const before = this.#current.get(kind);
     if (!this.#note(kind, problemKinds[kind], '', message)) return;
+    const level = message !== undefined && before ? changes : 'warn';
+    if (level === 'warn' && !this.#mayLog(kind, oneLines)) return;
     if (message === undefined) this.#logEnd(kind, before!.sinceMs);
-    else this.#logger[before ? changes : 'warn'](message);
+    else this.#logger[level](message);
   }
 
   /** Replaces all problems of a kind by those of `messages`. */
@@ -85,17 +89,17 @@ export class Problems {
   }
 
   /** Whether a line of the kind is within its budget. The first line beyond it says so. */
-  #mayLog(name: string): boolean {
-    const nowMs = this.#now();
-    let lines = this.#lines.get(name);
-    if (!lines || nowMs - lines.sinceMs >= minuteMs) {
-      lines = { sinceMs: nowMs, count: 0 };
-      this.#lines.set(name, lines);
+  #mayLog(name: string, rate = severalLines): boolean {
+    let budget = this.#budgets.get(name);
+    if (!budget) {
+      budget = new LineBudget(rate, this.#now);
+      this.#budgets.set(name, budget);
     }
-    if (lines.count++ === linesPerMinute) {
+    const may = budget.take();
+    if (may === 'over') {
       this.#logger.warn(`${name}: too many changes to log all of them; weftctl status lists the problems`);
     }
-    return lines.count <= linesPerMinute;
+    return may === 'yes';
   }
 
   /** @returns whether it is new */
@@ -118,6 +122,11 @@ export class Problems {
   #logEnd(key: string, sinceMs: number): void {
     const seconds = Math.round((this.#now() - sinceMs) / 100) / 10;
     this.#logger.info(`${excerpt(key)}: all right again`, { afterSeconds: seconds });
+  }
+
+  /** Whether problems of some kind come and go faster than they are logged. */
+  get isFlooded(): boolean {
+    return [...this.#budgets.values()].some(({ isOver }) => isOver);
   }
 
   has(kind: ProblemKind): boolean {

@@ -12,6 +12,7 @@ import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
+import { collectGarbageTask } from './collect-garbage.ts';
 import { MendFilter } from './mend-filter.ts';
 import { MendNetwork } from './mend-network.ts';
 import { PublishNode } from './publish-node.ts';
@@ -36,6 +37,8 @@ export interface TaskParts {
   readonly isSetUp: () => boolean;
   readonly attachments: Pick<Attachments, 'count'>;
   readonly releaseMemory: () => void;
+  readonly collectGarbage: () => void;
+  readonly memoryBytes: () => number | undefined;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   readonly threadTime: () => number;
@@ -58,7 +61,14 @@ export interface Tasks {
 const defaultResyncMs = 60_000;
 
 export function makeTasks(parts: TaskParts): Tasks {
-  const { lockRenewal, releaseMemory, resyncMs = defaultResyncMs, deadlineMs = taskDeadlineMs } = parts;
+  const {
+    lockRenewal,
+    releaseMemory,
+    collectGarbage,
+    memoryBytes,
+    resyncMs = defaultResyncMs,
+    deadlineMs = taskDeadlineMs,
+  } = parts;
   const bells = { sync: new Bell(), network: new Bell(), filter: new Bell(), publish: new Bell(), verify: new Bell() };
   const stopwatch = new ChangeStopwatch(parts);
   const verification = new VerifyFollowed({ bells, now: parts.now });
@@ -76,6 +86,13 @@ export function makeTasks(parts: TaskParts): Tasks {
       verification,
       renewLockTask(lockRenewal, mendFilter),
       releaseMemoryTask(releaseMemory),
+      collectGarbageTask({
+        collect: collectGarbage,
+        memoryBytes,
+        isFlooded: () => parts.problems.isFlooded,
+        changed: bells.sync,
+        now: parts.now,
+      }),
     ],
     syncCluster,
     mendNetwork,

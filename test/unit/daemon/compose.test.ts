@@ -32,6 +32,7 @@ const host: ProcessHost = {
   version: '1.2.3',
   runtime: 'test',
   releaseMemory() {},
+  collectGarbage() {},
 };
 
 function ask(socketPath: string, path: string): Promise<{ status: number; body: string }> {

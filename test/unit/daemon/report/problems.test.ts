@@ -89,15 +89,38 @@ test('another check plugs in: its findings are problems, as weftd reports its ow
 test('others’ problems that change without end are logged within a budget', () => {
   const clock = { nowMs: 0 };
   const { problems, lines } = problemsAt(clock);
+  assert.not.ok(problems.isFlooded);
   for (let i = 0; i < 200; i++) problems.reportAll('lease', new Map([[`k${i}`, `Cannot read lease ${i}`]]));
-  assert.is(lines.length, 61);
+  assert.is(lines.length, 23);
   assert.match(lines.at(-1)!, /lease: too many changes to log all of them; weftctl status lists the problems/);
+  assert.ok(problems.isFlooded);
   problems.reportAll('peer', new Map([['a', 'A']]));
-  assert.is(lines.length, 62, 'another kind has its own');
+  assert.is(lines.length, 24, 'another kind has its own');
   clock.nowMs = 60_000;
   problems.reportAll('lease', new Map([['x', 'Cannot read lease x']]));
-  assert.is(lines.length, 64);
+  assert.is(lines.length, 26);
   assert.equal(problems.list(['peer']), ['Cannot read lease x']);
+  clock.nowMs = 600_000;
+  assert.not.ok(problems.isFlooded);
+});
+
+test('whatever the writes, a kind has at most 31 lines in any minute', () => {
+  const clock = { nowMs: 0 };
+  const { problems, lines } = problemsAt(clock);
+  const written: number[] = [];
+  for (; clock.nowMs < 600_000; clock.nowMs += 500) {
+    const before = lines.length;
+    problems.reportAll('lease', new Map([[`k${clock.nowMs}`, `Cannot read lease ${clock.nowMs}`]]));
+    problems.report('node name', clock.nowMs % 1000 === 0 ? 'Another host has it' : undefined);
+    written.push(...Array(lines.length - before).fill(clock.nowMs));
+  }
+  const kinds = { lease: 27, 'node name': 31 };
+  for (const from of written) {
+    const within = lines.filter((_, i) => written[i]! >= from && written[i]! < from + 60_000);
+    const ofName = within.filter((line) => /node name|Another host/.test(line)).length;
+    assert.ok(ofName <= kinds['node name'] && within.length - ofName <= kinds.lease, `${ofName} of ${within.length}`);
+  }
+  assert.ok(written.length > 100);
 });
 
 test.run();

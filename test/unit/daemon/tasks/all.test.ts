@@ -119,6 +119,8 @@ class Site {
       threadTime: () => 0,
       isSetUp: () => false,
       releaseMemory() {},
+      collectGarbage() {},
+      memoryBytes: () => undefined,
       deadlineMs: 100,
     });
     this.loop = new Loop({ ...parts, tasks: this.tasks.all, changed: new Bell() });
