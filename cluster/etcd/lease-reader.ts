@@ -1,11 +1,17 @@
-/** Leases out of etcd's entries. A lease that nobody has written since is the same object as before. */
+/**
+ * Leases out of etcd's entries. A lease that nobody has written since is the same object as before.
+ *
+ * A lease whose key is gone and comes back for the same node is as old as before. Where two leases contend, the older one
+ * wins; somebody who deletes a node's key must not make the node the younger one by that.
+ */
 
+import { formatAddress } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
 import { excerpt } from '../excerpt.ts';
-import { type Lease, LeaseFormatError, parseLeaseValue, tooLong } from '../lease.ts';
+import { compareSeniority, type Lease, LeaseFormatError, parseLeaseValue, tooLong } from '../lease.ts';
 import { type LeaseChange, LeaseSet } from '../lease-set.ts';
-import type { PerFamily } from '../network-config.ts';
+import { type PerFamily, valuesOf } from '../network-config.ts';
 import type { MalformedEntry } from '../store.ts';
 import { EtcdHandle } from './handle.ts';
 import type { Keys } from './keys.ts';
@@ -18,11 +24,20 @@ export interface ParsedLeases {
   readonly malformed: readonly MalformedEntry[];
 }
 
+/** Enough for a cluster whose leases are all deleted at once. */
+const goneAtMost = 10_000;
+
+/** A key and the node in it, by name and address: another node that writes itself into the key is younger. */
+const holderOf = ({ ownerId, node = '', publicAddresses }: Lease): string =>
+  [ownerId, node, ...valuesOf(publicAddresses).map(formatAddress)].join(' ');
+
 export class LeaseReader {
   readonly #keys: Keys;
   readonly #backends: BackendFormats;
   /** The leases read last from a watch's snapshot, and the version of the snapshot. */
   #last: { readonly of: Snapshot['changes']; readonly version: number; readonly parsed: ParsedLeases } | undefined;
+  /** The age of leases whose keys are gone, by holder; the one that went first is forgotten first. */
+  readonly #gone = new Map<string, string>();
 
   constructor(keys: Keys, backends: BackendFormats) {
     this.#keys = keys;
@@ -32,9 +47,17 @@ export class LeaseReader {
   /** Of a watch's snapshot only what has changed is looked at. */
   read(snapshot: Snapshot): ParsedLeases {
     const { changes } = snapshot;
-    const parsed = this.#follow(snapshot) ?? this.#readAll(snapshot);
+    const parsed = this.#follow(snapshot) ?? this.#readAgain(snapshot);
     if (changes) this.#last = { of: changes, version: changes.version, parsed };
     return parsed;
+  }
+
+  /** All of it, after a loss of contact. */
+  #readAgain(snapshot: Snapshot): ParsedLeases {
+    for (const lease of this.#last?.parsed.leases ?? []) {
+      if (snapshot.leases.get(lease.ownerId)?.createRevision !== lease.seniority) this.#noteGone(lease);
+    }
+    return this.#readAll(snapshot);
   }
 
   #readAll({ leases: entries }: Snapshot): ParsedLeases {
@@ -56,7 +79,10 @@ export class LeaseReader {
     const parsed: LeaseChange[] = [];
     let { malformed } = last.parsed;
     for (const change of made) {
-      const [was, is] = change.map((entry) => entry && this.#parsed(entry));
+      const [before, after] = change;
+      const was = before && this.#parsed(before);
+      if (was && !('reason' in was) && before.createRevision !== after?.createRevision) this.#noteGone(was);
+      const is = after && this.#parsed(after);
       if (was && 'reason' in was) malformed = malformed.filter((each) => each !== was);
       if (is && 'reason' in is) malformed = [...malformed, is];
       const [lease, next] = [was, is].map((each) => (each && 'reason' in each ? undefined : each));
@@ -67,8 +93,25 @@ export class LeaseReader {
   }
 
   #parsed(entry: Entry): Lease | MalformedEntry {
-    entry.parsed ??= this.parse(entry);
+    entry.parsed ??= this.#aged(this.parse(entry));
     return entry.parsed;
+  }
+
+  #noteGone(lease: Lease): void {
+    const holder = holderOf(lease);
+    this.#gone.delete(holder);
+    const oldest = this.#gone.size < goneAtMost ? undefined : this.#gone.keys().next().value;
+    if (oldest !== undefined) this.#gone.delete(oldest);
+    this.#gone.set(holder, lease.seniority);
+  }
+
+  #aged(lease: Lease | MalformedEntry): Lease | MalformedEntry {
+    if (this.#gone.size === 0 || 'reason' in lease) return lease;
+    const seniority = this.#gone.get(holderOf(lease));
+    const { ownerId } = lease;
+    return seniority !== undefined && compareSeniority({ ownerId, seniority }, lease) < 0
+      ? { ...lease, seniority }
+      : lease;
   }
 
   /** Never throws: an entry that cannot be read must not keep the others from being read. */

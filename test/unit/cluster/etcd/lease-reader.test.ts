@@ -109,4 +109,49 @@ test('beside entries that cannot be read, changes are followed one by one', () =
   assert.equal(follow(good(4)), [3, 1, 1, true]);
 });
 
+test('a lease whose key is deleted and comes back for the same node is as old as before, for another node it is not', () => {
+  const changes = new ChangeLog<Entry>();
+  const reader = new LeaseReader(keysBelow('/p'), backends);
+  const entries = new Map<string, Entry>();
+  const change = (name: string, entry: Entry | undefined): void => {
+    const key = `/p/subnets/${name}`;
+    changes.add([entries.get(key), entry]);
+    if (entry) entries.set(key, entry);
+    else entries.delete(key);
+  };
+  const of = (node: string, ip: string, revision: number): Entry =>
+    toEntry(kv('10.1.2.0-24', `{"PublicIP":"${ip}","BackendType":"host-gw","Weft":{"node":"${node}"}}`, revision));
+  const age = (): string | undefined => {
+    const read = reader.read({ ...snapshotOf([]), leases: entries, changes });
+    return read.leases.all[0]?.seniority;
+  };
+  change('10.1.2.0-24', of('h2', '192.0.2.2', 7));
+  assert.is(age(), '7');
+  change('10.1.2.0-24', undefined);
+  assert.is(age(), undefined);
+  change('10.1.2.0-24', of('h2', '192.0.2.2', 20));
+  assert.is(age(), '7');
+  // Gone and back between two looks.
+  change('10.1.2.0-24', undefined);
+  change('10.1.2.0-24', of('h2', '192.0.2.2', 30));
+  assert.is(age(), '7');
+  change('10.1.2.0-24', of('h2', '192.0.2.2', 40));
+  assert.is(age(), '7');
+  for (const [node, ip] of [
+    ['h3', '192.0.2.2'],
+    ['h2', '192.0.2.3'],
+  ] as const) {
+    change('10.1.2.0-24', of(node, ip, 50));
+    assert.is(age(), '50');
+  }
+  // Somebody else had it meanwhile.
+  change('10.1.2.0-24', undefined);
+  change('10.1.2.0-24', of('h2', '192.0.2.2', 60));
+  assert.is(age(), '7');
+  // After a loss of contact everything is read anew.
+  const again = of('h2', '192.0.2.2', 70);
+  assert.is(reader.read(snapshotOf([again], new ChangeLog())).leases.all[0]?.seniority, '7');
+  assert.is(reader.read(snapshotOf([of('h2', '192.0.2.2', 80)], new ChangeLog())).leases.all[0]?.seniority, '7');
+});
+
 test.run();
