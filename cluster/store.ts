@@ -146,6 +146,11 @@ export interface Liveness {
   /** Removes the record, at a clean stop. */
   withdraw(node: string): Promise<void>;
   list(): Promise<NodeList>;
+  /**
+   * Those of the nodes that have a live record; none where the records may not be read. Of very many nodes only some are looked
+   * up, and the others count as living.
+   */
+  living(nodes: readonly string[]): Promise<ReadonlySet<string>>;
   /** The number of records: cheap even for many. */
   count(): Promise<number>;
 }

@@ -74,6 +74,8 @@ const mostCandidates = 12_800;
 /** The claiming node, with the subnets that it remembers. */
 export type Claimant = Pick<LeaseRequest, 'config' | 'previous' | 'former'> & {
   readonly value: Pick<LeaseRequest['value'], 'publicAddresses' | 'node'>;
+  /** Whether another node lives; all do unless told. */
+  readonly isLiving?: (node: string) => boolean;
 };
 
 /** The subnets that the node itself remembers, the last one first. */
@@ -81,20 +83,34 @@ const rememberedBy = ({ previous, former = [] }: Claimant): readonly PerFamily<P
   previous ? [previous, ...former] : former;
 
 /**
- * The remembered leases of the node, in the order of its memory: they have its public address or, if that has changed, its
- * name. (The name alone proves nothing: two hosts may be called "localhost".)
+ * Whether the lease may be the node's: it has its public address or, if that has changed, its name. (The name alone proves
+ * nothing: two hosts may be called "localhost".) A lease that names another node is that node's while it lives: two hosts may
+ * have one public address, for example behind the same translation.
  */
+function isOwn(lease: Lease, by: 'name or address' | 'address', { value, isLiving = () => true }: Claimant): boolean {
+  const { node } = lease;
+  if (node !== undefined && node !== value.node && isLiving(node)) return false;
+  return samePublicAddress(lease, value) || (by === 'name or address' && node === value.node);
+}
+
+/** The remembered leases of the node, in the order of its memory. */
 const rememberedLeases = (leases: readonly Lease[], claimant: Claimant): Lease[] =>
   rememberedBy(claimant).flatMap((subnets) => {
-    const { value } = claimant;
     const lease = leases.find((each) => sameSubnets(each.subnets, subnets));
-    return lease && (samePublicAddress(lease, value) || lease.node === value.node) ? lease : [];
+    return lease && isOwn(lease, 'name or address', claimant) ? lease : [];
   });
 
 /** Leases of the node that the config no longer allows. Its memory alone says which: a lease says whatever its writer wants. */
 export const supersededLeases = (leases: readonly Lease[], claimant: Claimant): Lease[] => [
   ...new Set(rememberedLeases(leases, claimant).filter(({ subnets }) => !isCompatible(claimant.config, subnets))),
 ];
+
+/** The other nodes whose lives decide which leases are the claimant's. */
+export const rivalsOf = (leases: readonly Lease[], { value }: Claimant): string[] =>
+  leases.flatMap((lease) => {
+    const { node } = lease;
+    return node !== undefined && node !== value.node && samePublicAddress(lease, value) ? node : [];
+  });
 
 /** Whether an older lease overlaps, so that peers refuse this one. */
 const hasOlderHolder = (lease: Lease, { config: { networks } }: Claimant, leases: readonly Lease[]): boolean =>
@@ -112,11 +128,11 @@ const hasOlderHolder = (lease: Lease, { config: { networks } }: Claimant, leases
  * oldest counts, and none that an older lease overlaps.
  */
 export function currentLease(leases: readonly Lease[], claimant: Claimant): Lease | undefined {
-  const { config, value } = claimant;
+  const { config } = claimant;
   const allowed = ({ subnets }: Lease): boolean => isCompatible(config, subnets);
   const remembered = rememberedLeases(leases, claimant).find(allowed);
   if (remembered) return remembered;
-  const told = leases.filter((lease) => samePublicAddress(lease, value) && allowed(lease)).sort(compareSeniority);
+  const told = leases.filter((lease) => isOwn(lease, 'address', claimant) && allowed(lease)).sort(compareSeniority);
   return told.find((lease) => !hasOlderHolder(lease, claimant, leases));
 }
 
@@ -163,7 +179,7 @@ const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
  * @throws NoFreeSubnetError
  */
 export function chooseSubnet(
-  claim: LeaseRequest,
+  claim: LeaseRequest & Claimant,
   leases: readonly Lease[],
   taken: TakenSubnets,
   random: () => number,

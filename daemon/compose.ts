@@ -234,6 +234,7 @@ export async function composeNode(
     hostView: (state) => kernel.hostView(state),
     settledHost: () => dataPath.settledHost,
     randomMacBytes: () => new Uint8Array(randomBytes(sys, 6)),
+    monotonic,
     lockDevice: (name, advice) => locks.take(name, advice),
   });
   const before = files.readNetwork((error) => problems.report('node files', error.message));

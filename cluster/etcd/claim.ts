@@ -5,9 +5,9 @@ import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import { formatLeaseValue, type OwnLease } from '../lease.ts';
 import { families, type PerFamily } from '../network-config.ts';
-import type { Acquired, LeaseRequest } from '../store.ts';
+import type { Acquired, LeaseRequest, Liveness } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
-import { chooseSubnet, heldSubnets, supersededLeases } from '../subnet-choice.ts';
+import { chooseSubnet, heldSubnets, rivalsOf, supersededLeases } from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle } from './handle.ts';
@@ -23,6 +23,7 @@ export interface ClaimOptions {
   readonly reader: EtcdReader;
   readonly parser: LeaseReader;
   readonly writer: LeaseWriter;
+  readonly liveness: Pick<Liveness, 'living'>;
   readonly keys: Keys;
   readonly backends: BackendFormats;
   readonly clock: Clock;
@@ -86,13 +87,15 @@ export class Claim {
 
   /** changed: a lease of ours did, under our hands. lost: somebody was faster. */
   async #attempt(): Promise<Have | 'changed' | 'lost'> {
-    const { reader, parser, writer, random } = this.#options;
+    const { reader, parser, writer, liveness, random } = this.#options;
     const request = this.#request;
     const lostRaces = this.#lostRaces;
     const { leases, malformed } = parser.read(await reader.snapshot());
     const taken = heldSubnets(request.config, [...leases, ...malformed]).map(({ subnets }) => subnets);
-    const choice = chooseSubnet(request, leases.all, taken, random, lostRaces);
-    const superseded = request.further ? [] : supersededLeases(leases.all, request);
+    const living = await liveness.living(request.further ? [] : rivalsOf(leases.all, request));
+    const claim = { ...request, isLiving: (node: string): boolean => living.has(node) };
+    const choice = chooseSubnet(claim, leases.all, taken, random, lostRaces);
+    const superseded = request.further ? [] : supersededLeases(leases.all, claim);
     if (choice.how === 'kept') {
       const refreshed = await writer.refresh(op, choice.lease, request.value);
       return 'own' in refreshed ? { state: 'have', own: refreshed.own, how: 'kept', lostRaces, superseded } : 'changed';

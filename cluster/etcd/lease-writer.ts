@@ -11,7 +11,7 @@ import {
   sameLeaseValue,
   samePublicAddress,
 } from '../lease.ts';
-import type { Updated } from '../store.ts';
+import type { Liveness, Updated } from '../store.ts';
 import type { EtcdCalls, Transaction } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle, handleOf } from './handle.ts';
@@ -25,6 +25,7 @@ export interface LeaseWriterOptions {
   readonly calls: EtcdCalls;
   readonly reader: EtcdReader;
   readonly parser: LeaseReader;
+  readonly liveness: Pick<Liveness, 'living'>;
   readonly right: Right;
   readonly backends: BackendFormats;
   readonly clock: Clock;
@@ -117,7 +118,7 @@ export class LeaseWriter {
       const { found } = refreshed;
       if (!found) return { state: 'lost', how: 'gone' };
       const holder = parser.readable(found);
-      if (holder && !samePublicAddress(holder, own) && !samePublicAddress(holder, value)) {
+      if (holder && (await this.#isAnothers(holder, own, value))) {
         return { state: 'lost', how: 'taken', holder };
       }
       overwrites = holder === undefined;
@@ -125,6 +126,14 @@ export class LeaseWriter {
       lease = holder ?? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) };
     }
     throw toStoreError({ op, key: own.ownerId, endpoint }, new Error('somebody else keeps writing it'));
+  }
+
+  /** Two hosts may have one public address: a lease with another node's name is that node's while it lives. */
+  async #isAnothers(holder: Lease, own: Lease, value: LeaseValue): Promise<boolean> {
+    if (!samePublicAddress(holder, own) && !samePublicAddress(holder, value)) return true;
+    const { node } = holder;
+    if (node === undefined || node === value.node) return false;
+    return (await this.#options.liveness.living([node])).has(node);
   }
 
   async release(lease: Lease): Promise<boolean> {
@@ -145,7 +154,7 @@ export class LeaseWriter {
       }
       const found = entryOf(response);
       const holder = found && parser.readable(found);
-      if (!holder || !samePublicAddress(holder, lease)) return false;
+      if (!holder || !samePublicAddress(holder, lease) || holder.node !== lease.node) return false;
       ({ modRevision, etcdLease } = handleOf(holder));
     }
     return false;

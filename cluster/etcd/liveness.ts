@@ -2,6 +2,7 @@
 
 import { LeaseFormatError, samePublicAddress, tooLong } from '../lease.ts';
 import type { Liveness, MalformedEntry, NodeList, NodeRecord } from '../store.ts';
+import { StoreRefusedError } from '../store-errors.ts';
 import type { EtcdCalls } from './calls.ts';
 import type { EtcdConnection } from './connection.ts';
 import { type Keys, nodeKey, type rightsBelow } from './keys.ts';
@@ -20,6 +21,9 @@ export interface LivenessOptions {
 /** In so many of its calls, `publish` looks at its record; in the others it keeps it alive. */
 const recordChecksEvery = 6;
 
+/** `living` asks about so many nodes at most: anybody with a node's rights can write leases in any name. */
+const mostAsked = 32;
+
 function readable(text: string): NodeRecord | undefined {
   try {
     return parseNodeRecord(text);
@@ -36,6 +40,8 @@ export class EtcdLiveness implements Liveness {
   /** Its text, and how many calls ago etcd confirmed it; 0 where that is not known. */
   #text = '';
   #published = 0;
+  /** Whether the record has been written on the current etcd lease: whoever writes it since is another living node. */
+  #isOurs = false;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
@@ -48,6 +54,7 @@ export class EtcdLiveness implements Liveness {
     const text = formatNodeRecord(record);
     if (this.#etcdLease !== undefined && (await calls.keepAlive(op, key, this.#etcdLease)) <= 0) {
       this.#etcdLease = undefined;
+      this.#isOurs = false;
     }
     if (this.#etcdLease === undefined || this.#text !== text) this.#published = 0;
     if (this.#published > 0 && this.#published++ < recordChecksEvery) return {};
@@ -64,15 +71,18 @@ export class EtcdLiveness implements Liveness {
       failure: [get(key)],
     });
     const published = (): Record<string, never> => {
-      [this.#text, this.#published] = [text, 1];
+      [this.#text, this.#published, this.#isOurs] = [text, 1, true];
       return {};
     };
     if (current.succeeded) return published();
     const found = entryOf(current);
     if (found && found.etcdLease !== etcdLease) {
       const holder = readable(found.value);
-      // The same host's record before its restart, or a record without a lease, is overwritten.
-      if (holder && found.etcdLease !== '0' && !samePublicAddress(holder, record)) return { conflict: holder };
+      // The same host's record before its restart, or a record without a lease, is overwritten. Of two living hosts with one
+      // name and one address, the one that started last keeps the record: otherwise both would write it for ever.
+      if (holder && found.etcdLease !== '0' && (this.#isOurs || !samePublicAddress(holder, record))) {
+        return { conflict: holder };
+      }
     }
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
     const success = [put(key, text, etcdLease)];
@@ -85,6 +95,7 @@ export class EtcdLiveness implements Liveness {
     const etcdLease = this.#etcdLease;
     if (etcdLease === undefined) return;
     this.#etcdLease = undefined;
+    this.#isOurs = false;
     const key = nodeKey(keys, node);
     await calls.transact({
       op: "withdraw the node's record",
@@ -94,6 +105,30 @@ export class EtcdLiveness implements Liveness {
       success: [remove(key)],
     });
     await calls.revoke(etcdLease);
+  }
+
+  async living(nodes: readonly string[]): Promise<ReadonlySet<string>> {
+    const { calls, keys, rights } = this.#options;
+    const all = [...new Set(nodes)];
+    const asked = all.slice(0, mostAsked);
+    if (asked.length === 0) return new Set();
+    const request = {
+      op: 'look for the nodes',
+      subject: keys.nodes,
+      right: rights.readNodes,
+      compare: [],
+      success: asked.map((node) => get(nodeKey(keys, node))),
+    };
+    try {
+      const { responses } = await calls.transact(request);
+      const found = responses.flatMap(({ response_range }) => response_range?.kvs.map(toEntry) ?? []);
+      // A record on no etcd lease is no sign of life: it stays for ever.
+      const live = found.filter(({ etcdLease }) => etcdLease !== '0');
+      return new Set([...live.flatMap(({ value }) => readable(value)?.node ?? []), ...all.slice(mostAsked)]);
+    } catch (error) {
+      if (error instanceof StoreRefusedError) return new Set();
+      throw error;
+    }
   }
 
   async count(): Promise<number> {

@@ -66,18 +66,29 @@ export function openEtcdStore(options: EtcdStoreOptions): Stores {
   const reader = new EtcdReader({ connection, keys, watch });
   const parser = new LeaseReader(keys, backends);
   const right = rights.writeLeases;
-  const writer = new LeaseWriter({ calls, reader, parser, right, backends, clock, leaseTtlSeconds, endpoint });
+  const liveness = new EtcdLiveness({ connection, calls, keys, rights, nodeTtlSeconds });
+  const writer = new LeaseWriter({
+    calls,
+    reader,
+    parser,
+    liveness,
+    right,
+    backends,
+    clock,
+    leaseTtlSeconds,
+    endpoint,
+  });
   return {
     config: new EtcdConfigSource(calls, reader, rights),
     leases: new EtcdStore(
-      { calls, reader, parser, writer, keys, backends, clock, random, leaseTtlSeconds, endpoint },
+      { calls, reader, parser, writer, liveness, keys, backends, clock, random, leaseTtlSeconds, endpoint },
       connection,
       {
         memory: {
           format: (memory) => formatLeaseMemory(memory, keys.prefix, backends),
           parse: (text) => parseLeaseMemory(text, keys, backends),
         },
-        liveness: new EtcdLiveness({ connection, calls, keys, rights, nodeTtlSeconds }),
+        liveness,
       },
     ),
   };

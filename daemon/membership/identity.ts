@@ -5,6 +5,7 @@
  * first. A proposal has no effect before it is adopted.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { compareSeniority, type Lease } from '../../cluster/lease.ts';
 import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../cluster/store.ts';
@@ -17,6 +18,7 @@ import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts'
 import type { HostView } from '../host/external-interface.ts';
 import type { HostState } from '../host/host-state.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
+import { Rivalry } from './rivalry.ts';
 import { type Identity, isOfHost } from './view.ts';
 
 export interface IdentityOptions {
@@ -31,6 +33,8 @@ export interface IdentityOptions {
   readonly settledHost: () => HostState | undefined;
   /** Six random bytes. */
   readonly randomMacBytes: () => Uint8Array;
+  /** Milliseconds on a clock that does not go back. */
+  readonly monotonic: () => number;
   /** Keeps a tunnel device to this process; throws where another weftd has it. */
   readonly lockDevice?: (name: string, advice: string) => void;
 }
@@ -51,14 +55,20 @@ export interface Proposal {
   readonly devices: PerFamily<OwnDevice>;
 }
 
+/** Of published data, because another lease has the same. */
+const changesAtMost = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
+
 export class IdentityKeeper {
   readonly #options: IdentityOptions;
   /** The data of each device that this process has published. It stays, even if somebody changes the lease. */
   readonly #said = new Map<string, unknown>();
+  /** Of published data. An older lease may copy our data after each change; peers refuse one of the two. */
+  readonly #changes: Rivalry;
   #adopted: Proposal | undefined;
 
   constructor(options: IdentityOptions) {
     this.#options = options;
+    this.#changes = new Rivalry({ ...changesAtMost, monotonic: options.monotonic });
   }
 
   /**
@@ -81,6 +91,7 @@ export class IdentityKeeper {
     const host = settled ?? readHost();
     const found = external.find(config, hostView(host));
     const { publicAddresses } = found.external;
+    // Another node may have our address: its data is its own.
     const claimant = { config, value: { publicAddresses, node }, ...memory };
     const own = currentLease(leases, claimant) ?? supersededLeases(leases, claimant)[0];
     const others = leases.filter((lease) => lease !== own && !isOfHost(lease, publicAddresses));
@@ -115,7 +126,8 @@ export class IdentityKeeper {
     const prepared = backend.prepare?.(config, {
       said: [this.#said.get(name), own && isOfBackend(own) ? own.backendData[family] : undefined],
       macs: [remembered.current.devices.get(name), link?.mac],
-      isTaken: (test) => others.some((lease) => isOthers(lease) && valuesOf(lease.backendData).some(test)),
+      isTaken: (test) =>
+        !this.#changes.mustPause && others.some((lease) => isOthers(lease) && valuesOf(lease.backendData).some(test)),
       randomMacBytes,
     });
     return { device: { name, mac: prepared?.mac }, ...(prepared ? { leaseData: prepared.leaseData } : {}) };
@@ -136,7 +148,10 @@ export class IdentityKeeper {
     for (const family of families) {
       const device = devices[family];
       const data = identity.leaseData[family];
-      if (device && data !== undefined) this.#said.set(device.name, data);
+      if (!device || data === undefined) continue;
+      const said = this.#said.get(device.name);
+      if (said !== undefined && !isDeepStrictEqual(said, data)) this.#changes.noteWrite();
+      this.#said.set(device.name, data);
     }
     remembered.add(
       perFamily((family) => config.networks[family]?.network),

@@ -24,6 +24,7 @@ import { LostLeases, type PeersBefore } from './lost-leases.ts';
 import { type MembershipMemory, MemoryKeeper } from './memory.ts';
 import { OwnLeaseHolder } from './own-lease.ts';
 import type { RenewalClock } from './renewal-time.ts';
+import { SharedAddress } from './shared-address.ts';
 import { type ClusterView, type Identity, isOfHost } from './view.ts';
 
 export interface MembershipOptions extends RenewalClock {
@@ -58,6 +59,7 @@ export class Membership {
   readonly #holder: OwnLeaseHolder;
   readonly #former: FormerLeases;
   readonly #lost: LostLeases;
+  readonly #shared: SharedAddress;
   readonly #memory: MemoryKeeper | undefined;
   #view: ClusterView | undefined;
   /** The list that the view is made from. */
@@ -76,9 +78,10 @@ export class Membership {
     this.#options = options;
     this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
     const former = (): NodeState['subnets'] => remembered.current.subnets;
-    this.#holder = new OwnLeaseHolder({ store, logger, metrics, previous, former, hostNetworks, clock });
+    this.#holder = new OwnLeaseHolder({ store, logger, problems, metrics, previous, former, hostNetworks, clock });
     this.#former = new FormerLeases({ store, logger, isInUse, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
+    this.#shared = new SharedAddress({ node: options.node, liveness: store.liveness, problems, monotonic });
     this.#memory = memory && new MemoryKeeper({ memory, now, monotonic });
     this.#remembered = memory?.read();
   }
@@ -95,7 +98,8 @@ export class Membership {
 
   /** The time until work on the own lease, the config, former or lost leases is due; infinite if none is. */
   get renewalDelayMs(): number {
-    return this.#delayMs(Math.min(this.#holder.dueMs, this.#config.dueMs, this.#former.dueMs, this.#lost.dueMs));
+    const parts = [this.#holder, this.#config, this.#former, this.#lost, this.#shared];
+    return this.#delayMs(Math.min(...parts.map(({ dueMs }) => dueMs)));
   }
 
   #delayMs(dueMs: number): number {
@@ -108,7 +112,7 @@ export class Membership {
    * @throws StoreError, NoLeaseError, InterfaceError: try again later
    */
   async sync(): Promise<ClusterView | undefined> {
-    const { store, node, identity } = this.#options;
+    const { store, identity } = this.#options;
     // One after the other, so that a common failure always gives the same problem.
     const list = await store.list(this.#known());
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
@@ -119,13 +123,20 @@ export class Membership {
     const { own, superseded } = await this.#holder.hold(config, list, value, this.#view?.peers);
     if (superseded) this.#former.set(superseded);
     this.#rememberSubnets(own);
+    await this.#makeView(config, list, own, value);
+    await this.#shared.look(list.leases, own);
+    return this.#view;
+  }
+
+  async #makeView(config: GoodConfig, list: LeaseList, own: OwnLease, value: LeaseValue): Promise<void> {
+    const { node } = this.#options;
     const followed = this.#followChanges(list, own);
     this.#listed = list;
     this.#mark = list.mark;
     if (followed && this.#view) {
       this.#view = { ...this.#view, config: config.value, backend: config.backend, peers: followed };
       this.remember();
-      return this.#view;
+      return;
     }
     // Other leases of this host are of its own past.
     const isOwn = (lease: Lease): boolean =>
@@ -139,7 +150,6 @@ export class Membership {
     this.remember();
     await this.#former.keep(list.leases, value);
     this.#rememberSubnets(own);
-    return this.#view;
   }
 
   /** The next start knows its older leases by this alone. */

@@ -1,21 +1,33 @@
 /** Holds this node's lease: acquires it, renews it in time, and writes it when this node has changed. */
 
-import { formatSubnets, type Lease, type LeaseValue, type OwnLease, sameLeaseValue } from '../../cluster/lease.ts';
+import { excerpt } from '../../cluster/excerpt.ts';
+import {
+  formatSubnets,
+  type Lease,
+  type LeaseValue,
+  type OwnLease,
+  sameLeaseValue,
+  samePublicAddress,
+} from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { isCompatible, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { ClusterStore, LeaseList, LeaseRequest, Lost } from '../../cluster/store.ts';
+import { StoreError } from '../../cluster/store-errors.ts';
 import { supersededLeases } from '../../cluster/subnet-choice.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
+import type { Problems } from '../report/problems.ts';
 import type { GoodConfig } from './config-follower.ts';
 import { type RenewalClock, renewalTime } from './renewal-time.ts';
+import { Rivalry } from './rivalry.ts';
 import { formatAddresses } from './view.ts';
 
 export interface OwnLeaseOptions {
-  readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive' | 'liveness'>;
   readonly logger: Logger;
+  readonly problems: Pick<Problems, 'report'>;
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
   /** The last subnets of this node, if its files contain them. */
   readonly previous: PerFamily<Prefix> | undefined;
@@ -45,6 +57,15 @@ export interface Held {
 
 type OwnValue = LeaseValue & { readonly node: string };
 
+/** Somebody else writes our lease: a host with our public address, or a program that keeps its own idea of it. */
+const writesBack = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
+/** Somebody deletes our lease. Without it peers lose the way to us, so that it is claimed at once more often. */
+const claimsAgain = { burst: 10, pauseMs: 1000, longestPauseMs: 60_000 };
+
+/** A lease's holder, for people. */
+const holderOf = ({ node, publicAddresses }: LeaseValue): string =>
+  `${node === undefined ? '' : `"${excerpt(node)}" at `}${formatAddresses(publicAddresses) || 'no address'}`;
+
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
   ...(own.expiresAtMs === undefined ? { reservation: true } : { expires: new Date(own.expiresAtMs).toISOString() }),
@@ -52,7 +73,12 @@ const leaseFields = (own: OwnLease) => ({
 
 export class OwnLeaseHolder {
   readonly #options: OwnLeaseOptions;
+  /** Of our lease with those who write it, too, and with those who delete it. */
+  readonly #writes: Rivalry;
+  readonly #deletions: Rivalry;
   #own: OwnLease | undefined;
+  /** How the lease was lost, until another is acquired. */
+  #lost: Lost | undefined;
   /** The config's text when the lease was acquired: another one may not allow the lease. */
   #acquiredUnder: string | undefined;
   #renewAtMs = Number.POSITIVE_INFINITY;
@@ -60,9 +86,14 @@ export class OwnLeaseHolder {
   #promisedUntilMs = Number.POSITIVE_INFINITY;
   /** When a lease that was lost together with many others is acquired again. */
   #acquireAtMs = Number.POSITIVE_INFINITY;
+  /** When a lease that somebody else keeps changing is written or claimed again. */
+  #retryAtMs = Number.POSITIVE_INFINITY;
 
   constructor(options: OwnLeaseOptions) {
     this.#options = options;
+    const { monotonic } = options.clock;
+    this.#writes = new Rivalry({ ...writesBack, monotonic });
+    this.#deletions = new Rivalry({ ...claimsAgain, monotonic });
   }
 
   get own(): OwnLease | undefined {
@@ -77,11 +108,12 @@ export class OwnLeaseHolder {
 
   /** Whether the store has promised that the lease is there now. */
   get isPromised(): boolean {
-    return this.#own !== undefined && this.#options.clock.monotonic() < this.#promisedUntilMs;
+    return this.#own !== undefined && !this.#lost && this.#options.clock.monotonic() < this.#promisedUntilMs;
   }
 
   /** The time of the next renewal or claim; infinite if none is due. */
   get dueMs(): number {
+    if (this.#retryAtMs < Number.POSITIVE_INFINITY) return this.#retryAtMs;
     return Math.min(this.#renewAtMs, this.#acquireAtMs);
   }
 
@@ -93,7 +125,8 @@ export class OwnLeaseHolder {
   async hold(config: GoodConfig, list: LeaseList, value: OwnValue, before: LeaseSet | undefined): Promise<Held> {
     const own = this.#own;
     const isAnother = this.#acquiredUnder !== config.text;
-    if (own && (!isAnother || this.#isGoodUnder(own, config, list.leases))) {
+    this.#retryAtMs = Number.POSITIVE_INFINITY;
+    if (own && !this.#lost && (!isAnother || this.#isGoodUnder(own, config, list.leases))) {
       const held = await this.#keep(own, list, value, before);
       if (held && !isAnother) return { own: held };
       if (held) {
@@ -103,8 +136,22 @@ export class OwnLeaseHolder {
       }
       this.#options.metrics.leaseLost();
     }
+    const lost = this.#lost;
+    const rivalry = lost?.how === 'gone' ? this.#deletions : this.#writes;
+    if (own && lost && rivalry.mustPause) {
+      this.#retryAtMs = rivalry.nextMs;
+      // The subnet is nobody else's.
+      if (lost.how === 'gone') return { own };
+      throw new NoLeaseError(
+        'waiting',
+        `Somebody else takes the subnets of this node again and again, ${formatSubnets(own.subnets)} last; claiming another in a while`,
+      );
+    }
     this.#acquireAtMs = Number.POSITIVE_INFINITY;
-    return this.#acquire(config, value);
+    const acquired = await this.#acquire(config, value);
+    if (lost) rivalry.noteWrite();
+    this.#options.problems.report('contested lease', undefined);
+    return acquired;
   }
 
   /** @returns the lease if it is held, or will be; undefined if it is lost */
@@ -117,25 +164,63 @@ export class OwnLeaseHolder {
     const { store, logger, metrics, clock } = this.#options;
     const listed = leases.all.find(({ ownerId }) => ownerId === own.ownerId);
     const isDue = clock.monotonic() >= this.#renewAtMs;
-    if (listed && !isDue && store.holds(own, listed) && sameLeaseValue(listed, value)) {
+    const isHeld = listed !== undefined && store.holds(own, listed);
+    const isContested = !(isHeld && sameLeaseValue(listed, own));
+    if (!isContested && !this.#writes.isOpen) this.#options.problems.report('contested lease', undefined);
+    if (isHeld && !isDue && sameLeaseValue(listed, value)) {
       this.#acquireAtMs = Number.POSITIVE_INFINITY;
       return own;
     }
     if (!listed && !malformed.some(({ ownerId }) => ownerId === own.ownerId)) {
       if (this.#mustWait(leases, before)) return own;
-      this.#reportLost(own, { state: 'lost', how: 'gone' });
-      return undefined;
+      return this.#noteLost(own, { state: 'lost', how: 'gone' });
     }
     this.#acquireAtMs = Number.POSITIVE_INFINITY;
+    if (isContested) {
+      if (this.#writes.mustPause) {
+        this.#reportContest(own, listed);
+        this.#retryAtMs = this.#writes.nextMs;
+        const isAnothers = listed && !samePublicAddress(listed, own) && !samePublicAddress(listed, value);
+        return isAnothers ? this.#noteLost(own, { state: 'lost', how: 'taken', holder: listed }) : own;
+      }
+      if (listed?.node !== undefined && listed.node !== value.node) await this.#announce(value);
+    }
     const updated = await (isDue && store.keepAlive ? store.keepAlive(own, value) : store.update(own, value));
-    if (updated.state === 'lost') {
-      this.#reportLost(own, updated);
-      return undefined;
+    if (updated.state === 'lost') return this.#noteLost(own, updated);
+    if (isContested) {
+      this.#writes.noteWrite();
+      this.#reportContest(own, listed);
     }
     this.#take(updated.own, true);
     metrics.leaseRenewed();
     logger.info('lease renewed', leaseFields(updated.own));
     return updated.own;
+  }
+
+  /**
+   * Tells that this node lives, before it writes its lease over another node's: the other one then takes a subnet of its own.
+   * The lease is written even if nothing can be told.
+   */
+  async #announce(value: OwnValue): Promise<void> {
+    const { store, clock } = this.#options;
+    const { node, version = '', publicAddresses, backendType } = value;
+    try {
+      const record = { node, version, publicAddresses, backendType, startedAtMs: clock.now(), health: 'ok' };
+      await store.liveness?.publish(record);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
+  }
+
+  /** @param listed the lease as somebody else has written it; undefined where it cannot be read */
+  #reportContest(own: OwnLease, listed: Lease | undefined): void {
+    if (!this.#writes.isOpen) return;
+    const said = listed ? `it names ${holderOf(listed)}` : 'it cannot be read';
+    this.#options.problems.report(
+      'contested lease',
+      `Somebody else keeps writing the lease "${own.ownerId}" of this node, ${holderOf(own)}: ${said}; give each host its own address with --public-ip or --iface, and its own name with --node; weftd writes the lease more and more seldom`,
+      'debug',
+    );
   }
 
   /** If many nodes have lost their leases at once, each acquires one again at a different time. */
@@ -150,8 +235,9 @@ export class OwnLeaseHolder {
     return nowMs < this.#acquireAtMs;
   }
 
-  #reportLost(own: OwnLease, lost: Lost): void {
+  #noteLost(own: OwnLease, lost: Lost): undefined {
     const { store, logger } = this.#options;
+    this.#lost = lost;
     const how =
       lost.how === 'taken'
         ? `it is taken by "${lost.holder.node ?? formatAddresses(lost.holder.publicAddresses)}"`
@@ -197,6 +283,7 @@ export class OwnLeaseHolder {
   #take(own: OwnLease, fresh: boolean): void {
     const { store, clock } = this.#options;
     this.#own = own;
+    this.#lost = undefined;
     this.#renewAtMs = store.keepAlive ? renewalTime(own, fresh, clock) : Number.POSITIVE_INFINITY;
     this.#promisedUntilMs =
       own.expiresAtMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonic() + own.expiresAtMs - clock.now();

@@ -20,6 +20,8 @@ export const problemKinds = {
   cluster: error('cluster', 'the cluster cannot be followed'),
   'network config': error('network-config', 'the network config is missing or cannot be used'),
   'subnet lease': error('subnet-lease', 'this node cannot get a subnet'),
+  'contested lease': error('contested-lease', "somebody else keeps writing this node's lease"),
+  'shared address': error('shared-address', "another living node has this node's public address"),
   lease: others('lease', "another node's lease cannot be read"),
   'lost leases': warning('lost-leases', 'etcd has lost leases'),
   liveness: warning('liveness', 'the cluster cannot be told that this node is alive'),

@@ -342,6 +342,73 @@ test('a node’s record lives while it is published, reveals a namesake, and is 
   });
 });
 
+test('of two living hosts with one name and one address, the first one is told of the other and leaves it the record', async () => {
+  const record = {
+    node: 'debian',
+    version: '0.1.0',
+    publicAddresses: { 4: parseAddress('10.0.2.15')! },
+    backendType: 'vxlan',
+    startedAtMs: 1_700_000_000_000,
+    health: 'ok',
+  };
+  const [first, second] = [open(), open()];
+  await first.liveness.publish(record);
+  assert.equal(await second.liveness.publish({ ...record, health: 'degraded' }), {});
+  const revision = (): number => JSON.parse(etcd.ctl('get', 'x', '-w', 'json')).header.revision;
+  const before = revision();
+  for (let i = 0; i < 8; i++) {
+    const { conflict } = await first.liveness.publish({ ...record, health: `${i}` });
+    assert.is(conflict?.health, 'degraded');
+    assert.equal(await second.liveness.publish({ ...record, health: 'degraded' }), {});
+  }
+  assert.is(revision(), before, 'nobody writes');
+  await second.liveness.withdraw('debian');
+  assert.equal(await first.liveness.publish(record), {}, 'it is alone again');
+});
+
+test('a node lives while its record hangs on an etcd lease', async () => {
+  const store = open();
+  const record = {
+    node: 'node-7',
+    version: '0.1.0',
+    publicAddresses: { 4: parseAddress('192.0.2.1')! },
+    backendType: 'vxlan',
+    startedAtMs: 1_700_000_000_000,
+    health: 'ok',
+  };
+  await store.liveness.publish(record);
+  etcd.ctl('put', '/coreos.com/network/nodes/node-8', valueAt('/coreos.com/network/nodes/node-7').replace('-7', '-8'));
+  etcd.ctl('put', '/coreos.com/network/nodes/node-9', '{');
+  const names = (set: ReadonlySet<string>): string[] => [...set];
+  assert.equal(names(await store.liveness.living(['node-6', 'node-7', 'node-7', 'node-8', 'node-9'])), ['node-7']);
+  assert.equal(names(await store.liveness.living([])), []);
+  const many = Array.from({ length: 40 }, (_, i) => `many-${i}`);
+  assert.is((await store.liveness.living(many)).size, 8, 'those that are not looked up count as living');
+});
+
+test('a lease with our public address is not adopted, overwritten or given back while the node that it names lives', async () => {
+  const [other, store] = [open(), open()];
+  const shared = { ...nodeValue(1), node: 'node-7' };
+  const theirs = await other.claim({ ...claimOf(1), value: shared });
+  const record = { node: 'node-7', version: '', publicAddresses: shared.publicAddresses, backendType: 'vxlan' };
+  await other.liveness.publish({ ...record, startedAtMs: 1_700_000_000_000, health: 'ok' });
+  const ours = await store.claim(claimOf(1));
+  assert.is(ours.how, 'new');
+  assert.is.not(ours.own.ownerId, theirs.own.ownerId);
+  assert.equal(ours.superseded, []);
+  // It has written ours: we lose it, and it is not given back in its name.
+  etcd.ctl('put', '--ignore-lease', ours.own.ownerId, valueAt(theirs.own.ownerId));
+  const updated = await store.leases.update(ours.own, nodeValue(1));
+  assert.is(updated.state === 'lost' && updated.how === 'taken' && updated.holder.node, 'node-7');
+  assert.is(await store.leases.release(ours.own), false);
+  await other.liveness.withdraw('node-7');
+  const written = await store.leases.update(ours.own, nodeValue(1));
+  assert.is(written.state, 'held', 'the node does not live any more');
+  const adopted = await open().claim(claimOf(1, { previous: theirs.own.subnets }));
+  assert.is(adopted.how, 'kept');
+  assert.is(adopted.own.ownerId, theirs.own.ownerId, 'nor does the other one');
+});
+
 async function assertThrows(work: () => Promise<unknown>, pattern: RegExp): Promise<void> {
   try {
     await work();

@@ -58,6 +58,7 @@ function memoryStore(leases: Lease[], records: NodeRecord[] = []) {
     publish: unused,
     withdraw: unused,
     count: unused,
+    living: unused,
   };
   return { config, leases: { list, liveness } };
 }

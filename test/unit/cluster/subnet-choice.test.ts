@@ -7,7 +7,7 @@ import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
-import { chooseSubnet, currentLease, heldSubnets, supersededLeases } from '../../../cluster/subnet-choice.ts';
+import { chooseSubnet, currentLease, heldSubnets, rivalsOf, supersededLeases } from '../../../cluster/subnet-choice.ts';
 import { backends } from '../../../daemon/backends/map.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
@@ -63,6 +63,29 @@ test('a new subnet overlaps no network of the host, a remembered one may', () =>
     () => choose(claimOf(1, { hostNetworks: [prefix('10.0.0.0/8')] }), []),
     /all that are not leased overlap this host's own networks, 10\.0\.0\.0\/8; give the network config another/,
   );
+});
+
+test('a lease with our public address is not ours while the node that it names lives', () => {
+  const shared = leaseOf('10.5.9.0/24', 1, 'node-7');
+  const choose = (claim: LeaseRequest, leases: Lease[], living: string[]) =>
+    chooseSubnet(
+      { ...claim, isLiving: (node) => living.includes(node) },
+      leases,
+      leases.map(({ subnets }) => subnets),
+      first,
+    ).how;
+  assert.is(choose(claimOf(1), [shared], ['node-7']), 'new');
+  assert.is(choose(claimOf(1), [shared], ['node-8']), 'kept', 'the host has another name now');
+  assert.is(choose(claimOf(1), [{ ...shared, node: 'node-1' }], ['node-1', 'node-7']), 'kept', 'our own name');
+  const { node: _, ...flannels } = shared;
+  assert.is(choose(claimOf(1), [flannels], ['node-7']), 'kept', "flannel's is adopted");
+  const both = [shared, leaseOf('10.5.10.0/24', 1)];
+  assert.equal(rivalsOf(both, claimOf(1)), ['node-7']);
+  assert.is(currentLease(both, claimOf(1))?.node, 'node-1');
+  const [former] = [leaseOf('10.9.9.0/24', 1, 'node-7')];
+  const remembering = claimOf(1, { former: [former!.subnets] });
+  assert.equal(supersededLeases([former!], { ...remembering, isLiving: () => true }), []);
+  assert.equal(supersededLeases([former!], { ...remembering, isLiving: () => false }), [former]);
 });
 
 test('arithmetic: addresses and integers, both ways', () => {

@@ -19,7 +19,7 @@ const record = (n: number, health = 'ok'): NodeRecord => ({
 const never = (): never => {
   throw new Error('not asked for here');
 };
-const unused = { publish: never, withdraw: never, count: never };
+const unused = { publish: never, withdraw: never, count: never, living: never };
 
 /** A node of flannel's: its lease names no node. */
 const nameless = (n: number): ReturnType<typeof peer> => {

@@ -51,6 +51,9 @@ export class FakeCluster {
   identityError: Error | undefined;
   used = false;
   hostNetworks: Prefix[] = [];
+  /** The nodes that live, and how often somebody asked. */
+  living = new Set<string>();
+  asked = 0;
   readonly lines: string[] = [];
   readonly problems: Problems;
   /** state.json. */
@@ -150,6 +153,19 @@ export class FakeCluster {
       release: async (lease) => {
         this.calls.push(`release ${lease.ownerId}`);
         return true;
+      },
+      liveness: {
+        living: async (nodes) => {
+          this.asked++;
+          return new Set(nodes.filter((node) => this.living.has(node)));
+        },
+        publish: async ({ node }) => {
+          this.calls.push(`publish ${node}`);
+          return {};
+        },
+        withdraw: unused,
+        list: unused,
+        count: unused,
       },
       watch: unused,
       health: unused,

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
@@ -29,6 +30,7 @@ class Host {
   up = true;
   settled: HostState | undefined;
   chances = 0;
+  nowMs = 0;
   readonly remembered = new RememberedState(
     {
       readState: () => this.state,
@@ -64,6 +66,7 @@ class Host {
     }),
     settledHost: () => this.settled,
     randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 100 + this.chances++]),
+    monotonic: () => this.nowMs,
     lockDevice: (name) => {
       if (this.busy) throw new Error('busy');
       this.locked.push(name);
@@ -116,6 +119,35 @@ test('a lease with our address that cannot be ours gives us no MAC', () => {
   const older = peer(1, { subnets: { 4: prefix('10.9.1.0/24') } });
   const memory = { former: [older.subnets] };
   assert.equal(macOf(new Host().identity.propose(config, [hostile, older], memory).identity), mac(1));
+});
+
+test('an older lease that copies our MAC after each change makes us change it a few times at once, and then seldom', () => {
+  const host = new Host();
+  let own = ownLease({ seniority: '50' });
+  let changes = 0;
+  const sync = (): void => {
+    const copy = peer(9, { backendData: own.backendData, seniority: '7' });
+    const { leaseData } = host.identity.adopt(host.identity.propose(config, [copy, own], { previous: own.subnets }));
+    const data = { 4: leaseData[4] as VxlanLeaseData };
+    if (!isDeepStrictEqual(data, own.backendData)) changes++;
+    own = { ...own, backendData: data };
+  };
+  host.identity.adopt(host.identity.propose(config, [own], { previous: own.subnets }));
+  for (let i = 0; i < 100; i++) sync();
+  assert.is(changes, 3);
+  for (let minute = 0; minute < 60; minute++) {
+    host.nowMs += 60_000;
+    for (let i = 0; i < 10; i++) sync();
+  }
+  assert.ok(changes <= 10, `${changes} changes`);
+});
+
+test('the lease of another node that has our public address is not ours: its MAC stays its own', () => {
+  const host = new Host();
+  const others = { ...ownLease(), node: 'h2', backendData: { 4: { vni: 1, vtepMac: mac(2) } } };
+  assert.not.equal(macOf(host.identity.propose(config, [others]).identity), mac(2));
+  const { node: _, ...flannels } = others;
+  assert.equal(macOf(host.identity.propose(config, [flannels]).identity), mac(2));
 });
 
 test('a device that another weftd uses: nothing is remembered', () => {

@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Lease } from '../../../../cluster/lease.ts';
 import { address, mac, peer } from '../overlay/cluster-of.ts';
 import { FakeCluster, hourMs } from './fake-cluster.ts';
 
@@ -93,6 +94,84 @@ test('a lost lease that is listed again is not claimed', async () => {
   cluster.nowMs += 1000;
   assert.ok(cluster.membership.renewalDelayMs > hourMs);
   assert.equal(cluster.calls, ['claim']);
+});
+
+/** The leases, with ours as another node has written it. */
+const overwritten = (cluster: FakeCluster, value: Partial<Lease>): Lease[] =>
+  cluster.leases.map((lease) => (lease.ownerId === peer(1).ownerId ? { ...lease, ...value } : lease));
+
+test('a lease that another node with our address keeps writing is written back three times, and then ever more seldom', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  for (let i = 0; i < 100; i++) {
+    cluster.leases = overwritten(cluster, { node: 'h7', backendData: { 4: { vni: 1, vtepMac: mac(7) } } });
+    await cluster.membership.sync();
+  }
+  // It is told first that this node lives: the other one may then yield.
+  assert.equal(cluster.calls.slice(1), ['publish h1', 'renew', 'publish h1', 'renew', 'publish h1', 'renew']);
+  assert.match(
+    cluster.problems.list()[0]!,
+    /^Somebody else keeps writing the lease "\/p\/subnets\/10\.1\.1\.0-24" of this node, "h1" at 192\.0\.2\.1: it names "h7" at 192\.0\.2\.1; give each host its own address with --public-ip or --iface, and its own name with --node;/,
+  );
+  assert.is(cluster.membership.renewalDelayMs, 60_000);
+  const startedMs = cluster.nowMs;
+  while (cluster.nowMs - startedMs < hourMs) {
+    cluster.nowMs += cluster.membership.renewalDelayMs;
+    cluster.leases = overwritten(cluster, { node: 'h7', backendData: { 4: { vni: 1, vtepMac: mac(7) } } });
+    await cluster.membership.sync();
+  }
+  assert.ok(cluster.calls.filter((call) => call === 'renew').length <= 12, `${cluster.calls}`);
+});
+
+test('a problem of a contested lease ends when nobody writes it any more', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  for (let i = 0; i < 4; i++) {
+    cluster.leases = overwritten(cluster, { node: 'h7' });
+    await cluster.membership.sync();
+  }
+  assert.is(cluster.problems.list().length, 1);
+  cluster.nowMs += cluster.membership.renewalDelayMs;
+  await cluster.membership.sync();
+  await cluster.membership.sync();
+  assert.is(cluster.problems.list().length, 1, 'it was only just written back');
+  cluster.nowMs += 120_000;
+  await cluster.membership.sync();
+  assert.equal(cluster.problems.list(), []);
+});
+
+test('a lease that is deleted again and again is claimed at once ten times, and then more and more seldom', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  for (let i = 0; i < 100; i++) {
+    cluster.leases = [peer(2)];
+    assert.ok(await cluster.membership.sync(), 'the view stays');
+  }
+  assert.is(cluster.calls.length, 11);
+  assert.is(cluster.membership.renewalDelayMs, 1000);
+  cluster.nowMs += 1000;
+  await cluster.membership.sync();
+  assert.is(cluster.calls.length, 12);
+  assert.ok(cluster.membership.renewalDelayMs > hourMs, 'it is there');
+});
+
+test('a node whose subnets are taken one after the other claims a few, and then waits', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  let refused = '';
+  for (let i = 0; i < 50; i++) {
+    cluster.leases = overwritten(cluster, { node: 'h9', publicAddresses: { 4: address('192.0.2.9') } });
+    cluster.renew = { state: 'lost', how: 'taken', holder: peer(9) };
+    await cluster.membership.sync().catch((error: Error) => {
+      refused = error.message;
+    });
+  }
+  assert.is(cluster.calls.filter((call) => call.startsWith('claim')).length, 4);
+  assert.match(
+    refused,
+    /^Somebody else takes the subnets of this node again and again, 10\.1\.1\.0\/24 \S+ last; claiming another in a while$/,
+  );
+  assert.ok(cluster.membership.renewalDelayMs <= 60_000);
 });
 
 test.run();

@@ -136,6 +136,7 @@ class FakeHost {
       hostView: (host) => kernel.hostView(host),
       settledHost: () => this.dataPath.settledHost,
       randomMacBytes: () => new Uint8Array([2, 0, 0, 0, 0, 0xee]),
+      monotonic: () => this.nowMs,
     });
   }
 

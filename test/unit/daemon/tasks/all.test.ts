@@ -59,6 +59,7 @@ class Site {
       health: () => ({ endpoints: [], connected: true, lastContactMs: 5000, error: undefined }),
       liveness: {
         count: () => never,
+        living: () => never,
         list: () => never,
         publish: async () => {
           this.records.push('begun');
