@@ -3,14 +3,13 @@
  * outside afterwards. Streams of events are opened last, because they call into all of it.
  */
 
+import { lookup } from 'node:dns/promises';
 import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
-import { SyscallError } from '../linux/errors.ts';
-import { readText } from '../linux/files.ts';
-import { clock as clocks, stat as fileTypes, type Sys } from '../linux/sys.ts';
+import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
@@ -30,8 +29,8 @@ import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.t
 import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
 import { connectedNetworks, isSubnetInUse, ownAddresses } from './host/host-state.ts';
+import { Lifelines } from './host/lifelines.ts';
 import { RememberedState } from './host/remembered-state.ts';
-import { endpointLifelines, type Lifeline, resolverLifelines } from './host/surroundings.ts';
 import { Loop } from './loop.ts';
 import { IdentityKeeper } from './membership/identity.ts';
 import { Membership } from './membership/membership.ts';
@@ -76,6 +75,7 @@ export interface NodeParts {
   readonly store: ClusterStore;
   readonly files: NodeFiles;
   readonly dataPath: DataPath;
+  readonly lifelines: Lifelines;
   readonly filter: FilterUpkeep;
   readonly filterStream: KernelEvents;
   readonly filterEvents: FilterEvents;
@@ -115,20 +115,8 @@ function byFamily(subnets: readonly Prefix[]): PerFamily<Prefix> {
   return result;
 }
 
-const resolvConfPath = '/etc/resolv.conf';
-
-/** None if there is no such file, or it cannot be read: weftd works without. */
-function readResolvers(sys: Sys): Lifeline[] {
-  try {
-    const status = sys.stat(resolvConfPath);
-    // A pipe could make the start wait without end.
-    const isFile = typeof status === 'object' && (status.mode & fileTypes.S_IFMT) === fileTypes.S_IFREG;
-    return isFile ? resolverLifelines(readText(sys, resolvConfPath) ?? '') : [];
-  } catch (error) {
-    if (error instanceof SyscallError) return [];
-    throw error;
-  }
-}
+/** How long the start waits for the addresses of endpoints that are given by name. */
+const namesTimeoutMs = 1000;
 
 const clockOf = (sys: Sys): Clock => ({
   nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
@@ -201,14 +189,20 @@ export async function composeNode(
   });
   const locks = new DeviceLocks(sys);
   const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
-  const storeLifelines = (): Lifeline[] => endpointLifelines(store.health().endpoints, store.kind);
+  const lifelines = new Lifelines({
+    sys,
+    endpoints: store.health().endpoints,
+    kind: store.kind,
+    lookUp: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+    setTimer: clock.setTimer,
+    now: monotonic,
+  });
   const external = new ExternalChoice({
     choice: options.choice,
     peerLock: options.filter.peerLock,
     remembered,
-    storeAddresses: () => storeLifelines().map(({ address }) => address),
+    storeAddresses: () => lifelines.ofStore,
   });
-  const resolvers = readResolvers(sys);
   const dataPath = new DataPath({
     kernel,
     backends,
@@ -220,7 +214,7 @@ export async function composeNode(
     node,
     external,
     remembered,
-    lifelines: () => [...storeLifelines(), ...resolvers],
+    lifelines: () => lifelines.current,
     ipMasq: options.ipMasq,
     now: monotonic,
     random,
@@ -269,6 +263,7 @@ export async function composeNode(
     store,
     files,
     dataPath,
+    lifelines,
     filter,
     filterStream,
     filterEvents,
@@ -354,6 +349,11 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
       reportEvents('network events', error);
     },
   });
+  // Otherwise the first comparison could let a peer's subnet cover them.
+  if (parts.lifelines.hasNames) {
+    const timeout = new Promise<void>((resolve) => setTimeout(resolve, namesTimeoutMs));
+    await Promise.race([parts.lifelines.refresh(), timeout]);
+  }
   loop.start();
   const watches = [
     store.watch(

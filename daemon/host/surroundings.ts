@@ -50,13 +50,20 @@ export function surroundingsOf({ links, addresses, routes }: HostState, lifeline
   };
 }
 
-/** The endpoints that are given by address: `http://10.0.0.1:2379`, `https://[fd00::1]:2379`. */
-export const endpointLifelines = (endpoints: readonly string[], what: string): Lifeline[] =>
-  endpoints.flatMap((endpoint) => {
+/** The hosts of endpoints: `http://10.0.0.1:2379`, `https://[fd00::1]:2379`, `https://etcd.example:2379`. */
+export function hostsOf(endpoints: readonly string[]): { readonly addresses: Address[]; readonly names: string[] } {
+  const addresses: Address[] = [];
+  const names = new Set<string>();
+  for (const endpoint of endpoints) {
     const match = /^(?:[a-z]+:\/\/)?(?:\[([^\]]+)\]|([^:/[\]]+))(?::\d+)?\/?$/.exec(endpoint);
-    const address = parseAddress(match?.[1] ?? match?.[2] ?? '');
-    return address ? [{ address, what }] : [];
-  });
+    const host = match?.[1] ?? match?.[2];
+    if (host === undefined) continue;
+    const address = parseAddress(host);
+    if (address) addresses.push(address);
+    else names.add(host);
+  }
+  return { addresses, names: [...names] };
+}
 
 /** The name servers of resolv.conf(5). */
 export const resolverLifelines = (text: string): Lifeline[] =>

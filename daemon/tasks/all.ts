@@ -4,6 +4,7 @@ import type { ClusterStore } from '../../cluster/store.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
 import type { LockRenewal } from '../filter/lock-renewal.ts';
 import type { FilterUpkeep } from '../filter/upkeep.ts';
+import type { Lifelines } from '../host/lifelines.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { DataPath } from '../overlay/data-path.ts';
 import { Bell } from '../pace/bell.ts';
@@ -13,6 +14,7 @@ import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
 import { collectGarbageTask } from './collect-garbage.ts';
+import { lookUpNamesTask } from './look-up-names.ts';
 import { MendFilter } from './mend-filter.ts';
 import { MendNetwork } from './mend-network.ts';
 import { PublishNode } from './publish-node.ts';
@@ -25,7 +27,8 @@ import { VerifyFollowed } from './verify-followed.ts';
 export interface TaskParts {
   readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect'>;
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
-  readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem'>;
+  readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem'>;
+  readonly lifelines: Pick<Lifelines, 'hasNames' | 'refresh'>;
   readonly filter: Pick<FilterUpkeep, 'ensure'>;
   readonly lockRenewal: Pick<LockRenewal, 'run' | 'everyMs' | 'firstMs'>;
   readonly logger: Logger;
@@ -85,6 +88,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       publishNode,
       verification,
       renewLockTask(lockRenewal, mendFilter),
+      lookUpNamesTask(parts.lifelines, parts.dataPath, bells.network),
       releaseMemoryTask(releaseMemory),
       collectGarbageTask({
         collect: collectGarbage,

@@ -1,12 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { HostState } from '../../../../daemon/host/host-state.ts';
-import {
-  endpointLifelines,
-  type Lifeline,
-  resolverLifelines,
-  surroundingsOf,
-} from '../../../../daemon/host/surroundings.ts';
+import { hostsOf, type Lifeline, resolverLifelines, surroundingsOf } from '../../../../daemon/host/surroundings.ts';
 import { addressKey, formatAddress } from '../../../../net/address.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
 import { address, prefix } from '../overlay/cluster-of.ts';
@@ -52,9 +47,11 @@ test('the interfaces’ networks, the default gateways and the addresses, withou
   assert.equal(texts(lifelines), ['192.0.2.254 the default gateway', '10.1.0.53 a name server']);
 });
 
-test('endpoints that are given by address, and name servers', () => {
+test('the hosts of endpoints, and name servers', () => {
   const endpoints = ['http://10.0.0.1:2379', 'https://[fd00::1]:2379/', 'https://etcd.example:2379', '10.0.0.2', ''];
-  assert.equal(texts(endpointLifelines(endpoints, 'etcd')), ['10.0.0.1 etcd', 'fd00::1 etcd', '10.0.0.2 etcd']);
+  const { addresses, names } = hostsOf([...endpoints, 'http://etcd.example:2380']);
+  assert.equal(addresses.map(formatAddress), ['10.0.0.1', 'fd00::1', '10.0.0.2']);
+  assert.equal(names, ['etcd.example']);
   const text =
     '# nameserver 10.0.0.9\n nameserver\t10.0.0.1 \nnameserver fe80::1%eth0\nsearch a b\nnameserver fd00::53';
   assert.equal(texts(resolverLifelines(text)), ['10.0.0.1 a name server', 'fd00::53 a name server']);

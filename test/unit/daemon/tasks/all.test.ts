@@ -71,16 +71,18 @@ class Site {
       },
       reconnect() {},
     };
-    const dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'healedTotal' | 'interfaceProblem' | 'state'> = {
-      healedTotal: 0,
-      state: undefined,
-      interfaceProblem: undefined,
-      follow: () => this.followed,
-      reconcile: () => {
-        this.reconciled++;
-        return { ...still, complete: this.complete };
-      },
-    };
+    const dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem' | 'state'> =
+      {
+        healedTotal: 0,
+        state: undefined,
+        interfaceProblem: undefined,
+        follow: () => this.followed,
+        disturb() {},
+        reconcile: () => {
+          this.reconciled++;
+          return { ...still, complete: this.complete };
+        },
+      };
     const site = this;
     const membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'> = {
       get view() {
@@ -104,6 +106,7 @@ class Site {
         },
         peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
       },
+      lifelines: { hasNames: false, refresh: async () => false },
       lockRenewal: { run() {}, everyMs: 10_000, firstMs: 1000 },
       logger: openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
       problems: this.problems,
