@@ -110,6 +110,31 @@ test('the reverse: kernel state and all of etcd are gone, the files exist: every
   await waitFor('a ping', () => ping(here.namespace, there.address).received === 1);
 });
 
+test('only state.json is left, and cni0 or docker0 carries the subnet: the host takes it again', async () => {
+  const { hosts } = cluster();
+  const [one, , three] = hosts as [Host, Host, Host];
+  const subnets = hosts.map(({ subnet }) => subnet);
+  const gateway = (host: Host): string => host.subnet.replace(/\.0\//, '.1/');
+  const [ofOne, ofThree] = [gateway(one), gateway(three)];
+  assert.ok(one.ip('addr', 'show', 'dev', 'cni0').includes(`inet ${ofOne}`));
+  await Promise.all(hosts.map(({ weftd }) => weftd!.stop()));
+  await loseEtcd();
+  // As `dockerd --bip` does with flannel's subnet.
+  three.ip('link', 'add', 'docker0', 'type', 'bridge');
+  three.ip('addr', 'add', ofThree, 'dev', 'docker0');
+  for (const host of [one, three]) {
+    rmSync(host.runDir, { recursive: true });
+    rmSync(host.subnetFile);
+  }
+  for (const host of hosts) host.startWeftd();
+  for (const host of hosts) await host.reaches(hosts);
+  assert.equal(
+    hosts.map(({ subnet }) => subnet),
+    subnets,
+  );
+  three.ip('link', 'del', 'docker0');
+});
+
 test('etcd has lost everything, and weftd restarts before the others claim again: the routes to them stay', async () => {
   const { hosts, scratch } = cluster();
   const [one, two, three] = hosts as [Host, Host, Host];

@@ -145,6 +145,17 @@ test("config set warns of this host's networks", () => {
   assert.is(set('10.244.0.0/16'), '', "the containers' bridge is the cluster's own");
 });
 
+test('config set refuses networks that no container can use, also if forced', () => {
+  const [one] = cluster().hosts as [Host];
+  const before = cluster().get('config');
+  for (const network of ['127.5.0.0/16', '224.0.0.0/4']) {
+    const document = `{"Network": "${network}", "Backend": {"Type": "vxlan"}}`;
+    refuses(one, /overlaps the (loopback|multicast) network ".*": choose another network/, 'config', 'set', document);
+    refuses(one, /overlaps the/, 'config', 'set', '--force', document);
+  }
+  assert.is(cluster().get('config'), before);
+});
+
 test('config set refuses a network that would strand the leases, unless forced', () => {
   const [one] = cluster().hosts as [Host];
   const file = join(one.folder, 'config.json');
