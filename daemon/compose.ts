@@ -187,7 +187,7 @@ export async function composeNode(
     problems,
     ways,
   });
-  const locks = new DeviceLocks(sys);
+  const locks = new DeviceLocks(sys, (message) => logger.warn(message));
   const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
   const lifelines = new Lifelines({
     sys,

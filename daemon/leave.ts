@@ -6,7 +6,7 @@ import type { Sys } from '../linux/sys.ts';
 import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
 import type { NodeParts } from './compose.ts';
-import { FolderBusyError, type FolderLock, lockFolders } from './host/files.ts';
+import { FolderBusyError, type FolderLock, lockFolders } from './host/folder-lock.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Logger } from './report/log.ts';
 
@@ -23,6 +23,7 @@ const pollMs = 20;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** The holder was proven in this same instant, so that its number cannot be another process's yet. */
 function terminate(pid: number): void {
   try {
     process.kill(pid, 'SIGTERM');

@@ -5,7 +5,7 @@ import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks } from '../linux/sys.ts';
 import { composeNode, type ProcessHost, startService } from './compose.ts';
-import { FolderBusyError, lockFolders } from './host/files.ts';
+import { FolderBusyError, lockFolders } from './host/folder-lock.ts';
 import { leave } from './leave.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Bell } from './pace/bell.ts';

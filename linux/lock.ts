@@ -2,7 +2,7 @@
 
 import { check, errno, SyscallError } from './errors.ts';
 import { readText } from './files.ts';
-import { clock, flock, open, type Sys } from './sys.ts';
+import { clock, type FileStatus, flock, open, type Sys } from './sys.ts';
 import { unix } from './unix-socket.ts';
 
 /** A holder that works needs milliseconds, or a few seconds for a full store on a slow disk. */
@@ -11,30 +11,57 @@ const defaultLimitMs = 30_000;
 /** Between two attempts. It grows with the time that has passed. */
 const longestPauseMs = 16;
 
-/** `08:01:1234`, as /proc/locks names a file (proc_locks(5)). The numbers of its device are those of makedev(3). */
-function lockedFile(sys: Sys, fd: number): string | undefined {
-  const status = sys.fstat(fd);
-  if (typeof status === 'number') return undefined;
-  const { dev, ino } = status;
-  const hex = (number: number): string => number.toString(16).padStart(2, '0');
-  return `${hex((dev >>> 8) & 0xfff)}:${hex((dev & 0xff) | ((dev >>> 12) & 0xfff00))}:${ino}`;
+/** The processes with a flock(2) lock on any file of this inode number, by /proc/locks (proc_locks(5)). */
+function candidatesFor(sys: Sys, ino: number): number[] {
+  return (readText(sys, '/proc/locks') ?? '').split('\n').flatMap((line) => {
+    // 1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF; a waiter has "->" after the number.
+    const [, kind, , , pid, file] = line.trim().split(/\s+/);
+    return kind === 'FLOCK' && file?.endsWith(`:${ino}`) && Number(pid) > 0 ? [Number(pid)] : [];
+  });
 }
 
-/** `process 123 ("flock")`; undefined where the kernel does not say it, as for a process of another namespace. */
-function lockHolder(sys: Sys, fd: number): string | undefined {
+/** Whether the process runs as root or as our user, by `Uid:` in proc_pid_status(5): real, effective, saved, file system. */
+function isTrusted(sys: Sys, pid: number): boolean {
+  const line = (readText(sys, `/proc/${pid}/status`) ?? '').split('\n').find((each) => each.startsWith('Uid:'));
+  const user = Number(line?.split(/\s+/)[2] ?? -1);
+  return user === 0 || user === sys.geteuid();
+}
+
+function hasOpen(sys: Sys, pid: number, { dev, ino }: FileStatus): boolean {
+  const descriptors = sys.getdents(`/proc/${pid}/fd`);
+  if (typeof descriptors === 'number') return false;
+  return descriptors.some((fd) => {
+    const target = sys.stat(`/proc/${pid}/fd/${fd}`);
+    return typeof target !== 'number' && target.dev === dev && target.ino === ino;
+  });
+}
+
+/**
+ * The process that holds the lock on an open file that only root can open.
+ *
+ * /proc/locks names files by numbers. Anybody can lock a file of another file system that has the same inode number, and
+ * not every file system shows the device there that stat(2) shows. So the holder is proven: it is root's, and has this very
+ * file open. The user is looked at first, because a stranger's descriptor could make the second question wait.
+ * @returns undefined if none is proven, as for one in another process id namespace
+ */
+export function flockHolder(sys: Sys, fd: number): number | undefined {
+  const file = sys.fstat(fd);
+  if (typeof file === 'number') return undefined;
   try {
-    const file = lockedFile(sys, fd);
-    const line = (readText(sys, '/proc/locks') ?? '')
-      .split('\n')
-      .find((each) => / FLOCK /.test(each) && !each.includes('->') && each.includes(` ${file} `));
-    const pid = Number(/ (\d+) [0-9a-f]+:/.exec(line ?? '')?.[1] ?? 0);
-    if (pid <= 0) return undefined;
-    const name = (readText(sys, `/proc/${pid}/comm`) ?? '').trim();
-    return `process ${pid}${name && ` ("${name}")`}`;
+    return candidatesFor(sys, file.ino).find((pid) => isTrusted(sys, pid) && hasOpen(sys, pid, file));
   } catch (error) {
+    // Such as ESRCH: a process has ended while it was looked at.
     if (error instanceof SyscallError) return undefined;
     throw error;
   }
+}
+
+/** `process 123 ("flock")` */
+function describeHolder(sys: Sys, fd: number): string | undefined {
+  const pid = flockHolder(sys, fd);
+  if (pid === undefined) return undefined;
+  const name = (readText(sys, `/proc/${pid}/comm`) ?? '').trim();
+  return `process ${pid}${name && ` ("${name}")`}`;
 }
 
 /**
@@ -50,7 +77,7 @@ function waitForLock(sys: Sys, fd: number, path: string, limitMs: number): void 
     for (;;) {
       const waitedMs = now() - start;
       if (waitedMs >= limitMs) {
-        const holder = lockHolder(sys, fd) ?? 'another process';
+        const holder = describeHolder(sys, fd) ?? 'another process';
         throw new SyscallError(['lock', path], errno.ETIMEDOUT, `${holder} has held it for ${limitMs / 1000} s`);
       }
       check(sys.poll(quiet, Math.ceil(Math.min(longestPauseMs, 1 + waitedMs / 16))), ['wait for the lock', path]);

@@ -1,13 +1,12 @@
 /**
- * The files of a node: the plugins' files (node.json, subnet.env), weftd's state across a restart (`state.json`), and
- * the locks that keep a second weftd out of the same folders.
+ * The files of a node: the plugins' files (node.json, subnet.env), and weftd's state across a restart (`state.json`).
  */
 
 import { formatSubnets } from '../../cluster/lease.ts';
 import { type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { check, errno, SyscallError } from '../../linux/errors.ts';
-import { ensureDirectory, readText, writeAll, writeFileAtomic } from '../../linux/files.ts';
-import { flock, open, type Sys, stat as statBits } from '../../linux/sys.ts';
+import { ensureDirectory, readText, writeFileAtomic } from '../../linux/files.ts';
+import { type Sys, stat as statBits } from '../../linux/sys.ts';
 import { type Address, formatAddress, parseAddress } from '../../net/address.ts';
 import { formatMac, type Mac, parseMac } from '../../net/mac.ts';
 import {
@@ -54,7 +53,6 @@ const folderOf = (path: string): string => path.replace(/\/[^/]*$/, '') || '/';
 
 const statePath = ({ stateDir }: FilePaths): string => `${stateDir}/state.json`;
 const memoryPath = ({ stateDir }: FilePaths): string => `${stateDir}/cluster.json`;
-const lockPath = (runDir: string): string => `${runDir}/weftd.pid`;
 
 export function formatState(state: NodeState): string {
   const value = {
@@ -210,76 +208,5 @@ export class NodeFiles {
       const result = this.#sys.unlink(path);
       if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, ['remove', path]);
     }
-  }
-}
-
-/** Another weftd uses one of the folders. */
-export class FolderBusyError extends Error {
-  override readonly name = 'FolderBusyError';
-  /** The process id of the other weftd, if it is known. */
-  readonly pid: number | undefined;
-
-  constructor(folder: string, option: string, pid: number | undefined) {
-    super(
-      `Another weftd${pid === undefined ? '' : ` (process ${pid})`} uses "${folder}"; stop it first, or give another folder by ${option}`,
-    );
-    this.pid = pid;
-  }
-}
-
-export interface FolderLock {
-  release(): void;
-}
-
-/**
- * The process that holds the lock on the file, by /proc/locks (proc(5)), with its id as this process sees it. The id in
- * the file may be that of another process id namespace.
- */
-function lockHolder(sys: Sys, path: string): number | undefined {
-  const status = sys.stat(path);
-  if (typeof status === 'number') return undefined;
-  const match = new RegExp(`FLOCK +ADVISORY +WRITE (\\d+) [0-9a-f]+:[0-9a-f]+:${status.ino} `).exec(
-    readText(sys, '/proc/locks') ?? '',
-  );
-  const pid = Number(match?.[1] ?? 0);
-  return pid > 0 ? pid : undefined;
-}
-
-function lockFolder(sys: Sys, folder: string, path: string, option: string): FolderLock {
-  ensureDirectory(sys, folder, 0o755);
-  // Every program that can read a file can lock it, so only root may read it.
-  const fd = check(sys.open(path, open.O_RDWR | open.O_CREAT, 0o600), ['open', path]);
-  try {
-    const locked = sys.flock(fd, flock.LOCK_EX | flock.LOCK_NB);
-    if (locked === -errno.EAGAIN) throw new FolderBusyError(folder, option, lockHolder(sys, path));
-    check(locked, ['lock', path]);
-    check(sys.ftruncate(fd, 0), ['write', path]);
-    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(`${sys.getpid()}\n`)), ['write', path]);
-  } catch (error) {
-    sys.close(fd);
-    throw error;
-  }
-  // The file stays, because another weftd may have just opened it.
-  return { release: () => void sys.close(fd) };
-}
-
-/**
- * Locks the folders that only one weftd may use. Each has a lock file with the process id. The kernel releases the
- * locks when the process ends. Two weftds with the same state folder would mistake each other's devices for their own.
- * @throws FolderBusyError
- */
-export function lockFolders(sys: Sys, { runDir, stateDir }: Pick<FilePaths, 'runDir' | 'stateDir'>): FolderLock {
-  const run = lockFolder(sys, runDir, lockPath(runDir), '--run-dir');
-  try {
-    const state = lockFolder(sys, stateDir, `${stateDir}/weftd.lock`, '--state-dir');
-    return {
-      release() {
-        state.release();
-        run.release();
-      },
-    };
-  } catch (error) {
-    run.release();
-    throw error;
   }
 }

@@ -1,10 +1,13 @@
 /** Hosts join and leave. */
 
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
 import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
 import { ping } from '../lab/packets.ts';
+import { startLocker } from '../lab/strangers.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -83,6 +86,29 @@ test('a fourth host joins, is reached, and leaves without a trace', async () => 
   assert.is(readLink(fourth.namespace, 'flannel.1'), undefined);
   const left = difference(bare, fourth.describe()).filter((line) => !/cni0/.test(line));
   assert.equal(left, [], 'host4 is as it was before');
+});
+
+test('--leave ends the weftd of the folder, and no stranger who locks a file of the same number elsewhere', async () => {
+  const leaving = cluster().addHost();
+  // On a tmpfs, whose files have small numbers.
+  const runDir = mkdtempSync('/dev/shm/weft-membership-');
+  try {
+    leaving.startWeftd('--run-dir', runDir);
+    const lock = join(runDir, 'weftd.pid');
+    await waitFor('the lock', () => existsSync(lock) && readFileSync(lock, 'utf8') !== '');
+    const { ino } = statSync(lock);
+    const stranger = await startLocker(leaving.scratch, leaving.namespace, ino);
+    const locks = readFileSync('/proc/locks', 'utf8').split('\n');
+    assert.is(locks.filter((line) => line.includes(' FLOCK ') && line.includes(`:${ino} `)).length, 2);
+    const { status, stdout, stderr } = leaving.runWeftd('--run-dir', runDir, '--leave');
+    assert.is(status, 0, stdout + stderr);
+    assert.match(stderr, new RegExp(`stopping the weftd that runs.*${leaving.weftd!.pid}`));
+    assert.is(typeof (await leaving.weftd!.exited), 'number', 'weftd ends');
+    assert.ok(stranger.alive);
+    await stranger.stop('SIGKILL');
+  } finally {
+    rmSync(runDir, { recursive: true });
+  }
 });
 
 test('--leave on a host without a lease says so and succeeds', () => {

@@ -12,6 +12,7 @@ import type { Host } from '../lab/host.ts';
 import { difference, readFdb, readLink, readRoutes } from '../lab/kernel-state.ts';
 import { ping } from '../lab/packets.ts';
 import { program } from '../lab/project.ts';
+import { startSquatter } from '../lab/strangers.ts';
 import { waitFor } from '../lab/wait.ts';
 import { NodeFiles, weftdArguments } from '../lab/weftd.ts';
 import { fixture } from '../support/fixture.ts';
@@ -372,6 +373,33 @@ test('a second weftd with the same VNI reports it, and touches nothing', async (
   await waitFor('the second to be ready', () => log().includes('ready'));
   assert.ok(readLink(one.namespace, 'flannel.2'));
   await second.stop();
+  await works(one.address);
+});
+
+test('a local user who takes the name of the device lock is named, and hides no second weftd', async () => {
+  const [one] = hosts();
+  await one.weftd!.stop();
+  const squatter = await startSquatter(one.scratch, one.namespace, '@weftd/flannel.1');
+  one.startWeftd();
+  await one.reaches(cluster().hosts);
+  assert.match(
+    one.log,
+    /process \d+ .* of user 65534 has the name of weftd's lock for "flannel\.1"; weftd uses another/,
+  );
+  await squatter.stop('SIGKILL');
+  const confusing = await startSquatter(one.scratch, one.namespace, '@x @weftd/flannel.1');
+  const files = new NodeFiles(one.scratch.makeFolder('hidden'));
+  const second = cluster().scratch.start(
+    [program('weftd'), ...weftdArguments(files, 'hidden', one.etcd.endpoint), '--log-format', 'text'],
+    { namespace: one.namespace, logFile: files.logFile },
+  );
+  await waitFor('the message', () =>
+    readFileSync(files.logFile, 'utf8').includes(
+      `Another weftd (process ${one.weftd!.pid}) of this host uses "flannel.1"`,
+    ),
+  );
+  await second.stop();
+  await confusing.stop('SIGKILL');
   await works(one.address);
 });
 

@@ -3,8 +3,6 @@
  * @guest
  */
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DesiredState } from '../../daemon/backends/entries.ts';
@@ -21,6 +19,7 @@ import { desiredTable, openRules, type RuleSettings, type RulesOptions } from '.
 import { describeHost, difference, readFdb, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
 import { insideNamespace, ipBatch } from '../lab/namespaces.ts';
 import { Scratch } from '../lab/scratch.ts';
+import { startSquatter } from '../lab/strangers.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 import { removeTable } from '../support/nft-tables.ts';
@@ -258,45 +257,79 @@ for (const [backend, devices, modules] of ipTunnels) {
   });
 }
 
-test('only one weftd keeps a device; the other is told which; a program without rights cannot take the lock', async () => {
-  const [one, two] = [new DeviceLocks(sys), new DeviceLocks(sys)];
-  const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device, 'give another name'));
+const squat = (name: string, asRoot = false) => startSquatter(host().scratch, host().name, name, asRoot);
+
+const told: string[] = [];
+const openLocks = (): DeviceLocks => new DeviceLocks(sys, (message) => told.push(message));
+const take = (locks: DeviceLocks, device: string): void => inside(() => locks.take(device, 'give another name'));
+const isBusy = (text: string) => (error: Error) => error instanceof DeviceBusyError && error.message.includes(text);
+
+test('only one weftd keeps a device, and the other is told which', () => {
+  const [one, two] = [openLocks(), openLocks()];
   take(one, 'flannel.1');
   take(one, 'flannel.1');
   take(two, 'flannel.2');
-  assert.throws(
-    () => take(two, 'flannel.1'),
-    (error: Error) => error instanceof DeviceBusyError && error.message.includes(`(process ${process.pid})`),
-  );
+  assert.throws(() => take(two, 'flannel.1'), isBusy(`(process ${process.pid})`));
   one.close();
   take(two, 'flannel.1');
   two.close();
   // In another namespace the same name is another device's.
-  const elsewhere = new DeviceLocks(sys);
+  const elsewhere = openLocks();
   take(two, 'flannel.1');
   elsewhere.take(`flannel.${process.pid}`, 'give another name');
   elsewhere.close();
   two.close();
+  assert.equal(told, []);
+});
 
+test('a program without rights that has the name of a lock is named, and neither stops a weftd nor hides one', async () => {
+  const squatter = await squat('@weftd/flannel.3');
+  const [one, two] = [openLocks(), openLocks()];
+  take(one, 'flannel.3');
+  assert.is(told.length, 1);
+  assert.match(
+    told.pop()!,
+    /^process \d+ \(".+"\) of user 65534 has the name of weftd's lock for "flannel\.3"; weftd uses another name$/,
+  );
+  assert.throws(() => take(two, 'flannel.3'), isBusy(`(process ${process.pid})`));
+  // The name is free again, and the first weftd still counts.
+  await squatter.stop('SIGKILL');
+  assert.throws(() => take(two, 'flannel.3'), isBusy(`(process ${process.pid})`));
+  one.close();
+  take(two, 'flannel.3');
+  two.close();
+});
+
+test('a name that only ends like a lock, or begins like one without rights, means nothing', async () => {
+  for (const name of ['@x @weftd/flannel.3', '@weftd/flannel.3/77', '@weftd/flannel.33']) {
+    const squatter = await squat(name);
+    const [one, two] = [openLocks(), openLocks()];
+    take(one, 'flannel.3');
+    assert.throws(() => take(two, 'flannel.3'), isBusy(`(process ${process.pid})`), name);
+    one.close();
+    await squatter.stop('SIGKILL');
+  }
+  // One of root with another ending is a weftd that found the name taken.
+  const other = await squat('@weftd/flannel.3/77', true);
+  assert.throws(() => take(openLocks(), 'flannel.3'), isBusy('Another weftd (process '));
+  await other.stop('SIGKILL');
+  told.length = 0;
+});
+
+test('the lock works where the unit of weftd leaves it few rights', async () => {
+  const squatter = await squat('@weftd/flannel.3');
+  const few = ['setpriv', '--bounding-set=-all,+net_admin', '--inh-caps=-all', '--'];
   const module = new URL('../../daemon/host/device-lock.ts', import.meta.url);
   const adapter = new URL('../../linux/sys-bun.ts', import.meta.url);
   const script = `const { DeviceLocks } = await import('${module.pathname}');
     const { sys } = await import('${adapter.pathname}');
-    new DeviceLocks(sys).take('flannel.3');
+    new DeviceLocks(sys, (message) => console.log(message)).take('flannel.3', 'stop');
     console.log('taken');
-    setInterval(() => {}, 1000);`;
-  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--'];
-  const logFile = join(host().scratch.folder, 'nobody');
-  const argv = [...nobody, process.execPath, '-e', script];
-  const stranger = host().scratch.start(argv, { namespace: host().name, logFile });
-  await waitFor('the stranger', () => readFileSync(logFile, 'utf8').includes('taken'));
-  take(two, 'flannel.3');
-  two.close();
-  // Nor where weftd's unit leaves it few rights, and other users' processes are none of its business.
-  const few = ['setpriv', '--bounding-set=-all,+net_admin', '--inh-caps=-all', '--'];
-  const taking = [...few, process.execPath, '-e', script.replace('setInterval', 'process.exit(0); setInterval')];
-  assert.match(run(taking, { namespace: host().name }), /taken/);
-  await stranger.stop('SIGKILL');
+    process.exit(0);`;
+  const said = run([...few, process.execPath, '-e', script], { namespace: host().name });
+  // Other users' processes are none of its business.
+  assert.match(said, /^a process of user 65534 has the name .*\ntaken$/m);
+  await squatter.stop('SIGKILL');
 });
 
 test('a device with a wrong attribute is made anew, a former device is removed, and entries follow', () => {

@@ -62,8 +62,8 @@ test('no regular expression of the programs costs more than its text is long', (
 
 test('expressions that are made while a program runs are known', () => {
   const makers = sources.filter(({ code }) => code.includes('new RegExp(')).map(({ path }) => path);
-  // A single character of a pattern; the name of a line in /proc; a number in /proc/locks.
-  assert.equal(makers, ['command/go-pattern.ts', 'daemon/answers/process-figures.ts', 'daemon/host/files.ts']);
+  // A single character of a pattern; the name of a line in /proc.
+  assert.equal(makers, ['command/go-pattern.ts', 'daemon/answers/process-figures.ts']);
 });
 
 test.run();

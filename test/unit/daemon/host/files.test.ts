@@ -1,28 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  emptyState,
-  FolderBusyError,
-  formatState,
-  lockFolders,
-  NodeFiles,
-  type NodeState,
-  parseState,
-} from '../../../../daemon/host/files.ts';
+import { emptyState, formatState, NodeFiles, type NodeState, parseState } from '../../../../daemon/host/files.ts';
 import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
 import { SyscallError } from '../../../../linux/errors.ts';
 import { sys } from '../../../../linux/sys-bun.ts';
@@ -170,50 +152,5 @@ for (const what of Object.keys(obstacles) as (keyof typeof obstacles)[]) {
     assert.equal(made.readState(), state);
   });
 }
-
-const foldersOf = (name: string) => ({ runDir: join(folder(), name, 'run'), stateDir: join(folder(), name, 'state') });
-
-function busy(work: () => unknown): FolderBusyError {
-  try {
-    work();
-  } catch (error) {
-    assert.instance(error, FolderBusyError);
-    return error as FolderBusyError;
-  }
-  throw new Error('it should have been refused');
-}
-
-test('the folders have one holder, who is named', () => {
-  const folders = foldersOf('d');
-  const lock = lockFolders(sys, folders);
-  assert.is(readFileSync(join(folders.runDir, 'weftd.pid'), 'utf8'), `${process.pid}\n`);
-  // What a weftd in a container wrote there is not a number of this host's.
-  writeFileSync(join(folders.runDir, 'weftd.pid'), '1\n');
-  assert.is(busy(() => lockFolders(sys, folders)).pid, process.pid);
-  lock.release();
-  lockFolders(sys, folders).release();
-});
-
-test('two weftd with a run folder each do not share a state folder', () => {
-  const folders = foldersOf('s');
-  const lock = lockFolders(sys, folders);
-  const other = { ...folders, runDir: join(folder(), 's', 'other') };
-  assert.match(
-    busy(() => lockFolders(sys, other)).message,
-    /s\/state"; stop it first, or give another .* --state-dir$/,
-  );
-  lock.release();
-  lockFolders(sys, other).release();
-});
-
-test('a leftover of another mode is no obstacle', () => {
-  const folders = foldersOf('e');
-  const path = join(folders.runDir, 'weftd.pid');
-  lockFolders(sys, folders).release();
-  chmodSync(path, 0o600);
-  writeFileSync(path, '123456789\n');
-  lockFolders(sys, folders).release();
-  assert.is(readFileSync(path, 'utf8'), `${process.pid}\n`);
-});
 
 test.run();
