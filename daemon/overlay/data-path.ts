@@ -32,7 +32,7 @@ import type { Healing, HealingSummary } from './healing.ts';
 import { interestOf } from './interest.ts';
 import { countKinds, type Kernel, type Outcome } from './kernel.ts';
 import { KernelSettings } from './kernel-settings.ts';
-import { type PeerState, peerProblems, peerState } from './peer-states.ts';
+import { type PeerState, peerState, reportPeers } from './peer-states.ts';
 import { isDeviceOperation, plan } from './plan.ts';
 import { findShadows, withoutTaken } from './shadows.ts';
 
@@ -188,7 +188,7 @@ export class DataPath {
     this.#forgetDevices(new Set(devices), host, outcomes);
     problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
     problems.report('MTU', desired.mtuProblem);
-    problems.reportAll('peer', peerProblems(desired.peers));
+    reportPeers(problems, desired.peers, own);
 
     const { againMs } = filter.ensure(view, { trust: true });
     const devicesFailed =
@@ -259,6 +259,7 @@ export class DataPath {
       backend,
       backends,
       subnets: own.subnets,
+      age: own,
       leaseData: own.backendData,
       external,
       surroundings: surroundingsOf(host, this.#options.lifelines()),

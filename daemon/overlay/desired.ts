@@ -25,6 +25,7 @@ import { type Backends, backends as ownBackends } from '../backends/map.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { Surroundings } from '../host/surroundings.ts';
 import { addressRefusal, subnetRefusal } from './admission.ts';
+import { type Rival, rivalOf } from './rivals.ts';
 
 export interface Overlay {
   /** Families in use, with the cluster's network of each. */
@@ -33,6 +34,8 @@ export interface Overlay {
   /** The backends that weftd runs. */
   readonly backends: Backends;
   readonly subnets: PerFamily<Prefix>;
+  /** Our own lease's place among all, by age. */
+  readonly age: Pick<Lease, 'seniority' | 'ownerId'>;
   /** Our own lease's data of the backend. */
   readonly leaseData: PerFamily<unknown>;
   readonly external: ExternalInterface;
@@ -55,6 +58,8 @@ export interface PeerOutcome {
   readonly paths: PerFamily<PeerPath>;
   /** Why it is left out, entirely or for a family. */
   readonly problem: string | undefined;
+  /** Set where it wants the same as this node's own lease. */
+  readonly rival?: Rival;
 }
 
 export interface Desired {
@@ -227,7 +232,8 @@ export class PeerTable {
   #add(peer: Lease): PlacedPeer {
     const place: MutablePlace = { paths: noPaths, claims: noClaims, neighbours: none, fdb: none, routes: none };
     const problem = this.#place(peer, place);
-    const placed: PlacedPeer = { peer, ...place, problem };
+    const rival = problem === undefined ? undefined : rivalOf(peer, this.#overlay, this.#backend.claims !== undefined);
+    const placed: PlacedPeer = { peer, ...place, problem, ...(rival && { rival }) };
     this.#placed.set(peer, placed);
     return placed;
   }

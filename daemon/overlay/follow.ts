@@ -19,7 +19,7 @@ import type { Failures } from './failures.ts';
 import type { Healing } from './healing.ts';
 import { countKinds, type Kernel } from './kernel.ts';
 import type { KernelSettings } from './kernel-settings.ts';
-import { peerProblems } from './peer-states.ts';
+import { reportPeers } from './peer-states.ts';
 import { plan } from './plan.ts';
 import { isShadowed } from './shadows.ts';
 
@@ -90,7 +90,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   healing.note(desired.state, operations, outcomes);
   failures.note(operations, outcomes);
   if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
-    problems.reportAll('peer', peerProblems(desired.peers));
+    reportPeers(problems, desired.peers, view.own);
   }
   const isLocked = admitted && (removed.length === 0 || filter.change(view, added, removed));
   const rules = isLocked ? undefined : filter.ensure(view, { trust: true });

@@ -5,9 +5,11 @@ import type { Lease } from '../../cluster/lease.ts';
 import { families, valuesOf } from '../../cluster/network-config.ts';
 import { sameAddress } from '../../net/address.ts';
 import { networkOf, samePrefix } from '../../net/prefix.ts';
+import type { Problems } from '../report/problems.ts';
 import type { PeerOutcome } from './desired.ts';
 import type { Failure } from './failures.ts';
 import type { Operation } from './plan.ts';
+import { rivalProblems } from './rivals.ts';
 
 export interface PeerState {
   readonly lease: Lease;
@@ -50,6 +52,13 @@ function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined 
 /** By lease. */
 export const peerProblems = (peers: readonly PeerOutcome[]): Map<string, string> =>
   new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.ownerId, peerProblem(outcome)!]] : [])));
+
+/** Reports what is wrong with peers. */
+export function reportPeers(problems: Pick<Problems, 'reportAll'>, peers: readonly PeerOutcome[], own: Lease): void {
+  problems.reportAll('peer', peerProblems(peers));
+  problems.reportAll('older rival', rivalProblems(peers, 'older', own));
+  problems.reportAll('younger rival', rivalProblems(peers, 'younger', own));
+}
 
 export function peerState({ peer, paths, problem }: PeerOutcome, failures: readonly Failure[]): PeerState {
   const failed = failures.find(({ operation }) => concerns(operation, peer));

@@ -22,6 +22,8 @@ export const problemKinds = {
   'subnet lease': error('subnet-lease', 'this node cannot get a subnet'),
   'contested lease': error('contested-lease', "somebody else keeps writing this node's lease"),
   'shared address': error('shared-address', "another living node has this node's public address"),
+  'older rival': error('older-rival', "an older lease has a part of this node's subnet, or its MAC"),
+  'younger rival': others('younger-rival', "another node's younger lease has a part of this node's subnet, or its MAC"),
   lease: others('lease', "another node's lease cannot be read"),
   'lost leases': warning('lost-leases', 'etcd has lost leases'),
   liveness: warning('liveness', 'the cluster cannot be told that this node is alive'),

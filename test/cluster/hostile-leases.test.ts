@@ -1,5 +1,6 @@
 /** Leases that somebody with a node's rights in etcd has written: each is refused by itself, and harms nobody. As root. */
 
+import { writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
@@ -137,6 +138,48 @@ test('more leases than fit into one message do not keep weftd from starting', as
   for (const key of keys) cluster().etcdctl('del', key);
   await one.waitForStatus('all to be gone', ({ problems }) => problems.length === 0);
   assert.equal(difference(before, one.describe()), []);
+});
+
+test('of two leases that want the same, the older counts everywhere, and both nodes report it', async () => {
+  const [one, two] = cluster().hosts;
+  const half = `subnets/${two!.subnet.replace('.0/24', '.128-25')}`;
+  cluster().put(half, value(somewhere, mac(30)));
+  const prefix = '/coreos.com/network';
+  const twos = `${prefix}/subnets/${two!.subnet.replace('/', '-')}`;
+  await two!.waitForStatus(
+    'the older one to report the younger',
+    ({ problems, state }) =>
+      problems.includes(
+        `The younger lease "${prefix}/${half}" of the host at ${somewhere} wants the same as this node's lease "${twos}", and other hosts refuse it; delete it`,
+      ) && state === 'running',
+  );
+  // An older lease, and a node that remembers a subnet which overlaps it.
+  cluster().put('subnets/10.244.199.128-25', value(somewhere, mac(31)));
+  const three = cluster().addHost();
+  writeFileSync(
+    three.subnetFile,
+    'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.199.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
+  );
+  cluster().put('subnets/10.244.199.0-24', value(three.address, mac(33)));
+  three.startWeftd();
+  await three.waitForStatus(
+    'the younger one to report the older',
+    ({ problems, state }) =>
+      problems.some((problem) =>
+        problem.startsWith(
+          `The older lease "${prefix}/subnets/10.244.199.128-25" of the host at ${somewhere} wants the same as this node's lease "${prefix}/subnets/10.244.199.0-24", and other hosts follow the older one;`,
+        ),
+      ) && state === 'degraded',
+  );
+  const [route] = readRoutes(one!.namespace).filter(({ destination }) => destination.startsWith('10.244.199.'));
+  assert.is(route?.destination, '10.244.199.128/25');
+  for (const key of [half, 'subnets/10.244.199.128-25']) cluster().etcdctl('del', `${prefix}/${key}`);
+  for (const host of [two!, three]) {
+    await host.waitForStatus(
+      'the problem to end',
+      ({ problems, state }) => problems.length === 0 && state === 'running',
+    );
+  }
 });
 
 test.run();

@@ -58,6 +58,7 @@ export const overlay = (changes: Changes = {}): Overlay => ({
   backend: vxlan,
   backends,
   subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },
+  age: { ownerId: '/p/subnets/10.1.1.0-24', seniority: '1' },
   leaseData: macs(1, 101),
   external: {
     index: 2,
