@@ -91,9 +91,12 @@ export const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** The value of a key in any case, as in Go; null counts as absent. */
 export function lookUp(object: Record<string, unknown>, key: string): unknown {
-  const wanted = key.toLowerCase();
   let found: unknown;
-  for (const [name, value] of Object.entries(object)) if (name.toLowerCase() === wanted) found = value;
+  // Without a copy of the keys: there are thousands of leases.
+  for (const name in object) {
+    const isWanted = name === key || (name.length === key.length && name.toLowerCase() === key.toLowerCase());
+    if (isWanted) found = object[name];
+  }
   return found ?? undefined;
 }
 
@@ -106,7 +109,8 @@ function parsePublicAddress(value: unknown, key: string, family: Family): Addres
   return isUnspecified(address) ? undefined : address;
 }
 
-const ourKeys = new Set(['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data', 'weft']);
+const ourKeys = new Set(['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data', 'Weft']);
+const ourKeysInLowerCase = new Set([...ourKeys].map((key) => key.toLowerCase()));
 
 /** Longer values are not read: flannel's and ours have some hundred bytes. */
 export const longestLeaseBytes = 8192;
@@ -122,8 +126,13 @@ const noExtra: ExtraKeys = {};
 
 /** The foreign keys, or none if they are too many. Most leases have none, and share an object. */
 function extraOf(object: Readonly<Record<string, unknown>>): ExtraKeys {
-  const foreign = Object.keys(object).filter((key) => !ourKeys.has(key.toLowerCase()));
-  if (foreign.length === 0) return noExtra;
+  let foreign: string[] | undefined;
+  for (const key in object) {
+    if (ourKeys.has(key) || ourKeysInLowerCase.has(key.toLowerCase())) continue;
+    foreign ??= [];
+    foreign.push(key);
+  }
+  if (!foreign) return noExtra;
   const extra = Object.fromEntries(foreign.map((key) => [key, object[key]]));
   return JSON.stringify(extra).length > longestExtra ? noExtra : extra;
 }
@@ -165,7 +174,8 @@ export function parseLeaseValue(text: string, backends: BackendFormats): LeaseVa
       const key = valueKeys[family][0];
       return parsePublicAddress(lookUp(object, key), key, family);
     }),
-    backendType,
+    // The same text for all leases of a backend.
+    backendType: format?.name ?? backendType,
     backendData: perFamily((family) => {
       const key = valueKeys[family][1];
       const data = format?.parseLeaseData && lookUp(object, key);

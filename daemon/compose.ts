@@ -224,7 +224,7 @@ export async function composeNode(
     backends,
     external,
     remembered,
-    readHost: () => kernel.readHost(),
+    readHost: () => kernel.readHostAlone(),
     hostView: (state) => kernel.hostView(state),
     settledHost: () => dataPath.settledHost,
     randomMacBytes: () => new Uint8Array(randomBytes(sys, 6)),

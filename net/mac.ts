@@ -2,6 +2,9 @@
 
 export type Mac = Uint8Array;
 
+/** Of a text that contains no others than these and separators: `-`, `.` and `:`. */
+const isHexDigit = (code: number): boolean => code >= 0x30 && code !== 0x3a;
+
 /**
  * Accepts the forms of Go's net.ParseMAC, which the reference plugins use: `02:00:5e:10:00:01`, `02-00-5e-10-00-01`,
  * `0200.5e10.0001`. Undefined for anything else.
@@ -9,7 +12,17 @@ export type Mac = Uint8Array;
 export function parseMac(text: string): Mac | undefined {
   if (!/^(?:[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})$/i.test(text))
     return undefined;
-  return Uint8Array.from(text.match(/[0-9a-f]{2}/gi)!, (pair) => parseInt(pair, 16));
+  const mac = new Uint8Array(6);
+  let digits = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (!isHexDigit(code)) continue;
+    // Letters of both cases end in 1 to 6.
+    const digit = code <= 0x39 ? code - 0x30 : (code & 7) + 9;
+    mac[digits >> 1]! |= digits % 2 === 0 ? digit << 4 : digit;
+    digits++;
+  }
+  return mac;
 }
 
 export const formatMac = (mac: Mac): string => Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');

@@ -7,7 +7,7 @@ import { formatLeaseValue, type OwnLease } from '../lease.ts';
 import { families, type PerFamily } from '../network-config.ts';
 import type { Acquired, LeaseRequest, Liveness } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
-import { chooseSubnet, heldSubnets, rivalsOf, supersededLeases } from '../subnet-choice.ts';
+import { chooseSubnet, currentLease, heldSubnets, rivalsOf, supersededLeases } from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle } from './handle.ts';
@@ -91,9 +91,12 @@ export class Claim {
     const request = this.#request;
     const lostRaces = this.#lostRaces;
     const { leases, malformed } = parser.read(await reader.snapshot());
-    const taken = heldSubnets(request.config, [...leases, ...malformed]).map(({ subnets }) => subnets);
     const living = await liveness.living(request.further ? [] : rivalsOf(leases.all, request));
     const claim = { ...request, isLiving: (node: string): boolean => living.has(node) };
+    // A node that keeps a lease need not know thousands of others.
+    const isKept = !request.further && currentLease(leases.all, claim) !== undefined;
+    const held = isKept ? [] : heldSubnets(request.config, [...leases, ...malformed]);
+    const taken = held.map(({ subnets }) => subnets);
     const choice = chooseSubnet(claim, leases.all, taken, random, lostRaces);
     const superseded = request.further ? [] : supersededLeases(leases.all, claim);
     if (choice.how === 'kept') {

@@ -6,7 +6,7 @@
  */
 
 import type { BackendFormats } from '../backend-format.ts';
-import { formatLeaseValue, LeaseFormatError, parseLeaseValue } from '../lease.ts';
+import { formatLeaseValue, parseLeaseValue } from '../lease.ts';
 import type { LeaseMemory, RememberedLease } from '../store.ts';
 import { EtcdHandle, handleOf } from './handle.ts';
 import type { Keys } from './keys.ts';
@@ -51,25 +51,34 @@ export function parseLeaseMemory(text: string, keys: Keys, backends: BackendForm
     typeof ownUntil === 'number' &&
     Array.isArray(peers);
   if (!isWhole) return undefined;
-  const parsed = (peers as unknown[]).flatMap((peer): RememberedLease[] => {
-    const { key, value: written, until } = (peer ?? {}) as Record<string, unknown>;
-    if (typeof key !== 'string' || typeof written !== 'string' || typeof until !== 'number') return [];
-    try {
-      const subnets = parseLeaseKey(keys, key);
-      const { extra, ...lease } = parseLeaseValue(written, backends);
-      const ofFlannel = lease.node === undefined;
-      const handle = new EtcdHandle('0', '0', extra);
-      return [
-        {
-          lease: { ...lease, ownerId: key, subnets, reservation: false, ofFlannel, seniority: '0', handle },
-          untilMs: until,
-        },
-      ];
-    } catch (error) {
-      if (error instanceof LeaseFormatError) return [];
-      throw error;
-    }
-  });
-  // Only the other process knew that etcd had become another one under the same number.
-  return { mark: new EtcdMark(clusterId, 0, revision), own, ownUntilMs: ownUntil, peers: parsed };
+  let parsed: readonly RememberedLease[] | undefined;
+  return {
+    // Only the other process knew that etcd had become another one under the same number.
+    mark: new EtcdMark(clusterId, 0, revision),
+    own,
+    ownUntilMs: ownUntil,
+    // Few starts need the peers, and thousands take a sixth of a restart to read.
+    get peers() {
+      parsed ??= (peers as unknown[]).flatMap((peer) => parsePeer(peer, keys, backends) ?? []);
+      return parsed;
+    },
+  };
+}
+
+/** Never throws: what cannot be read is left out. */
+function parsePeer(peer: unknown, keys: Keys, backends: BackendFormats): RememberedLease | undefined {
+  const { key, value, until } = (peer ?? {}) as Record<string, unknown>;
+  if (typeof key !== 'string' || typeof value !== 'string' || typeof until !== 'number') return undefined;
+  try {
+    const subnets = parseLeaseKey(keys, key);
+    const { extra, ...lease } = parseLeaseValue(value, backends);
+    const ofFlannel = lease.node === undefined;
+    const handle = new EtcdHandle('0', '0', extra);
+    return {
+      lease: { ...lease, ownerId: key, subnets, reservation: false, ofFlannel, seniority: '0', handle },
+      untilMs: until,
+    };
+  } catch {
+    return undefined;
+  }
 }

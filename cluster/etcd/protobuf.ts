@@ -165,6 +165,9 @@ class Writer {
   }
 }
 
+/** Shared: it has nothing that could be changed. */
+const noBytes = Buffer.alloc(0);
+
 const readInteger = (signed: boolean) => (reader: Reader) => reader.integer(signed);
 
 /** Type → how to read and write it, and its value when absent. */
@@ -224,7 +227,7 @@ const scalars: Readonly<Record<string, Pick<Field, 'wireType' | 'read' | 'write'
     // Text is base64, as in JSON.
     write: (writer, value) =>
       writer.raw(typeof value === 'string' ? Buffer.from(value, 'base64') : Buffer.from(value as Uint8Array)),
-    absent: () => Buffer.alloc(0),
+    absent: () => noBytes,
   },
 };
 

@@ -54,7 +54,8 @@ export const toWholeEntry = (kv: IKeyValue): Entry => ({
   key: kv.key.toString('utf8'),
   value: kv.value.toString('utf8'),
   modRevision: kv.mod_revision,
-  createRevision: kv.create_revision,
+  // One text for both where nobody has written the key again.
+  createRevision: kv.create_revision === kv.mod_revision ? kv.mod_revision : kv.create_revision,
   etcdLease: kv.lease,
 });
 

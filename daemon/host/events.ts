@@ -71,7 +71,7 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
   }
   if (type === rtmNeighbour.RTM_NEWNEIGH || type === rtmNeighbour.RTM_DELNEIGH) {
     if (!interest.tunnels.has(body.i32(4))) return undefined;
-    const entry = decodeNeighbour(body);
+    const entry = decodeNeighbour(body, false);
     if (entry?.family !== 'bridge') return 'entry';
     return interest.expects(entry, type === rtmNeighbour.RTM_NEWNEIGH) ? undefined : 'entry';
   }

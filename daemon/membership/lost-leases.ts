@@ -29,7 +29,7 @@ export interface LostLeasesOptions {
 export interface PeersBefore {
   readonly leases: readonly Lease[];
   /** Set where they are an earlier weftd's knowledge: until when each was promised, by owner, in ms since the epoch. */
-  readonly promises?: ReadonlyMap<string, number>;
+  readonly promises?: () => ReadonlyMap<string, number>;
 }
 
 interface Kept {
@@ -77,7 +77,6 @@ export class LostLeases {
   /** The leases of the list, and the lost ones still in use. A lease that became unreadable keeps its last value. */
   complete(config: NetworkConfig, list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
     const { all: leases } = list.leases;
-    const listed = new Set(leases.map(({ ownerId }) => ownerId));
     const unreadable = new Set(list.malformed.map(({ ownerId }) => ownerId));
     if (list.continuity === 'lost') this.#noteLost(before);
     const notLost = before.promises ? [] : before.leases.filter(({ ownerId }) => !this.#lost.has(ownerId));
@@ -85,17 +84,19 @@ export class LostLeases {
       overlapIndex([own, ...heldSubnets(config, others)].map(({ subnets }) => subnets));
     this.#dropLost(
       () => takes(leases),
-      (ownerId) => listed.has(ownerId) || unreadable.has(ownerId),
+      () => new Set([...leases, ...list.malformed].map(({ ownerId }) => ownerId)),
     );
     this.#report();
     const lost = [...this.#lost.values()].map(({ lease }) => lease);
-    const known = [...leases, ...before.leases.filter(({ ownerId }) => unreadable.has(ownerId)), ...lost];
+    const unread = unreadable.size > 0 ? before.leases.filter(({ ownerId }) => unreadable.has(ownerId)) : [];
+    const known = [...leases, ...unread, ...lost];
     return [...known, ...this.#keepVanished(notLost, known, own, takes)];
   }
 
-  #noteLost({ leases, promises }: PeersBefore): void {
+  #noteLost(before: PeersBefore): void {
     const { now, monotonic } = this.#options;
-    for (const lease of leases) {
+    const promises = before.promises?.();
+    for (const lease of before.leases) {
       if (this.#lost.has(lease.ownerId)) continue;
       // By a clock that may have been set meanwhile: no longer than a whole life.
       const leftMs = (promises?.get(lease.ownerId) ?? Number.POSITIVE_INFINITY) - now();
@@ -103,12 +104,13 @@ export class LostLeases {
     }
   }
 
-  #dropLost(takes: () => IsTaken, isThere: (ownerId: string) => boolean): void {
+  #dropLost(takes: () => IsTaken, listed: () => ReadonlySet<string>): void {
     if (this.#lost.size === 0) return;
     const nowMs = this.#options.monotonic();
+    const there = listed();
     const isTaken = takes();
     for (const [ownerId, { lease, untilMs }] of this.#lost) {
-      if (isThere(ownerId) || nowMs >= untilMs || isTaken(lease.subnets)) this.#lost.delete(ownerId);
+      if (there.has(ownerId) || nowMs >= untilMs || isTaken(lease.subnets)) this.#lost.delete(ownerId);
     }
   }
 
@@ -132,6 +134,7 @@ export class LostLeases {
     own: OwnLease,
     takes: (others: readonly Lease[]) => IsTaken,
   ): Lease[] {
+    if (before.length + this.#vanished.size === 0) return [];
     const nowMs = this.#options.monotonic();
     const there = new Set(known.map(({ ownerId }) => ownerId));
     for (const lease of before) {

@@ -176,10 +176,13 @@ export class Membership {
 
   #before(): PeersBefore {
     if (this.#view) return { leases: this.#view.peers.all };
-    const peers = this.#remembered?.peers ?? [];
+    const remembered = this.#remembered;
     return {
-      leases: peers.map(({ lease }) => lease),
-      promises: new Map(peers.map(({ lease, untilMs }) => [lease.ownerId, untilMs])),
+      // Read on demand: few starts need them.
+      get leases() {
+        return (remembered?.peers ?? []).map(({ lease }) => lease);
+      },
+      promises: () => new Map((remembered?.peers ?? []).map(({ lease, untilMs }) => [lease.ownerId, untilMs])),
     };
   }
 

@@ -140,11 +140,20 @@ export class Kernel {
   }
 
   readHost(): HostState {
+    return this.#readHost(undefined);
+  }
+
+  /** Without the routes that weftd has made: thousands, where it is enough to know the host's own. */
+  readHostAlone(): HostState {
+    return this.#readHost(routeProtocol.RTPROT_WEFT);
+  }
+
+  #readHost(withoutProtocol: number | undefined): HostState {
     return this.#use((connection) => ({
       links: connection.dump(dumpLinks()),
       addresses: connection.dump(dumpAddresses()),
       routes: (this.hasIPv6() ? ([4, 6] as const) : ([4] as const)).flatMap((family) =>
-        connection.dump(dumpRoutes({ family, table: rta.RT_TABLE_MAIN })),
+        connection.dump(dumpRoutes({ family, table: rta.RT_TABLE_MAIN, without: withoutProtocol })),
       ),
     }));
   }

@@ -55,7 +55,7 @@ export interface Neighbour {
   readonly port?: number;
   readonly vni?: number;
   readonly lower?: number;
-  /** Other attributes (NDA_CACHEINFO, …), undecoded. */
+  /** Other attributes (NDA_CACHEINFO, …), undecoded; not in lists, which have two of them for each of thousands. */
   readonly unknown?: readonly RawAttribute[];
 }
 
@@ -145,7 +145,7 @@ export const dumpNeighbours = (filter: { family: Family; index?: number }): Netl
     rtmNeighbour.RTM_GETNEIGH,
     () => `list IPv${filter.family} neighbours`,
     encodeFilter(familyNumber(filter.family), filter.index),
-    (_type, body) => decodeNeighbour(body),
+    (_type, body) => decodeNeighbour(body, false),
   );
 
 /** All FDB entries, of bridges and VXLAN devices, or those of one interface. */
@@ -154,7 +154,7 @@ export const dumpFdb = (filter: { index?: number } = {}): NetlinkQuery<Neighbour
     rtmNeighbour.RTM_GETNEIGH,
     () => 'list FDB entries',
     encodeFilter(AF_BRIDGE, filter.index),
-    (_type, body) => decodeNeighbour(body),
+    (_type, body) => decodeNeighbour(body, false),
   );
 
 /** The body of an RTM_NEWNEIGH or RTM_DELNEIGH message: `struct ndmsg` and attributes. */
@@ -174,8 +174,11 @@ export function encodeNeighbour(writer: NetlinkWriter, neighbour: Neighbour): vo
   encodeRawAttributes(writer, neighbour.unknown);
 }
 
-/** The body of an RTM_NEWNEIGH or RTM_DELNEIGH message; undefined for a family that is none of the three. */
-export function decodeNeighbour(body: NetlinkReader): Neighbour | undefined {
+/**
+ * The body of an RTM_NEWNEIGH or RTM_DELNEIGH message; undefined for a family that is none of the three.
+ * @param keepsUnknown whether attributes that are not decoded are kept
+ */
+export function decodeNeighbour(body: NetlinkReader, keepsUnknown = true): Neighbour | undefined {
   const number = body.u8(0);
   const family = number === AF_BRIDGE ? 'bridge' : familyOf(number);
   if (family === undefined) return undefined;
@@ -195,7 +198,7 @@ export function decodeNeighbour(body: NetlinkReader): Neighbour | undefined {
         break;
       case nda.NDA_LLADDR:
         if (r.length > 0) neighbour.mac = r.bytes();
-        else unknown.push(r.raw());
+        else if (keepsUnknown) unknown.push(r.raw());
         break;
       case nda.NDA_MASTER:
         neighbour.master = r.u32();
@@ -213,7 +216,7 @@ export function decodeNeighbour(body: NetlinkReader): Neighbour | undefined {
         neighbour.lower = r.u32();
         break;
       default:
-        unknown.push(r.raw());
+        if (keepsUnknown) unknown.push(r.raw());
     }
   }
   if (unknown.length > 0) neighbour.unknown = unknown;

@@ -31,8 +31,17 @@ test('IPv4 text is a strict dotted quad', () => {
     '1.2.3.',
     '+1.2.3.4',
     '1e1.2.3.4',
+    '1..2.3',
+    '.1.2.3.4',
+    '1.2.3.4.',
+    '1.2.3.00',
+    '1.2.3.1000',
+    '1.2.3.٤',
   ]) {
     assert.is(parseAddress(bad), undefined, bad);
+  }
+  for (let byte = 0; byte <= 255; byte++) {
+    assert.equal([...address(`${byte}.0.${255 - byte}.${byte}`).bytes], [byte, 0, 255 - byte, byte]);
   }
 });
 

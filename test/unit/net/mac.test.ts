@@ -6,6 +6,12 @@ import { vxlanOverheadBytes } from '../../../net/mtu.ts';
 test('MACs are parsed and formatted', () => {
   assert.is(formatMac(parseMac('C6:01:02:0a:0B:ff')!), 'c6:01:02:0a:0b:ff');
   assert.is(formatMac(parseMac('c6-01-02-0a-0b-ff')!), 'c6:01:02:0a:0b:ff');
+  assert.is(formatMac(parseMac('C601.020a.0Bff')!), 'c6:01:02:0a:0b:ff');
+  for (let byte = 0; byte <= 255; byte++) {
+    const text = `00:${byte.toString(16).padStart(2, '0')}:00:00:00:00`;
+    assert.is(parseMac(text)![1], byte);
+    assert.is(parseMac(text.toUpperCase())![1], byte);
+  }
   for (const bad of [
     '',
     'c6:01:02:0a:0b',

@@ -64,4 +64,11 @@ test('the file of another network, a broken file, no file: nothing is remembered
   assert.is(parseLeaseMemory(text.replace('"until":2', '"until":"2"'), keys, backends)!.peers.length, 1);
 });
 
+test('the peers are read on demand, once', () => {
+  const parsed = parseLeaseMemory(formatLeaseMemory(memory, '/p', backends), keys, backends)!;
+  const { get } = Object.getOwnPropertyDescriptor(parsed, 'peers')!;
+  assert.type(get, 'function');
+  assert.is(parsed.peers, parsed.peers);
+});
+
 test.run();
