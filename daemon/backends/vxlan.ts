@@ -8,7 +8,7 @@ import { excerptOf } from '../../cluster/excerpt.ts';
 import { isObject, LeaseFormatError, lookUp } from '../../cluster/lease.ts';
 import { nda } from '../../linux/netlink/neighbour.ts';
 import { iflaVxlan, type VxlanData } from '../../linux/netlink/vxlan.ts';
-import { sameAddress } from '../../net/address.ts';
+import { type Family, sameAddress } from '../../net/address.ts';
 import { formatMac, isUnicastMac, localMac, type Mac, macKey, parseMac, sameMac } from '../../net/mac.ts';
 import { maximumMtuBytes, minimumMtuBytes, vxlanOverheadBytes } from '../../net/mtu.ts';
 import { type Backend, type BackendConfig, directRoute } from './backend.ts';
@@ -92,6 +92,9 @@ const rules: DeviceRules<VxlanData> = {
   },
 };
 
+/** Made once: thousands of entries name their device. */
+const deviceNames = new WeakMap<VxlanConfig, Readonly<Record<Family, string>>>();
+
 export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   name: 'vxlan',
   families: [4, 6],
@@ -141,7 +144,14 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
   formatLeaseData: ({ vni, vtepMac }) => ({ VNI: vni, VtepMAC: formatMac(vtepMac) }),
 
   isDeviceName: (name) => /^flannel(?:-v6)?\.\d+$/.test(name),
-  deviceName: ({ vni }, family) => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`),
+  deviceName(config, family) {
+    let names = deviceNames.get(config);
+    if (!names) {
+      names = { 4: `flannel.${config.vni}`, 6: `flannel-v6.${config.vni}` };
+      deviceNames.set(config, names);
+    }
+    return names[family];
+  },
 
   /** The MAC stays the same as long as anything remembers it, unless another host has it, as with copied images. */
   prepare({ vni }, { said, macs, isTaken, randomMacBytes }) {

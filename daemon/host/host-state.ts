@@ -2,7 +2,7 @@
 
 import { type InterfaceAddress, ifa } from '../../linux/netlink/address.ts';
 import { iff, type Link } from '../../linux/netlink/link.ts';
-import { outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
+import { gatewaysOf, outgoingInterface, type Route, rta } from '../../linux/netlink/route.ts';
 import { type Address, type Family, isLinkLocal, isUnspecified } from '../../net/address.ts';
 import { networkOf, type Prefix, prefixContains } from '../../net/prefix.ts';
 import { isHostVethAlias } from '../../reservations/host-end.ts';
@@ -17,6 +17,19 @@ export interface HostState {
   /** Main table, both families. */
   readonly routes: readonly Route[];
 }
+
+/** The state without the routes that weftd has made, to be kept: it makes thousands. */
+export const withoutOwnRoutes = (host: HostState): HostState => ({
+  ...host,
+  routes: host.routes.filter(({ protocol }) => protocol !== routeProtocol.RTPROT_WEFT),
+});
+
+/** Others' routes as far as peers' entries depend on them: the same as long as nobody has changed them. */
+export const routeFacts = (host: HostState): unknown =>
+  withoutOwnRoutes(host).routes.map((route) => {
+    const { destination, oif, protocol, type, metric } = route;
+    return { destination, oif, protocol, type, metric, gateways: gatewaysOf(route) };
+  });
 
 /** Whether other hosts can use the address: it is no duplicate, not tentative and not deprecated. */
 const usable = ({ flags }: InterfaceAddress): boolean =>

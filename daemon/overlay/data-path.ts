@@ -18,7 +18,7 @@ import type { EventInterest } from '../host/events.ts';
 import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts';
 import { type ExternalInterface, InterfaceError } from '../host/external-interface.ts';
 import type { NodeFiles } from '../host/files.ts';
-import { containerLinks, type HostState, neighbourTest } from '../host/host-state.ts';
+import { containerLinks, type HostState, neighbourTest, routeFacts, withoutOwnRoutes } from '../host/host-state.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
 import { type Lifeline, surroundingsOf } from '../host/surroundings.ts';
 import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
@@ -32,6 +32,7 @@ import type { Healing, HealingSummary } from './healing.ts';
 import { interestOf } from './interest.ts';
 import { countKinds, type Kernel, type Outcome } from './kernel.ts';
 import { KernelSettings } from './kernel-settings.ts';
+import { LastResult } from './last-result.ts';
 import { type PeerState, peerState, reportPeers } from './peer-states.ts';
 import { isDeviceOperation, plan } from './plan.ts';
 import { findShadows, withoutTaken } from './shadows.ts';
@@ -94,6 +95,7 @@ export class DataPath {
   readonly #failures: Failures;
   readonly #settings: KernelSettings;
   readonly #follow: FollowOptions;
+  readonly #derived = new LastResult<Desired>();
   #baseline: Baseline | undefined;
   /** Whether kernel events arrive; only then is it known that nobody has changed the host. */
   #hears = false;
@@ -200,7 +202,7 @@ export class DataPath {
     this.#interest = interestOf(backend, desired, external.name, this.#remembered, hostNow, kernel);
     this.#isTakeOver &&= !this.#failures.none;
     const inOrder = complete && this.#hears && this.#failures.none && taken.length === 0;
-    this.#baseline = inOrder ? { view, host: hostNow, external, desired } : undefined;
+    this.#baseline = inOrder ? { view, host: withoutOwnRoutes(hostNow), external, desired } : undefined;
     const changes = outcomes.filter(({ error }) => !error).length + settings + rules.changes;
     if (changes > 0) {
       // Repairs have lines of their own.
@@ -232,6 +234,8 @@ export class DataPath {
     const baseline = this.#baseline;
     if (!baseline || !this.#hears || !differInPeersOnly(baseline.view, view)) return undefined;
     this.#baseline = undefined;
+    // From here on it is of other peers.
+    this.#derived.forget();
     const followed = followPeers(this.#follow, baseline, view);
     if (!followed) return undefined;
     this.#noteState(baseline.desired, baseline.external);
@@ -254,21 +258,27 @@ export class DataPath {
     const tunnelIndexes = host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index);
     const current = perFamily((family) => config.networks[family]?.network);
     const all = [...valuesOf(current), ...networks];
-    const derived = deriveDesired({
+    const inputs = {
       networks: current,
       backend,
-      backends,
       subnets: own.subnets,
       age: own,
       leaseData: own.backendData,
       external,
       surroundings: surroundingsOf(host, this.#options.lifelines()),
-      peers: peers.all,
-      isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
       formerDevices: [...tunnels],
       formerNetworks: networks,
-      flannelGateways: (peers) => flannelGateways({ host, networks: all, remembered: gateways, isTakeOver, peers }),
-    });
+    };
+    const others = { gateways, isTakeOver, tunnelIndexes, routes: routeFacts(host) };
+    const derived = this.#derived.of(peers.all, { ...inputs, ...others }, () =>
+      deriveDesired({
+        ...inputs,
+        backends,
+        peers: peers.all,
+        isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
+        flannelGateways: (peers) => flannelGateways({ host, networks: all, remembered: gateways, isTakeOver, peers }),
+      }),
+    );
     const shadows = findShadows(derived, host, tunnels);
     const desired = withoutTaken(derived, shadows.taken);
     problems.reportAll('route', shadows.problems);

@@ -115,18 +115,17 @@ function ownDevices(
   return { devices, addresses };
 }
 
-/** A peer with its entries. */
+/** A peer with its entries. There are thousands: what most of them lack takes no object of its own. */
 export interface PlacedPeer extends PeerOutcome, Entries {
   /** The claims that it made first. */
-  readonly claims: PerFamily<ClaimKey>;
+  readonly claim4: ClaimKey | undefined;
+  readonly claim6: ClaimKey | undefined;
 }
 
 const entryKinds = ['neighbours', 'fdb', 'routes'] as const satisfies readonly (keyof Entries)[];
+const claimOf = { 4: 'claim4', 6: 'claim6' } as const satisfies Record<Family, keyof PlacedPeer>;
 
-type MutablePlace = {
-  paths: PeerOutcome['paths'];
-  claims: PlacedPeer['claims'];
-} & { -readonly [K in keyof Entries]: Entries[K] };
+type MutablePlace = { -readonly [K in keyof PlacedPeer]: PlacedPeer[K] };
 
 /** Most peers have one list of a kind, which is kept as it is: with thousands of peers, copies are memory. */
 const joined = <T>(list: readonly T[], further: readonly T[]): readonly T[] =>
@@ -138,7 +137,6 @@ function addEntries<K extends keyof Entries>(place: MutablePlace, kind: K, { [ki
 
 /** Shared by all peers that have none of a kind. */
 const none = [] as const;
-const noClaims = {} as const;
 const noPaths = {} as const;
 const onePath = {
   4: { tunnel: { 4: 'tunnel' }, direct: { 4: 'direct' } },
@@ -221,7 +219,7 @@ export class PeerTable {
       this.#placed.delete(lease);
       for (const { destination } of place.routes) this.#subnets[destination.address.family].remove(destination);
       for (const family of this.#families) {
-        const claim = place.claims[family];
+        const claim = place[claimOf[family]];
         if (claim !== undefined) this.#holders[family]!.delete(claim);
       }
     }
@@ -230,20 +228,34 @@ export class PeerTable {
   }
 
   #add(peer: Lease): PlacedPeer {
-    const place: MutablePlace = { paths: noPaths, claims: noClaims, neighbours: none, fdb: none, routes: none };
-    const problem = this.#place(peer, place);
-    const rival = problem === undefined ? undefined : rivalOf(peer, this.#overlay, this.#backend.claims !== undefined);
-    const placed: PlacedPeer = { peer, ...place, problem, ...(rival && { rival }) };
-    this.#placed.set(peer, placed);
-    return placed;
+    const place: MutablePlace = {
+      peer,
+      paths: noPaths,
+      problem: undefined,
+      claim4: undefined,
+      claim6: undefined,
+      neighbours: none,
+      fdb: none,
+      routes: none,
+    };
+    place.problem = this.#place(peer, place);
+    const rival =
+      place.problem === undefined ? undefined : rivalOf(peer, this.#overlay, this.#backend.claims !== undefined);
+    if (rival) place.rival = rival;
+    this.#placed.set(peer, place);
+    return place;
   }
 
   /** @returns why the peer is left out, entirely or for a family */
   #place(peer: Lease, place: MutablePlace): string | undefined {
     const { name } = this.#backend;
     if (peer.backendType !== name) return `its backend is "${peer.backendType}", this host's is "${name}"`;
-    const problems = this.#families.flatMap((family) => this.#placeFamily(peer, family, place) ?? []);
-    return problems.length > 0 ? problems.join('; ') : undefined;
+    let problems: string | undefined;
+    for (const family of this.#families) {
+      const problem = this.#placeFamily(peer, family, place);
+      if (problem !== undefined) problems = problems === undefined ? problem : `${problems}; ${problem}`;
+    }
+    return problems;
   }
 
   /** Makes the peer's entries for a family, or returns the reason why not. */
@@ -281,7 +293,7 @@ export class PeerTable {
     this.#subnets[family].add(subnet, peer.ownerId);
     if (claim !== undefined && !holder) {
       this.#holders[family]!.set(claim, peer);
-      place.claims = { ...place.claims, [family]: claim };
+      place[claimOf[family]] = claim;
     }
     for (const kind of entryKinds) {
       // The holder's lease has the claim's entries.

@@ -26,6 +26,7 @@ import { isShadowed } from './shadows.ts';
 /** The state after a full comparison without failures. */
 export interface Baseline {
   readonly view: ClusterView;
+  /** Without weftd's own routes. */
   readonly host: HostState;
   readonly external: ExternalInterface;
   /** Advances with the changes that were followed. */

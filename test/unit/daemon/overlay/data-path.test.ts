@@ -371,6 +371,33 @@ test('a packet filter that cannot be changed is looked at again soon, whoever ha
   assert.is(dataPath.reconcile(host.view()).rulesAgainMs, 1000);
 });
 
+test('what should be is derived again when the host, the peers or our lease differ', () => {
+  const host = new FakeHost();
+  host.dataPath.noteHearing(true);
+  const routes = (view = first): string[] => {
+    host.applied.length = 0;
+    host.dataPath.reconcile(view);
+    return host.applied.flatMap((operation) =>
+      operation.kind === 'set-route' ? [formatPrefix(operation.route.destination)] : [],
+    );
+  };
+  const first = host.view({ peers: [peer(2), peer(3)] });
+  assert.equal(routes(), ['10.1.2.0/24', '10.1.3.0/24']);
+  assert.equal(routes(), ['10.1.2.0/24', '10.1.3.0/24']);
+  // Another interface has a part of a peer's subnet.
+  host.connected = '10.1.2.128/25';
+  assert.equal(routes(), ['10.1.3.0/24']);
+  host.connected = undefined;
+  assert.equal(routes(), ['10.1.2.0/24', '10.1.3.0/24']);
+  const own = { ...first.own, subnets: { 4: prefix('10.1.3.0/24') } };
+  assert.equal(routes({ ...first, own }), ['10.1.2.0/24']);
+  assert.equal(routes({ ...first, peers: LeaseSet.of([peer(4)]) }), ['10.1.4.0/24']);
+  const followed = host.view({ peers: [peer(2)] });
+  routes(first);
+  host.dataPath.follow({ ...first, peers: followed.peers });
+  assert.equal(routes({ ...first, peers: followed.peers }), ['10.1.2.0/24']);
+});
+
 test('after a comparison that ended halfway, nothing is followed', () => {
   const host = new FakeHost();
   const { dataPath } = host;
