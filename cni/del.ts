@@ -8,7 +8,7 @@ import { removeAddresses } from '../ipam/attachments.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { getLink, type Link } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
-import { hostVethAlias, hostVethName, isHostVethAlias } from '../reservations/host-end.ts';
+import { hostVethAlias, hostVethName, isHostVethAlias, parseHostVethAlias } from '../reservations/host-end.ts';
 import { type AttachmentPart, forEachPart } from './attachment-part.ts';
 import { callPlugin } from './delegate.ts';
 import { weftKeys } from './keys.ts';
@@ -23,13 +23,27 @@ import type { CniRequest } from './spec/request.ts';
  * Deletes the container's end if the reference plugin or an older Weft made it, with another name for the host's end. A
  * DEL may come late, when the same namespace path already belongs to the container's replacement. Interfaces of other
  * attachments stay.
+ * @returns the network's former name, where Weft made the interface by that
  */
-function removeForeignLink(request: CniRequest, host: NetlinkConnection, container: NetlinkConnection): void {
+function removeForeignLink(
+  request: CniRequest,
+  host: NetlinkConnection,
+  container: NetlinkConnection,
+): string | undefined {
   const link = container.get(getLink({ name: request.ifname }));
-  if (link?.kind !== 'veth') return;
+  if (link?.kind !== 'veth') return undefined;
   const peer = link.peerIndex === undefined ? undefined : host.get(getLink({ index: link.peerIndex }));
-  if (peer && isOthers(peer, request)) return;
+  const former = peer && formerNetwork(peer, request);
+  if (peer && former === undefined && isOthers(peer, request)) return undefined;
   removeLink(container, { index: link.index });
+  return former;
+}
+
+/** The network by whose name Weft made this very interface of the container, if its configuration was renamed since. */
+function formerNetwork({ alias = '' }: Link, { network, containerId, ifname }: CniRequest): string | undefined {
+  const made = parseHostVethAlias(alias);
+  const isSame = made?.containerId === containerId && made.ifname === ifname;
+  return isSame && made.network !== network ? made.network : undefined;
 }
 
 /** Whether the host's end belongs to another attachment, by its alias. One without an alias is from an ADD cut short. */
@@ -44,16 +58,17 @@ function removeOwnLink(host: NetlinkConnection, request: CniRequest): boolean {
   return removeLink(host, { index: link.index });
 }
 
-function removeLinks(sys: Sys, request: CniRequest): void {
+/** @returns as `removeForeignLink` */
+function removeLinks(sys: Sys, request: CniRequest): string | undefined {
   const host = openNetlink(sys);
   try {
     const removed = removeOwnLink(host, request);
-    if (removed || request.netns === '') return;
+    if (removed || request.netns === '') return undefined;
     const namespaces = openNamespaces(sys, request);
     try {
       const container = openContainerNetlink(sys, namespaces, request.netns);
       try {
-        removeForeignLink(request, host, container);
+        return removeForeignLink(request, host, container);
       } finally {
         container.close();
       }
@@ -63,6 +78,7 @@ function removeLinks(sys: Sys, request: CniRequest): void {
     }
   } catch (error) {
     if (!(error instanceof CniError) || error.code !== errorCodes.badNamespace) throw error;
+    return undefined;
   } finally {
     host.close();
   }
@@ -74,11 +90,15 @@ function removeLinks(sys: Sys, request: CniRequest): void {
  */
 export function runDel(sys: Sys, request: CniRequest, parts: readonly AttachmentPart[] = []): undefined {
   foldKeys(request.configuration, weftKeys);
-  removeLinks(sys, request);
+  const former = removeLinks(sys, request);
   const faults = forEachPart(parts, (part) => part.beforeRelease?.(sys, request));
   const type = ipamTypeOf(request.configuration);
-  if (type === ownIpamType) removeAddresses(sys, request);
-  else if (type !== '') callPlugin(sys, request, type, 'DEL');
+  if (type === ownIpamType) {
+    removeAddresses(sys, request);
+    if (former !== undefined) removeAddresses(sys, { ...request, network: former });
+  } else if (type !== '') {
+    callPlugin(sys, request, type, 'DEL');
+  }
   if (faults.length > 0) throw faults[0];
   return undefined;
 }

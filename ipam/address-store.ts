@@ -22,6 +22,8 @@ export interface AddressStore {
   /** The last address that the range set gave out. */
   readonly lastReserved: (set: number) => Address | undefined;
   readonly setLastReserved: (set: number, address: Address) => void;
+  /** The other network that has the address, where networks are kept apart (`other-stores.ts`). */
+  readonly otherHolder?: (address: Address) => string | undefined;
 }
 
 /** Opens the store of a network for the time of a call. `body` is synchronous, and all or nothing: it may run twice. */

@@ -50,7 +50,10 @@ function takeRequested(
       details: `range set ${formatRangeSet(set)}`,
     });
   if (sameAddress(address, range.gateway)) throw refused("is the subnet's gateway");
-  if (!store.reserve(address, holder)) throw refused('is taken; ask for another or for none');
+  if (store.reserve(address, holder)) return;
+  const network = store.otherHolder?.(address);
+  const by = network === undefined ? '' : ` by a container of the network "${network}"`;
+  throw refused(`is taken${by}; ask for another or for none`);
 }
 
 function takeFree(store: AddressStore, set: RangeSet, setIndex: number, holder: AttachmentName) {

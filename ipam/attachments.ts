@@ -9,10 +9,11 @@ import type { Result } from '../cni/spec/results.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Address, formatAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
-import type { Prefix } from '../net/prefix.ts';
+import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { AddressStore, StoreAccess } from './address-store.ts';
 import { allocate } from './allocator.ts';
-import { dnsOf, rangeSetsOf, requestedAddresses, routesOf, storeFolder } from './settings.ts';
+import { OtherStores } from './other-stores.ts';
+import { dnsOf, rangeSetsOf, requestedAddresses, routesOf, storeFolder, usesNodeSubnets } from './settings.ts';
 import { diskStore } from './store.ts';
 
 /** The store of the request's network. */
@@ -25,10 +26,24 @@ export interface Addresses {
   readonly gateways: readonly Prefix[];
 }
 
+/** The stores of other networks, which share the node's subnets with this one. */
+function otherStores(sys: Sys, request: CniRequest, node: () => NodeNetwork): OtherStores {
+  const isOfNode = (address: Address): boolean => {
+    if (usesNodeSubnets(request.configuration)) return true;
+    try {
+      return node().subnets.some((subnet) => prefixContains(subnet, address));
+    } catch {
+      // Without weftd and flanneld there is no subnet of the node.
+      return false;
+    }
+  };
+  return new OtherStores(sys, storeFolder(request), isOfNode);
+}
+
 /**
  * Takes an address from each range set.
  * @param request its configuration has canonical keys and is validated by the schema
- * @param node reads the node's network; called only if the configuration names no ranges
+ * @param node reads the node's network; called if the configuration names no ranges, or if another network has an address
  * @throws CniError; nothing is reserved then
  */
 export function addAddresses(
@@ -43,7 +58,8 @@ export function addAddresses(
   const requested = requestedAddresses(request);
   const routes = routesOf(configuration);
   const dns = dnsOf(sys, configuration);
-  const allocations = access.use((store) => allocate(store, sets, requested, request));
+  const others = otherStores(sys, request, node);
+  const allocations = access.use((store) => allocate(others.guard(store), sets, requested, request));
   return {
     result: { interfaces: [], ips: allocations, routes, dns },
     gateways: sets.flat().map(({ gateway, subnet }) => ({ address: gateway, length: subnet.length })),
@@ -106,9 +122,11 @@ export function checkAvailable(
     const sets = rangeSetsOf(request, node);
     routesOf(request.configuration);
     dnsOf(sys, request.configuration);
+    const others = otherStores(sys, request, node);
     // Allocates as an ADD would, but keeps nothing.
     const tryIn = (store: Pick<AddressStore, 'isReserved' | 'lastReserved' | 'list'>): boolean => {
-      const reserve = (address: Address): boolean => !store.isReserved(address);
+      const reserve = (address: Address): boolean =>
+        !store.isReserved(address) && others.holderOf(address) === undefined;
       const changes = { find: () => [], reserve, release: ignore, setLastReserved: ignore };
       allocate({ ...store, ...changes }, sets, [], request);
       return true;

@@ -8,8 +8,11 @@
  * because a host then needs one package less. It reads the same keys, and keeps host-local's store and format.
  */
 
+import { findWithin } from '../../ipam/other-stores.ts';
+import { storeFolder } from '../../ipam/settings.ts';
 import { readText, sayOnStderr } from '../../linux/files.ts';
 import type { Sys } from '../../linux/sys.ts';
+import { formatAddress } from '../../net/address.ts';
 import { missingInSubnetEnv, NodeFileError, parseSubnetEnv } from '../../net/node-file.ts';
 import { callPlugin, lookForPlugin, missingPluginError } from '../delegate.ts';
 import { asksForFilters } from '../extras.ts';
@@ -99,6 +102,8 @@ function requestWith(sys: Sys, request: CniRequest, configuration: JsonObject, i
   const { ipam } = copy;
   // Our own code keeps host-local's store itself, in this process.
   if (isOwn && isObject(ipam) && ipam['type'] === hostLocal) ipam['type'] = ownIpamType;
+  // By this file it learns which addresses are of the node's subnets.
+  if (isOwn) copy['subnetFile'] = lookUp(request.configuration, 'subnetFile') ?? '';
   const stdin = new Uint8Array(sys.encodeUtf8(text));
   return { ...request, network: configuration['name'] as string, configuration: copy, stdin };
 }
@@ -107,6 +112,22 @@ function delegationOf(sys: Sys, request: CniRequest, configuration: JsonObject):
   const type = configuration['type'] as string;
   const isOwn = isOwnWork(sys, request, type);
   return { type, isOwn, request: requestWith(sys, request, configuration, isOwn) };
+}
+
+/**
+ * host-local knows its own network's store alone, and would give an address that a container of another network has.
+ * @throws CniError 7
+ */
+function checkOtherStores(sys: Sys, { isOwn, request }: Delegation, { subnets }: SubnetEnv): void {
+  if (isOwn || ipamTypeOf(request.configuration) !== hostLocal) return;
+  const found = findWithin(sys, storeFolder(request), subnets);
+  if (!found) return;
+  const { network, address } = found;
+  throw new CniError(
+    errorCodes.invalidConfiguration,
+    `The network "${network}" has addresses of this node's subnet, as ${formatAddress(address)}, and host-local does not ` +
+      `know of them: give the network "${request.network}" the name "${network}", or set "ipam.type" to "weft-ipam"`,
+  );
 }
 
 const call = (sys: Sys, { request, type }: Delegation, command: CniRequest['command']): string =>
@@ -250,6 +271,7 @@ async function loadStatus(sys: Sys, request: CniRequest, loadOwn: () => Promise<
     const keys = readFlannelKeys(request.configuration);
     const env = readSubnetEnv(sys, keys.subnetFile);
     const delegation = delegationOf(sys, request, delegateConfiguration(request, keys, env));
+    checkOtherStores(sys, delegation, env);
     const own = delegation.isOwn ? await loadOwn() : undefined;
     return () => void (own ? own.status(sys, delegation.request) : call(sys, delegation, 'STATUS'));
   } catch (error) {
@@ -283,6 +305,7 @@ export async function flannelVerb(sys: Sys, request: CniRequest, loadOwn: () => 
       const keys = readFlannelKeys(request.configuration);
       const env = readSubnetEnv(sys, keys.subnetFile);
       const delegation = delegationOf(sys, request, delegateConfiguration(request, keys, env));
+      checkOtherStores(sys, delegation, env);
       return addAndRecord(sys, keys.dataDir, delegation, delegation.isOwn ? await loadOwn() : undefined);
     }
     case 'DEL':

@@ -252,7 +252,10 @@ test('flannel deletes the pods that the real chain has made, whichever bridge is
 test('flannel keeps two attachments of one container apart', () => {
   const host = new Host();
   const pod = host.site.addPod();
-  const [first, second] = [host.configuration(), host.configuration({ name: 'other' }, { bridge: 'br1' })];
+  const subnetFile = join(host.site.folder, 'other.env');
+  writeFileSync(subnetFile, subnetEnv.join('\n').replaceAll('10.1.', '10.2.'));
+  const first = host.configuration();
+  const second = host.configuration({ name: 'other', subnetFile }, { bridge: 'br1', isDefaultGateway: false });
   succeeds(host.call('ADD', pod, first, withReference));
   succeeds(host.call('ADD', pod, second, { ...withReference, ifname: 'net1' }));
   assert.equal(host.recorded(), [pod.id, `${pod.id}@eth0`, `${pod.id}@net1`]);
