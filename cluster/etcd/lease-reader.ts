@@ -16,7 +16,7 @@ import type { MalformedEntry } from '../store.ts';
 import { EtcdHandle } from './handle.ts';
 import type { Keys } from './keys.ts';
 import { parseLeaseKey } from './lease-key.ts';
-import type { Entry, Snapshot } from './snapshot.ts';
+import { type Entry, forgetValue, type Snapshot } from './snapshot.ts';
 
 export interface ParsedLeases {
   readonly leases: LeaseSet;
@@ -93,7 +93,10 @@ export class LeaseReader {
   }
 
   #parsed(entry: Entry): Lease | MalformedEntry {
-    entry.parsed ??= this.#aged(this.parse(entry));
+    if (!entry.parsed) {
+      entry.parsed = this.#aged(this.parse(entry));
+      if ('reason' in entry.parsed) forgetValue(entry);
+    }
     return entry.parsed;
   }
 

@@ -5,10 +5,11 @@ import type { Liveness, MalformedEntry, NodeList, NodeRecord } from '../store.ts
 import { StoreRefusedError } from '../store-errors.ts';
 import type { EtcdCalls } from './calls.ts';
 import type { EtcdConnection } from './connection.ts';
+import { isTooLarge } from './errors.ts';
 import { type Keys, nodeKey, type rightsBelow } from './keys.ts';
 import { formatNodeRecord, parseNodeRecord } from './node-record.ts';
 import { entryOf, get, hasValue, isAbsent, isHeldBy, isUnchanged, put, remove } from './requests.ts';
-import { rangeOf, toEntry } from './snapshot.ts';
+import { type Entry, rangeOf, readPages, toEntry } from './snapshot.ts';
 
 export interface LivenessOptions {
   readonly connection: EtcdConnection;
@@ -144,15 +145,23 @@ export class EtcdLiveness implements Liveness {
 
   async list(): Promise<NodeList> {
     const { connection, keys, rights } = this.#options;
-    const response = await connection.call(
-      'list the nodes',
-      keys.nodes,
-      ({ client, deadline }) => client.kv.range(rangeOf(keys.nodes), deadline),
-      rights.readNodes,
-    );
+    const op = 'list the nodes';
+    let entries: readonly Entry[];
+    try {
+      const { kvs } = await connection.call(
+        op,
+        keys.nodes,
+        ({ client, deadline }) => client.kv.range(rangeOf(keys.nodes), deadline),
+        rights.readNodes,
+      );
+      entries = kvs.map(toEntry);
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+      ({ entries } = await readPages(connection, op, keys.nodes, rights.readNodes));
+    }
     const nodes: NodeRecord[] = [];
     const malformed: MalformedEntry[] = [];
-    for (const { key, value, tooLongBytes } of response.kvs.map(toEntry)) {
+    for (const { key, value, tooLongBytes } of entries) {
       try {
         if (tooLongBytes !== undefined) throw new LeaseFormatError(tooLong(tooLongBytes));
         nodes.push(parseNodeRecord(value));

@@ -1,25 +1,35 @@
 /** Config and leases in etcd at one time: reads such a snapshot, and compares two of them. */
 
-import type { IKeyValue, IRangeRequest, ITxnResponse } from 'etcd3';
+import { createHash } from 'node:crypto';
+import type { IKeyValue, IRangeRequest, IRangeResponse, ITxnResponse } from 'etcd3';
 import type { ChangeLog } from '../change-log.ts';
 import { type Lease, longestLeaseBytes } from '../lease.ts';
 import type { MalformedEntry } from '../store.ts';
-import type { EtcdConnection } from './connection.ts';
+import type { EtcdConnection, Rpc } from './connection.ts';
 import { isDenied, isTooLarge } from './errors.ts';
 import { type Keys, type Right, rightsBelow } from './keys.ts';
 
 /** A key with its value, as text. */
 export interface Entry {
+  /** As `keyText` gives it. */
   readonly key: string;
-  readonly value: string;
+  /** Empty once nobody needs it any more: `forgetValue`. */
+  value: string;
   readonly modRevision: string;
   readonly createRevision: string;
   /** Id of the etcd lease; '0' for none. */
   readonly etcdLease: string;
   /** The length of a value that was too long to be kept; `value` is empty then. */
   readonly tooLongBytes?: number;
+  isForgotten?: true;
   /** The parsed value, once somebody has read it. */
   parsed?: Lease | MalformedEntry;
+}
+
+/** Frees the memory of a value that was parsed without success: anybody may write many of them. */
+export function forgetValue(entry: Entry): void {
+  entry.value = '';
+  entry.isForgotten = true;
 }
 
 /** Config and leases at a revision. */
@@ -39,6 +49,22 @@ export interface Snapshot {
   readonly changes?: ChangeLog<Entry>;
 }
 
+/** Our keys have some hundred bytes. */
+const longestKeyBytes = 1024;
+
+/**
+ * A key as text, different for each key. etcd's keys are bytes, of any number. One that is not UTF-8 would be read as another
+ * one's text, and a watch that mixes two keys up lists everything at each comparison. Such a key is told apart by its digest.
+ */
+export function keyText(key: Buffer): string {
+  if (key.length <= longestKeyBytes) {
+    const text = key.toString('utf8');
+    if (!text.includes('\ufffd') || Buffer.from(text).equals(key)) return text;
+  }
+  const digest = createHash('sha256').update(key).digest('hex');
+  return `${key.subarray(0, 100).toString('latin1')}… (${key.length} bytes, SHA-256 ${digest})`;
+}
+
 /**
  * An entry of a node's: a lease or a record. Values that are too long are dropped at once, because any node may write any
  * number of them. The revision still tells two of them apart.
@@ -51,7 +77,7 @@ export function toEntry(kv: IKeyValue): Entry {
 
 /** An entry of any length: the config, which administrators alone write. */
 export const toWholeEntry = (kv: IKeyValue): Entry => ({
-  key: kv.key.toString('utf8'),
+  key: keyText(kv.key),
   value: kv.value.toString('utf8'),
   modRevision: kv.mod_revision,
   // One text for both where nobody has written the key again.
@@ -75,6 +101,7 @@ export async function readPages(
   connection: Pick<EtcdConnection, 'call'>,
   op: string,
   prefix: string,
+  right?: Right,
 ): Promise<{ readonly entries: Entry[]; readonly revision: string; readonly clusterId: string }> {
   const { range_end } = rangeOf(prefix);
   const entries: Entry[] = [];
@@ -82,9 +109,8 @@ export async function readPages(
   let revision: string | undefined;
   for (;;) {
     const range: IRangeRequest = { key, range_end, limit: entriesPerPage, revision: revision ?? '0' };
-    const { header, kvs, more } = await connection.call(op, prefix, ({ client, deadline }) =>
-      client.kv.range(range, deadline),
-    );
+    const ask = ({ client, deadline }: Rpc): Promise<IRangeResponse> => client.kv.range(range, deadline);
+    const { header, kvs, more } = await connection.call(op, prefix, ask, right);
     revision ??= header.revision;
     entries.push(...kvs.map(toEntry));
     const last = kvs.at(-1);
@@ -152,7 +178,7 @@ const sameEntry = (a: Entry | undefined, b: Entry | undefined): boolean =>
   a?.key === b?.key &&
   a?.modRevision === b?.modRevision &&
   a?.createRevision === b?.createRevision &&
-  a?.value === b?.value;
+  (a?.value === b?.value || a?.isForgotten === true || b?.isForgotten === true);
 
 export const isBefore = (a: string, b: string): boolean => BigInt(a) < BigInt(b);
 

@@ -19,7 +19,7 @@ import { StoreError, StoreRefusedError } from '../store-errors.ts';
 import type { StoreObserver } from '../store-observer.ts';
 import { type EtcdConnection, ReconnectError, type Session, untilDropped } from './connection.ts';
 import { defer } from './deferred.ts';
-import { isCompacted, toStoreError } from './errors.ts';
+import { isCompacted, isTooLarge, toStoreError } from './errors.ts';
 import type { Keys } from './keys.ts';
 import { perLeaseMs } from './pace.ts';
 import {
@@ -317,6 +317,8 @@ export class EtcdWatch implements Closable {
       });
     } catch (error) {
       const failure = toStoreError(about, error);
+      // All changes since the memory's revision come in few messages. A list can be read in pages.
+      this.#mustList ||= isTooLarge(failure);
       this.#dropIfBroken(session, failure);
       throw failure;
     }

@@ -170,6 +170,56 @@ test('changes compacted in an outage cause a new list; a compaction of compared 
   }
 });
 
+test('changes that are too large for one message after an outage cause a new list, in pages', async () => {
+  const server = await start();
+  put(server, 1);
+  const wire = await Wire.open(Number(new URL(server.endpoint).port));
+  try {
+    const { seen, lists, names } = following(server, { endpoint: `http://127.0.0.1:${wire.port}` });
+    await waitFor('the first wake', () => seen.wakes > 0);
+    wire.cut();
+    const long = 'x'.repeat(1_400_000);
+    for (let n = 100; n < 150; n++) server.putLong(`${subnets}10.5.${n}.0-24`, long);
+    put(server, 2);
+    wire.mend();
+    await waitFor('the honest lease', async () => (await names()).join() === '10.5.1.0-24,10.5.2.0-24');
+    const before = lists();
+    // The watch goes on from there.
+    put(server, 3);
+    await waitFor('the next one', async () => (await names()).includes('10.5.3.0-24'));
+    assert.is(lists(), before);
+  } finally {
+    wire.close();
+  }
+});
+
+test('keys that are not UTF-8, or very long, are kept apart: nothing is listed again for them', async () => {
+  const server = await start();
+  put(server, 1);
+  const putBytes = async (key: Buffer): Promise<void> => {
+    const body = { key: Buffer.concat([Buffer.from(subnets), key]).toString('base64'), value: '' };
+    const { status } = await fetch(`${server.endpoint}/v3/kv/put`, { method: 'POST', body: JSON.stringify(body) });
+    assert.is(status, 200);
+  };
+  for (const byte of [0xfd, 0xfe]) await putBytes(Buffer.of(byte));
+  const { store, seen, lists, names } = following(server, { verifyMs: 50 });
+  await waitFor('the first wake', () => seen.wakes > 0);
+  await putBytes(Buffer.of(0xff));
+  await putBytes(Buffer.alloc(1_000_000, 'x'));
+  put(server, 2);
+  await waitFor('the lease', async () => (await names()).includes('10.5.2.0-24'));
+  const { malformed } = await store.leases.list();
+  assert.is(new Set(malformed.map(({ ownerId }) => ownerId)).size, 4);
+  for (const { ownerId, reason } of malformed) assert.ok(ownerId.length + reason.length < 800, ownerId);
+  // A comparison with etcd that finds a difference lists everything again.
+  const before = seen.wakes;
+  for (let round = 0; round < 5; round++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.is((await names()).length, 2);
+  }
+  assert.equal([lists(), seen.wakes - before], [1, 0]);
+});
+
 test('etcd is restored from a backup: the lower revision reveals it, and everything is listed again', async () => {
   const server = await start();
   put(server, 1);

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { ChangeLog } from '../../../../cluster/change-log.ts';
 import { keysBelow } from '../../../../cluster/etcd/keys.ts';
 import { LeaseReader } from '../../../../cluster/etcd/lease-reader.ts';
-import { type Entry, type Snapshot, toEntry, toWholeEntry } from '../../../../cluster/etcd/snapshot.ts';
+import { type Entry, type Snapshot, sameDigest, toEntry, toWholeEntry } from '../../../../cluster/etcd/snapshot.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 
 const test = suite('cluster/etcd/lease-reader');
@@ -65,6 +65,17 @@ test('entries that cannot be read are skipped one by one, whatever is in them', 
   assert.equal(malformed[0]!.subnets?.[4]?.length, 24);
   assert.is(malformed[4]!.reason, 'weftd cannot read it: Maximum call stack size exceeded');
   for (const { reason } of malformed) assert.ok(reason.length < 320, reason.slice(0, 400));
+});
+
+test('a value that cannot be read is not kept', () => {
+  const bad = toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(8000)}`));
+  new LeaseReader(keysBelow('/p'), backends).read(snapshotOf([good(2), bad]));
+  assert.equal([bad.value, bad.isForgotten], ['', true]);
+  // It is the same entry for comparisons, unless it was written again.
+  const same = toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(8000)}`));
+  const again = { ...same, modRevision: '2' };
+  const digest = (newest: Entry) => ({ revision: '9', count: 2, newest });
+  assert.equal([sameDigest(digest(bad), digest(same)), sameDigest(digest(bad), digest(again))], [true, false]);
 });
 
 test('honest changes of the same revision as a malformed one arrive', () => {

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import type { EtcdConnection, Rpc } from '../../../../cluster/etcd/connection.ts';
 import { toStoreError } from '../../../../cluster/etcd/errors.ts';
 import { keysBelow } from '../../../../cluster/etcd/keys.ts';
-import { readSnapshot } from '../../../../cluster/etcd/snapshot.ts';
+import { keyText, readSnapshot } from '../../../../cluster/etcd/snapshot.ts';
 
 const test = suite('cluster/etcd/snapshot');
 
@@ -54,6 +54,17 @@ test('leases too large for one message are read in pages, at one revision', asyn
     '/p/subnets/10.1.131.0-24\0 41',
     '/p/subnets/10.1.163.0-24\0 41',
   ]);
+});
+
+test('each key has a text of its own, and none is long', () => {
+  assert.is(keyText(Buffer.from('/p/subnets/10.1.2.0-24&fd00::-64')), '/p/subnets/10.1.2.0-24&fd00::-64');
+  assert.is(keyText(Buffer.from('/p/subnets/ä \ufffd')), '/p/subnets/ä \ufffd');
+  const odd = [[0xff], [0xfe], [0xc3], [0xef, 0xbf, 0xbd], [0xed, 0xa0, 0x80]].map((bytes) => Buffer.from(bytes));
+  const long = [1_000_000, 1_000_001].map((length) => Buffer.alloc(length, 'x'));
+  const texts = [...odd, ...long].map(keyText);
+  assert.is(new Set(texts).size, texts.length);
+  assert.ok(texts.every((text) => text.length < 250));
+  assert.match(texts[0]!, /^ÿ… \(1 bytes, SHA-256 [0-9a-f]{64}\)$/);
 });
 
 test.run();
