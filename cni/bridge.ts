@@ -1,7 +1,8 @@
 /**
  * The bridge. The first attachment creates it and gives it its addresses. It belongs to the host, not to an attachment:
  * no failure and no DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so
- * that its MAC stays the same when containers come and go. A bridge that others made keeps the MAC that it has, if that is
+ * that its MAC stays the same when containers come and go. The kernel chooses that MAC, and it is set a second time before
+ * the bridge is up: another one would take the carrier, and with it the link-local address, until a port is up. A bridge that others made keeps the MAC that it has, if that is
  * one: without ports, or with all of them down, its MAC is set once more, and the kernel then leaves it alone.
  */
 
@@ -48,28 +49,20 @@ function executeUnless(
 }
 
 function findOrCreate(
-  sys: Sys,
   connection: NetlinkConnection,
   { name, mtuBytes, vlanFiltering }: AttachmentPlan['bridge'],
-): { link: Link; made: boolean } {
+): { link: Link; isNew: boolean } {
   const found = connection.get(getLink({ name }));
-  if (found) return { link: found, made: false };
-  const mac = randomMacs(sys, 1)[0]!;
-  executeUnless(
-    connection,
-    [
-      createBridge({
-        name,
-        mac,
-        ...(mtuBytes === undefined ? {} : { mtuBytes }),
-        up: true,
-        ...(vlanFiltering ? { vlanFiltering } : {}),
-      }),
-    ],
-    'EEXIST',
-  );
+  // One that is down may be another call's that is about to set it up.
+  if (found) return { link: found, isNew: !found.up };
+  const settings = {
+    name,
+    ...(mtuBytes === undefined ? {} : { mtuBytes }),
+    ...(vlanFiltering ? { vlanFiltering } : {}),
+  };
+  executeUnless(connection, [createBridge(settings)], 'EEXIST');
   const link = connection.get(getLink({ name }));
-  if (link) return { link, made: true };
+  if (link) return { link, isNew: true };
   throw new CniError(errorCodes.kernelRefused, `The bridge "${name}" was deleted while a container was attached to it`);
 }
 
@@ -137,7 +130,7 @@ function macToSet(sys: Sys, connection: NetlinkConnection, link: Link): Mac | un
  */
 export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: AttachmentPlan): Link {
   const { bridge } = plan;
-  const { link, made } = findOrCreate(sys, connection, bridge);
+  const { link, isNew } = findOrCreate(connection, bridge);
   if (link.kind !== 'bridge') {
     throw new CniError(
       errorCodes.notABridge,
@@ -146,9 +139,9 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
   }
   if (bridge.gateways.some(({ address }) => address.family === 6)) keepAdvertisedRoutes(sys, connection);
   // Before its addresses, because an IPv6 address is refused while IPv6 is off.
-  ensureSysctls(sys, made ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
+  ensureSysctls(sys, isNew ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
-  const mac = made ? undefined : macToSet(sys, connection, link);
+  const mac = macToSet(sys, connection, link);
   if (!link.up || promiscuous || mac) {
     connection.execute([
       changeLink(

@@ -128,7 +128,8 @@ export interface VethSettings {
 
 export interface BridgeSettings {
   readonly name: string;
-  readonly mac: Mac;
+  /** The kernel chooses one if it is absent. */
+  readonly mac?: Mac;
   readonly mtuBytes?: number;
   readonly up?: boolean;
   readonly vlanFiltering?: boolean;

@@ -99,6 +99,23 @@ test('a bridge that somebody else made has the same MAC before, during and after
   }
 });
 
+test('a new bridge whose only container stays down has a link-local address, and keeps its MAC', async () => {
+  const site = sites().make();
+  const [down, up] = site.addPods(2) as [PodSpace, PodSpace];
+  const configuration = { ...site.bridge({ disableContainerInterface: true }), ipam: {} };
+  const { mac } = site.add(down, configuration).interfaces![0]!;
+  const linkLocal = () => site.link('br0').linkLocal;
+  await waitFor('the link-local address', () => linkLocal().length > 0);
+  const [address] = linkLocal();
+  assert.is(site.link('br0').mac, mac);
+  assert.ok(site.link('br0').up);
+  site.delete(down, configuration);
+  assert.is(site.add(up, site.bridge(gateway)).interfaces![0]!.mac, mac);
+  assert.ok(site.pings(up.namespace, '10.1.2.1'));
+  assert.is(site.link('br0').mac, mac);
+  assert.equal(linkLocal(), [address]);
+});
+
 test('a bridge without a MAC gets one, which stays', () => {
   for (const isPinned of [false, true]) {
     const site = sites().make();
