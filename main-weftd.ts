@@ -9,7 +9,10 @@ import packageJson from './package.json' with { type: 'json' };
 
 const { version } = packageJson;
 // `process.argv` lacks the name by which the executable was called; `argv0` has it.
-const name = basename(process.argv0) === 'weftctl' ? 'weftctl' : 'weftd';
+const calledBy = basename(process.argv0);
+/** flannel's script for Docker, which `weftctl docker-opts` replaces. */
+const isDockerScript = calledBy === 'mk-docker-opts.sh';
+const name = calledBy === 'weftctl' || isDockerScript ? 'weftctl' : 'weftd';
 const args = process.argv.slice(2);
 const environment = process.env;
 
@@ -48,7 +51,7 @@ async function readStdin(): Promise<string> {
 async function runWeftctl(): Promise<number> {
   const { run } = await import('./cli/main.ts');
   return run({
-    args,
+    args: isDockerScript ? ['docker-opts', ...args] : args,
     environment,
     version,
     stdout,

@@ -61,9 +61,12 @@ export async function bundleWeftBun() {
   return bundle(at('main-cni-bun.ts'), weftBunFolder, 'weft', 'esm', [sameBundle]);
 }
 
-/** `weftd`, and the name `weftctl` for it. */
+/** The further names of `weftd`: `main-weftd.ts` looks at its name. */
+export const weftdNames = ['weftctl', 'mk-docker-opts.sh'];
+
+/** `weftd`, and its other names. */
 export const compileWeftd = (target) =>
-  compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), ['weftctl'], target);
+  compile(join(weftdFolder, 'weftd.cjs'), join(binFolder(target), 'weftd'), weftdNames, target);
 
 /** `weft`, and its other names. */
 export const compileWeftBun = (target, output) => compile(join(weftBunFolder, 'weft.mjs'), output, cniNames, target);

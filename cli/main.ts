@@ -78,6 +78,28 @@ const verbs: readonly Verb[] = [
     most: 1,
     load: () => import('./config-set.ts'),
   },
+  {
+    name: 'docker-opts',
+    usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',
+    summary: "write the options that give Docker's own network this node's subnet",
+    description: `Reads subnet.env and writes a file of variables for docker.service, as flannel's mk-docker-opts.sh does:
+
+  -f FILE  read this file instead of ${defaultPaths.subnetFile}
+  -d FILE  write this file instead of /run/docker_opts.env
+  -i       write each option as a variable: DOCKER_OPT_BIP, DOCKER_OPT_IPMASQ, DOCKER_OPT_MTU
+  -c       write all options as one variable; without -i and -c it writes both
+  -k KEY   name that variable KEY instead of DOCKER_OPTS
+  -m       leave out --ip-masq
+
+Called mk-docker-opts.sh, this executable does the same.`,
+    options: [],
+    most: 0,
+    readsArguments: async (host, args) =>
+      (await import('./docker-opts.ts')).runDockerOpts(host, 'weftctl docker-opts', args),
+    load: () => {
+      throw new UsageError('"docker-opts" must be the first argument');
+    },
+  },
 ];
 
 const commonOptions: readonly OptionSpec[] = [
@@ -119,10 +141,7 @@ const verbHelpText = (verb: Verb): string => `weftctl ${verb.name}: ${verb.summa
 Usage: weftctl [OPTION]... ${`${verb.name} ${verb.usage}`.trim()}
 
 ${verb.description}
-
-Options:
-${formatOptions([...verb.options, ...commonOptions])}
-`;
+${verb.readsArguments ? '' : `\nOptions:\n${formatOptions([...verb.options, ...commonOptions])}\n`}`;
 
 /** Every option once. `checkOptions` refuses those of other verbs. */
 const allOptions: readonly OptionSpec[] = [
@@ -167,6 +186,9 @@ function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions)
 }
 
 async function dispatch(host: CliHost): Promise<number> {
+  const [first, ...others] = host.args;
+  const independent = verbs.find(({ name, readsArguments }) => readsArguments && name === first)?.readsArguments;
+  if (independent && others[0] !== '--help') return independent(host, others);
   // Parsed without the environment, because only the command line can choose etcd while weftd runs.
   const given = parseOptions(allOptions, host.args, {});
   if (given.flag('version')) {

@@ -32,5 +32,7 @@ export interface Verb {
   readonly description: string;
   readonly options: readonly OptionSpec[];
   readonly most: number;
+  /** It reads its command line by itself, as another program that it replaces does. Then it has no other options. */
+  readonly readsArguments?: (host: CliHost, args: readonly string[]) => Promise<number>;
   readonly load: () => Promise<VerbModule>;
 }

@@ -105,7 +105,7 @@ export function formatSubnetEnv(network: NodeNetwork): string {
 }
 
 /** The variables of subnet.env: `KEY=value` lines, the last of a key counts. */
-function variablesOf(text: string): Map<string, string> {
+export function variablesOfSubnetEnv(text: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const line of text.split('\n')) {
     const match = /^([A-Z0-9_]+)=(.*)$/.exec(line.trim());
@@ -116,7 +116,7 @@ function variablesOf(text: string): Map<string, string> {
 
 /** The variables without which flannel's plugin refuses a subnet.env. */
 export function missingInSubnetEnv(text: string): string[] {
-  const values = variablesOf(text);
+  const values = variablesOfSubnetEnv(text);
   const groups = [
     ['FLANNEL_NETWORK', 'FLANNEL_IPV6_NETWORK'],
     ['FLANNEL_SUBNET', 'FLANNEL_IPV6_SUBNET'],
@@ -131,7 +131,7 @@ export function missingInSubnetEnv(text: string): string[] {
  * @throws NodeFileError saying what is wrong
  */
 export function parseSubnetEnv(text: string): NodeNetwork {
-  const values = variablesOf(text);
+  const values = variablesOfSubnetEnv(text);
   const prefixes = (key: string): Prefix[] =>
     (values.get(key) ?? '')
       .split(',')
