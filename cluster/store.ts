@@ -172,7 +172,8 @@ export interface LeaseMemory {
 
 /** The memory as text. */
 export interface LeaseMemoryFormat {
-  format(memory: LeaseMemory): string;
+  /** leftOut: how many peers there was no room for. */
+  format(memory: LeaseMemory): { readonly text: string; readonly leftOut: number };
   /** undefined if the text is not a memory, or belongs to another network. */
   parse(text: string): LeaseMemory | undefined;
 }

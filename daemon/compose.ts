@@ -248,7 +248,7 @@ export async function composeNode(
     now: clock.nowMs,
     monotonic,
     random,
-    ...(store.memory ? { memory: openMemory(files, store.memory, problems) } : {}),
+    ...(store.memory ? { memory: openMemory(files, store.memory, problems, store.kind) } : {}),
     isInUse: (subnet) => isSubnetInUse(kernel.readInterfaces(), subnet),
     hostNetworks: () => connectedNetworks(kernel.readInterfaces()),
     identity,

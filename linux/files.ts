@@ -117,12 +117,17 @@ export function readText(sys: Sys, path: string, limitBytes = defaultLimitBytes)
  */
 export function writeFileAtomic(sys: Sys, path: string, text: string, mode: number): void {
   // Two writers of one process cannot overlap, because the calls are synchronous. Two processes have different ids.
+  const bytes = new Uint8Array(sys.encodeUtf8(text));
+  if (bytes.length > defaultLimitBytes) {
+    const limit = `it would have ${bytes.length} bytes, and at most ${defaultLimitBytes} are read`;
+    throw new SyscallError(['write', path], errno.EFBIG, limit);
+  }
   const temporary = `${path}.${sys.getpid()}.tmp`;
   const flags = open.O_WRONLY | open.O_CREAT | open.O_TRUNC | open.O_NOFOLLOW | open.O_NONBLOCK;
   const fd = check(sys.open(temporary, flags, mode), ['create', temporary]);
   let closed = false;
   try {
-    writeAll(sys, fd, new Uint8Array(sys.encodeUtf8(text)), ['write', temporary]);
+    writeAll(sys, fd, bytes, ['write', temporary]);
     check(sys.fsync(fd), ['write', temporary, 'to disk']);
     closed = true;
     check(sys.close(fd), ['close', temporary]);

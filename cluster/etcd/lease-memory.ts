@@ -6,30 +6,43 @@
  */
 
 import type { BackendFormats } from '../backend-format.ts';
-import { formatLeaseValue, parseLeaseValue } from '../lease.ts';
+import { compareSeniority, type ExtraKeys, formatLeaseValue, parseLeaseValue } from '../lease.ts';
 import type { LeaseMemory, RememberedLease } from '../store.ts';
 import { EtcdHandle, handleOf } from './handle.ts';
 import type { Keys } from './keys.ts';
 import { parseLeaseKey } from './lease-key.ts';
 import { EtcdMark } from './mark.ts';
 
-/** @param prefix of the keys: the memory of one network is useless for another */
-export function formatLeaseMemory(memory: LeaseMemory, prefix: string, backends: BackendFormats): string {
+/** Less than may be read again, and enough for 30,000 peers. Anybody with a node's rights can write leases of 8 KB. */
+export const longestMemoryBytes = 12 * 1024 * 1024;
+
+/**
+ * If there is no room for all peers, keys that are neither flannel's nor ours are left out first, then the youngest peers.
+ * @param prefix of the keys: the memory of one network is useless for another
+ */
+export function formatLeaseMemory(
+  memory: LeaseMemory,
+  prefix: string,
+  backends: BackendFormats,
+): { readonly text: string; readonly leftOut: number } {
   if (!(memory.mark instanceof EtcdMark)) throw new TypeError('The memory does not belong to this store');
   const { clusterId, revision } = memory.mark;
-  return `${JSON.stringify({
-    version: 1,
-    prefix,
-    clusterId,
-    revision,
-    own: memory.own,
-    ownUntil: memory.ownUntilMs,
-    peers: memory.peers.map(({ lease, untilMs }) => ({
-      key: lease.ownerId,
-      value: formatLeaseValue(lease, backends, handleOf(lease).extra),
-      until: untilMs,
-    })),
-  })}\n`;
+  const { own, ownUntilMs: ownUntil } = memory;
+  const head = JSON.stringify({ version: 1, prefix, clusterId, revision, own, ownUntil }).slice(0, -1);
+  const format = ({ lease, untilMs: until }: RememberedLease, extra: ExtraKeys): string =>
+    JSON.stringify({ key: lease.ownerId, value: formatLeaseValue(lease, backends, extra), until });
+  const whole = (peers: readonly string[]): string => `${head},"peers":[${peers.join()}]}\n`;
+  const text = whole(memory.peers.map((peer) => format(peer, handleOf(peer.lease).extra)));
+  if (Buffer.byteLength(text) <= longestMemoryBytes) return { text, leftOut: 0 };
+  const kept: string[] = [];
+  let left = longestMemoryBytes - Buffer.byteLength(whole([]));
+  for (const peer of [...memory.peers].sort((a, b) => compareSeniority(a.lease, b.lease))) {
+    const line = format(peer, {});
+    left -= Buffer.byteLength(line) + 1;
+    if (left < 0) break;
+    kept.push(line);
+  }
+  return { text: whole(kept), leftOut: memory.peers.length - kept.length };
 }
 
 /** @returns undefined if it is malformed or another network's; unreadable leases are left out */

@@ -186,6 +186,20 @@ test('a lock that another process keeps is waited for with a limit, and its hold
   sys.close(holder);
 });
 
+test('no file is written that is too long to be read again', () => {
+  const path = join(folder(), 'long');
+  writeFileAtomic(sys, path, 'one', 0o600);
+  const limit = 16 * 1024 * 1024;
+  const long = 'x'.repeat(limit + 1);
+  assert.throws(
+    () => writeFileAtomic(sys, path, long, 0o600),
+    /^Cannot write ".*long": EFBIG \(it would have 16777217 bytes, and at most 16777216 are read\)$/,
+  );
+  assert.is(readText(sys, path), 'one');
+  writeFileAtomic(sys, path, long.slice(1), 0o600);
+  assert.is(readText(sys, path)?.length, limit);
+});
+
 test('only regular files and /dev/null are read, and nothing waits for a FIFO', () => {
   const fifo = join(folder(), 'fifo');
   execFileSync('mkfifo', [fifo]);

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { EtcdHandle } from '../../../../cluster/etcd/handle.ts';
 import { keysBelow } from '../../../../cluster/etcd/keys.ts';
 import { parseLeaseKey } from '../../../../cluster/etcd/lease-key.ts';
-import { formatLeaseMemory, parseLeaseMemory } from '../../../../cluster/etcd/lease-memory.ts';
+import { formatLeaseMemory, longestMemoryBytes, parseLeaseMemory } from '../../../../cluster/etcd/lease-memory.ts';
 import { EtcdMark } from '../../../../cluster/etcd/mark.ts';
 import { parseLeaseValue } from '../../../../cluster/lease.ts';
 import type { LeaseMemory } from '../../../../cluster/store.ts';
@@ -51,11 +51,11 @@ const memory: LeaseMemory = {
 };
 
 test('both ways', () => {
-  assert.equal(parseLeaseMemory(formatLeaseMemory(memory, '/p', backends), keys, backends), memory);
+  assert.equal(parseLeaseMemory(formatLeaseMemory(memory, '/p', backends).text, keys, backends), memory);
 });
 
 test('the file of another network, a broken file, no file: nothing is remembered; an unreadable lease is left out', () => {
-  const text = formatLeaseMemory(memory, '/p', backends);
+  const text = formatLeaseMemory(memory, '/p', backends).text;
   assert.is(parseLeaseMemory(text, keysBelow('/q'), backends), undefined);
   for (const broken of ['', '{', 'null', '[]', '{"version":2}', text.replace('"77"', '"x"'), text.slice(0, -20)]) {
     assert.is(parseLeaseMemory(broken, keys, backends), undefined, broken);
@@ -65,10 +65,33 @@ test('the file of another network, a broken file, no file: nothing is remembered
 });
 
 test('the peers are read on demand, once', () => {
-  const parsed = parseLeaseMemory(formatLeaseMemory(memory, '/p', backends), keys, backends)!;
+  const parsed = parseLeaseMemory(formatLeaseMemory(memory, '/p', backends).text, keys, backends)!;
   const { get } = Object.getOwnPropertyDescriptor(parsed, 'peers')!;
   assert.type(get, 'function');
   assert.is(parsed.peers, parsed.peers);
+});
+
+test('the memory is never longer than may be read: long peers are shortened, then the youngest are left out', () => {
+  const peerOf = (i: number, value: object) => {
+    const peer = remembered(`10.${i >> 8}.${i & 255}.0-24`, value, 1);
+    return { ...peer, lease: { ...peer.lease, seniority: String(900_000 - i) } };
+  };
+  const many = (count: number, value: object): LeaseMemory => ({
+    ...memory,
+    peers: Array.from({ length: count }, (_, i) => peerOf(i, value)),
+  });
+  const padded = { PublicIP: '192.0.2.3', BackendType: 'host-gw', Padding: 'x'.repeat(4000) };
+  const shortened = formatLeaseMemory(many(3500, padded), '/p', backends);
+  assert.is(shortened.leftOut, 0);
+  assert.ok(shortened.text.length < 1_000_000);
+  assert.is(parseLeaseMemory(shortened.text, keys, backends)!.peers.length, 3500);
+  const long = { ...padded, Weft: { node: 'ä'.repeat(253), version: '\u0001'.repeat(253) } };
+  const cut = formatLeaseMemory(many(6000, long), '/p', backends);
+  assert.ok(cut.leftOut > 0 && cut.leftOut < 3000, String(cut.leftOut));
+  assert.ok(Buffer.byteLength(cut.text) <= longestMemoryBytes);
+  const kept = parseLeaseMemory(cut.text, keys, backends)!.peers;
+  assert.is(kept.length, 6000 - cut.leftOut);
+  assert.is(kept[0]!.lease.ownerId, '/p/subnets/10.23.111.0-24', 'the oldest');
 });
 
 test.run();

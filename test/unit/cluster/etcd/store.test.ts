@@ -48,7 +48,7 @@ test('a lease of another store is refused', async () => {
 
 test('the memory of another network is not used', () => {
   const { memory } = open('/p').leases;
-  const text = memory!.format({ mark: new EtcdMark('1', 2, '3'), own: '/p/subnets/x', ownUntilMs: 4, peers: [] });
+  const { text } = memory!.format({ mark: new EtcdMark('1', 2, '3'), own: '/p/subnets/x', ownUntilMs: 4, peers: [] });
   assert.is(
     text,
     '{"version":1,"prefix":"/p","clusterId":"1","revision":"3","own":"/p/subnets/x","ownUntil":4,"peers":[]}\n',
