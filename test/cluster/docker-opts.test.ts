@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { execute, lookForProgram } from '../lab/commands.ts';
+import { execute, lookForProgram, run as runProgram } from '../lab/commands.ts';
 import { root } from '../lab/project.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
@@ -117,14 +117,14 @@ test('a route of the host to the subnet by a gateway is told, after the file is 
   const call = () =>
     execute([join(root, 'dist/bin/weftctl'), 'docker-opts', '-c', '-f', from, '-d', to], { namespace });
   for (const words of [
-    ['link', 'add', 'eth9', 'type', 'dummy'],
+    ['link', 'add', 'eth9', 'type', 'bridge'],
     ['addr', 'add', '192.0.2.1/24', 'dev', 'eth9'],
     ['link', 'set', 'eth9', 'up'],
   ]) {
-    execute(['ip', ...words], { namespace });
+    runProgram(['ip', ...words], { namespace });
   }
   assert.is(call().status, 0);
-  execute(['ip', 'route', 'add', '10.1.74.0/24', 'via', '192.0.2.9'], { namespace });
+  runProgram(['ip', 'route', 'add', '10.1.74.0/24', 'via', '192.0.2.9'], { namespace });
   const { status, stderr } = call();
   assert.is(status, 1);
   assert.is(stderr, 'Your routing table already contains the subnet: 10.1.74.0/24 via 192.0.2.9 dev eth9\n');
