@@ -9,6 +9,7 @@ import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
+import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
@@ -249,6 +250,14 @@ export async function composeNode(
     monotonic,
     random,
     ...(store.memory ? { memory: openMemory(files, store.memory, problems, store.kind) } : {}),
+    withdraw: () => {
+      try {
+        if (files.withdrawNetwork()) logger.warn('node files withdrawn');
+      } catch (error) {
+        if (!(error instanceof SyscallError)) throw error;
+        problems.report('node files', error.message);
+      }
+    },
     isInUse: (subnet) => isSubnetInUse(kernel.readInterfaces(), subnet),
     hostNetworks: () => connectedNetworks(kernel.readInterfaces()),
     identity,

@@ -48,9 +48,9 @@ export class Condition {
 
   /** Why containers cannot be started yet; undefined once they can. */
   readiness(): string | undefined {
-    const { progress, problems } = this.#options;
+    const { progress, problems, membership } = this.#options;
     if (progress.isStopping) return 'stopping';
-    return progress.isReady ? undefined : (problems.list()[0] ?? 'starting');
+    return progress.isReady && !membership.view?.takenBy ? undefined : (problems.list()[0] ?? 'starting');
   }
 
   get state(): NodeStatus['state'] {
@@ -74,7 +74,7 @@ export class Condition {
     const { membership, problems } = this.#options;
     const { view } = membership;
     const { total, programmed } = this.countPeers();
-    const subnets = view ? valuesOf(view.own.subnets).map(formatPrefix).join(' ') : '';
+    const subnets = view && !view.takenBy ? valuesOf(view.own.subnets).map(formatPrefix).join(' ') : '';
     const peers = `${total} ${total === 1 ? 'peer' : 'peers'}${programmed < total ? `, ${total - programmed} not reached` : ''}`;
     const [problem] = problems.list(['peer']);
     return `${this.state}${view ? `: ${subnets}, ${peers}` : ''}${problem === undefined ? '' : `; ${problem}`}`;

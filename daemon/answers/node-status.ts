@@ -72,7 +72,7 @@ export class NodeStatusSource {
     const { view } = membership;
     const { state } = dataPath;
     const stuck = condition.health();
-    const subnets = view ? families.flatMap((family) => view.own.subnets[family] ?? []) : [];
+    const subnets = view && !view.takenBy ? families.flatMap((family) => view.own.subnets[family] ?? []) : [];
     return {
       node,
       version,
@@ -103,7 +103,7 @@ export class NodeStatusSource {
   #lease(): Pick<NodeStatus, 'lease'> {
     const { membership, metrics } = this.#options;
     const { view } = membership;
-    if (!view) return {};
+    if (!view || view.takenBy) return {};
     const { own } = view;
     const { leaseAgeSeconds } = metrics;
     const { leaseRenewals, leaseLosses } = metrics.summary;

@@ -177,6 +177,25 @@ export class NodeFiles {
     return this.#writeIfChanged(nodeFilePath(this.paths.runDir), formatNodeFile(network), 0o644) || env;
   }
 
+  /**
+   * Takes the network back from the plugins: no container gets an address until it is written again.
+   * @returns whether there was a file
+   * @throws SyscallError
+   */
+  withdrawNetwork(): boolean {
+    // The plugins read subnet.env where there is no node.json.
+    const wereThere = [this.paths.subnetFile, nodeFilePath(this.paths.runDir)].map((path) => this.#remove(path));
+    return wereThere.includes(true);
+  }
+
+  /** @returns whether it was there */
+  #remove(path: string): boolean {
+    const result = this.#sys.unlink(path);
+    if (result === -errno.ENOENT || result === -errno.ENOTDIR) return false;
+    check(result, ['remove', path]);
+    return true;
+  }
+
   /** @throws SyscallError */
   readState(): NodeState {
     const text = this.#read(statePath(this.paths));
@@ -205,8 +224,7 @@ export class NodeFiles {
       statePath(this.paths),
       memoryPath(this.paths),
     ]) {
-      const result = this.#sys.unlink(path);
-      if (result !== -errno.ENOENT && result !== -errno.ENOTDIR) check(result, ['remove', path]);
+      this.#remove(path);
     }
   }
 }

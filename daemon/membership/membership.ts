@@ -7,7 +7,7 @@
 
 import type { BackendFormats } from '../../cluster/backend-format.ts';
 import { excerpt } from '../../cluster/excerpt.ts';
-import type { Lease, LeaseValue, OwnLease } from '../../cluster/lease.ts';
+import { formatSubnets, type Lease, type LeaseValue, type OwnLease } from '../../cluster/lease.ts';
 import { LeaseSet } from '../../cluster/lease-set.ts';
 import type { PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Known, LeaseList, LeaseMemory, MalformedEntry } from '../../cluster/store.ts';
@@ -22,10 +22,11 @@ import { FormerLeases } from './former-leases.ts';
 import type { IdentityKeeper } from './identity.ts';
 import { LostLeases, type PeersBefore } from './lost-leases.ts';
 import { type MembershipMemory, MemoryKeeper } from './memory.ts';
-import { OwnLeaseHolder } from './own-lease.ts';
+import { type Held, NoLeaseError, OwnLeaseHolder, type OwnValue } from './own-lease.ts';
 import type { RenewalClock } from './renewal-time.ts';
 import { SharedAddress } from './shared-address.ts';
-import { type ClusterView, type Identity, isOfHost } from './view.ts';
+import { holderOf } from './taken-subnet.ts';
+import { type ClusterView, formatHolder, type Identity, isOfHost } from './view.ts';
 
 export interface MembershipOptions extends RenewalClock {
   readonly config: ConfigSource;
@@ -43,6 +44,8 @@ export interface MembershipOptions extends RenewalClock {
   readonly remembered: Pick<RememberedState, 'current' | 'setSubnets'>;
   /** The part of its knowledge of the cluster that outlives weftd. */
   readonly memory?: MembershipMemory;
+  /** Takes this node's subnets back from the plugins. */
+  readonly withdraw: () => void;
   /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
   readonly isInUse: (subnet: Prefix) => boolean;
   /** The networks that this host is connected to, without those of the cluster's tunnels. */
@@ -53,7 +56,7 @@ export interface MembershipOptions extends RenewalClock {
 export class Membership {
   readonly #options: Pick<
     MembershipOptions,
-    'store' | 'problems' | 'node' | 'version' | 'identity' | 'remembered' | 'now' | 'monotonic'
+    'store' | 'problems' | 'withdraw' | 'node' | 'version' | 'identity' | 'remembered' | 'now' | 'monotonic'
   >;
   readonly #config: ConfigFollower;
   readonly #holder: OwnLeaseHolder;
@@ -120,12 +123,36 @@ export class Membership {
     if (!config) return this.#view;
     const proposal = identity.propose(config.value, list.leases.all, this.#holder.remembered);
     const value = this.#leaseValue(config, identity.adopt(proposal));
-    const { own, superseded } = await this.#holder.hold(config, list, value, this.#view?.peers);
+    const { own, superseded } = await this.#hold(config, list, value);
     if (superseded) this.#former.set(superseded);
     this.#rememberSubnets(own);
     await this.#makeView(config, list, own, value);
     await this.#shared.look(list.leases, own);
     return this.#view;
+  }
+
+  /** The plugins lose a subnet that the store says is another's. @throws StoreError, NoLeaseError */
+  async #hold(config: GoodConfig, list: LeaseList, value: OwnValue): Promise<Held> {
+    const { problems, withdraw } = this.#options;
+    try {
+      const held = await this.#holder.hold(config, list, value, this.#view?.peers);
+      problems.report('lost subnet', undefined);
+      return held;
+    } catch (error) {
+      const { own, lost, remembered } = this.#holder;
+      const subnets = remembered.previous;
+      if (!subnets || (own && !lost)) throw error;
+      const unheld = { subnets, lost, isRefused: error instanceof NoLeaseError, config: config.value, value };
+      const takenBy = holderOf(list.leases.all, unheld);
+      if (!takenBy) throw error;
+      if (this.#view) this.#view = { ...this.#view, takenBy };
+      withdraw();
+      problems.report(
+        'lost subnet',
+        `This node's subnet ${formatSubnets(subnets)} is now that of ${formatHolder(takenBy)}: other hosts do not reach the containers that have its addresses, and no container starts here before weftd has another subnet`,
+      );
+      throw error;
+    }
   }
 
   async #makeView(config: GoodConfig, list: LeaseList, own: OwnLease, value: LeaseValue): Promise<void> {
@@ -212,7 +239,7 @@ export class Membership {
     return isSimple ? before.peers.with(changes!) : undefined;
   }
 
-  #leaseValue({ backend }: GoodConfig, identity: Identity): LeaseValue & { node: string } {
+  #leaseValue({ backend }: GoodConfig, identity: Identity): OwnValue {
     const { node, version } = this.#options;
     const { publicAddresses, leaseData } = identity;
     return { publicAddresses, backendType: backend.type, backendData: leaseData, node, version };

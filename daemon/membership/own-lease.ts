@@ -1,6 +1,5 @@
 /** Holds this node's lease: acquires it, renews it in time, and writes it when this node has changed. */
 
-import { excerpt } from '../../cluster/excerpt.ts';
 import {
   formatSubnets,
   type Lease,
@@ -22,7 +21,7 @@ import type { Problems } from '../report/problems.ts';
 import type { GoodConfig } from './config-follower.ts';
 import { type RenewalClock, renewalTime } from './renewal-time.ts';
 import { Rivalry } from './rivalry.ts';
-import { formatAddresses } from './view.ts';
+import { formatAddresses, formatHolder } from './view.ts';
 
 export interface OwnLeaseOptions {
   readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive' | 'liveness'>;
@@ -55,16 +54,12 @@ export interface Held {
   readonly superseded?: readonly Lease[];
 }
 
-type OwnValue = LeaseValue & { readonly node: string };
+export type OwnValue = LeaseValue & { readonly node: string };
 
 /** Somebody else writes our lease: a host with our public address, or a program that keeps its own idea of it. */
 const writesBack = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
 /** Somebody deletes our lease. Without it peers lose the way to us, so that it is claimed at once more often. */
 const claimsAgain = { burst: 10, pauseMs: 1000, longestPauseMs: 60_000 };
-
-/** A lease's holder, for people. */
-const holderOf = ({ node, publicAddresses }: LeaseValue): string =>
-  `${node === undefined ? '' : `"${excerpt(node)}" at `}${formatAddresses(publicAddresses) || 'no address'}`;
 
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
@@ -104,6 +99,11 @@ export class OwnLeaseHolder {
   get remembered(): Pick<LeaseRequest, 'previous' | 'former'> {
     const previous = this.#own?.subnets ?? this.#options.previous;
     return { ...(previous ? { previous } : {}), former: this.#options.former() };
+  }
+
+  /** How the lease was lost; undefined while it is held, and before the first. */
+  get lost(): Lost | undefined {
+    return this.#lost;
   }
 
   /** Whether the store has promised that the lease is there now. */
@@ -215,10 +215,10 @@ export class OwnLeaseHolder {
   /** @param listed the lease as somebody else has written it; undefined where it cannot be read */
   #reportContest(own: OwnLease, listed: Lease | undefined): void {
     if (!this.#writes.isOpen) return;
-    const said = listed ? `it names ${holderOf(listed)}` : 'it cannot be read';
+    const said = listed ? `it names ${formatHolder(listed)}` : 'it cannot be read';
     this.#options.problems.report(
       'contested lease',
-      `Somebody else keeps writing the lease "${own.ownerId}" of this node, ${holderOf(own)}: ${said}; give each host its own address with --public-ip or --iface, and its own name with --node; weftd writes the lease more and more seldom`,
+      `Somebody else keeps writing the lease "${own.ownerId}" of this node, ${formatHolder(own)}: ${said}; give each host its own address with --public-ip or --iface, and its own name with --node; weftd writes the lease more and more seldom`,
       'debug',
     );
   }

@@ -1,6 +1,7 @@
 /** This node's view of the cluster at one time. */
 
-import type { Lease, OwnLease } from '../../cluster/lease.ts';
+import { excerpt } from '../../cluster/excerpt.ts';
+import type { Lease, LeaseValue, OwnLease } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily } from '../../cluster/network-config.ts';
 import { type Address, type Family, formatAddress, sameAddress } from '../../net/address.ts';
@@ -12,6 +13,8 @@ export interface ClusterView {
   readonly config: NetworkConfig;
   readonly backend: BackendConfig;
   readonly own: OwnLease;
+  /** The lease that has our subnets now. A container that starts would get an address of another node's. */
+  readonly takenBy?: Lease;
   /** Everybody else's leases, and those that the store has lost or that cannot be read just now. */
   readonly peers: LeaseSet;
   /** Older subnets of this node that containers still have addresses of. */
@@ -30,6 +33,10 @@ export const formatAddresses = (addresses: PerFamily<Address>): string =>
     .flatMap((family) => addresses[family] ?? [])
     .map(formatAddress)
     .join(' ');
+
+/** A lease's holder, for people: `"host2" at 192.0.2.2`. */
+export const formatHolder = ({ node, publicAddresses }: LeaseValue): string =>
+  `${node === undefined ? '' : `"${excerpt(node)}" at `}${formatAddresses(publicAddresses) || 'no address'}`;
 
 /** Whether the lease is of the host with these public addresses: by the IPv4 one where both have it, as flannel does. */
 export function isOfHost(lease: Lease, publicAddresses: PerFamily<Address>): boolean {

@@ -196,7 +196,7 @@ export class DataPath {
     const devicesFailed =
       obstacles.length > 0 || this.#failures.list.some(({ operation }) => isDeviceOperation(operation));
     // Not before there is a route for the packets of the containers that are then started.
-    const complete = !devicesFailed && this.#writeNetwork(view, desired.mtuBytes);
+    const complete = !devicesFailed && !view.takenBy && this.#writeNetwork(view, desired.mtuBytes);
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
     this.#noteState(desired, external);
     this.#interest = interestOf(backend, desired, external.name, this.#remembered, hostNow, kernel);

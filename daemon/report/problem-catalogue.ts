@@ -20,6 +20,7 @@ export const problemKinds = {
   cluster: error('cluster', 'the cluster cannot be followed'),
   'network config': error('network-config', 'the network config is missing or cannot be used'),
   'subnet lease': error('subnet-lease', 'this node cannot get a subnet'),
+  'lost subnet': error('lost-subnet', 'another node has the subnet of this node'),
   'contested lease': error('contested-lease', "somebody else keeps writing this node's lease"),
   'shared address': error('shared-address', "another living node has this node's public address"),
   'older rival': error('older-rival', "an older lease has a part of this node's subnet, or its MAC"),

@@ -62,6 +62,22 @@ test('both files are written, and only when they change', () => {
   );
 });
 
+test('the network is withdrawn from the plugins, and written again', () => {
+  const made = files('withdrawn');
+  assert.is(made.withdrawNetwork(), false);
+  write(made);
+  assert.is(made.withdrawNetwork(), true);
+  assert.is(
+    made.readNetwork(() => assert.unreachable()),
+    undefined,
+  );
+  for (const path of [join(made.paths.runDir, 'node.json'), made.paths.subnetFile]) assert.not(existsSync(path));
+  mkdirSync(made.paths.subnetFile, { recursive: true });
+  assert.throws(() => made.withdrawNetwork(), /Cannot remove ".*subnet\.env": E/);
+  rmSync(made.paths.subnetFile, { recursive: true });
+  assert.is(write(made), true);
+});
+
 test('node.json before subnet.env; a broken one is reported and passed over', () => {
   const made = files('b');
   write(made);

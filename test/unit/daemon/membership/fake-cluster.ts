@@ -54,6 +54,9 @@ export class FakeCluster {
   /** The nodes that live, and how often somebody asked. */
   living = new Set<string>();
   asked = 0;
+  withdrawn = 0;
+  /** What the store answers to who wants a lease, instead of one. */
+  refusal: Exclude<Acquired, { state: 'have' }> | undefined;
   readonly lines: string[] = [];
   readonly problems: Problems;
   /** state.json. */
@@ -90,6 +93,7 @@ export class FakeCluster {
       monotonic: () => this.nowMs,
       random: () => this.chance,
       memory: { read: () => this.remembered, write: (memory) => void this.written.push(memory) },
+      withdraw: () => void this.withdrawn++,
       isInUse: () => this.used,
       hostNetworks: () => this.hostNetworks,
       identity: {
@@ -142,6 +146,7 @@ export class FakeCluster {
       }),
       acquire: async (request): Promise<Acquired> => {
         this.calls.push(request.previous ? 'claim again' : 'claim');
+        if (this.refusal) return this.refusal;
         const own = this.own(request);
         this.#put(own);
         const how = request.previous ? 'previous' : 'new';

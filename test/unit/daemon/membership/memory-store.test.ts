@@ -51,6 +51,7 @@ class Site {
       now: () => this.nowMs,
       monotonic: () => this.nowMs,
       random: () => 0,
+      withdraw: () => {},
       isInUse: () => false,
       hostNetworks: () => [],
       identity: { propose: (config) => proposalOf(this.identity, config), adopt: ({ identity }) => identity },
