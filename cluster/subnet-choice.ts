@@ -105,6 +105,27 @@ export const supersededLeases = (leases: readonly Lease[], claimant: Claimant): 
   ...new Set(rememberedLeases(leases, claimant).filter(({ subnets }) => !isCompatible(claimant.config, subnets))),
 ];
 
+/**
+ * The entry in which the node's remembered lease cannot be read any more; undefined if another remembered one can. Nobody else
+ * writes the node's subnets, so that whatever is in there now is damage.
+ */
+export function unreadableLease<E extends SubnetEntry>(
+  leases: readonly Lease[],
+  malformed: readonly E[],
+  claimant: Claimant,
+): E | undefined {
+  const allowed = (subnets: PerFamily<Prefix>): boolean => isCompatible(claimant.config, subnets);
+  if (malformed.length === 0 || rememberedLeases(leases, claimant).some(({ subnets }) => allowed(subnets))) {
+    return undefined;
+  }
+  for (const subnets of rememberedBy(claimant).filter(allowed)) {
+    if (leases.some((lease) => sameSubnets(lease.subnets, subnets))) continue;
+    const entry = malformed.find((each) => each.subnets && sameSubnets(each.subnets, subnets));
+    if (entry) return entry;
+  }
+  return undefined;
+}
+
 /** The other nodes whose lives decide which leases are the claimant's. */
 export const rivalsOf = (leases: readonly Lease[], { value }: Claimant): string[] =>
   leases.flatMap((lease) => {

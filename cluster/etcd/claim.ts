@@ -7,7 +7,14 @@ import { formatLeaseValue, type OwnLease } from '../lease.ts';
 import { families, type PerFamily } from '../network-config.ts';
 import type { Acquired, LeaseRequest, Liveness } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
-import { chooseSubnet, currentLease, heldSubnets, rivalsOf, supersededLeases } from '../subnet-choice.ts';
+import {
+  chooseSubnet,
+  currentLease,
+  heldSubnets,
+  rivalsOf,
+  supersededLeases,
+  unreadableLease,
+} from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
 import { EtcdHandle } from './handle.ts';
@@ -17,6 +24,7 @@ import type { LeaseReader } from './lease-reader.ts';
 import type { LeaseWriter } from './lease-writer.ts';
 import type { EtcdReader } from './reader.ts';
 import { entryOf, get, isAbsent, isUnchanged, put, remove } from './requests.ts';
+import type { Entry } from './snapshot.ts';
 
 export interface ClaimOptions {
   readonly calls: EtcdCalls;
@@ -90,9 +98,17 @@ export class Claim {
     const { reader, parser, writer, liveness, random } = this.#options;
     const request = this.#request;
     const lostRaces = this.#lostRaces;
-    const { leases, malformed } = parser.read(await reader.snapshot());
+    const snapshot = await reader.snapshot();
+    const { leases, malformed } = parser.read(snapshot);
     const living = await liveness.living(request.further ? [] : rivalsOf(leases.all, request));
     const claim = { ...request, isLiving: (node: string): boolean => living.has(node) };
+    const unreadable = request.further ? undefined : unreadableLease(leases.all, malformed, claim);
+    const entry = unreadable?.subnets && snapshot.leases.get(formatLeaseKey(this.#options.keys, unreadable.subnets));
+    if (unreadable?.subnets && entry?.key === unreadable.ownerId) {
+      const superseded = supersededLeases(leases.all, claim);
+      const own = await this.#overwrite(entry, unreadable.subnets);
+      return own ? { state: 'have', own, how: 'kept', lostRaces, superseded } : 'changed';
+    }
     // A node that keeps a lease need not know thousands of others.
     const isKept = !request.further && currentLease(leases.all, claim) !== undefined;
     const held = isKept ? [] : heldSubnets(request.config, [...leases, ...malformed]);
@@ -105,6 +121,17 @@ export class Claim {
     }
     const own = await this.#write(choice.subnets);
     return own ? { state: 'have', own, how: choice.how, lostRaces, superseded } : 'lost';
+  }
+
+  /** @returns our lease; undefined if somebody has written the entry since */
+  async #overwrite(entry: Entry, subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
+    const { key: ownerId, modRevision, createRevision: seniority, etcdLease } = entry;
+    const reservation = etcdLease === '0';
+    const { value } = this.#request;
+    const handle = new EtcdHandle(modRevision, etcdLease, {});
+    const lease = { ...value, ownerId, subnets, reservation, ofFlannel: false, seniority, handle };
+    const refreshed = await this.#options.writer.refresh(op, lease, value, true);
+    return 'own' in refreshed ? refreshed.own : undefined;
   }
 
   async #write(subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {

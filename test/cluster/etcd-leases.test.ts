@@ -197,6 +197,25 @@ test('our lease, made unreadable by somebody, is overwritten and keeps its etcd 
   assert.equal([valueAt(own.ownerId), leaseAt(own.ownerId)], [value, lease]);
 });
 
+test('our lease, unreadable at a start, is ours by our memory alone, and is overwritten', async () => {
+  const { own } = await open().claim(claimOf(1));
+  const [value, lease] = [valueAt(own.ownerId), leaseAt(own.ownerId)];
+  for (const text of ['nonsense', `{"PublicIP":"${'x'.repeat(10_000)}"}`, '']) {
+    etcd.ctl('put', '--ignore-lease', own.ownerId, text);
+    // A lease with our address is no bait then.
+    etcd.ctl('put', `${subnets}10.5.200.0-24`, JSON.stringify({ PublicIP: '192.0.2.1', BackendType: 'vxlan' }));
+    const again = await open().claim(claimOf(1, { previous: own.subnets }));
+    assert.equal([again.how, again.own.ownerId], ['kept', own.ownerId]);
+    assert.equal([valueAt(own.ownerId), leaseAt(own.ownerId)], [value, lease]);
+    etcd.ctl('del', `${subnets}10.5.200.0-24`);
+  }
+  etcd.ctl('put', own.ownerId, 'nonsense');
+  const other = await open().claim(claimOf(2));
+  assert.is.not(other.own.ownerId, own.ownerId, 'another node does not take it');
+  const stranger = await open().claim(claimOf(1));
+  assert.is.not(stranger.own.ownerId, own.ownerId, 'without memory nothing proves whose it is');
+});
+
 test('a lost lease is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));

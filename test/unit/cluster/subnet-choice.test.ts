@@ -7,7 +7,14 @@ import { formatSubnets, type Lease } from '../../../cluster/lease.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../../cluster/store.ts';
 import { NoFreeSubnetError } from '../../../cluster/store-errors.ts';
-import { chooseSubnet, currentLease, heldSubnets, rivalsOf, supersededLeases } from '../../../cluster/subnet-choice.ts';
+import {
+  chooseSubnet,
+  currentLease,
+  heldSubnets,
+  rivalsOf,
+  supersededLeases,
+  unreadableLease,
+} from '../../../cluster/subnet-choice.ts';
 import { backends } from '../../../daemon/backends/map.ts';
 import { type Address, formatAddress, parseAddress } from '../../../net/address.ts';
 import { type Prefix, parsePrefix, prefixesOverlap } from '../../../net/prefix.ts';
@@ -147,6 +154,23 @@ test('older leases of ours are those that we remember, whatever other leases say
   assert.equal(supersededLeases(older, twice), [older[0]!]);
   const others = older.map((lease) => ({ ...lease, ...claimOf(2).value }));
   assert.equal(supersededLeases(others, { ...claim, ...memory }), [], 'another node has them now');
+});
+
+test('a remembered lease that cannot be read is still ours, unless the subnet is somebody’s', () => {
+  const entry = (subnet: string) => ({ ownerId: `/p/subnets/${subnet}`, subnets: { 4: prefix(subnet) } });
+  const [own, former, ...others] = ['10.5.8.0/24', '10.5.9.0/24', '10.5.8.0/25', '10.6.1.0/24'].map(entry);
+  const memory = {
+    previous: own!.subnets,
+    former: [prefix('10.6.1.0/24'), prefix('10.5.9.0/24')].map((each) => ({ 4: each })),
+  };
+  const malformed = [{ ownerId: '/p/subnets/x' }, ...others, former!, own!];
+  const find = (leases: Lease[], entries: typeof malformed, more: Partial<LeaseRequest> = memory) =>
+    unreadableLease(leases, entries, { ...claimOf(1), ...more })?.ownerId;
+  assert.is(find([], malformed), own!.ownerId);
+  assert.is(find([], malformed, {}), undefined);
+  assert.is(find([], [...others, former!]), former!.ownerId);
+  assert.is(find([leaseOf('10.5.9.0/24', 1)], malformed), undefined, 'a readable one is there');
+  assert.is(find([leaseOf('10.5.8.0/24', 2)], [own!]), undefined, 'somebody has it under another key');
 });
 
 test('a changed public address: name and memory together are proof, the name alone is not', () => {
