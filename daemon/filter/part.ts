@@ -21,6 +21,7 @@ import type { Lease } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
 import type { NftChain, NftKeyType } from '../../linux/nft/table.ts';
+import type { Address } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { BackendConfig } from '../backends/backend.ts';
 
@@ -34,13 +35,37 @@ export interface FilterView {
   readonly formerSubnets: readonly PerFamily<Prefix>[];
   /** Absent before they are known. */
   readonly links?: FilterLinks;
+  readonly placements?: Placements;
 }
+
+/** A peer's subnet, and the host that sends its packets. */
+export interface Placement {
+  /** Without host bits. */
+  readonly subnet: Prefix;
+  readonly host: Address;
+}
+
+/** The placements of all peers that this host routes to: their subnets do not overlap. */
+export interface Placements {
+  /** The list depends on this alone: while it is identical (`===`), so is the list. */
+  readonly placementSource: unknown;
+  readonly placements: readonly Placement[];
+}
+
+export interface PlacementChanges {
+  readonly added: readonly Placement[];
+  readonly removed: readonly Placement[];
+}
+
+export const noPlacements: PlacementChanges = { added: [], removed: [] };
 
 /** This host's interfaces by name, for where packets come in. */
 export interface FilterLinks {
   readonly external: string;
   /** The tunnels, and the interfaces that lead to containers. The same list until one comes or goes. */
   readonly inner: readonly string[];
+  /** The networks that other interfaces of this host are connected to. */
+  readonly networks: readonly Prefix[];
 }
 
 /** nft(8)'s name of the table's family. */
@@ -90,6 +115,12 @@ export interface FilterPart {
    * Elements to add and remove when only peers changed; some may already be so. A part whose elements do not depend on
    * peers has no such method.
    * @param view the one after the change
+   * @returns undefined if the change concerns more than elements
    */
-  changes?(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): readonly ElementChange[];
+  changes?(
+    view: FilterView,
+    added: readonly Lease[],
+    removed: readonly Lease[],
+    placed?: PlacementChanges,
+  ): readonly ElementChange[] | undefined;
 }

@@ -151,29 +151,39 @@ function unusedAddresses(removed: readonly Address[], added: readonly Address[],
   );
 }
 
-export const peerLocking = ({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart => ({
-  name: peerLockPart,
-  family: 'inet',
-  wants(view) {
-    const outer = tunnelOf(view);
-    if (!outer) return undefined;
-    const { networks } = prefixesOf(view);
-    return lockContent({
-      outer,
-      lifeMs,
-      containers: families.flatMap((family) => (outer[family] && networks[family] ? [networks[family]] : [])),
-      peers: publicAddressesOf(view.peers.all, view),
-    });
-  },
-  changes(view, added, removed): readonly ElementChange[] {
-    if (!tunnelOf(view)) return [];
-    const come = publicAddressesOf(added, view);
-    const gone = unusedAddresses(publicAddressesOf(removed, view), come, view);
-    return families.flatMap((family): ElementChange[] => {
-      const [some, others] = [come, gone].map((all) => addressKeys(all.filter((each) => each.family === family)));
-      return some!.length + others!.length === 0
-        ? []
-        : [{ family: 'inet', set: peerSets[family], added: some!, removed: others! }];
-    });
-  },
-});
+export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
+  /** The same list for the same peers: others' changes of the view do not cause a comparison of thousands. */
+  let known: { readonly view: FilterView; readonly peers: readonly Address[] } | undefined;
+  const peersOf = (view: FilterView): readonly Address[] => {
+    const isSame =
+      known?.view.peers === view.peers && known.view.backend === view.backend && known.view.own === view.own;
+    if (!isSame) known = { view, peers: publicAddressesOf(view.peers.all, view) };
+    return known!.peers;
+  };
+  return {
+    name: peerLockPart,
+    family: 'inet',
+    wants(view) {
+      const outer = tunnelOf(view);
+      if (!outer) return undefined;
+      const { networks } = prefixesOf(view);
+      return lockContent({
+        outer,
+        lifeMs,
+        containers: families.flatMap((family) => (outer[family] && networks[family] ? [networks[family]] : [])),
+        peers: peersOf(view),
+      });
+    },
+    changes(view, added, removed): readonly ElementChange[] {
+      if (!tunnelOf(view)) return [];
+      const come = publicAddressesOf(added, view);
+      const gone = unusedAddresses(publicAddressesOf(removed, view), come, view);
+      return families.flatMap((family): ElementChange[] => {
+        const [some, others] = [come, gone].map((all) => addressKeys(all.filter((each) => each.family === family)));
+        return some!.length + others!.length === 0
+          ? []
+          : [{ family: 'inet', set: peerSets[family], added: some!, removed: others! }];
+      });
+    },
+  };
+}

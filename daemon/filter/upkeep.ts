@@ -10,14 +10,24 @@ import type { Lease } from '../../cluster/lease.ts';
 import { valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
 import { hasCode, NetlinkError } from '../../linux/errors.ts';
+import { formatPrefix } from '../../net/prefix.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { containerPrefixes, prefixesOf } from './cluster-prefixes.ts';
 import { containerLocking, containerLockPart, fibComment } from './container-lock.ts';
 import { forwarding, forwardSettings } from './forward.ts';
+import { innerLocking, innerLockPart } from './inner-lock.ts';
 import { masquerading } from './masquerade.ts';
 import { type FilterOutcome, type FilterWish, formatStructure, type PacketFilter } from './packet-filter.ts';
-import type { FilterLinks, FilterPart, FilterView } from './part.ts';
+import {
+  type ElementChange,
+  type FilterLinks,
+  type FilterPart,
+  type FilterView,
+  noPlacements,
+  type PlacementChanges,
+  type Placements,
+} from './part.ts';
 import { peerLocking, peerLockPart } from './peer-lock.ts';
 import type { LookOptions } from './table-keeper.ts';
 import type { FilterInterfaces, Ways } from './ways.ts';
@@ -50,6 +60,8 @@ export interface RuleResult {
 export interface FilterPort {
   /** The interfaces of the cluster's packets; set them before the first `ensure` and on changes. */
   useInterfaces(interfaces: FilterInterfaces): void;
+  /** Where peers' packets come from; set them before the first `ensure`, and for each new list. They may change later. */
+  usePlacements(placements: Placements): void;
   /**
    * Makes the whole packet filter match `view`. Never throws: a failure is a reported problem.
    * @param options parts that need no check or change now
@@ -58,9 +70,10 @@ export interface FilterPort {
   /**
    * Admits added peers and shuts out removed ones, without a look at the rest. An address that a peer of `view` still
    * has stays admitted.
+   * @param placed changes of the placements
    * @returns false: the change could not be made this way; call `ensure`
    */
-  change(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): boolean;
+  change(view: FilterView, added: readonly Lease[], removed: readonly Lease[], placed?: PlacementChanges): boolean;
   /** Removes everything. @throws Error: some of it could not be removed */
   remove(): void;
 }
@@ -89,7 +102,7 @@ export interface UpkeepOptions {
 const retryMs = 1000;
 
 /** The parts whose counters are the peer lock's. */
-const lockParts = [peerLockPart, containerLockPart];
+const lockParts = [peerLockPart, containerLockPart, innerLockPart];
 
 /** What this kernel's packet filter has; assumed until it refuses a rule. */
 export class FilterFeatures {
@@ -124,7 +137,9 @@ export const partsFor = (
   { peerLock, forward, randomPorts }: FilterOptions,
   { ipMasq, lockLifeMs: lifeMs, now, features }: PartsOptions,
 ): FilterPart[] => [
-  ...(peerLock ? [containerLocking({ lifeMs, now, hasFib: () => features.hasFib }), peerLocking({ lifeMs })] : []),
+  ...(peerLock
+    ? [containerLocking({ lifeMs, now, hasFib: () => features.hasFib }), peerLocking({ lifeMs }), innerLocking()]
+    : []),
   ...(forward ? [forwarding()] : []),
   ...(ipMasq ? [masquerading({ randomPorts })] : []),
 ];
@@ -133,6 +148,7 @@ export class FilterUpkeep implements FilterPort {
   readonly #options: UpkeepOptions;
   #current: { readonly view: FilterView; readonly wish: FilterWish; readonly untilMs: number } | undefined;
   #links: FilterLinks | undefined;
+  #placements: Placements | undefined;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -140,10 +156,18 @@ export class FilterUpkeep implements FilterPort {
 
   useInterfaces(interfaces: FilterInterfaces): void {
     this.#options.ways.useInterfaces(interfaces);
-    const { external, inner = [] } = interfaces;
+    const { external, inner = [], networks = [] } = interfaces;
     const before = this.#links;
-    if (before?.external === external && before.inner.join() === inner.join()) return;
-    this.#links = { external, inner };
+    const isSameInner = before?.inner.join() === inner.join();
+    const isSameOutside =
+      before?.external === external && before.networks.map(formatPrefix).join() === networks.map(formatPrefix).join();
+    if (isSameInner && isSameOutside) return;
+    this.#links = { external, inner: isSameInner ? before.inner : inner, networks };
+    this.#current = undefined;
+  }
+
+  usePlacements(placements: Placements): void {
+    this.#placements = placements;
     this.#current = undefined;
   }
 
@@ -176,10 +200,21 @@ export class FilterUpkeep implements FilterPort {
     }
   }
 
-  change(view: FilterView, added: readonly Lease[], removed: readonly Lease[]): boolean {
+  change(
+    view: FilterView,
+    added: readonly Lease[],
+    removed: readonly Lease[],
+    placed: PlacementChanges = noPlacements,
+  ): boolean {
     const { filter, parts } = this.#options;
     try {
-      return filter.change(parts.flatMap((part) => part.changes?.(view, added, removed) ?? []));
+      const changes: ElementChange[] = [];
+      for (const part of parts) {
+        const some = part.changes ? part.changes(view, added, removed, placed) : [];
+        if (!some) return false;
+        changes.push(...some);
+      }
+      return filter.change(changes);
     } catch {
       // `ensure` meets the error again, and reports it.
       return false;
@@ -221,10 +256,14 @@ export class FilterUpkeep implements FilterPort {
     const { parts, foreignChains, ways, now } = this.#options;
     if (this.#current?.view === view && now() < this.#current.untilMs) return this.#current.wish;
     const prefixes = prefixesOf(view);
-    const linked = this.#links ? { ...view, links: this.#links } : view;
+    const seen: FilterView = {
+      ...view,
+      ...(this.#links ? { links: this.#links } : {}),
+      ...(this.#placements ? { placements: this.#placements } : {}),
+    };
     const subnets = prefixes.subnets.flatMap((each) => valuesOf(each));
     const wish: FilterWish = {
-      contents: parts.flatMap((part) => part.wants(linked) ?? []),
+      contents: parts.flatMap((part) => part.wants(seen) ?? []),
       foreign: foreignChains ? () => forwardSettings(prefixes, ways.read(subnets)) : undefined,
       containers: containerPrefixes(prefixes),
     };

@@ -9,6 +9,8 @@ import type { Roads } from './packet-walk.ts';
 export interface FilterInterfaces extends Pick<Roads, 'peers' | 'external'> {
   /** Tunnels, and interfaces that lead to containers of any program. */
   readonly inner?: readonly string[];
+  /** The networks of the other interfaces. */
+  readonly networks?: readonly Prefix[];
 }
 
 export class Ways {

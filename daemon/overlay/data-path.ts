@@ -18,7 +18,15 @@ import type { EventInterest } from '../host/events.ts';
 import type { ExternalChoice, FoundInterface } from '../host/external-choice.ts';
 import { type ExternalInterface, InterfaceError } from '../host/external-interface.ts';
 import type { NodeFiles } from '../host/files.ts';
-import { containerLinks, type HostState, neighbourTest, routeFacts, withoutOwnRoutes } from '../host/host-state.ts';
+import {
+  connectedNetworks,
+  containerLinks,
+  type HostState,
+  hostInterfaces,
+  neighbourTest,
+  routeFacts,
+  withoutOwnRoutes,
+} from '../host/host-state.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
 import { type Lifeline, surroundingsOf } from '../host/surroundings.ts';
 import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
@@ -87,7 +95,8 @@ function interfacesOf(backend: Backend, view: ClusterView, host: HostState, exte
   const tunnels = familiesInUse(config).flatMap((family) => backend.deviceName(kind, family) ?? []);
   const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
   const inner = [...tunnels, ...containerLinks(host, subnets)].filter((name) => name !== external).sort();
-  return { peers: backend.routesDirectly(kind) ? [...tunnels, external] : tunnels, external, inner };
+  const networks = connectedNetworks(hostInterfaces(host).filter(({ name }) => !inner.includes(name)));
+  return { peers: backend.routesDirectly(kind) ? [...tunnels, external] : tunnels, external, inner, networks };
 }
 
 export class DataPath {
@@ -172,6 +181,7 @@ export class DataPath {
     const wanted = desired.state;
 
     // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
+    filter.usePlacements(desired.table);
     filter.useInterfaces(interfacesOf(backend, view, host, external.name));
     const rules = filter.ensure(view, { keepPeers: true, trust: true });
     const devices = wanted.devices.map(({ name }) => name);

@@ -22,9 +22,11 @@ import {
   type TunnelDevice,
 } from '../backends/entries.ts';
 import { type Backends, backends as ownBackends } from '../backends/map.ts';
+import type { Placement, Placements } from '../filter/part.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { Surroundings } from '../host/surroundings.ts';
 import { addressRefusal, subnetRefusal } from './admission.ts';
+import { placementsOf } from './placements.ts';
 import { type Rival, rivalOf } from './rivals.ts';
 
 export interface Overlay {
@@ -150,7 +152,7 @@ export interface PeerChanges {
 }
 
 /** The peers with their entries. Refuses entries that conflict with an older lease's. */
-export class PeerTable {
+export class PeerTable implements Placements {
   readonly #overlay: Overlay;
   readonly #backend: Backend;
   readonly #node: NodeSide<BackendConfig, unknown>;
@@ -197,6 +199,14 @@ export class PeerTable {
     const list = this.peers.flatMap((peer) => peer[kind] as readonly unknown[]) as unknown as Entries[K];
     this.#lists = { ...this.#lists, [kind]: list };
     return list;
+  }
+
+  get placementSource(): unknown {
+    return this.entries('routes');
+  }
+
+  get placements(): readonly Placement[] {
+    return placementsOf(this.peers);
   }
 
   /** The host whose claim this is. */

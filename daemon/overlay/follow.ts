@@ -20,6 +20,7 @@ import type { Healing } from './healing.ts';
 import { countKinds, type Kernel } from './kernel.ts';
 import type { KernelSettings } from './kernel-settings.ts';
 import { reportPeers } from './peer-states.ts';
+import { placementsOf } from './placements.ts';
 import { plan } from './plan.ts';
 import { isShadowed } from './shadows.ts';
 
@@ -81,7 +82,8 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
     routes.some(({ device, gateway }) => device === external.name && gateway !== undefined),
   );
   // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
-  const admitted = filter.change(view, added, []);
+  const [come, gone] = [placementsOf(changed.added), placementsOf(changed.removed)];
+  const admitted = filter.change(view, added, [], { added: come, removed: [] });
   if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
   const narrowed = narrowToPeers(desired.state, changed);
   const { operations } = plan(narrowed.desired, narrowed.actual);
@@ -93,7 +95,8 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   if ([...changed.removed, ...changed.added].some(({ problem }) => problem)) {
     reportPeers(problems, desired.peers, view.own);
   }
-  const isLocked = admitted && (removed.length === 0 || filter.change(view, added, removed));
+  const isLocked =
+    admitted && (removed.length === 0 || filter.change(view, added, removed, { added: come, removed: gone }));
   const rules = isLocked ? undefined : filter.ensure(view, { trust: true });
   const changes = outcomes.filter(({ error }) => !error).length;
   if (changes > 0) {

@@ -10,8 +10,15 @@
 
 import type { NetlinkReader, NetlinkWriter } from '../netlink/wire.ts';
 
-/** enum nft_registers */
-export const nftRegister = { NFT_REG_VERDICT: 0, NFT_REG_1: 1, NFT_REG_2: 2, NFT_REG_3: 3, NFT_REG_4: 4 } as const;
+/** enum nft_registers. NFT_REG32_01 is the second quarter of NFT_REG_1: the next one for values of 4 bytes. */
+export const nftRegister = {
+  NFT_REG_VERDICT: 0,
+  NFT_REG_1: 1,
+  NFT_REG_2: 2,
+  NFT_REG_3: 3,
+  NFT_REG_4: 4,
+  NFT_REG32_01: 9,
+} as const;
 
 /** enum nft_meta_keys */
 export const nftMeta = {

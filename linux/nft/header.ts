@@ -8,7 +8,7 @@ export const addressOffset = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6:
 export const addressBytes = { 4: 4, 6: 16 } as const;
 
 /** struct ethhdr, include/uapi/linux/if_ether.h */
-export const ethhdr = { h_dest: 0, h_source: 6, h_proto: 12 } as const;
+export const ethhdr = { h_dest: 0, h_source: 6, h_proto: 12, bytes: 14 } as const;
 /** ETH_P_*, the same file. TEB is an Ethernet frame inside a tunnel. */
 export const ethernetProtocol = {
   ETH_P_IP: 0x0800,
@@ -33,12 +33,18 @@ export const ipProtocol = {
 export const udphdr = { source: 0, dest: 2, bytes: 8 } as const;
 
 /** struct vxlanhdr, include/net/vxlan.h (RFC 7348). The VNI is in the first three bytes of `vx_vni`. */
-export const vxlanhdr = { vx_flags: 0, vx_vni: 4 } as const;
+export const vxlanhdr = { vx_flags: 0, vx_vni: 4, bytes: 8 } as const;
 
 /**
  * GRE (RFC 2784, RFC 2890; struct gre_base_hdr, include/net/gre.h): flags, protocol, then what the flags announce, four
  * bytes each: the checksum, the key, a sequence number.
  */
-export const greHeader = { flags: 0, protocol: 2, options: 4, checksumBytes: 4 } as const;
+export const greHeader = { flags: 0, protocol: 2, options: 4, checksumBytes: 4, optionBytes: 4 } as const;
 /** include/uapi/linux/if_tunnel.h, in host byte order */
-export const greFlag = { GRE_CSUM: 0x8000, GRE_KEY: 0x2000, GRE_VERSION: 0x0007 } as const;
+export const greFlag = {
+  GRE_CSUM: 0x8000,
+  GRE_ROUTING: 0x4000,
+  GRE_KEY: 0x2000,
+  GRE_SEQ: 0x1000,
+  GRE_VERSION: 0x0007,
+} as const;

@@ -74,17 +74,35 @@ export interface NftRule {
   readonly handle?: number;
 }
 
-/** The types of a set's keys: nft(8)'s numbers for them, which only nft reads, and the lengths of keys. */
+/**
+ * The types of a set's keys: nft(8)'s numbers for them, which only nft reads, and the lengths of keys. Of two fields each has
+ * 6 bits of the number, and whole registers of 4 bytes in the key.
+ *
+ * `userData` is what nft 1.0.6 writes for such a set, in hexadecimal: that names are in the host's byte order, or that the
+ * second field is any part of the packet (`typeof ip saddr . @th,96,32`). Without it, nft cannot read back what it lists, and
+ * a saved ruleset is lost as a whole.
+ */
 const keyTypes = {
-  ipv4_addr: { number: 7, lengthBytes: 4 },
-  ipv6_addr: { number: 8, lengthBytes: 16 },
-  ether_addr: { number: 9, lengthBytes: 6 },
-  inet_proto: { number: 12, lengthBytes: 1 },
-  inet_service: { number: 13, lengthBytes: 2 },
-  ifname: { number: 41, lengthBytes: 16 },
-  // Two fields: each has 6 bits of the number, and whole registers of 4 bytes in the key.
-  'ipv4_addr . ipv4_addr': { number: (7 << 6) | 7, lengthBytes: 8 },
-  'ipv6_addr . ipv6_addr': { number: (8 << 6) | 8, lengthBytes: 32 },
+  ipv4_addr: { number: 7, lengthBytes: 4, userData: '' },
+  ipv6_addr: { number: 8, lengthBytes: 16, userData: '' },
+  ether_addr: { number: 9, lengthBytes: 6, userData: '' },
+  inet_proto: { number: 12, lengthBytes: 1, userData: '' },
+  inet_service: { number: 13, lengthBytes: 2, userData: '' },
+  ifname: { number: 41, lengthBytes: 16, userData: '000401000000' },
+  'ipv4_addr . integer': {
+    number: (7 << 6) | 4,
+    lengthBytes: 8,
+    userData:
+      '000400000000034600040d000000013e0014000407000000010c00040c00000001040b000000012600040700000001' +
+      '1e000400000000010400000000020403000000030460000000040420000000',
+  },
+  'ipv6_addr . integer': {
+    number: (8 << 6) | 4,
+    lengthBytes: 32,
+    userData:
+      '000400000000034600040d000000013e0014000407000000010c00040d000000010408000000012600040700000001' +
+      '1e000400000000010400000000020403000000030440000000040480000000',
+  },
 } as const;
 export type NftKeyType = keyof typeof keyTypes;
 
@@ -109,7 +127,17 @@ const nftaGeneration = { ID: 1, PROC_NAME: 3 } as const;
 export const nftaChain = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const nftaHook = { HOOKNUM: 1, PRIORITY: 2 } as const;
 export const nftaRule = { TABLE: 1, CHAIN: 2, HANDLE: 3, EXPRESSIONS: 4, POSITION: 6, USERDATA: 7 } as const;
-export const nftaSet = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LEN: 5, DESC: 9, ID: 10, TIMEOUT: 11 } as const;
+export const nftaSet = {
+  TABLE: 1,
+  NAME: 2,
+  FLAGS: 3,
+  KEY_TYPE: 4,
+  KEY_LEN: 5,
+  DESC: 9,
+  ID: 10,
+  TIMEOUT: 11,
+  USERDATA: 13,
+} as const;
 const nftaSetDescription = { SIZE: 1 } as const;
 export const nftaSetElementList = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const nftaSetElement = { KEY: 1, FLAGS: 3, EXPR: 7 } as const;
@@ -312,6 +340,8 @@ export const newSet = (table: TableName, set: NftSet, id: number): NetlinkReques
       }
       writer.attributeU32be(nftaSet.ID, id);
       if (set.timeoutMs !== undefined) writer.attributeU64be(nftaSet.TIMEOUT, set.timeoutMs);
+      const { userData } = keyTypes[set.keyType];
+      if (userData !== '') writer.attributeBytes(nftaSet.USERDATA, fromHex(userData));
     },
   );
 
@@ -508,6 +538,8 @@ export function elementTexts(elements: readonly RawElement[]): string[] {
 export const countElements = (elements: readonly RawElement[]): number =>
   new Set(elements.map(({ key, end }) => `${String.fromCharCode(...key)}${end ? ' end' : ''}`)).size;
 export const rawElements = (elements: readonly NftElement[]): RawElement[] => elements.flatMap(toRaw);
+const fromHex = (text: string): Uint8Array =>
+  Uint8Array.from(text.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** Combines the elements of a set of intervals into prefixes. */

@@ -5,6 +5,8 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { formatAddress } from '../../net/address.ts';
+import { lastAddressOf, parsePrefix } from '../../net/prefix.ts';
 import { startCluster } from '../lab/cluster.ts';
 import { execute, run } from '../lab/commands.ts';
 import type { Host } from '../lab/host.ts';
@@ -40,8 +42,9 @@ const sender = `
 /**
  * A ping for `host`'s pod, as somebody would send it who knows the MAC of the host's tunnel device.
  * @param source the outer source, an address of the namespace `from`; by default the kernel's choice
+ * @param inner the source of the ping
  */
-function forge(host: Host, from: string, count: number, source = ''): void {
+function forge(host: Host, from: string, count: number, source = '', inner = '10.5.255.1'): void {
   const hex = (text: string): string => text.replaceAll(':', '');
   const address = (text: string): string =>
     text
@@ -49,7 +52,7 @@ function forge(host: Host, from: string, count: number, source = ''): void {
       .map((part) => Number(part).toString(16).padStart(2, '0'))
       .join('');
   const mac = hex(readLink(host.namespace, 'flannel.1')!.mac);
-  const ip = `45000024000040004001${'0000'}${address('10.5.255.1')}${address(host.pods[0]!.address)}`;
+  const ip = `45000024000040004001${'0000'}${address(inner)}${address(host.pods[0]!.address)}`;
   const words = ip.match(/.{4}/g)!.map((word) => Number.parseInt(word, 16));
   const sum = words.reduce((a, b) => a + b, 0);
   const checksum = (~((sum & 0xffff) + (sum >>> 16)) & 0xffff).toString(16).padStart(4, '0');
@@ -128,6 +131,24 @@ test('a container that forges another peer’s address reaches no container, thr
   run(['ip', '-n', forger, 'addr', 'del', `${three.address}/32`, 'dev', 'lo']);
   const [[fromOne, fromTwo]] = before as [[number, number]];
   assert.equal([dropped(), heard(one), heard(two)], [[fromOne, fromTwo + 8], before[1], before[2]]);
+});
+
+test('a peer sends packets of its own containers only', async () => {
+  const [one, two, three] = cluster().hosts as [Host, Host, Host];
+  const before = [one.status().peerLock.droppedPackets, heard(one)] as const;
+  // Nobody's address, another peer's container, another peer's tunnel device, the host's own container.
+  const nobody = formatAddress(lastAddressOf(parsePrefix(one.status().networks[0]!)!));
+  const tunnel = three.attachPods(1)[0]!.address.replace(/\d+$/, '0');
+  for (const inner of [nobody, three.pods[0]!.address, tunnel, one.pods[0]!.address]) {
+    forge(one, two.namespace, 1, '', inner);
+  }
+  assert.equal([one.status().peerLock.droppedPackets, heard(one)], [before[0] + 4, before[1]]);
+  // Its own container, its own tunnel device, and the host itself.
+  for (const inner of [two.pods[0]!.address, two.pods[0]!.address.replace(/\d+$/, '0'), two.address]) {
+    forge(one, two.namespace, 1, '', inner);
+  }
+  await waitFor('the honest packets', () => heard(one) === before[1] + 3);
+  assert.is(one.status().peerLock.droppedPackets, before[0] + 4);
 });
 
 test('a container’s packet that comes in without the tunnel reaches no container', () => {

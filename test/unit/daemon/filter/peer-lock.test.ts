@@ -95,7 +95,7 @@ test('it wants what the backend’s packets look like, and the peers that run th
 
 test('peers that come and go; an address stays as long as somebody has it', () => {
   const change = (peers: readonly Lease[], added: readonly Lease[], removed: readonly Lease[]) =>
-    part.changes!(view(peers), added, removed).filter(({ set }) => set === 'peers4');
+    part.changes!(view(peers), added, removed)!.filter(({ set }) => set === 'peers4');
   const to = (added: Uint8Array[], removed: Uint8Array[]) => [{ family: 'inet', set: 'peers4', added, removed }];
   assert.equal(change([peer(2), peer(3)], [peer(3)], []), to(bytes('192.0.2.3'), []));
   assert.equal(change([peer(2)], [], [peer(3)]), to([], bytes('192.0.2.3')));
@@ -112,7 +112,7 @@ test('an address that no peer can have is never admitted', () => {
   const wanted = part.wants(view([peer(2), ...bad]))!;
   assert.equal(wanted.sets.find(({ name }) => name === 'peers4')!.elements(), bytes('192.0.2.2'));
   assert.equal(part.changes!(view([peer(2), ...bad]), bad, []), []);
-  const [change] = part.changes!(view([peer(2), peer(3), ...bad]), [...bad, peer(3)], bad);
+  const [change] = part.changes!(view([peer(2), peer(3), ...bad]), [...bad, peer(3)], bad)!;
   assert.equal(change, { family: 'inet', set: 'peers4', added: bytes('192.0.2.3'), removed: [] });
 });
 

@@ -168,7 +168,7 @@ test('a wish holds as long as its parts say, and until interfaces change', () =>
   const links = { peers: [], external: 'eth0', inner: ['cni0'] };
   for (const each of [links, { ...links, inner: ['cni0'] }]) bench.upkeep.useInterfaces(each);
   bench.upkeep.ensure(now);
-  assert.equal([bench.toy.asked, bench.toy.links], [3, { external: 'eth0', inner: ['cni0'] }]);
+  assert.equal([bench.toy.asked, bench.toy.links], [3, { external: 'eth0', inner: ['cni0'], networks: [] }]);
 });
 
 test('changes of peers go to the parts, and what those make of them to the filter', () => {
@@ -187,7 +187,7 @@ test('which parts the command line asks for', () => {
       { peerLock, forward, randomPorts: true },
       { ipMasq, lockLifeMs: 1, now: () => 0, features: new FilterFeatures() },
     ).map(({ name }) => name);
-  assert.equal(names(true, true, true), ['container-lock', 'peer-lock', 'forward', 'masquerade']);
+  assert.equal(names(true, true, true), ['container-lock', 'peer-lock', 'inner-lock', 'forward', 'masquerade']);
   assert.equal(names(false, true, false), ['forward']);
   assert.equal(names(false, false, false), []);
 });
