@@ -13,6 +13,7 @@ import { changeLink, createBridge, dumpLinks, getLink, iff, type Link } from '..
 import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl } from '../linux/sysctl.ts';
 import { isUnicastMac, localMac, type Mac } from '../net/mac.ts';
+import { minimumMtuBytes } from '../net/mtu.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
 import { type AttachmentPlan, planAddress, type Sysctl, sameInterfaceAddress } from './plan.ts';
 import { keepAdvertisedRoutes } from './router-advertisements.ts';
@@ -125,6 +126,16 @@ function macToSet(sys: Sys, connection: NetlinkConnection, link: Link): Mac | un
 }
 
 /**
+ * A bridge takes the MTU of its narrowest port. Below IPv6's least, the kernel takes IPv6 away from it, and all its
+ * containers lose their gateway. One that is given an MTU keeps that.
+ */
+function ensureMtuForIPv6(connection: NetlinkConnection, { index, mtuBytes }: Link, wantedBytes?: number): void {
+  const least = minimumMtuBytes[6];
+  if (mtuBytes >= least) return;
+  connection.execute([changeLink({ index }, { mtuBytes: Math.max(least, wantedBytes ?? least) })]);
+}
+
+/**
  * @param connection of the host's namespace, which the calling thread is in
  * @throws CniError 105, 106
  */
@@ -137,7 +148,10 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
       `"${bridge.name}" is ${link.kind ? `a ${link.kind} interface` : 'an interface'} and no bridge; name another by "bridge"`,
     );
   }
-  if (bridge.gateways.some(({ address }) => address.family === 6)) keepAdvertisedRoutes(sys, connection);
+  if (bridge.gateways.some(({ address }) => address.family === 6)) {
+    keepAdvertisedRoutes(sys, connection);
+    ensureMtuForIPv6(connection, link, bridge.mtuBytes);
+  }
   // Before its addresses, because an IPv6 address is refused while IPv6 is off.
   ensureSysctls(sys, isNew ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;

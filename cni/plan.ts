@@ -7,9 +7,11 @@ import type { NewAddress } from '../linux/netlink/address.ts';
 import type { NewRoute } from '../linux/netlink/route.ts';
 import { type Address, type Family, families, isUnspecified, offsetAddress } from '../net/address.ts';
 import { formatMac, type Mac } from '../net/mac.ts';
+import { minimumMtuBytes } from '../net/mtu.ts';
 import { defaultPrefix, lastAddressOf, networkOf, type Prefix, samePrefix } from '../net/prefix.ts';
 import { type AttachmentId, hostVethAlias, hostVethName } from '../reservations/host-end.ts';
 import type { PortVlans, Settings } from './settings.ts';
+import { CniError, errorCodes } from './spec/errors.ts';
 import type { Result, ResultInterface, ResultIp, ResultRoute } from './spec/results.ts';
 
 export type { PortVlans };
@@ -158,6 +160,13 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
   const ips = ipam.ips.map((ip) => withGateway(ip, settings.isGateway));
   const routes = settings.isDefaultGateway ? [...ipam.routes, ...defaultRoutes(ips, ipam.routes)] : ipam.routes;
   const used = new Set(ips.map((ip) => familyOf(ip.address)));
+  if (used.has(6) && mtuBytes !== undefined && mtuBytes < minimumMtuBytes[6]) {
+    const whose = settings.mtuBytes === undefined ? "that of this node's containers" : '"mtu"';
+    throw new CniError(
+      errorCodes.invalidConfiguration,
+      `An IPv6 address needs an MTU of ${minimumMtuBytes[6]} or more, and ${whose} is ${mtuBytes}`,
+    );
+  }
   const gateways = settings.isGateway
     ? uniquePrefixes(
         ips.flatMap(({ gateway, address }) => (gateway ? [{ address: gateway, length: address.length }] : [])),

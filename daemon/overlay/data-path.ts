@@ -7,7 +7,7 @@
 
 import { type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
-import { type Address, sameAddress } from '../../net/address.ts';
+import { type Address, type Family, sameAddress } from '../../net/address.ts';
 import type { NodeNetwork } from '../../net/node-file.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import type { Backend } from '../backends/backend.ts';
@@ -34,6 +34,7 @@ import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { type Desired, deriveDesired } from './desired.ts';
 import { Failures } from './failures.ts';
+import { fittingFamilies } from './fitting-families.ts';
 import { flannelGateways } from './flannel-routes.ts';
 import { type Baseline, differInPeersOnly, type FollowOptions, followPeers } from './follow.ts';
 import type { Healing, HealingSummary } from './healing.ts';
@@ -177,7 +178,9 @@ export class DataPath {
     const { external } = found;
     const addressChanged = this.#useExternal(found, own.publicAddresses);
     this.#failures.noteHost(host, external.name);
-    const { desired, taken } = this.#derive(view, host, external);
+    const fitting = fittingFamilies(view, external, this.#options.backends);
+    const { families: used } = fitting;
+    const { desired, taken } = this.#derive(view, host, external, used);
     const wanted = desired.state;
 
     // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
@@ -190,29 +193,29 @@ export class DataPath {
     const due = this.#failures.due(operations);
     healing.prepare(wanted, operations);
     // First: a device with IPv6 switched off accepts no address.
-    let settings = this.#settings.ensure(wanted, external.name, inUse, host);
+    let settings = this.#settings.ensure(wanted, external.name, used, host);
     const outcomes = kernel.apply(due, host);
     if (due.some(({ kind }) => kind === 'add-device')) {
-      settings += this.#settings.ensure(wanted, external.name, inUse, host);
+      settings += this.#settings.ensure(wanted, external.name, used, host);
     }
     healing.note(wanted, operations, outcomes);
     this.#failures.note(operations, outcomes);
     this.#forgetDevices(new Set(devices), host, outcomes);
     problems.reportAll('device', new Map(obstacles.map((message) => [message, message])));
-    problems.report('MTU', desired.mtuProblem);
+    problems.report('MTU', fitting.problem ?? desired.mtuProblem);
     reportPeers(problems, desired.peers, own);
 
     const { againMs } = filter.ensure(view, { trust: true });
     const devicesFailed =
       obstacles.length > 0 || this.#failures.list.some(({ operation }) => isDeviceOperation(operation));
     // Not before there is a route for the packets of the containers that are then started.
-    const complete = !devicesFailed && !view.takenBy && this.#writeNetwork(view, desired.mtuBytes);
+    const complete = !devicesFailed && !view.takenBy && this.#writeNetwork(view, used, desired.mtuBytes);
     const hostNow = due.some(isDeviceOperation) ? kernel.withLinks(host) : host;
     this.#noteState(desired, external);
     this.#interest = interestOf(backend, desired, external.name, this.#remembered, hostNow, kernel);
     this.#isTakeOver &&= !this.#failures.none;
     const inOrder = complete && this.#hears && this.#failures.none && taken.length === 0;
-    this.#baseline = inOrder ? { view, host: withoutOwnRoutes(hostNow), external, desired } : undefined;
+    this.#baseline = inOrder ? { view, host: withoutOwnRoutes(hostNow), external, families: used, desired } : undefined;
     const changes = outcomes.filter(({ error }) => !error).length + settings + rules.changes;
     if (changes > 0) {
       // Repairs have lines of their own.
@@ -259,14 +262,14 @@ export class DataPath {
   }
 
   /** @returns what should be, and the subnets that other interfaces of this host have */
-  #derive(view: ClusterView, host: HostState, external: ExternalInterface) {
+  #derive(view: ClusterView, host: HostState, external: ExternalInterface, used: readonly Family[]) {
     const { remembered, problems, backends } = this.#options;
     const { config, backend, own, peers } = view;
     const { devices, networks, gateways } = remembered.current;
     const isTakeOver = this.#isTakeOver;
     const tunnels = new Set(devices.keys());
     const tunnelIndexes = host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index);
-    const current = perFamily((family) => config.networks[family]?.network);
+    const current = perFamily((family) => (used.includes(family) ? config.networks[family]?.network : undefined));
     const all = [...valuesOf(current), ...networks];
     const inputs = {
       networks: current,
@@ -337,13 +340,12 @@ export class DataPath {
   }
 
   /** @returns whether the plugins can read it now */
-  #writeNetwork({ config, own }: ClusterView, mtuBytes: number): boolean {
+  #writeNetwork({ config, own }: ClusterView, used: readonly Family[], mtuBytes: number): boolean {
     const { files, logger, problems, node, ipMasq } = this.#options;
-    const inUse = familiesInUse(config);
     const network: NodeNetwork = {
       node,
-      networks: inUse.map((family) => config.networks[family]!.network),
-      subnets: inUse.map((family) => own.subnets[family]!),
+      networks: used.map((family) => config.networks[family]!.network),
+      subnets: used.map((family) => own.subnets[family]!),
       mtuBytes,
       ipMasq,
     };

@@ -8,10 +8,11 @@
  */
 
 import { sameLeaseValue } from '../../cluster/lease.ts';
+import type { Family } from '../../net/address.ts';
 import type { FilterPort } from '../filter/upkeep.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { HostState } from '../host/host-state.ts';
-import { type ClusterView, familiesInUse } from '../membership/view.ts';
+import type { ClusterView } from '../membership/view.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { type Desired, narrowToPeers } from './desired.ts';
@@ -30,6 +31,8 @@ export interface Baseline {
   /** Without weftd's own routes. */
   readonly host: HostState;
   readonly external: ExternalInterface;
+  /** The families in use. */
+  readonly families: readonly Family[];
   /** Advances with the changes that were followed. */
   readonly desired: Desired;
 }
@@ -88,7 +91,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   const narrowed = narrowToPeers(desired.state, changed);
   const { operations } = plan(narrowed.desired, narrowed.actual);
   // The first plain route needs other settings.
-  if (isDirect) settings.ensure(desired.state, external.name, familiesInUse(view.config), host);
+  if (isDirect) settings.ensure(desired.state, external.name, baseline.families, host);
   const outcomes = kernel.apply(operations, host);
   healing.note(desired.state, operations, outcomes);
   failures.note(operations, outcomes);

@@ -500,6 +500,37 @@ test('floating addresses that come first (/32, /128) do not become the address o
   one.ip('-6', 'addr', 'del', 'fd99::100/128', 'dev', 'eth0');
 });
 
+test('an uplink that leaves too little for IPv6: weftd says so, and IPv4 containers start all the same', async () => {
+  const { hosts: made } = directRouting();
+  const [one, two] = made as [Host, Host];
+  const there = two.attachPods(1)[0]!;
+  const mtu = (bytes: number): string => one.ip('link', 'set', 'eth0', 'mtu', String(bytes));
+  mtu(1280);
+  await one.waitForStatus('the problem', ({ problems }) =>
+    problems.some((problem) =>
+      problem.startsWith('IPv6 needs an MTU of 1280, and "eth0" with 1280 leaves 1210: raise'),
+    ),
+  );
+  const reach = (pod: (typeof one.pods)[0]): boolean =>
+    pod.addresses.length > 0 && ping(pod.namespace, there.address, { timeoutMs: 300 }).received === 1;
+  // Also at a start.
+  await one.weftd!.stop();
+  one.startWeftd();
+  await waitFor('the files', () => one.subnets.length === 1);
+  const [narrow] = one.attachPods(1);
+  assert.is(narrow!.addresses.length, 1);
+  assert.is(readLink(narrow!.namespace, 'eth0')!.mtu, 1230);
+  await waitFor('packets', () => reach(narrow!));
+  mtu(1500);
+  await one.waitForStatus('no problem', ({ problems }) => problems.length === 0);
+  await waitFor('the files', () => one.subnets.length === 2);
+  const [wide] = one.attachPods(1);
+  assert.is(wide!.addresses.length, 2);
+  await waitFor('packets of both families', () =>
+    there.addresses.every((address) => ping(wide!.namespace, address, { timeoutMs: 300 }).received === 1),
+  );
+});
+
 test('IPv6 forwarding costs the host no route that a router advertises, on any interface', async () => {
   const [one] = directRouting().hosts as [Host];
   const { namespace } = one;

@@ -116,6 +116,17 @@ test('a new bridge whose only container stays down has a link-local address, and
   assert.equal(linkLocal(), [address]);
 });
 
+test('a bridge whose narrowest port leaves too little for IPv6 gets an MTU that suffices', () => {
+  const site = sites().make();
+  const [narrow, wide] = site.addPods(2) as [PodSpace, PodSpace];
+  site.add(narrow, site.bridge({ ...gateway, mtu: 1230 }));
+  assert.is(site.link('br0').mtu, 1230);
+  const { ips } = site.add(wide, site.bridge({ ...gateway, mtu: 1400 }, dual));
+  assert.is(ips!.length, 2);
+  assert.is(site.link('br0').mtu, 1400);
+  for (const { gateway: address } of ips!) assert.ok(site.pings(wide.namespace, address!));
+});
+
 test('a bridge without a MAC gets one, which stays', () => {
   for (const isPinned of [false, true]) {
     const site = sites().make();

@@ -145,4 +145,11 @@ test('a long alias is cut before the kernel refuses it', () => {
   assert.is(plan(overlay, both, [], { attachment }).host.alias.length, 254);
 });
 
+test('an IPv6 address where the MTU is too small is refused by name', () => {
+  assert.throws(() => plan({ mtu: 1279 }, both), /An IPv6 address needs an MTU of 1280 or more, and "mtu" is 1279/);
+  assert.throws(() => plan(overlay, both, [], { nodeMtuBytes: 1210 }), /that of this node's containers is 1210/);
+  plan({ mtu: 1280 }, both);
+  plan({ mtu: 1000 }, both.slice(0, 1));
+});
+
 test.run();
