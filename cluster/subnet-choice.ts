@@ -19,6 +19,7 @@ import {
 } from './network-config.ts';
 import type { LeaseRequest } from './store.ts';
 import { NoFreeSubnetError } from './store-errors.ts';
+import { SubnetRoom } from './subnet-room.ts';
 
 /** The leased subnets, one entry per lease: those that `heldSubnets` gives. */
 export type TakenSubnets = readonly PerFamily<Prefix>[];
@@ -45,19 +46,23 @@ function olderFirst(a: SubnetEntry, b: SubnetEntry): number {
 /**
  * The subnets that are taken. Peers refuse those outside the network, and those that overlap with an older lease's; if these
  * counted, one lease of the whole network would leave nothing to anybody. An entry that cannot be read has its subnets
- * unless a lease has them. A subnet of the config's length always counts: nobody can write its key again.
+ * unless a lease has them. A subnet of the config's length always counts: nobody can write its key again. Of other
+ * lengths only some count (subnet-room.ts).
  */
 export function heldSubnets({ networks }: NetworkConfig, entries: readonly SubnetEntry[]): HeldSubnets[] {
   const held = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
+  const rooms = perFamily((family) => networks[family] && new SubnetRoom(networks[family]));
   return [...entries].sort(olderFirst).flatMap(({ ownerId, subnets: said = {} }) => {
     const subnets = perFamily((family) => {
       const [subnet, inUse] = [said[family], networks[family]];
       if (!subnet || !inUse) return undefined;
-      const { network, subnetLength } = inUse;
-      const isInside = subnet.length > network.length && prefixContains(network, subnet.address);
-      const isHeld = isInside && (subnet.length === subnetLength || held[family].find(subnet) === undefined);
-      if (isHeld) held[family].add(subnet, ownerId);
-      return isHeld ? subnet : undefined;
+      const { network } = inUse;
+      const room = rooms[family]!;
+      if (subnet.length <= network.length || !prefixContains(network, subnet.address)) return undefined;
+      if (room.isOdd(subnet) && (!room.has(subnet) || held[family].find(subnet) !== undefined)) return undefined;
+      room.add(subnet);
+      held[family].add(subnet, ownerId);
+      return subnet;
     });
     return valuesOf(subnets).length > 0 ? [{ ownerId, subnets }] : [];
   });

@@ -273,6 +273,7 @@ export class DataPath {
     const all = [...valuesOf(current), ...networks];
     const inputs = {
       networks: current,
+      subnetLengths: perFamily((family) => config.networks[family]?.subnetLength),
       backend,
       subnets: own.subnets,
       age: own,

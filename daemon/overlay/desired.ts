@@ -12,26 +12,21 @@ import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import { type Address, type Family, isUnspecified, sameAddress } from '../../net/address.ts';
 import { formatPrefix, hostPrefix, networkOf, type Prefix, samePrefix } from '../../net/prefix.ts';
 import type { Backend, BackendConfig, ClaimKey, Entries, NodeSide, PeerPath } from '../backends/backend.ts';
-import {
-  type ActualDevice,
-  type ActualState,
-  type DesiredState,
-  type DeviceAddress,
-  defaultMetric,
-  routeProtocol,
-  type TunnelDevice,
-} from '../backends/entries.ts';
+import type { DesiredState, DeviceAddress, TunnelDevice } from '../backends/entries.ts';
 import { type Backends, backends as ownBackends } from '../backends/map.ts';
 import type { Placement, Placements } from '../filter/part.ts';
 import type { ExternalInterface } from '../host/external-interface.ts';
 import type { Surroundings } from '../host/surroundings.ts';
 import { addressRefusal, subnetRefusal } from './admission.ts';
+import { PeerRooms } from './peer-rooms.ts';
 import { placementsOf } from './placements.ts';
 import { type Rival, rivalOf } from './rivals.ts';
 
 export interface Overlay {
   /** Families in use, with the cluster's network of each. */
   readonly networks: PerFamily<Prefix>;
+  /** The length of every node's subnet, by the config. */
+  readonly subnetLengths: PerFamily<number>;
   readonly backend: BackendConfig;
   /** The backends that weftd runs. */
   readonly backends: Backends;
@@ -164,6 +159,7 @@ export class PeerTable implements Placements {
     4: new Map(),
     6: new Map(),
   };
+  #rooms: PeerRooms;
   /** Leases that want or share the same as another one. */
   readonly #contested = new Set<string>();
   #lists: Partial<Entries> = {};
@@ -173,8 +169,13 @@ export class PeerTable implements Placements {
     this.#backend = backend;
     this.#node = node;
     this.#families = familiesOf(overlay.networks);
+    this.#rooms = this.#emptyRooms();
     for (const peer of overlay.peers) this.#add(peer);
-    if (this.#contested.size > 0) this.#placeOlderFirst();
+    if (this.#contested.size > 0 || this.#rooms.isCrowded) this.#placeOlderFirst();
+  }
+
+  #emptyRooms(): PeerRooms {
+    return new PeerRooms(this.#overlay.networks, this.#overlay.subnetLengths);
   }
 
   /**
@@ -183,6 +184,7 @@ export class PeerTable implements Placements {
    */
   #placeOlderFirst(): void {
     this.#subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
+    this.#rooms = this.#emptyRooms();
     for (const holders of valuesOf(this.#holders)) holders.clear();
     // A key that is there already keeps its place in a Map: the order of the list stays.
     for (const peer of [...this.#overlay.peers].sort(compareSeniority)) this.#add(peer);
@@ -220,21 +222,27 @@ export class PeerTable implements Placements {
    */
   change(removed: readonly Lease[], added: readonly Lease[]): PeerChanges | undefined {
     const contestedBefore = this.#contested.size;
+    const { isCrowded } = this.#rooms;
     this.#lists = {};
+    if ([...removed, ...added].some((lease) => this.#rooms.movesOthers(lease))) return undefined;
     const gone: PlacedPeer[] = [];
     for (const lease of removed) {
       const place = this.#placed.get(lease);
       if (!place || this.#contested.has(lease.ownerId)) return undefined;
       gone.push(place);
       this.#placed.delete(lease);
-      for (const { destination } of place.routes) this.#subnets[destination.address.family].remove(destination);
+      for (const { destination } of place.routes) {
+        this.#subnets[destination.address.family].remove(destination);
+        this.#rooms.remove(destination);
+      }
       for (const family of this.#families) {
         const claim = place[claimOf[family]];
         if (claim !== undefined) this.#holders[family]!.delete(claim);
       }
     }
     const come = added.map((lease) => this.#add(lease));
-    return this.#contested.size === contestedBefore ? { removed: gone, added: come } : undefined;
+    const isSame = this.#contested.size === contestedBefore && this.#rooms.isCrowded === isCrowded;
+    return isSame ? { removed: gone, added: come } : undefined;
   }
 
   #add(peer: Lease): PlacedPeer {
@@ -285,6 +293,8 @@ export class PeerTable implements Placements {
         ? `lease "${excerpt(taken.owner)}" has the same subnet`
         : `its subnet "${formatPrefix(subnet)}" overlaps with that of the older lease "${excerpt(taken.owner)}"`;
     }
+    const crowded = this.#rooms.refusal(subnet);
+    if (crowded !== undefined) return crowded;
     const leaseData = peer.backendData[family];
     const found = this.#backend.entries(this.#node, {
       host,
@@ -301,6 +311,7 @@ export class PeerTable implements Placements {
       return `lease "${excerpt(holder.ownerId)}" of another host has the same ${this.#backend.claims!.format(found)}`;
     }
     this.#subnets[family].add(subnet, peer.ownerId);
+    this.#rooms.add(subnet);
     if (claim !== undefined && !holder) {
       this.#holders[family]!.set(claim, peer);
       place[claimOf[family]] = claim;
@@ -352,52 +363,6 @@ export function deriveDesired(overlay: Overlay): Desired {
       (config.mtuBytes ?? 0) > external.mtuBytes
         ? `The network config's Backend.MTU is ${config.mtuBytes}, but "${external.name}" takes ${external.mtuBytes} only, which counts; raise the interface's MTU, or lower the config's`
         : undefined,
-  };
-}
-
-/** A device in the desired state. */
-const asWanted = ({ name, kind, mac, mtuBytes, data }: TunnelDevice): ActualDevice => ({
-  name,
-  index: 0,
-  kind,
-  up: true,
-  mac,
-  mtuBytes,
-  data,
-});
-
-/**
- * Desired and actual state of changed peers only, if everything was right before. Their comparison gives the same steps
- * for these peers as a full one.
- */
-export function narrowToPeers(
-  state: DesiredState,
-  { removed, added }: PeerChanges,
-): { desired: DesiredState; actual: ActualState } {
-  const routes = removed.flatMap((peer) => peer.routes);
-  return {
-    desired: {
-      devices: state.devices,
-      networks: state.networks,
-      formerDevices: [],
-      addresses: [],
-      neighbours: added.flatMap((peer) => peer.neighbours),
-      fdb: added.flatMap((peer) => peer.fdb),
-      routes: added.flatMap((peer) => peer.routes),
-      // The routes to remove are known to be ours.
-      flannelGateways: [],
-    },
-    actual: {
-      devices: state.devices.map(asWanted),
-      addresses: [],
-      neighbours: removed.flatMap((peer) => peer.neighbours),
-      fdb: removed.flatMap((peer) => peer.fdb),
-      routes: routes.map((route) => ({
-        ...route,
-        protocol: routeProtocol.RTPROT_WEFT,
-        metric: defaultMetric[route.destination.address.family],
-      })),
-    },
   };
 }
 

@@ -224,6 +224,9 @@ test('a subnet that peers refuse is not taken; the oldest of several that overla
     ['10.5.0.0/17', '10.5.9.0/24'],
     'its key is there',
   );
+  const singles = Array.from({ length: 300 }, (_, n) => lease(`10.5.${n & 255}.${1 + (n >> 8)}/32`, n + 1));
+  assert.is(held(...singles).length, 256, 'no more than the network has subnets');
+  assert.is(held(...singles, lease('10.5.7.0/24', 999)).length, 257);
   const malformed = (subnet: string) => ({ ownerId: `/p/${subnet}`, subnets: { 4: prefix(subnet) } });
   assert.equal(held(malformed('10.5.8.0/23'), lease('10.5.9.0/24', 9)), ['10.5.9.0/24']);
   assert.equal(held(malformed('10.5.6.0/23'), { ownerId: '/p/x' }), ['10.5.6.0/23']);

@@ -55,6 +55,7 @@ export const surroundings: Overlay['surroundings'] = { ownAddresses: new Set(), 
 /** What host 1 has to do with hosts 2 and 3. */
 export const overlay = (changes: Changes = {}): Overlay => ({
   networks: { 4: prefix('10.1.0.0/16') },
+  subnetLengths: { 4: 24, 6: 64 },
   backend: vxlan,
   backends,
   subnets: { 4: prefix('10.1.1.0/24'), 6: prefix('fd00:0:0:1::/64') },

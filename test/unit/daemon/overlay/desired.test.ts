@@ -3,7 +3,8 @@ import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
 import { differenceOf, type LeaseChange, patchList, sumOf } from '../../../../cluster/lease-set.ts';
 import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries.ts';
-import { containerMtu, deriveDesired, narrowToPeers, type Overlay } from '../../../../daemon/overlay/desired.ts';
+import { containerMtu, deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
+import { narrowToPeers } from '../../../../daemon/overlay/narrow.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { addressKey } from '../../../../net/address.ts';
@@ -215,6 +216,37 @@ test('of peers that overlap the oldest stays, whatever the order of the list, an
       assert.is(desired.state.routes.length, 2);
     }
   }
+});
+
+test('the number of peers is bounded by the network: of other lengths than the config’s, the oldest count', () => {
+  const single = (n: number) =>
+    peer(9, {
+      ownerId: `/p/subnets/10.1.${200 + (n >> 8)}.${n & 255}-32`,
+      subnets: { 4: prefix(`10.1.${200 + (n >> 8)}.${n & 255}/32`) },
+      backendType: 'host-gw',
+      seniority: String(10_000 - n),
+    });
+  const singles = Array.from({ length: 400 }, (_, n) => single(n));
+  const regular = (n: number) => peer(n, { backendType: 'host-gw', seniority: '99999' });
+  const young = [2, 3].map(regular);
+  const backend = { type: 'host-gw' } as const;
+  const { table, peers } = deriveDesired(overlay({ backend, peers: [...singles, ...young] }));
+  const problemOf = (lease: Lease) => peers.find((each) => each.peer === lease)!.problem;
+  assert.equal(young.map(problemOf), [undefined, undefined]);
+  assert.equal(singles.slice(144).map(problemOf).filter(Boolean), [], 'the oldest 256');
+  for (const lease of singles.slice(0, 144)) {
+    assert.match(problemOf(lease)!, /is one too many: the network has 256 subnets, and older leases have as many$/);
+  }
+  // One of the config's length is followed by itself. Where others move up, everything is derived anew.
+  const changed = table.change([young[0]!], [regular(4)]);
+  assert.equal(
+    changed?.added.map(({ problem }) => problem),
+    [undefined],
+  );
+  assert.is(table.change([singles[300]!], []), undefined);
+  const few = deriveDesired(overlay({ backend, peers: [...singles.slice(0, 255), ...young] })).table;
+  assert.is(few.change([], [singles[300]!])?.added.length, 1);
+  assert.is(few.change([], [singles[301]!]), undefined, 'one too many');
 });
 
 test('two leases of one host share its FDB entry', () => {
