@@ -18,6 +18,7 @@ import type { UndoStack } from './undo.ts';
 
 /** BR_STATE_FORWARDING, include/uapi/linux/if_bridge.h */
 const forwardingState = 3;
+const mostPorts = 1023;
 /** The kernel needs about a millisecond. If it takes longer than this, something is wrong. */
 const upDeadlineMs = 5_000;
 
@@ -71,8 +72,19 @@ function createPair(
   if (change) throw change;
 }
 
-/** EEXIST: the container has an interface of that name, or the host's end of this attachment exists. */
+/**
+ * EEXIST: the container has an interface of that name, or the host's end of this attachment exists. EXFULL: the bridge has
+ * as many ports as a bridge can have (BR_MAX_PORTS in net/bridge/br_private.h, and port 0 is none).
+ */
 function explainRefusal(error: unknown, { container }: Connections, plan: AttachmentPlan, netns: string): unknown {
+  if (error instanceof NetlinkError && hasCode(error, 'EXFULL')) {
+    return new CniError(
+      errorCodes.kernelRefused,
+      `The bridge "${plan.bridge.name}" has ${mostPorts} ports, and Linux allows no more: start the container on another host, ` +
+        'or in another network of this host, with a "bridge" and a range of its own',
+      { cause: error },
+    );
+  }
   if (!(error instanceof NetlinkError) || !hasCode(error, 'EEXIST')) return error;
   if (container.get(getLink({ name: plan.container.name }))) return interfaceExists(plan.container.name, netns, error);
   return new CniError(

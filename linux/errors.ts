@@ -36,6 +36,7 @@ export const errno = {
   ENOSYS: 38,
   ENOTEMPTY: 39,
   ELOOP: 40,
+  EXFULL: 54,
   EPROTO: 71,
   EMSGSIZE: 90,
   EPROTONOSUPPORT: 93,

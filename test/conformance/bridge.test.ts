@@ -3,6 +3,8 @@
 import * as assert from 'uvu/assert';
 import type { PodSpace } from '../lab/bare-host.ts';
 import { execute, run as runProgram } from '../lab/commands.ts';
+import { readLinks } from '../lab/kernel-state.ts';
+import { ipBatch } from '../lab/namespaces.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fails, own } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
@@ -125,6 +127,26 @@ test('a bridge whose narrowest port leaves too little for IPv6 gets an MTU that 
   assert.is(ips!.length, 2);
   assert.is(site.link('br0').mtu, 1400);
   for (const { gateway: address } of ips!) assert.ok(site.pings(wide.namespace, address!));
+});
+
+test('a bridge without a free port is told as the cause, and nothing is left', () => {
+  const site = sites().make();
+  const [first, second] = site.addPods(2) as [PodSpace, PodSpace];
+  site.add(first, site.bridge(gateway));
+  // Both ends of a pair are ports.
+  const pairs = Array.from({ length: 511 }, (_, i) => [
+    `link add p${i} master br0 type veth peer name q${i}`,
+    `link set q${i} master br0`,
+  ]);
+  ipBatch(site.namespace, pairs.flat());
+  site.refuses(
+    () => site.weft('ADD', second, site.bridge(gateway)),
+    107,
+    /^The bridge "br0" has 1023 ports, and Linux allows no more: start the container on another host, or in another network/,
+  );
+  assert.equal(readLinks(second.namespace), []);
+  ipBatch(site.namespace, ['link delete p0']);
+  site.add(second, site.bridge(gateway));
 });
 
 test('a bridge without a MAC gets one, which stays', () => {
