@@ -38,9 +38,6 @@ export class BenchHost extends BareHost {
   constructor() {
     super(new Scratch('bench'), 'host');
     enterNamespace(this.namespace);
-    mkdirSync(this.runDir);
-    const node = { node: 'bench', networks: [parsePrefix('10.96.0.0/12')!], subnets: [parsePrefix('10.96.0.0/16')!] };
-    writeFileSync(join(this.runDir, 'node.json'), formatNodeFile({ ...node, mtuBytes: 1450, ipMasq: false }));
   }
 
   /** Paths of `count` new namespaces. */
@@ -53,7 +50,13 @@ export class BenchHost extends BareHost {
     beforeFolder === undefined ? this.#reference() : this.#weft('before', beforeFolder),
   ];
 
+  /** Each has a subnet of its own, because two bridges cannot have one. */
   #weft(name: 'weft' | 'before', folder: string): Contender {
+    const runDir = join(this.folder, `${name}-run`);
+    mkdirSync(runDir);
+    const subnet = parsePrefix(name === 'weft' ? '10.96.0.0/16' : '10.97.0.0/16')!;
+    const node = { node: 'bench', networks: [parsePrefix('10.96.0.0/12')!], subnets: [subnet] };
+    writeFileSync(join(runDir, 'node.json'), formatNodeFile({ ...node, mtuBytes: 1450, ipMasq: false }));
     return {
       name,
       plugin: join(install(folder, join(this.folder, `${name}-bin`)), 'weft'),
@@ -62,7 +65,7 @@ export class BenchHost extends BareHost {
         name: `${name}-bench`,
         type: 'weft',
         bridge: `${name}0`,
-        runDir: this.runDir,
+        runDir,
         ipam: { type: 'weft-ipam', dataDir: join(this.folder, name) },
       }),
     };

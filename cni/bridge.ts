@@ -15,6 +15,7 @@ import { ensureSysctl } from '../linux/sysctl.ts';
 import { isUnicastMac, localMac, type Mac } from '../net/mac.ts';
 import { minimumMtuBytes } from '../net/mtu.ts';
 import { formatPrefix, type Prefix, prefixesOverlap } from '../net/prefix.ts';
+import { checkOtherCarriers } from './carriers.ts';
 import { type AttachmentPlan, planAddress, type Sysctl, sameInterfaceAddress } from './plan.ts';
 import { keepAdvertisedRoutes } from './router-advertisements.ts';
 import { CniError, errorCodes } from './spec/errors.ts';
@@ -51,9 +52,10 @@ function executeUnless(
 
 function findOrCreate(
   connection: NetlinkConnection,
-  { name, mtuBytes, vlanFiltering }: AttachmentPlan['bridge'],
+  { name, mtuBytes, vlanFiltering, gateways, isOnlyCarrier }: AttachmentPlan['bridge'],
 ): { link: Link; isNew: boolean } {
   const found = connection.get(getLink({ name }));
+  if (isOnlyCarrier) checkOtherCarriers(connection, gateways, name, found?.index);
   // One that is down may be another call's that is about to set it up.
   if (found) return { link: found, isNew: !found.up };
   const settings = {
@@ -137,7 +139,7 @@ function ensureMtuForIPv6(connection: NetlinkConnection, { index, mtuBytes }: Li
 
 /**
  * @param connection of the host's namespace, which the calling thread is in
- * @throws CniError 105, 106
+ * @throws CniError 105, 106, 116
  */
 export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: AttachmentPlan): Link {
   const { bridge } = plan;

@@ -54,6 +54,8 @@ export interface AttachmentPlan {
     readonly tolerated: readonly Prefix[] | 'any';
     /** Whether other addresses are removed, rather than refused. */
     readonly replaceOthers: boolean;
+    /** Whether no other interface may have the gateways' subnets: they are the node's. */
+    readonly isOnlyCarrier: boolean;
   };
   readonly host: {
     readonly name: string;
@@ -212,6 +214,7 @@ export function planAttachment(input: PlanInput): AttachmentPlan {
       // The node's subnet may change while containers of the old one still run. Then both gateways stay.
       tolerated: settings.overlay && !settings.forceAddress ? 'any' : input.knownGateways,
       replaceOthers: settings.forceAddress,
+      isOnlyCarrier: settings.overlay && settings.vlans?.native === undefined,
     },
     host: {
       name,

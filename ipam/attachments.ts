@@ -11,8 +11,9 @@ import { type Address, formatAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { AddressStore, StoreAccess } from './address-store.ts';
-import { allocate } from './allocator.ts';
+import { type Allocation, allocate } from './allocator.ts';
 import { OtherStores } from './other-stores.ts';
+import type { RangeSet } from './ranges.ts';
 import { dnsOf, rangeSetsOf, requestedAddresses, routesOf, storeFolder, usesNodeSubnets } from './settings.ts';
 import { diskStore } from './store.ts';
 
@@ -40,6 +41,25 @@ function otherStores(sys: Sys, request: CniRequest, node: () => NodeNetwork): Ot
   return new OtherStores(sys, storeFolder(request), isOfNode);
 }
 
+/** As `allocate`, of the addresses that no other network has. One folder is read if there is no conflict. */
+function allocateBeside(
+  others: OtherStores,
+  store: AddressStore,
+  sets: readonly RangeSet[],
+  requested: readonly Address[],
+  holder: AttachmentName,
+): Allocation[] {
+  const taken = allocate(store, sets, requested, holder);
+  let isOurs = false;
+  try {
+    const networks = others.list();
+    isOurs = taken.every(({ address }) => others.findHolder(networks, address.address) === undefined);
+  } finally {
+    if (!isOurs) for (const { address } of taken) store.release(address.address, holder);
+  }
+  return isOurs ? taken : allocate(others.guard(store), sets, requested, holder);
+}
+
 /**
  * Takes an address from each range set.
  * @param request its configuration has canonical keys and is validated by the schema
@@ -59,7 +79,7 @@ export function addAddresses(
   const routes = routesOf(configuration);
   const dns = dnsOf(sys, configuration);
   const others = otherStores(sys, request, node);
-  const allocations = access.use((store) => allocate(others.guard(store), sets, requested, request));
+  const allocations = access.use((store) => allocateBeside(others, store, sets, requested, request));
   return {
     result: { interfaces: [], ips: allocations, routes, dns },
     gateways: sets.flat().map(({ gateway, subnet }) => ({ address: gateway, length: subnet.length })),
@@ -123,10 +143,11 @@ export function checkAvailable(
     routesOf(request.configuration);
     dnsOf(sys, request.configuration);
     const others = otherStores(sys, request, node);
+    const networks = others.list();
     // Allocates as an ADD would, but keeps nothing.
     const tryIn = (store: Pick<AddressStore, 'isReserved' | 'lastReserved' | 'list'>): boolean => {
       const reserve = (address: Address): boolean =>
-        !store.isReserved(address) && others.holderOf(address) === undefined;
+        !store.isReserved(address) && others.findHolder(networks, address) === undefined;
       const changes = { find: () => [], reserve, release: ignore, setLastReserved: ignore };
       allocate({ ...store, ...changes }, sets, [], request);
       return true;

@@ -11,70 +11,82 @@
  * without a connection do.
  */
 
+import { check, errno } from '../linux/errors.ts';
 import type { Sys } from '../linux/sys.ts';
 import { type Address, formatAddress } from '../net/address.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 import { parseReservationName } from '../reservations/format.ts';
 import type { AddressStore } from './address-store.ts';
 
-/** A folder that is missing or cannot be read counts as empty. */
+/** Missing, or no folder: then there is nothing in it. */
+const isAbsent = (result: unknown): boolean => result === -errno.ENOENT || result === -errno.ENOTDIR;
+
+/** @throws SyscallError, because a folder that cannot be read may hold the address */
 function namesIn(sys: Sys, folder: string): readonly string[] {
   const names = sys.getdents(folder);
-  return typeof names === 'number' ? [] : names;
+  return isAbsent(names) ? [] : check(names, ['list', folder]);
 }
+
+/** The other networks in `base`. Names with a dot before them are no networks'. */
+const networksIn = (sys: Sys, base: string, own: string): string[] =>
+  namesIn(sys, base).filter((name) => name !== own && !name.startsWith('.'));
+
+const splitPath = (folder: string): [base: string, name: string] => {
+  const slash = folder.lastIndexOf('/');
+  return [folder.slice(0, slash), folder.slice(slash + 1)];
+};
 
 export class OtherStores {
   readonly #sys: Sys;
   readonly #base: string;
   readonly #own: string;
   readonly #isShared: (address: Address) => boolean;
-  #known: readonly string[] | undefined;
 
   /**
    * @param folder the network's own store
    * @param isShared whether other networks may not have the address, too; asked only about an address that one has
    */
   constructor(sys: Sys, folder: string, isShared: (address: Address) => boolean) {
-    const slash = folder.lastIndexOf('/');
+    [this.#base, this.#own] = splitPath(folder);
     this.#sys = sys;
-    this.#base = folder.slice(0, slash);
-    this.#own = folder.slice(slash + 1);
     this.#isShared = isShared;
   }
 
-  /** The other networks now. One folder is read, whatever there is: every ADD does this. */
-  #list(): readonly string[] {
-    // Names with a dot before them are no networks'.
-    return namesIn(this.#sys, this.#base).filter((name) => name !== this.#own && !name.startsWith('.'));
+  /** The other networks now. */
+  list(): readonly string[] {
+    return networksIn(this.#sys, this.#base, this.#own);
   }
 
-  #findIn(networks: readonly string[], address: Address): string | undefined {
+  /** The one of these networks that has the address. @throws SyscallError */
+  findHolder(networks: readonly string[], address: Address): string | undefined {
     const name = formatAddress(address);
-    const found = networks.find((network) => typeof this.#sys.stat(`${this.#base}/${network}/${name}`) !== 'number');
+    const found = networks.find((network) => {
+      const path = `${this.#base}/${network}/${name}`;
+      const status = this.#sys.stat(path);
+      return !isAbsent(status) && check(status, ['look for', path]);
+    });
     return found !== undefined && this.#isShared(address) ? found : undefined;
-  }
-
-  /** The network that has the address now. */
-  holderOf(address: Address): string | undefined {
-    return this.#findIn(this.#list(), address);
   }
 
   /** The network's store, which takes no address that another network has. */
   guard(store: AddressStore): AddressStore {
+    const known = this.list();
+    const isFree = (networks: readonly string[], address: Address): boolean =>
+      this.findHolder(networks, address) === undefined;
     return {
       ...store,
-      // Without a conflict, nobody looks at the other networks but `reserve`.
-      isReserved: (address) =>
-        store.isReserved(address) || (this.#known !== undefined && this.#findIn(this.#known, address) !== undefined),
+      isReserved: (address) => store.isReserved(address) || !isFree(known, address),
       reserve: (address, holder) => {
         if (!store.reserve(address, holder)) return false;
-        const networks = this.#list();
-        if (this.#findIn(networks, address) === undefined) return true;
-        this.#known = networks;
-        store.release(address, holder);
-        return false;
+        let isOurs = false;
+        try {
+          isOurs = isFree(this.list(), address);
+        } finally {
+          if (!isOurs) store.release(address, holder);
+        }
+        return isOurs;
       },
-      otherHolder: (address) => this.holderOf(address),
+      otherHolder: (address) => this.findHolder(this.list(), address),
     };
   }
 }
@@ -85,10 +97,8 @@ export function findWithin(
   folder: string,
   subnets: readonly Prefix[],
 ): { readonly network: string; readonly address: Address } | undefined {
-  const slash = folder.lastIndexOf('/');
-  const base = folder.slice(0, slash);
-  for (const network of namesIn(sys, base)) {
-    if (network === folder.slice(slash + 1) || network.startsWith('.')) continue;
+  const [base, own] = splitPath(folder);
+  for (const network of networksIn(sys, base, own)) {
     for (const name of namesIn(sys, `${base}/${network}`)) {
       const address = parseReservationName(name);
       if (address && subnets.some((subnet) => prefixContains(subnet, address))) return { network, address };

@@ -11,9 +11,12 @@
 import { findWithin } from '../../ipam/other-stores.ts';
 import { storeFolder } from '../../ipam/settings.ts';
 import { readText, sayOnStderr } from '../../linux/files.ts';
+import { openNetlink } from '../../linux/netlink/connection.ts';
+import { getLink } from '../../linux/netlink/link.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { formatAddress } from '../../net/address.ts';
 import { missingInSubnetEnv, NodeFileError, parseSubnetEnv } from '../../net/node-file.ts';
+import { checkOtherCarriers } from '../carriers.ts';
 import { callPlugin, lookForPlugin, missingPluginError } from '../delegate.ts';
 import { asksForFilters } from '../extras.ts';
 import { ipamTypeOf, ownIpamType } from '../settings.ts';
@@ -128,6 +131,20 @@ function checkOtherStores(sys: Sys, { isOwn, request }: Delegation, { subnets }:
     `The network "${network}" has addresses of this node's subnet, as ${formatAddress(address)}, and host-local does not ` +
       `know of them: give the network "${request.network}" the name "${network}", or set "ipam.type" to "weft-ipam"`,
   );
+}
+
+/** As `weft` does, before another plugin is asked that does not. @throws CniError 116 */
+function checkCarriers(sys: Sys, { request }: Delegation, { subnets }: SubnetEnv): void {
+  const { configuration } = request;
+  if (!isBridge(configuration)) return;
+  const name =
+    typeof configuration['bridge'] === 'string' && configuration['bridge'] ? configuration['bridge'] : 'cni0';
+  const host = openNetlink(sys);
+  try {
+    checkOtherCarriers(host, subnets, name, host.get(getLink({ name }))?.index);
+  } finally {
+    host.close();
+  }
 }
 
 const call = (sys: Sys, { request, type }: Delegation, command: CniRequest['command']): string =>
@@ -306,6 +323,7 @@ export async function flannelVerb(sys: Sys, request: CniRequest, loadOwn: () => 
       const env = readSubnetEnv(sys, keys.subnetFile);
       const delegation = delegationOf(sys, request, delegateConfiguration(request, keys, env));
       checkOtherStores(sys, delegation, env);
+      checkCarriers(sys, delegation, env);
       return addAndRecord(sys, keys.dataDir, delegation, delegation.isOwn ? await loadOwn() : undefined);
     }
     case 'DEL':

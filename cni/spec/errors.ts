@@ -38,6 +38,7 @@ export const errorCodes = {
   notPermitted: 113,
   linkNotUp: 114,
   duplicateAddress: 115,
+  subnetElsewhere: 116,
   fault: 999,
 } as const;
 

@@ -32,6 +32,7 @@ import { type Lifeline, surroundingsOf } from '../host/surroundings.ts';
 import { type ClusterView, familiesInUse, formatAddresses } from '../membership/view.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
+import { doubleCarriers } from './carriers.ts';
 import { type Desired, deriveDesired } from './desired.ts';
 import { Failures } from './failures.ts';
 import { fittingFamilies } from './fitting-families.ts';
@@ -296,6 +297,7 @@ export class DataPath {
     const shadows = findShadows(derived, host, tunnels);
     const desired = withoutTaken(derived, shadows.taken);
     problems.reportAll('route', shadows.problems);
+    problems.reportAll('subnet carrier', doubleCarriers(host, valuesOf(own.subnets)));
     remembered.setGateways(desired.state.flannelGateways);
     return { desired, taken: shadows.taken };
   }

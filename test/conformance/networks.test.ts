@@ -170,8 +170,8 @@ test("weft deletes what flannel's chain has made, under the same name and under 
     // Another network's interface of the same container: flannel's record is not its own.
     const overlay = site.overlay({ name });
     const through = mounts.enter(site.namespace);
-    site.add(other, { ...overlay, name: 'second', bridge: 'br2' }, { ifname: 'net1' });
-    site.delete(other, { ...overlay, name: 'second', bridge: 'br2' }, { ifname: 'net1', through });
+    site.add(other, { ...overlay, name: 'second', bridge: 'cni0' }, { ifname: 'net1' });
+    site.delete(other, { ...overlay, name: 'second', bridge: 'cni0' }, { ifname: 'net1', through });
     assert.equal(readdirSync(records).sort(), [pod.id, other.id].sort());
     for (let i = 0; i < 2; i++) site.delete(pod, overlay, { through });
     assert.equal(readLinks(pod.namespace), []);
@@ -197,6 +197,50 @@ test('a container that was attached before its network was renamed is deleted wh
   for (let i = 0; i < 2; i++) site.delete(pod, site.overlay());
   assert.equal(readLinks(pod.namespace), []);
   assert.equal(site.reservations('before'), []);
+});
+
+test("another interface with the node's subnet makes ADD refuse, and a wider network or a tunnel's address does not", () => {
+  const site = sites().make();
+  site.writeNodeFile();
+  site.writeSubnetEnv();
+  for (const [name, address] of [
+    ['docker0', '10.96.7.1/24'],
+    ['flannel.1', '10.96.7.0/32'],
+    ['eth9', '10.0.0.9/8'],
+  ] as const) {
+    site.ip('link', 'add', name, 'type', 'bridge');
+    site.ip('addr', 'add', address, 'dev', name);
+  }
+  const pod = site.addPod();
+  const text = /"docker0" has the address 10\.96\.7\.1\/24 in the subnet of the bridge "cni0".*--bip/;
+  site.refuses(() => site.weft('ADD', pod, site.overlay()), 116, text);
+  // A part of the subnet is enough, whether the bridge is there or not.
+  site.ip('addr', 'del', '10.96.7.1/24', 'dev', 'docker0');
+  site.add(pod, site.overlay());
+  site.ip('link', 'add', 'br-7', 'type', 'bridge');
+  site.ip('addr', 'add', '10.96.7.129/25', 'dev', 'br-7');
+  const other = site.addPod();
+  site.refuses(() => site.weft('ADD', other, site.overlay()), 116, /"br-7" has .* set "bridge" to "br-7"/);
+  site.delete(pod, site.overlay());
+  // Networks with ranges of their own are their administrator's.
+  site.add(other, site.bridge({}, { subnet: '10.96.7.128/25' }), { ifname: 'net1' });
+  site.delete(other, site.bridge({}, { subnet: '10.96.7.128/25' }), { ifname: 'net1' });
+  site.ip('link', 'del', 'br0');
+  // flannel's chain looks, too, with the bridge plugin and without it.
+  site.ip('addr', 'add', '10.97.3.1/24', 'dev', 'docker0');
+  for (const path of [bothFolders, pluginFolder]) {
+    const stdin = flannelKeys(site, { cniVersion: '0.4.0' });
+    site.refuses(
+      () => callFlannel(site, 'ADD', pod, stdin, { path }),
+      116,
+      /"docker0" has the address 10\.97\.3\.1\/24/,
+    );
+    // Weft may use Docker's bridge.
+    const delegate = { bridge: 'docker0', isDefaultGateway: true };
+    const added = callFlannel(site, 'ADD', pod, { ...stdin, delegate }, { path });
+    assert.match(succeeds(added).ips?.[0]?.address ?? '', /^10\.97\.3\./);
+    succeeds(callFlannel(site, 'DEL', pod, { ...stdin, delegate }, { path }));
+  }
 });
 
 run();

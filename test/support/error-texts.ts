@@ -20,4 +20,5 @@ export const errorTexts: readonly (readonly [ErrorCode, string])[] = [
   [errorCodes.notPermitted, 'The plugin was not started as root'],
   [errorCodes.linkNotUp, 'The interface did not come up in time'],
   [errorCodes.duplicateAddress, 'Another host of the network has the IPv6 address already (with `enabledad`)'],
+  [errorCodes.subnetElsewhere, "Another interface of this host, such as `docker0`, has this host's subnet"],
 ];

@@ -30,10 +30,17 @@ const set = [parseRange({ subnet: '10.0.0.0/29' }, 'x')];
 const holder = { containerId: 'c', ifname: 'eth0' };
 const always = (): boolean => true;
 
-test('without other networks an ADD reads one folder and asks for no file', () => {
-  const { sys, asked } = stores({});
-  allocate(new OtherStores(sys, '/d/weft', always).guard(createMemoryStore()), [set], [], holder);
-  assert.equal(asked, { folders: 1, files: 0 });
+test('a folder or a file that cannot be looked at is no free address, and our own is given back', () => {
+  const store = createMemoryStore();
+  const { sys } = stores({ cbr0: [] });
+  for (const broken of [
+    { ...sys, stat: () => -5 },
+    { ...sys, getdents: () => -5 },
+  ]) {
+    const others = new OtherStores(broken as Sys, '/d/weft', always);
+    assert.throws(() => allocate(others.guard(store), [set], [], holder), /EIO/);
+  }
+  assert.equal(store.list(), []);
 });
 
 test('a reservation that another network made meanwhile is seen after our own, which is given back', () => {
