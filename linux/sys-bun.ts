@@ -200,19 +200,21 @@ export const collectGarbage = (): void => Bun.gc(true);
 /** include/uapi/asm-generic/mman-common.h */
 const MADV_DONTNEED = 4;
 
+/** A mapping of proc_pid_smaps(5) that cannot be written: address range, permissions, offset, device, inode, path. */
+const readOnlyMapping = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p (?:\S+ ){3} *(\/.*)$/m;
+
 /**
- * Returns memory that only the start needed: unused heap, and the pages of this executable's code, most of which only the
- * start runs. Those pages stay in the page cache, and the kernel maps them again when they are needed. This releases only
- * pages that are executable and not writable, because they are identical to the file.
+ * Returns memory that only the start needed: unused heap, and the pages of this executable's code and constants, most of
+ * which only the start uses. Those pages stay in the page cache, and the kernel maps them again when they are needed. This
+ * releases only mappings that cannot be written and of which nothing is anonymous, because they are identical to the file.
  */
 export function releaseMemory(): void {
   collectGarbage();
   try {
     const executable = fs.readlinkSync('/proc/self/exe');
-    // proc_pid_maps(5): address range, permissions, offset, device, inode, path
-    for (const line of fs.readFileSync('/proc/self/maps', 'latin1').split('\n')) {
-      const match = /^([0-9a-f]+)-([0-9a-f]+) r-xp (?:\S+ ){3} *(\/.*)$/.exec(line);
-      if (match?.[3] !== executable) continue;
+    for (const mapping of fs.readFileSync('/proc/self/smaps', 'latin1').split('VmFlags:')) {
+      const match = readOnlyMapping.exec(mapping);
+      if (match?.[3] !== executable || !/^Anonymous: +0 kB$/m.test(mapping)) continue;
       const [start, end] = [Number.parseInt(match[1]!, 16), Number.parseInt(match[2]!, 16)];
       libc.madvise(start as Pointer, end - start, MADV_DONTNEED);
     }

@@ -20,6 +20,8 @@ export interface DataPathView {
     readonly path: PeerStatus['path'];
     readonly problem: string | undefined;
   }[];
+  /** Asked for every second: without the peers one by one. */
+  readonly peerCounts: Figures['peers'];
 }
 
 export interface ConditionOptions {
@@ -61,12 +63,7 @@ export class Condition {
   }
 
   countPeers(): Figures['peers'] {
-    const peers = this.#options.dataPath.state?.peers ?? [];
-    return {
-      total: peers.length,
-      programmed: peers.filter(({ path, problem }) => path !== 'none' && problem === undefined).length,
-      withProblem: peers.filter(({ problem }) => problem !== undefined).length,
-    };
+    return this.#options.dataPath.state?.peerCounts ?? { total: 0, programmed: 0, withProblem: 0 };
   }
 
   /** One line, for the service manager. */

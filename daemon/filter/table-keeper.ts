@@ -29,16 +29,18 @@ import { type Count, type Counts, doesCount, readCounts, sumOf, withCounts } fro
 import { type FilterSession, type Knowledge, unknownGeneration } from './filter-session.ts';
 import type { ElementChange, PartContent, PartSet } from './part.ts';
 
-/** The elements of a set by their bytes as text. */
-type Elements = Map<string, Uint8Array>;
+/** The elements of a set by their bytes: a number for an IPv4 address, of which there may be thousands, else a text. */
+type Elements = Map<number | string, Uint8Array>;
 
-function keyOf(bytes: Uint8Array): string {
+function keyOf(bytes: Uint8Array): number | string {
+  const { length } = bytes;
+  if (length === 4) return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0;
   let key = '';
-  for (let i = 0; i < bytes.length; i++) key += String.fromCharCode(bytes[i]!);
+  for (let i = 0; i < length; i++) key += String.fromCharCode(bytes[i]!);
   return key;
 }
 const elementsOf = (elements: NftSet['elements']): Elements => {
-  const found = new Map<string, Uint8Array>();
+  const found: Elements = new Map();
   // Only sets of intervals contain prefixes, and parts have none.
   for (const element of elements) if (element instanceof Uint8Array) found.set(keyOf(element), element);
   return found;

@@ -24,9 +24,9 @@ export const withoutOwnRoutes = (host: HostState): HostState => ({
   routes: host.routes.filter(({ protocol }) => protocol !== routeProtocol.RTPROT_WEFT),
 });
 
-/** Others' routes as far as peers' entries depend on them: the same as long as nobody has changed them. */
-export const routeFacts = (host: HostState): unknown =>
-  withoutOwnRoutes(host).routes.map((route) => {
+/** Routes as far as peers' entries depend on them: the same as long as nobody has changed them. */
+export const routeFacts = ({ routes }: HostState): unknown =>
+  routes.map((route) => {
     const { destination, oif, protocol, type, metric } = route;
     return { destination, oif, protocol, type, metric, gateways: gatewaysOf(route) };
   });

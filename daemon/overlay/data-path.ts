@@ -36,14 +36,14 @@ import { doubleCarriers } from './carriers.ts';
 import { type Desired, deriveDesired } from './desired.ts';
 import { Failures } from './failures.ts';
 import { fittingFamilies } from './fitting-families.ts';
-import { flannelGateways } from './flannel-routes.ts';
+import { gatewayFinder } from './flannel-routes.ts';
 import { type Baseline, differInPeersOnly, type FollowOptions, followPeers } from './follow.ts';
 import type { Healing, HealingSummary } from './healing.ts';
 import { interestOf } from './interest.ts';
 import { countKinds, type Kernel, type Outcome } from './kernel.ts';
 import { KernelSettings } from './kernel-settings.ts';
 import { LastResult } from './last-result.ts';
-import { type PeerState, peerState, reportPeers } from './peer-states.ts';
+import { countPeers, type PeerCounts, type PeerState, peerState, reportPeers } from './peer-states.ts';
 import { isDeviceOperation, plan } from './plan.ts';
 import { findShadows, withoutTaken } from './shadows.ts';
 
@@ -89,6 +89,7 @@ export interface DataPathState {
   readonly devices: readonly string[];
   readonly mtuBytes: number;
   readonly peers: readonly PeerState[];
+  readonly peerCounts: PeerCounts;
 }
 
 /** The interfaces that the cluster's packets take on this host. */
@@ -284,14 +285,16 @@ export class DataPath {
       formerDevices: [...tunnels],
       formerNetworks: networks,
     };
-    const others = { gateways, isTakeOver, tunnelIndexes, routes: routeFacts(host) };
+    // Without thousands of routes, which what is derived would keep in memory.
+    const alone = withoutOwnRoutes(host);
+    const others = { gateways, isTakeOver, tunnelIndexes, routes: routeFacts(alone) };
     const derived = this.#derived.of(peers.all, { ...inputs, ...others }, () =>
       deriveDesired({
         ...inputs,
         backends,
         peers: peers.all,
-        isNeighbour: neighbourTest(host, external.index, new Set(tunnelIndexes)),
-        flannelGateways: (peers) => flannelGateways({ host, networks: all, remembered: gateways, isTakeOver, peers }),
+        isNeighbour: neighbourTest(alone, external.index, new Set(tunnelIndexes)),
+        flannelGateways: gatewayFinder({ host: alone, networks: all, remembered: gateways, isTakeOver }),
       }),
     );
     const shadows = findShadows(derived, host, tunnels);
@@ -370,15 +373,18 @@ export class DataPath {
 
   #noteState(desired: Desired, external: ExternalInterface): void {
     const failures = this.#failures.list;
-    let peers: PeerState[] | undefined;
+    let counts: PeerCounts | undefined;
     this.#state = {
       external,
       devices: desired.state.devices.map(({ name }) => name),
       mtuBytes: desired.mtuBytes,
-      // Made on request: there may be thousands, and changes every second.
+      // Made on request, and not kept: there may be thousands, and changes every second.
       get peers() {
-        peers ??= desired.peers.map((outcome) => peerState(outcome, failures));
-        return peers;
+        return desired.peers.map((outcome) => peerState(outcome, failures));
+      },
+      get peerCounts() {
+        counts ??= countPeers(desired.peers, failures);
+        return counts;
       },
     };
   }

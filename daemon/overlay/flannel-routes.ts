@@ -64,3 +64,9 @@ export function flannelGateways({ host, networks, remembered, isTakeOver, peers 
   const gateways = new Map(candidates.map(({ gateway }) => [addressKey(gateway!), gateway!]));
   return [...gateways].flatMap(([key, gateway]) => (known.has(key) && !routers.has(key) ? gateway : []));
 }
+
+/** Finds them later. A function of its own: a closure would keep everything in memory that stands around it. */
+export const gatewayFinder =
+  (inputs: Omit<FlannelRoutes, 'peers'>) =>
+  (peers: FlannelRoutes['peers']): Address[] =>
+    flannelGateways({ ...inputs, peers });

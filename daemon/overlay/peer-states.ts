@@ -51,7 +51,7 @@ function peerProblem({ peer, paths, problem }: PeerOutcome): string | undefined 
 
 /** By lease. */
 export const peerProblems = (peers: readonly PeerOutcome[]): Map<string, string> =>
-  new Map(peers.flatMap((outcome) => (outcome.problem ? [[outcome.peer.ownerId, peerProblem(outcome)!]] : [])));
+  new Map(peers.filter(({ problem }) => problem).map((outcome) => [outcome.peer.ownerId, peerProblem(outcome)!]));
 
 /** Reports what is wrong with peers. */
 export function reportPeers(problems: Pick<Problems, 'reportAll'>, peers: readonly PeerOutcome[], own: Lease): void {
@@ -68,4 +68,22 @@ export function peerState({ peer, paths, problem }: PeerOutcome, failures: reado
     path: used.includes('tunnel') ? peer.backendType : used.includes('direct') ? 'direct' : 'none',
     problem: problem ?? failed?.message,
   };
+}
+
+export interface PeerCounts {
+  readonly total: number;
+  readonly programmed: number;
+  readonly withProblem: number;
+}
+
+/** Without an object for each of thousands of peers that are in order. */
+export function countPeers(peers: readonly PeerOutcome[], failures: readonly Failure[]): PeerCounts {
+  let [programmed, withProblem] = [0, 0];
+  for (const outcome of peers) {
+    const { paths } = outcome;
+    const problem = failures.length > 0 ? peerState(outcome, failures).problem : outcome.problem;
+    if (problem !== undefined) withProblem++;
+    else if (paths[4] !== undefined || paths[6] !== undefined) programmed++;
+  }
+  return { total: peers.length, programmed, withProblem };
 }

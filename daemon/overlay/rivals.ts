@@ -55,11 +55,11 @@ export const rivalProblems = (
   own: Lease,
 ): Map<string, string> =>
   new Map(
-    peers.flatMap(({ peer, rival }) => {
-      if (rival !== age) return [];
-      const { ownerId, node, publicAddresses } = peer;
-      const who = `${node === undefined ? 'the host' : `"${excerpt(node)}"`} at ${formatAddresses(publicAddresses)}`;
-      const theirs = `lease "${excerpt(ownerId)}" of ${who}`;
-      return [[ownerId, problems[age](theirs, `lease "${excerpt(own.ownerId)}"`)]];
-    }),
+    peers
+      .filter(({ rival }) => rival === age)
+      .map(({ peer: { ownerId, node, publicAddresses } }) => {
+        const who = `${node === undefined ? 'the host' : `"${excerpt(node)}"`} at ${formatAddresses(publicAddresses)}`;
+        const theirs = `lease "${excerpt(ownerId)}" of ${who}`;
+        return [ownerId, problems[age](theirs, `lease "${excerpt(own.ownerId)}"`)];
+      }),
   );

@@ -318,6 +318,7 @@ test('a new peer is followed without a look at the rest, unless the host has cha
   assert.is(macOf(host.identify(config, [ownLease()]))?.[5], 1);
   assert.is(host.looks, looks);
   assert.is(dataPath.state?.peers.length, 3);
+  assert.equal(dataPath.state?.peerCounts, { total: 3, programmed: 3, withProblem: 0 });
   dataPath.disturb();
   assert.is(dataPath.follow(before), undefined);
   host.identify(config, [ownLease()]);
@@ -337,6 +338,7 @@ test('a step that fails while a change is followed is tried again by a look at e
   assert.is(result?.changes, 2);
   assert.is(result?.retryDelayMs, 500);
   assert.is(dataPath.state?.peers.find(({ lease }) => lease.node === 'h4')?.problem, 'no');
+  assert.equal(dataPath.state?.peerCounts, { total: 3, programmed: 2, withProblem: 1 });
   assert.is(dataPath.follow(host.view()), undefined);
 });
 
