@@ -9,7 +9,6 @@ import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
-import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
@@ -29,7 +28,8 @@ import { DeviceLocks } from './host/device-lock.ts';
 import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
 import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
-import { connectedNetworks, isSubnetInUse, ownAddresses } from './host/host-state.ts';
+import { openFormerSubnets } from './host/former-subnets.ts';
+import { connectedNetworks, ownAddresses } from './host/host-state.ts';
 import { Lifelines } from './host/lifelines.ts';
 import { RememberedState } from './host/remembered-state.ts';
 import { Loop } from './loop.ts';
@@ -232,6 +232,7 @@ export async function composeNode(
     monotonic,
     lockDevice: (name, advice) => locks.take(name, advice),
   });
+  const attachments = openAttachments(sys, options.cniDataDir);
   const before = files.readNetwork((error) => problems.report('node files', error.message));
   const membership = new Membership({
     config,
@@ -251,14 +252,11 @@ export async function composeNode(
     random,
     ...(store.memory ? { memory: openMemory(files, store.memory, problems, store.kind) } : {}),
     withdraw: () => {
-      try {
-        if (files.withdrawNetwork()) logger.warn('node files withdrawn');
-      } catch (error) {
-        if (!(error instanceof SyscallError)) throw error;
-        problems.report('node files', error.message);
-      }
+      const isGone = files.withdrawNetwork((error) => problems.report('node files', error.message));
+      if (isGone) logger.warn('node files withdrawn');
     },
-    isInUse: (subnet) => isSubnetInUse(kernel.readInterfaces(), subnet),
+    formerSubnets: openFormerSubnets(sys, attachments),
+    lookEveryMs: settings.resyncMs,
     hostNetworks: () => connectedNetworks(kernel.readInterfaces()),
     identity,
   });
@@ -278,7 +276,7 @@ export async function composeNode(
     filterEvents,
     packetFilter,
     membership,
-    attachments: openAttachments(sys, options.cniDataDir),
+    attachments,
     hostAddresses: () => [...ownAddresses(kernel.readInterfaces()), ...Object.values(options.choice.publicAddresses)],
     removeEverything: () => removeEverything({ kernel, filter, files, remembered, logger }),
     close() {

@@ -179,13 +179,21 @@ export class NodeFiles {
 
   /**
    * Takes the network back from the plugins: no container gets an address until it is written again.
-   * @returns whether there was a file
-   * @throws SyscallError
+   * @param onProblem called for each file that cannot be removed
+   * @returns whether a file is gone
    */
-  withdrawNetwork(): boolean {
+  withdrawNetwork(onProblem: (error: SyscallError) => void): boolean {
     // The plugins read subnet.env where there is no node.json.
-    const wereThere = [this.paths.subnetFile, nodeFilePath(this.paths.runDir)].map((path) => this.#remove(path));
-    return wereThere.includes(true);
+    const gone = [this.paths.subnetFile, nodeFilePath(this.paths.runDir)].filter((path) => {
+      try {
+        return this.#remove(path);
+      } catch (error) {
+        if (!(error instanceof SyscallError)) throw error;
+        onProblem(error);
+        return false;
+      }
+    });
+    return gone.length > 0;
   }
 
   /** @returns whether it was there */

@@ -118,12 +118,6 @@ export function containerLinks(host: HostState, subnets: readonly Prefix[]): str
     .map(({ name }) => name);
 }
 
-/** Whether an interface other than the tunnel devices has an address in the subnet: a bridge with containers. */
-export const isSubnetInUse = (interfaces: readonly HostInterface[], subnet: Prefix): boolean =>
-  interfaces.some(
-    ({ name, addresses }) => !isTunnelName(name) && addresses.some((address) => prefixContains(subnet, address)),
-  );
-
 export const answerOf = (route: Route | undefined): RouteAnswer | undefined =>
   route?.oif === undefined ? undefined : { index: route.oif, source: route.preferredSource };
 

@@ -13,6 +13,7 @@ import type { PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Known, LeaseList, LeaseMemory, MalformedEntry } from '../../cluster/store.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { NodeState } from '../host/files.ts';
+import type { FormerSubnets } from '../host/former-subnets.ts';
 import type { RememberedState } from '../host/remembered-state.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
@@ -46,8 +47,10 @@ export interface MembershipOptions extends RenewalClock {
   readonly memory?: MembershipMemory;
   /** Takes this node's subnets back from the plugins. */
   readonly withdraw: () => void;
-  /** Whether an interface of this host, other than the tunnel's, has an address in the subnet. */
-  readonly isInUse: (subnet: Prefix) => boolean;
+  /** The subnets of the past on this host. */
+  readonly formerSubnets: FormerSubnets;
+  /** How often they are looked at. */
+  readonly lookEveryMs?: number | undefined;
   /** The networks that this host is connected to, without those of the cluster's tunnels. */
   readonly hostNetworks: () => readonly Prefix[];
   readonly identity: Pick<IdentityKeeper, 'propose' | 'adopt'>;
@@ -75,14 +78,15 @@ export class Membership {
   #remembered: LeaseMemory | undefined;
 
   constructor(options: MembershipOptions) {
-    const { config, store, logger, problems, metrics, previous, remembered, memory, isInUse, hostNetworks } = options;
+    const { config, store, logger, problems, metrics, previous, remembered, memory, formerSubnets, hostNetworks } =
+      options;
     const { backends, renewMarginMs, now, monotonic, random } = options;
     const clock = { renewMarginMs, now, monotonic, random };
     this.#options = options;
     this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
     const former = (): NodeState['subnets'] => remembered.current.subnets;
     this.#holder = new OwnLeaseHolder({ store, logger, problems, metrics, previous, former, hostNetworks, clock });
-    this.#former = new FormerLeases({ store, logger, isInUse, clock });
+    this.#former = new FormerLeases({ store, logger, host: formerSubnets, lookEveryMs: options.lookEveryMs, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
     this.#shared = new SharedAddress({ node: options.node, liveness: store.liveness, problems, monotonic });
     this.#memory = memory && new MemoryKeeper({ memory, now, monotonic });
@@ -124,11 +128,21 @@ export class Membership {
     const proposal = identity.propose(config.value, list.leases.all, this.#holder.remembered);
     const value = this.#leaseValue(config, identity.adopt(proposal));
     const { own, superseded } = await this.#hold(config, list, value);
-    if (superseded) this.#former.set(superseded);
+    // Another lease than before may be a new one in the place of one that was lost.
+    if (superseded) this.#former.set(superseded, this.#options.remembered.current.subnets, own.subnets);
     this.#rememberSubnets(own);
-    await this.#makeView(config, list, own, value);
+    this.#makeView(config, list, own);
+    await this.#keepFormer(list, own, value);
     await this.#shared.look(list.leases, own);
     return this.#view;
+  }
+
+  async #keepFormer({ leases }: LeaseList, own: OwnLease, value: LeaseValue): Promise<void> {
+    const before = this.#former.subnets;
+    await this.#former.keep(leases, value);
+    this.#rememberSubnets(own);
+    const formerSubnets = this.#former.subnets;
+    if (this.#view && formerSubnets.length !== before.length) this.#view = { ...this.#view, formerSubnets };
   }
 
   /** The plugins lose a subnet that the store says is another's. @throws StoreError, NoLeaseError */
@@ -155,7 +169,7 @@ export class Membership {
     }
   }
 
-  async #makeView(config: GoodConfig, list: LeaseList, own: OwnLease, value: LeaseValue): Promise<void> {
+  #makeView(config: GoodConfig, list: LeaseList, own: OwnLease): void {
     const { node } = this.#options;
     const followed = this.#followChanges(list, own);
     this.#listed = list;
@@ -175,13 +189,11 @@ export class Membership {
     this.#view = { config: parsed, backend, own, peers: LeaseSet.of(peers), formerSubnets: this.#former.subnets };
     this.#remembered = undefined;
     this.remember();
-    await this.#former.keep(list.leases, value);
-    this.#rememberSubnets(own);
   }
 
   /** The next start knows its older leases by this alone. */
   #rememberSubnets(own: OwnLease): void {
-    this.#options.remembered.setSubnets([own.subnets, ...this.#former.subnets]);
+    this.#options.remembered.setSubnets([own.subnets, ...this.#former.remembered]);
   }
 
   /** Writes the memory if it is time. @param now even if it was just written */

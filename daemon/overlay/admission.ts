@@ -18,6 +18,8 @@ export interface Surrounded {
   readonly networks: PerFamily<Prefix>;
   /** The cluster's former networks that this node remembers. */
   readonly formerNetworks: readonly Prefix[];
+  /** The subnets that this node had before, and that its bridge may still have. */
+  readonly formerSubnets: readonly Prefix[];
   readonly subnets: PerFamily<Prefix>;
   readonly external: ExternalInterface;
   readonly surroundings: Surroundings;
@@ -31,6 +33,10 @@ export function addressRefusal(host: Address, { external, surroundings }: Surrou
     (surroundings.ownAddresses.has(addressKey(host)) ? "is this host's own" : undefined);
   return problem && `its public address "${formatAddress(host)}" ${problem}`;
 }
+
+/** Why the next owner of a subnet that this node had before is not reached yet. */
+export const leftoverProblem = (subnet: Prefix): string =>
+  `its subnet "${formatPrefix(subnet)}" was this host's before, and containers here still have its addresses; it is reached when the last of them has ended`;
 
 /**
  * Why no peer at `host` may have the subnet; undefined if it may. Only prefixes inside the cluster's network are routed, or
@@ -59,6 +65,7 @@ export function subnetRefusal(subnet: Prefix, host: Address, of: Surrounded): st
       !(family === 4 && samePrefix(prefix, subnet)) &&
       !(prefix.length <= network.length && prefixContains(prefix, network.address)),
   );
+  if (other && of.formerSubnets.some((former) => samePrefix(former, other.prefix))) return leftoverProblem(subnet);
   if (other) return its(`overlaps with the network "${formatPrefix(other.prefix)}" of this host's "${other.device}"`);
   const lifeline = surroundings.lifelines.find(({ address }) => prefixContains(subnet, address));
   return lifeline && its(`contains the address "${formatAddress(lifeline.address)}" of ${lifeline.what}`);

@@ -5,6 +5,7 @@
  * any time; it changes nothing if everything is right. `follow` does the same for changed peers alone.
  */
 
+import { sameSubnets } from '../../cluster/lease.ts';
 import { type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import { SyscallError } from '../../linux/errors.ts';
 import { type Address, type Family, sameAddress } from '../../net/address.ts';
@@ -267,23 +268,26 @@ export class DataPath {
   #derive(view: ClusterView, host: HostState, external: ExternalInterface, used: readonly Family[]) {
     const { remembered, problems, backends } = this.#options;
     const { config, backend, own, peers } = view;
-    const { devices, networks, gateways } = remembered.current;
+    const { devices, networks, subnets, gateways } = remembered.current;
     const isTakeOver = this.#isTakeOver;
     const tunnels = new Set(devices.keys());
     const tunnelIndexes = host.links.filter(({ name }) => tunnels.has(name)).map(({ index }) => index);
     const current = perFamily((family) => (used.includes(family) ? config.networks[family]?.network : undefined));
     const all = [...valuesOf(current), ...networks];
+    const former = subnets.filter((each) => !sameSubnets(each, own.subnets));
+    const formerSubnets = former.flatMap((each) => valuesOf(each));
     const inputs = {
       networks: current,
       subnetLengths: perFamily((family) => config.networks[family]?.subnetLength),
       backend,
       subnets: own.subnets,
-      age: own,
+      age: { ownerId: own.ownerId, seniority: own.seniority },
       leaseData: own.backendData,
       external,
       surroundings: surroundingsOf(host, this.#options.lifelines()),
       formerDevices: [...tunnels],
       formerNetworks: networks,
+      formerSubnets,
     };
     // Without thousands of routes, which what is derived would keep in memory.
     const alone = withoutOwnRoutes(host);
@@ -298,7 +302,7 @@ export class DataPath {
       }),
     );
     const shadows = findShadows(derived, host, tunnels);
-    const desired = withoutTaken(derived, shadows.taken);
+    const desired = withoutTaken(derived, shadows.taken, formerSubnets);
     problems.reportAll('route', shadows.problems);
     problems.reportAll('subnet carrier', doubleCarriers(host, valuesOf(own.subnets)));
     remembered.setGateways(desired.state.flannelGateways);

@@ -45,6 +45,8 @@ export interface Overlay {
   readonly formerDevices: readonly string[];
   /** The cluster's former networks. */
   readonly formerNetworks: readonly Prefix[];
+  /** The subnets that this node had before. */
+  readonly formerSubnets: readonly Prefix[];
   /** The peers through which flannel has made routes, of those that are accepted. */
   readonly flannelGateways: (peers: () => readonly PeerOutcome[]) => readonly Address[];
 }

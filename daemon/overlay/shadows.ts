@@ -13,6 +13,7 @@ import { type Address, sameAddress } from '../../net/address.ts';
 import { formatPrefix, networkOf, type Prefix, prefixContains, samePrefix } from '../../net/prefix.ts';
 import { defaultMetric, type RouteEntry, routeProtocol } from '../backends/entries.ts';
 import { type HostState, isConnectedRoute } from '../host/host-state.ts';
+import { leftoverProblem } from './admission.ts';
 import type { Desired } from './desired.ts';
 
 export interface Shadows {
@@ -82,8 +83,11 @@ export const isShadowed = (routes: readonly RouteEntry[], host: HostState): bool
     ),
   );
 
-/** The desired state without routes to taken subnets; their peers have a problem. */
-export function withoutTaken(desired: Desired, taken: readonly Prefix[]): Desired {
+/**
+ * The desired state without routes to taken subnets; their peers have a problem.
+ * @param former subnets that this node had before: its own bridge may still have an address of one
+ */
+export function withoutTaken(desired: Desired, taken: readonly Prefix[], former: readonly Prefix[] = []): Desired {
   if (taken.length === 0) return desired;
   const isTaken = (prefix: Prefix | undefined): boolean =>
     prefix !== undefined && taken.some((other) => samePrefix(networkOf(prefix), other));
@@ -95,7 +99,10 @@ export function withoutTaken(desired: Desired, taken: readonly Prefix[]): Desire
       const family = families.find((candidate) => isTaken(peer.subnets[candidate]));
       if (family === undefined) return outcome;
       const { [family]: _, ...paths } = outcome.paths;
-      const problem = `its subnet "${formatPrefix(peer.subnets[family]!)}" is the network of an interface of this host; give that interface another address`;
+      const subnet = peer.subnets[family]!;
+      const problem = former.some((each) => samePrefix(each, subnet))
+        ? leftoverProblem(subnet)
+        : `its subnet "${formatPrefix(subnet)}" is the network of an interface of this host; give that interface another address`;
       return { peer, paths, problem: outcome.problem ? `${outcome.problem}; ${problem}` : problem };
     }),
   };

@@ -14,6 +14,7 @@ import type {
 } from '../../../../cluster/store.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
+import type { SubnetUse } from '../../../../daemon/host/former-subnets.ts';
 import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
 import type { Proposal } from '../../../../daemon/membership/identity.ts';
 import { Membership } from '../../../../daemon/membership/membership.ts';
@@ -21,7 +22,7 @@ import type { ClusterView, Identity } from '../../../../daemon/membership/view.t
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Metrics } from '../../../../daemon/report/metrics.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
-import type { Prefix } from '../../../../net/prefix.ts';
+import { formatPrefix, type Prefix } from '../../../../net/prefix.ts';
 import { address, mac, peer } from '../overlay/cluster-of.ts';
 import { proposalOf } from './proposal.ts';
 
@@ -49,7 +50,7 @@ export class FakeCluster {
   superseded: Lease[] = [];
   identity: Identity = { publicAddresses: { 4: address('192.0.2.1') }, leaseData: { 4: { vni: 1, vtepMac: mac(1) } } };
   identityError: Error | undefined;
-  used = false;
+  use: SubnetUse = { by: 'nobody', gateways: [] };
   hostNetworks: Prefix[] = [];
   /** The nodes that live, and how often somebody asked. */
   living = new Set<string>();
@@ -94,7 +95,10 @@ export class FakeCluster {
       random: () => this.chance,
       memory: { read: () => this.remembered, write: (memory) => void this.written.push(memory) },
       withdraw: () => void this.withdrawn++,
-      isInUse: () => this.used,
+      formerSubnets: {
+        use: () => this.use,
+        remove: ({ prefix }) => void this.calls.push(`remove ${formatPrefix(prefix)}`),
+      },
       hostNetworks: () => this.hostNetworks,
       identity: {
         propose: (config): Proposal => {

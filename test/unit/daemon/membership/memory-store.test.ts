@@ -52,7 +52,7 @@ class Site {
       monotonic: () => this.nowMs,
       random: () => 0,
       withdraw: () => {},
-      isInUse: () => false,
+      formerSubnets: { use: () => ({ by: 'nobody', gateways: [] }), remove: () => {} },
       hostNetworks: () => [],
       identity: { propose: (config) => proposalOf(this.identity, config), adopt: ({ identity }) => identity },
     });

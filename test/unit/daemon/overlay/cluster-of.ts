@@ -73,6 +73,7 @@ export const overlay = (changes: Changes = {}): Overlay => ({
   isNeighbour: () => true,
   formerDevices: [],
   formerNetworks: [],
+  formerSubnets: [],
   flannelGateways: () => [],
   ...changes,
 });

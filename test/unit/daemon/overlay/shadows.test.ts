@@ -74,6 +74,11 @@ test('the network of an interface: who was first stays, and both are told', () =
   assert.equal(Object.keys(peer.paths), ['6'], 'the other family stays');
   assert.match(peer.problem!, /^its subnet "10\.1\.2\.0\/24" is the network of an interface of this host/);
   assert.is(withoutTaken(desired, []), desired);
+  const left = withoutTaken(desired, [prefix('10.1.2.0/24')], [prefix('10.1.2.0/24')]).peers.map(
+    ({ problem }) => problem,
+  );
+  const was = `its subnet "10.1.2.0/24" was this host's before, and containers here still have its addresses; it is reached when the last of them has ended`;
+  assert.ok(left.includes(was), 'our own bridge has it');
 });
 
 test.run();
