@@ -120,7 +120,7 @@ export function bunBinary(target = process.arch) {
   const name = bunPackages[target];
   const installed = join(root, 'node_modules', name, 'bin', 'bun');
   if (existsSync(installed)) return installed;
-  if (target === process.arch) throw new SetupError(`npm package ${name} is missing: run "npm ci"`);
+  if (target === process.arch) throw new SetupError(`npm package ${name} is missing: run "npm ci --ignore-scripts"`);
   const { version, integrity } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages[
     `node_modules/${name}`
   ];

@@ -20,7 +20,6 @@ import {
 } from '../../linux/netlink/neighbour.ts';
 import { deleteRoute, dumpRoutes, encapsulationOf, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
 import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../linux/netlink/tunnel.ts';
-import type { VxlanData } from '../../linux/netlink/vxlan.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
 import { type Address, isLinkLocal } from '../../net/address.ts';
@@ -38,8 +37,8 @@ import {
 } from '../backends/entries.ts';
 import type { HostInterface, HostView } from '../host/external-interface.ts';
 import { answerOf, defaultRoutesOf, type HostState, hostInterfaces } from '../host/host-state.ts';
-import { udpPortHolder } from '../host/socket-holder.ts';
 import type { SysctlSetting } from '../host/sysctls.ts';
+import { busyPortError } from './busy-port.ts';
 import { addressOddity, routeOddity } from './oddities.ts';
 import { deviceOf, formatOperation, isDeviceOperation, type Operation } from './plan.ts';
 
@@ -265,7 +264,7 @@ export class Kernel {
       return undefined;
     } catch (error) {
       if (operation.kind === 'remove-device' && hasCode(error, 'ENODEV')) return undefined;
-      const busy = hasCode(error, 'EADDRINUSE') ? this.#explainBusyPort(operation, error as Error) : undefined;
+      const busy = hasCode(error, 'EADDRINUSE') ? this.#busyPort(operation, error as Error) : undefined;
       if (operation.kind !== 'add-device') return busy ?? (error as Error);
       const { name, kind } = operation.device;
       const reason = hasCode(error, 'EOPNOTSUPP')
@@ -279,19 +278,9 @@ export class Kernel {
     }
   }
 
-  /** A VXLAN device that comes up opens a UDP port, which another socket or a VXLAN device of other settings may have. */
-  #explainBusyPort(operation: Operation, cause: Error): Error | undefined {
-    const links = this.#use((connection) => connection.dump(dumpLinks())).filter(({ kind }) => kind === 'vxlan');
-    const portOf = (link: Link | undefined): number | undefined => link && (tunnelOf(link) as VxlanData).port;
-    const device = deviceOf(operation);
-    const port = portOf(links.find(({ name }) => name === device));
-    if (port === undefined) return undefined;
-    const rival = links.find((link) => link.name !== device && link.up && portOf(link) === port);
-    const holder = udpPortHolder(this.#sys, port) ?? (rival ? `the device "${rival.name}"` : 'another socket');
-    return new Error(
-      `Cannot ${formatOperation(operation)}: ${holder} has the UDP port ${port}; stop it, or give the network config another Backend.Port`,
-      { cause },
-    );
+  #busyPort(operation: Operation, cause: Error): Error | undefined {
+    const links = this.#use((connection) => connection.dump(dumpLinks()));
+    return busyPortError(this.#sys, links, operation, cause);
   }
 
   #applyEntries(

@@ -329,6 +329,20 @@ test('weftd finds the external interface by an altname', async () => {
   await one.reaches(cluster().hosts);
 });
 
+test('without --ip-masq, weftd reports a strict return path of the external interface', async () => {
+  const [one] = hosts();
+  const told = 'Kernel setting net.ipv4.conf.eth0.rp_filter is strict, and weftd does not masquerade';
+  const set = (value: number): string =>
+    run(['sysctl', '-qw', `net.ipv4.conf.eth0.rp_filter=${value}`], { namespace: one.namespace });
+  const before = run(['sysctl', '-n', 'net.ipv4.conf.eth0.rp_filter'], { namespace: one.namespace }).trim();
+  await one.weftd!.stop();
+  set(1);
+  one.startWeftd();
+  await waitFor('the warning', () => one.log.includes(told));
+  set(Number(before));
+  await one.reaches(cluster().hosts);
+});
+
 test('weftd names the process that has the port of the tunnel', async () => {
   const [one] = hosts();
   await one.weftd!.stop();

@@ -145,6 +145,17 @@ test("config set warns of this host's networks", () => {
   assert.is(set('10.244.0.0/16'), '', "the containers' bridge is the cluster's own");
 });
 
+test('control characters in the name of an interface do not reach the terminal', () => {
+  const [one] = cluster().hosts as [Host];
+  one.ip('link', 'add', 'a\x1b[31m', 'type', 'bridge');
+  one.ip('addr', 'add', '172.31.9.1/24', 'dev', 'a\x1b[31m');
+  const document = '{"Network": "172.31.0.0/16", "Backend": {"Type": "vxlan"}}';
+  const { stderr } = one.weftctl('config', 'set', '--dry-run', document);
+  assert.match(stderr, /overlaps this host's network 172\.31\.9\.0\/24 on "a\\u001b\[31m"/);
+  assert.not.ok(stderr.includes('\x1b'));
+  one.ip('link', 'del', 'a\x1b[31m');
+});
+
 test('config set refuses networks that no container can use, also if forced', () => {
   const [one] = cluster().hosts as [Host];
   const before = cluster().get('config');

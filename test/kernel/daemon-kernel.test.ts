@@ -332,6 +332,34 @@ test('the lock works where the unit of weftd leaves it few rights', async () => 
   await squatter.stop('SIGKILL');
 });
 
+test('a tunnel device whose UDP port another device has says which one', () => {
+  const { name } = host();
+  const errorsOf = (state: DesiredState): string[] =>
+    inside(() => {
+      const kernel = new Kernel(sys);
+      const now = kernel.readHost();
+      const { operations } = plan(state, kernel.readActual(now, names));
+      const outcomes = kernel.apply(operations, now);
+      kernel.close();
+      return outcomes.flatMap(({ error }) => (error ? [error.message] : []));
+    });
+  const state = desired();
+  // flannel-v6.1 stays, and has the port by IPv6.
+  reconcile(desired(dualStack));
+  run(['ip', '-n', name, 'link', 'del', 'flannel.1']);
+  // Two devices share a port, unless their packets have another form.
+  const other = ['link', 'add', 'other', 'type', 'vxlan', 'id', '77', 'local', '192.0.2.1', 'dstport', '8472', 'gbp'];
+  run(['ip', '-n', name, ...other]);
+  run(['ip', '-n', name, 'link', 'set', 'other', 'up']);
+  const [error] = errorsOf(state);
+  assert.is(
+    error,
+    'Cannot add VXLAN device "flannel.1": the device "other" has the UDP port 8472; stop it, or give the network config another Backend.Port',
+  );
+  run(['ip', '-n', name, 'link', 'del', 'other']);
+  assert.equal(errorsOf(state), []);
+});
+
 test('a device with a wrong attribute is made anew, a former device is removed, and entries follow', () => {
   const { name } = host();
   reconcile(desired());
