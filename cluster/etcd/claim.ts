@@ -135,7 +135,7 @@ export class Claim {
   }
 
   async #write(subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
-    const { calls, writer, keys, backends, clock, leaseTtlSeconds } = this.#options;
+    const { calls, parser, writer, keys, backends, clock, leaseTtlSeconds } = this.#options;
     const { value } = this.#request;
     const key = formatLeaseKey(keys, subnets);
     const beforeMs = clock.nowMs();
@@ -157,7 +157,7 @@ export class Claim {
     // Found with our own etcd lease: the first of two attempts took effect without an answer.
     if (found?.etcdLease !== etcdLease || (await this.#mustYield(key, subnets))) return undefined;
     this.#etcdLease = undefined;
-    return {
+    return parser.aged({
       ...value,
       ownerId: key,
       subnets,
@@ -166,7 +166,7 @@ export class Claim {
       seniority: found.createRevision,
       handle: new EtcdHandle(found.modRevision, etcdLease, {}),
       expiresAtMs: beforeMs + leaseTtlSeconds * 1000,
-    };
+    });
   }
 
   /**
@@ -180,11 +180,13 @@ export class Claim {
     const own = snapshot.leases.get(key);
     if (!own) return true;
     const { leases, malformed } = parser.read(snapshot);
-    const isOlder = (ownerId: string): boolean =>
-      BigInt(snapshot.leases.get(ownerId)!.createRevision) < BigInt(own.createRevision);
+    // Not by etcd's revisions alone: somebody may have deleted our key after he had written an overlapping lease.
+    const ages = new Map(leases.all.map(({ ownerId, seniority }) => [ownerId, seniority]));
+    const ageOf = (ownerId: string): bigint =>
+      BigInt(ages.get(ownerId) ?? snapshot.leases.get(ownerId)!.createRevision);
     const others = [...leases, ...malformed].filter(({ ownerId }) => ownerId !== key);
     const hasRival = heldSubnets(this.#request.config, others).some(
-      (other) => overlap(other.subnets, subnets) && isOlder(other.ownerId),
+      (other) => overlap(other.subnets, subnets) && ageOf(other.ownerId) < ageOf(key),
     );
     if (!hasRival) return false;
     const compare = [isUnchanged(key, own.modRevision)];

@@ -94,8 +94,9 @@ export class LeaseReader {
 
   #parsed(entry: Entry): Lease | MalformedEntry {
     if (!entry.parsed) {
-      entry.parsed = this.#aged(this.parse(entry));
-      if ('reason' in entry.parsed) forgetValue(entry);
+      const parsed = this.parse(entry);
+      if ('reason' in parsed) forgetValue(entry);
+      entry.parsed = 'reason' in parsed ? parsed : this.aged(parsed);
     }
     return entry.parsed;
   }
@@ -108,8 +109,9 @@ export class LeaseReader {
     this.#gone.set(holder, lease.seniority);
   }
 
-  #aged(lease: Lease | MalformedEntry): Lease | MalformedEntry {
-    if (this.#gone.size === 0 || 'reason' in lease) return lease;
+  /** The lease as old as the one that its holder had in the key before. */
+  aged<L extends Lease>(lease: L): L {
+    if (this.#gone.size === 0) return lease;
     const seniority = this.#gone.get(holderOf(lease));
     const { ownerId } = lease;
     return seniority !== undefined && compareSeniority({ ownerId, seniority }, lease) < 0

@@ -29,8 +29,8 @@ export interface ReaderOptions {
 /** How long to wait until the watch reports changes that etcd has confirmed to us already. */
 const heardOfMs = 1000;
 
-export const markOf = ({ clusterId, history, revision }: Snapshot): EtcdMark =>
-  new EtcdMark(clusterId, history, revision);
+export const markOf = ({ clusterId, history, revision, changes }: Snapshot): EtcdMark =>
+  new EtcdMark(clusterId, history, revision, changes);
 
 export class EtcdReader {
   readonly #options: ReaderOptions;

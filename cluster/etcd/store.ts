@@ -125,7 +125,9 @@ class EtcdStore implements ClusterStore {
     const snapshot = await reader.snapshot();
     const now = markOf(snapshot);
     const isSame = !(mark instanceof EtcdMark) || mark.leadsTo(now);
-    const isThere = promised === undefined || snapshot.leases.has(promised);
+    // A promised lease can be missing because somebody has deleted it, and perhaps all others with it: nothing is lost then.
+    const isFollowed = mark instanceof EtcdMark && mark.isFollowedTo(now);
+    const isThere = isFollowed || promised === undefined || snapshot.leases.has(promised);
     return { ...parser.read(snapshot), continuity: isSame && isThere ? 'same' : 'lost', mark: now };
   }
 

@@ -3,7 +3,8 @@
  *
  * One that the store has lost stays for as long as its holder was promised it, or until the subnet is somebody else's.
  * Every weftd claims its own again at once, but some may be stopped, and their containers are not. One that somebody has
- * deleted stays for a moment, within which its node claims it again.
+ * deleted stays for a moment, within which its node claims it again: a lease that nobody stands for must end when it is
+ * deleted, even if all are deleted at once.
  */
 
 import type { Lease, OwnLease } from '../../cluster/lease.ts';
@@ -12,6 +13,7 @@ import type { LeaseList } from '../../cluster/store.ts';
 import { heldSubnets } from '../../cluster/subnet-choice.ts';
 import { overlapIndex } from '../../cluster/subnet-index.ts';
 import type { Prefix } from '../../net/prefix.ts';
+import { longestWaitMs } from '../pace/spread.ts';
 import type { Problems } from '../report/problems.ts';
 import { formatAddresses } from './view.ts';
 
@@ -137,10 +139,12 @@ export class LostLeases {
     if (before.length + this.#vanished.size === 0) return [];
     const nowMs = this.#options.monotonic();
     const there = new Set(known.map(({ ownerId }) => ownerId));
-    for (const lease of before) {
-      if (lease.ofFlannel || there.has(lease.ownerId) || this.#vanished.has(lease.ownerId)) continue;
-      this.#vanished.set(lease.ownerId, { lease, untilMs: nowMs + claimGraceMs });
-    }
+    const gone = before.filter(
+      ({ ofFlannel, ownerId }) => !ofFlannel && !there.has(ownerId) && !this.#vanished.has(ownerId),
+    );
+    // Of many that vanish at once, each node claims its own at another time.
+    const untilMs = nowMs + claimGraceMs + longestWaitMs(gone.length);
+    for (const lease of gone) this.#vanished.set(lease.ownerId, { lease, untilMs });
     if (this.#vanished.size === 0) return [];
     const nodes = new Set([own, ...known].map(({ node }) => node));
     const isTaken = takes(known);

@@ -6,6 +6,9 @@ const spreadPerNodeMs = 2;
 const longestSpreadMs = 10_000;
 const fewNodes = 10;
 
+/** How long the last of that many nodes waits. */
+export const longestWaitMs = (nodes: number): number =>
+  nodes <= fewNodes ? 0 : Math.min(nodes * spreadPerNodeMs, longestSpreadMs);
+
 /** How long one of that many nodes waits. */
-export const spreadMs = (nodes: number, random: () => number): number =>
-  nodes <= fewNodes ? 0 : random() * Math.min(nodes * spreadPerNodeMs, longestSpreadMs);
+export const spreadMs = (nodes: number, random: () => number): number => random() * longestWaitMs(nodes);

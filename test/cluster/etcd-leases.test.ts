@@ -216,6 +216,31 @@ test('our lease, unreadable at a start, is ours by our memory alone, and is over
   assert.is.not(stranger.own.ownerId, own.ownerId, 'without memory nothing proves whose it is');
 });
 
+test('a node whose key somebody deletes gets it again, and both it and others see it as old as before', async () => {
+  const [store, other] = [open(), open()];
+  for (const each of [store, other])
+    each.watch(
+      () => undefined,
+      () => undefined,
+    );
+  const { own } = await store.claim(claimOf(1));
+  const seen = async ({ leases }: TestStore) =>
+    (await leases.list()).leases.all.find(({ ownerId }) => ownerId === own.ownerId)?.seniority;
+  await waitFor(
+    'both to see it',
+    async () => (await seen(store)) === own.seniority && (await seen(other)) === own.seniority,
+  );
+  etcd.ctl('del', own.ownerId);
+  await waitFor('both to miss it', async () => (await seen(store)) === undefined && (await seen(other)) === undefined);
+  const again = await store.claim(claimOf(1, { previous: own.subnets }));
+  assert.equal([again.own.ownerId, again.own.seniority], [own.ownerId, own.seniority]);
+  await waitFor(
+    'both to see it again',
+    async () => (await seen(store)) !== undefined && (await seen(other)) !== undefined,
+  );
+  assert.equal([await seen(store), await seen(other)], [own.seniority, own.seniority]);
+});
+
 test('a lost lease is reported, and the same subnet is claimed again (defect 9)', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));

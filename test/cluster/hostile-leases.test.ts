@@ -125,6 +125,31 @@ test('an administrator’s routes stay, though leases name their gateways as pee
   for (const to of Object.keys(own)) run(['ip', '-n', namespace, 'route', 'del', to]);
 });
 
+test('a forged lease ends with its key, though all leases are deleted at once', async () => {
+  const [one, two] = cluster().hosts;
+  const own = [one!, two!].map(({ subnet }) => subnet);
+  await one!.reaches(cluster().hosts);
+  const before = one!.describe();
+  const forged = JSON.stringify({ ...JSON.parse(value(somewhere, mac(50))), Weft: { node: 'nobody', version: '1' } });
+  cluster().put('subnets/10.244.240.0-24', forged);
+  await one!.waitForStatus('the lease to be programmed', ({ peers }) =>
+    peers.some(({ subnets, programmed }) => programmed && subnets.includes('10.244.240.0/24')),
+  );
+  cluster().etcdctl('del', '--prefix', '/coreos.com/network/subnets/');
+  await one!.waitForStatus(
+    'the forged lease to be gone',
+    ({ peers, problems }) =>
+      peers.every(({ subnets }) => !subnets.includes('10.244.240.0/24')) && problems.length === 0,
+  );
+  await one!.reaches(cluster().hosts);
+  assert.equal(
+    [one!, two!].map(({ subnet }) => subnet),
+    own,
+    'the nodes have claimed theirs again',
+  );
+  assert.equal(difference(before, one!.describe()), []);
+});
+
 test('more leases than fit into one message do not keep weftd from starting', async () => {
   const one = cluster().hosts[0]!;
   const before = one.describe();

@@ -13,4 +13,13 @@ test('a later revision of the same etcd has lost nothing', () => {
   assert.not.ok(mark.leadsTo(new EtcdMark('2', 0, '100')));
 });
 
+test('a watch has followed the changes between two points of one memory', () => {
+  const [memory, another] = [{}, {}];
+  const at = (revision: string, followed?: object) => new EtcdMark('1', 0, revision, followed);
+  assert.ok(at('5', memory).isFollowedTo(at('9', memory)));
+  assert.not.ok(at('5', memory).isFollowedTo(at('9', another)), 'it has listed in between');
+  assert.not.ok(at('9', memory).isFollowedTo(at('5', memory)));
+  assert.not.ok(at('5').isFollowedTo(at('9')));
+});
+
 test.run();

@@ -83,6 +83,17 @@ test('the lease of a Weft node is deleted: its routes stay for a second, those o
   assert.equal(cluster.problems.list(), []);
 });
 
+test('of many leases that are deleted at once, each stays until its node may have claimed it again', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = Array.from({ length: 200 }, (_, i) => peer(i + 2));
+  await cluster.membership.sync();
+  cluster.leases = cluster.leases.filter(({ node }) => node === 'h1');
+  assert.is((await cluster.membership.sync())!.peers.size, 200);
+  assert.is(cluster.membership.renewalDelayMs, 1400);
+  cluster.nowMs = 1400;
+  assert.is((await cluster.membership.sync())!.peers.size, 0);
+});
+
 test('an unreadable lease: a peer’s keeps its last value, our own is written again', async () => {
   const cluster = new FakeCluster();
   const view = await cluster.membership.sync();
