@@ -86,6 +86,13 @@ function peerLockText({ peerLock }: NodeStatus, style: Style): string {
   return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from strangers dropped`)}`;
 }
 
+/** Only where it may matter: other programs' rules keep the tunnel's packets in the table of connections. */
+function trackingFacts({ tracking }: NodeStatus): [string, string][] {
+  if (!tracking?.tunnelIsTracked || tracking.because.length === 0) return [];
+  const places = tracking.because.map((place) => `"${place}"`).join(', ');
+  return [['Conntrack', `sees the tunnel's packets: rules of ${places} go by the state of connections`]];
+}
+
 function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
   const orNone = (texts: readonly string[]): string => texts.join(' ') || 'none';
   const up = formatSpan(nowMs - Date.parse(status.startedAt));
@@ -98,6 +105,7 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ['Backend', `${status.backend || 'not known yet'}${device}`],
     ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
     ['Peer lock', peerLockText(status, style)],
+    ...trackingFacts(status),
     ['Addresses', addressesText(status)],
     ['Healed', healedText(status, nowMs, style)],
     ['etcd', etcdText(status, nowMs, style)],

@@ -126,6 +126,12 @@ export interface NodeStatus {
     readonly droppedPackets: number;
     readonly droppedBytes: number;
   };
+  /** Whether connection tracking sees the tunnel's packets. Absent from older versions. */
+  readonly tracking?: {
+    readonly tunnelIsTracked: boolean;
+    /** Places in other programs' tables whose rules go by the state of connections. */
+    readonly because: readonly string[];
+  };
   readonly lease?: {
     readonly key: string;
     readonly reservation: boolean;

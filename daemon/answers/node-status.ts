@@ -31,7 +31,7 @@ export interface NodeStatusOptions {
       readonly last: { readonly what: string; readonly atMs: number } | undefined;
     };
   };
-  readonly filter: { peerLock(): NodeStatus['peerLock'] };
+  readonly filter: { peerLock(): NodeStatus['peerLock']; tracking(): NonNullable<NodeStatus['tracking']> };
   readonly problems: Pick<Problems, 'list'>;
   readonly store: Pick<ClusterStore, 'health' | 'place'>;
   readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
@@ -92,6 +92,7 @@ export class NodeStatusSource {
       devices: state?.devices ?? [],
       ipMasq,
       peerLock: filter.peerLock(),
+      tracking: filter.tracking(),
       ...this.#lease(),
       etcd: this.#store(),
       changes: this.#changes(),

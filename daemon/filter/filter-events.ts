@@ -3,12 +3,14 @@
 import type { NetlinkMessage } from '../../linux/netlink/wire.ts';
 import { decodeChain, decodeGeneration, decodeTable, nftMessage } from '../../linux/nft/table.ts';
 
-/** A change of a table in question, or of a chain that sees forwarded packets. */
+/** A change of a table in question, or a new base chain: it may see the cluster's packets. */
 function matters({ type, body }: NetlinkMessage, concerns: (family: string, table: string) => boolean): boolean {
   // Each event begins with the family, and has the table's name as its first attribute.
   const table = decodeTable(body);
   if (!table || concerns(table.family, table.name)) return table !== undefined;
-  return type === nftMessage.NFT_MSG_NEWCHAIN && decodeChain(body)?.chain.base?.hook === 'forward';
+  if (type !== nftMessage.NFT_MSG_NEWCHAIN) return false;
+  const base = decodeChain(body)?.chain.base;
+  return base !== undefined && base.type !== 'nat';
 }
 
 export class FilterEvents {

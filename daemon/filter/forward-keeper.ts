@@ -79,7 +79,8 @@ export class ForwardKeeper {
   readonly #session: FilterSession;
   readonly #logger: Logger;
   readonly #names: ForwardNames;
-  readonly #legacy: LegacyIptables;
+  /** The older tables, as they were seen at the last look. */
+  readonly legacy: LegacyIptables;
   readonly #now: () => number;
   readonly #changedBy: () => { readonly by?: string };
   readonly #disputes = new Map<string, Dispute>();
@@ -101,7 +102,7 @@ export class ForwardKeeper {
     this.#logger = logger;
     this.#changedBy = changedBy;
     this.#names = forwardNames(tableName);
-    this.#legacy = new LegacyIptables(sys);
+    this.legacy = new LegacyIptables(sys);
     this.#now = now;
   }
 
@@ -178,13 +179,13 @@ export class ForwardKeeper {
   /** Checks the older tables if they exist and it is time. */
   #lookAtLegacy(settings: () => ForwardSettings): ForwardLook {
     const nowMs = this.#now();
-    const { presence } = this.#legacy;
+    const { presence } = this.legacy;
     if (presence !== 'here') {
       return { outcomes: [], againMs: presence === 'possible' ? legacyAbsentMs : Number.POSITIVE_INFINITY };
     }
     const dueMs = this.#legacyAtMs + this.#legacyPauseMs - nowMs;
     if (dueMs > 0) return { outcomes: this.#legacyOutcomes, againMs: dueMs };
-    const found = this.#legacy.ensure(settings(), this.#names);
+    const found = this.legacy.ensure(settings(), this.#names);
     if (found === 'busy') return { outcomes: this.#legacyOutcomes, againMs: legacyBusyMs };
     this.#legacyAtMs = this.#now();
     if (found.every(({ problem }) => problem === undefined)) this.#legacyPauseMs = legacyPauseMs;
@@ -216,7 +217,7 @@ export class ForwardKeeper {
       for (const each of listForwardChains(nft))
         attempt(() => this.#retried(() => removeForward(nft, each, this.#names)));
     });
-    attempt(() => this.#legacy.remove(this.#names));
+    attempt(() => this.legacy.remove(this.#names));
     return errors;
   }
 

@@ -7,7 +7,7 @@
 
 import { hasCode, SyscallError } from '../../linux/errors.ts';
 import { readText } from '../../linux/files.ts';
-import type { Sys } from '../../linux/sys.ts';
+import { clock, type Sys } from '../../linux/sys.ts';
 import type { Family } from '../../net/address.ts';
 import { formatPrefix, networkOf, parsePrefix } from '../../net/prefix.ts';
 import type { ForwardNames, ForwardOutcome, ForwardSettings } from './foreign-forward.ts';
@@ -31,7 +31,10 @@ interface ListedRule {
 
 /** `iptables -S`: a table's chains, with their policies. */
 export interface ListedTable {
+  /** Of FORWARD. */
   readonly policy: 'accept' | 'drop';
+  /** Chains whose policy is to drop. */
+  readonly dropping: ReadonlySet<string>;
   readonly chains: ReadonlyMap<string, readonly ListedRule[]>;
 }
 
@@ -52,6 +55,18 @@ const stateNames: Readonly<Record<string, ConnectionState>> = {
   INVALID: 'invalid',
   UNTRACKED: 'untracked',
 };
+
+/** As `iptables -S` names them; others it gives as numbers, or by names that are taken for something unknown. */
+const protocolNumbers: Readonly<Record<string, number>> = {
+  udp: 17,
+  tcp: 6,
+  icmp: 1,
+  'ipv6-icmp': 58,
+  ipencap: 4,
+  gre: 47,
+};
+/** Their options are read, or mean nothing. */
+const knownMatches: ReadonlySet<string> = new Set(['comment', 'conntrack', 'state', 'udp', 'tcp']);
 
 const verdicts: Readonly<Record<string, Verdict>> = {
   ACCEPT: { kind: 'accept' },
@@ -92,8 +107,22 @@ function readRule(words: readonly string[], isChain: (name: string) => boolean):
       verdict = verdicts[value] ?? (isChain(value) ? { kind: word === '-g' ? 'goto' : 'jump', chain: value } : verdict);
       // After a target come its options.
       break;
+    } else if (word === '-p') {
+      const number = protocolNumbers[value] ?? Number(value);
+      conditions.push(
+        Number.isInteger(number) ? { kind: 'protocol', protocols: [number], negated } : { kind: 'special' },
+      );
+    } else if (word === '--dport') {
+      const [from = Number.NaN, to = from] = value.split(':').map(Number);
+      conditions.push(
+        Number.isInteger(from) && Number.isInteger(to)
+          ? { kind: 'port', ports: [[from, to]], negated }
+          : { kind: 'special' },
+      );
     } else if (word === '-m') {
-      if (!['comment', 'conntrack', 'state'].includes(value)) conditions.push({ kind: 'special' });
+      if (!knownMatches.has(value)) conditions.push({ kind: 'special' });
+    } else if (word === '--ctstatus' || word === '--ctorigdst' || word === '--ctproto') {
+      conditions.push({ kind: 'some state' });
     } else if (word !== '--comment') {
       // An option of a match that was named before, or of none (`-p tcp`).
       conditions.push({ kind: 'special' });
@@ -110,12 +139,12 @@ export function parseListing(text: string): ListedTable {
   const lines = text.split('\n').map(splitWords);
   const names = lines.flatMap(([verb, name]) => ((verb === '-P' || verb === '-N') && name !== undefined ? [name] : []));
   const chains = new Map<string, ListedRule[]>(names.map((name) => [name, []]));
-  let policy: ListedTable['policy'] = 'accept';
+  const dropping = new Set<string>();
   for (const [verb, chain = '', ...words] of lines) {
-    if (verb === '-P' && chain === 'FORWARD' && words[0] === 'DROP') policy = 'drop';
+    if (verb === '-P' && words[0] === 'DROP') dropping.add(chain);
     if (verb === '-A') chains.get(chain)?.push({ words, rule: readRule(words, (name) => chains.has(name)) });
   }
-  return { policy, chains };
+  return { policy: dropping.has('FORWARD') ? 'drop' : 'accept', dropping, chains };
 }
 
 /**
@@ -160,6 +189,8 @@ export function planLegacy(
   return { script: `${[...lines, 'COMMIT'].join('\n')}\n`, because };
 }
 
+/** How long a listing serves for questions about connections' states. */
+export const listedMs = 10_000;
 /** weftd is blocked meanwhile. */
 const lookTimeoutMs = 2000;
 /** When weftd leaves, it waits for the lock. */
@@ -173,9 +204,36 @@ const isBusy = ({ status, text }: { readonly status: number; readonly text: stri
 export class LegacyIptables {
   readonly #sys: Sys;
   readonly #found = new Map<Family, string>();
+  readonly #listed = new Map<Family, { readonly table: ListedTable | 'unknown'; readonly atMs: number }>();
 
   constructor(sys: Sys) {
     this.#sys = sys;
+  }
+
+  /** The filter table, a few seconds old at most; 'unknown' if it cannot be read; undefined if there is none. */
+  listed(family: Family): ListedTable | 'unknown' | undefined {
+    if (!hasTable(this.#sys, family)) return undefined;
+    const known = this.#listed.get(family);
+    if (known && this.#nowMs() - known.atMs < listedMs) return known.table;
+    // Also after a failure: a command that hangs must not be tried at each look.
+    this.#noteListed(family, known?.table ?? 'unknown');
+    try {
+      const program = this.#program(family);
+      const listing = program === undefined ? undefined : this.#run(program, ['-S']);
+      if (listing?.status === 0) this.#noteListed(family, parseListing(listing.text));
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#noteListed(family, 'unknown');
+    }
+    return this.#listed.get(family)!.table;
+  }
+
+  #noteListed(family: Family, table: ListedTable | 'unknown'): void {
+    this.#listed.set(family, { table, atMs: this.#nowMs() });
+  }
+
+  #nowMs(): number {
+    return this.#sys.clock_gettime(clock.CLOCK_MONOTONIC);
   }
 
   /** Whether this host has such tables now, or may get them at any time because its kernel knows them. */
@@ -255,7 +313,9 @@ export class LegacyIptables {
     const listing = this.#run(program, ['-S']);
     if (isBusy(listing)) return 'busy';
     if (listing.status !== 0) return { problem: failure(`${program} -S`, listing.text) };
-    const planned = planLegacy(parseListing(listing.text), family, settings, names);
+    const table = parseListing(listing.text);
+    this.#noteListed(family, table);
+    const planned = planLegacy(table, family, settings, names);
     if (!planned) return {};
     const restored = this.#run(`${program}-restore`, ['--noflush'], planned.script);
     if (isBusy(restored)) return 'busy';

@@ -2,7 +2,7 @@
 
 import { NetlinkReader } from '../../linux/netlink/wire.ts';
 import { type Expression, nftCt, nftMeta, nftPayload } from '../../linux/nft/expression.ts';
-import { addressBytes, addressOffset } from '../../linux/nft/header.ts';
+import { addressBytes, addressOffset, protocolOffset, udphdr } from '../../linux/nft/header.ts';
 import { type NftRule, nfproto } from '../../linux/nft/table.ts';
 import type { Family } from '../../net/address.ts';
 import { networkOf, type Prefix } from '../../net/prefix.ts';
@@ -13,7 +13,7 @@ const none: Verdict = { kind: 'none' };
 
 /** The content of a register. */
 type Loaded =
-  | { readonly what: 'family' | 'input' | 'output' | 'state' | 'unknown' }
+  | { readonly what: 'family' | 'input' | 'output' | 'state' | 'protocol' | 'port' | 'unknown' }
   | { readonly what: 'source' | 'destination'; readonly family: Family | undefined; readonly lengthBytes: number };
 
 const familyNumbers = new Map<number, Family>([
@@ -26,10 +26,15 @@ function load(expression: Expression & { register: number }, family: Family | un
     if (expression.key === nftMeta.NFT_META_NFPROTO) return { what: 'family' };
     if (expression.key === nftMeta.NFT_META_IIFNAME) return { what: 'input' };
     if (expression.key === nftMeta.NFT_META_OIFNAME) return { what: 'output' };
+    if (expression.key === nftMeta.NFT_META_L4PROTO) return { what: 'protocol' };
   } else if (expression.type === 'ct') {
     if (expression.key === nftCt.NFT_CT_STATE && expression.direction === undefined) return { what: 'state' };
+  } else if (expression.type === 'payload' && expression.base === nftPayload.NFT_PAYLOAD_TRANSPORT_HEADER) {
+    // TCP's and SCTP's ports are in the same place: the protocol is another condition of such a rule.
+    if (expression.offset === udphdr.dest && expression.lengthBytes === 2) return { what: 'port' };
   } else if (expression.type === 'payload' && expression.base === nftPayload.NFT_PAYLOAD_NETWORK_HEADER) {
     const { offset, lengthBytes } = expression;
+    if (family !== undefined && lengthBytes === 1 && offset === protocolOffset[family]) return { what: 'protocol' };
     // The tables of one family leave out the check for it: the family is known all the same.
     if (family !== undefined && lengthBytes <= addressBytes[family]) {
       for (const what of ['source', 'destination'] as const) {
@@ -95,8 +100,29 @@ function compared(loaded: Loaded, value: Uint8Array, negated: boolean, mask: Uin
     }
     case 'state':
       // `ct state new,related`: not all of the requested bits are zero.
-      if (mask?.length !== 4 || value.length !== 4 || u32(value) !== 0) return special;
+      if (mask?.length !== 4 || value.length !== 4 || u32(value) !== 0) return { kind: 'some state' };
       return { kind: 'state', states: statesIn(u32(mask)), negated: !negated };
+    case 'protocol':
+      return mask || value.length !== 1 ? special : { kind: 'protocol', protocols: [value[0]!], negated };
+    case 'port': {
+      if (mask || value.length !== 2) return special;
+      const port = (value[0]! << 8) | value[1]!;
+      return { kind: 'port', ports: [[port, port]], negated };
+    }
+    default:
+      return special;
+  }
+}
+
+/** The condition that a look-up in a set stands for. */
+function lookedUp(loaded: Loaded, keys: readonly Uint8Array[], negated: boolean): Condition {
+  switch (loaded.what) {
+    case 'state':
+      return { kind: 'state', states: statesIn(keys.reduce((sum, key) => sum | u32(key), 0)), negated };
+    case 'protocol':
+      return { kind: 'protocol', protocols: keys.map((key) => key[0]!), negated };
+    case 'port':
+      return { kind: 'port', ports: keys.map((key) => [(key[0]! << 8) | key[1]!, (key[0]! << 8) | key[1]!]), negated };
     default:
       return special;
   }
@@ -126,13 +152,31 @@ const xtStateBits: readonly [ConnectionState, number][] = [
 const conntrackOffsets = { matchFlags: 146, invertFlags: 148, stateMask: 150, end: 152 } as const;
 const XT_CONNTRACK_STATE = 1;
 
+/** struct xt_udp and struct xt_tcp: two source ports, two destination ports, and what is inverted. */
+const portOffsets = { source: 0, destination: 4 } as const;
+const inversionOffset = { udp: 8, tcp: 11 } as const;
+const XT_UDP_INV_DSTPT = 2;
+const anyPort = 65535;
+
+function portConditions(name: 'udp' | 'tcp', view: DataView): Condition[] {
+  const ports = (at: number): readonly [number, number] => [view.getUint16(at, true), view.getUint16(at + 2, true)];
+  const [source, destination] = [ports(portOffsets.source), ports(portOffsets.destination)];
+  const inverted = view.getUint8(inversionOffset[name]);
+  const isAnySource = source[0] === 0 && source[1] === anyPort;
+  if (!isAnySource || (inverted & ~XT_UDP_INV_DSTPT) !== 0) return [special];
+  return [{ kind: 'port', ports: [destination], negated: (inverted & XT_UDP_INV_DSTPT) !== 0 }];
+}
+
 /** None for a match that always holds. */
 function matchConditions(data: Uint8Array): Condition[] {
   const { name, revision, info } = extension(data);
   if (name === 'comment') return [];
-  if (name !== 'conntrack' || revision < 2 || info.length < conntrackOffsets.end) return [special];
   const view = new DataView(info.buffer, info.byteOffset, info.byteLength);
-  if (view.getUint16(conntrackOffsets.matchFlags, true) !== XT_CONNTRACK_STATE) return [special];
+  if ((name === 'udp' || name === 'tcp') && info.length > inversionOffset[name]) return portConditions(name, view);
+  if (name === 'state') return [{ kind: 'some state' }];
+  if (name !== 'conntrack') return [special];
+  if (revision < 2 || info.length < conntrackOffsets.end) return [{ kind: 'some state' }];
+  if (view.getUint16(conntrackOffsets.matchFlags, true) !== XT_CONNTRACK_STATE) return [{ kind: 'some state' }];
   return [
     {
       kind: 'state',
@@ -159,8 +203,18 @@ function verdictOf(expression: Expression): Verdict | undefined {
 /** These decide nothing, and hold for every packet. */
 const indifferent = new Set(['counter', 'log', 'notrack', 'immediate', 'meta set', 'ct set']);
 
-/** @param family of the table's packets; undefined if it has both, and rules check it themselves */
-export function readRule({ expressions }: NftRule, tableFamily: Family | undefined): WalkRule {
+/** A set's keys; undefined if they are not known, or are intervals. */
+export type SetKeys = (name: string) => readonly Uint8Array[] | undefined;
+
+/**
+ * @param family of the table's packets; undefined if it has both, and rules check it themselves
+ * @param setKeys by default, rules that look something up in a set are about particular packets
+ */
+export function readRule(
+  { expressions }: NftRule,
+  tableFamily: Family | undefined,
+  setKeys: SetKeys = () => undefined,
+): WalkRule {
   const conditions: Condition[] = [];
   const registers = new Map<number, { readonly loaded: Loaded; readonly mask?: Uint8Array }>();
   let family = tableFamily;
@@ -196,8 +250,18 @@ export function readRule({ expressions }: NftRule, tableFamily: Family | undefin
         conditions.push(condition);
         break;
       }
+      case 'lookup': {
+        const { loaded, mask } = registers.get(expression.source) ?? { loaded: { what: 'unknown' } };
+        const keys = mask ? undefined : setKeys(expression.set);
+        if (keys) conditions.push(lookedUp(loaded, keys, expression.inverted));
+        else conditions.push(loaded.what === 'state' ? { kind: 'some state' } : special);
+        break;
+      }
       case 'other':
-        if (expression.name === 'match') conditions.push(...matchConditions(expression.data));
+        // A map of verdicts by the connection's state is read as something unknown.
+        if (expression.name === 'lookup' && [...registers.values()].some(({ loaded }) => loaded.what === 'state'))
+          conditions.push({ kind: 'some state' });
+        else if (expression.name === 'match') conditions.push(...matchConditions(expression.data));
         else if (!indifferent.has(expression.name)) conditions.push(special);
         break;
       default:

@@ -23,6 +23,7 @@ import { ForwardKeeper } from './forward-keeper.ts';
 import { LockRenewal } from './lock-renewal.ts';
 import { masqueradePart } from './masquerade.ts';
 import type { ElementChange, PartContent, PartFamily } from './part.ts';
+import { StateJudge, type StateLook, type TunnelSample } from './state-judge.ts';
 import { type LookOptions, TableKeeper } from './table-keeper.ts';
 import { UnmasqueradedConnections } from './unmasqueraded.ts';
 
@@ -86,6 +87,7 @@ export class PacketFilter {
   readonly #keepers: readonly TableKeeper[];
   readonly #forward: ForwardKeeper;
   readonly #unmasqueraded: UnmasqueradedConnections;
+  readonly #judge: StateJudge;
 
   constructor(sys: Sys, logger: Logger, options: PacketFilterOptions) {
     const { name, families, now, changedBy, addresses, lockLifeMs, keepLock = false } = options;
@@ -100,6 +102,7 @@ export class PacketFilter {
       now,
       changedBy: () => this.#by(),
     });
+    this.#judge = new StateJudge(this.#session, this.#forward.legacy, now);
     this.#unmasqueraded = new UnmasqueradedConnections(sys, logger, { now, addresses });
     this.renewal = new LockRenewal(this.#session, { tables, lifeMs: lockLifeMs, keepFormer: keepLock });
   }
@@ -119,8 +122,14 @@ export class PacketFilter {
   concerns(family: string, table: string): boolean {
     return (
       this.#keepers.some(({ table: own }) => own.family === family && own.name === table) ||
-      this.#forward.concerns(family, table)
+      this.#forward.concerns(family, table) ||
+      this.#judge.concerns(family, table)
     );
+  }
+
+  /** Which rules of other programs go by the state of such packets. @throws NetlinkError, SyscallError */
+  stateJudges(samples: readonly TunnelSample[], trust: boolean): StateLook {
+    return this.#judge.look(samples, trust);
   }
 
   /** Brings everything to what is wished for, where it differs. @throws NetlinkError, SyscallError */

@@ -17,6 +17,12 @@ export type Condition =
   /** `name` may be a prefix, with `any` for the rest. */
   | { readonly kind: 'input' | 'output'; readonly name: string; readonly any: boolean; readonly negated: boolean }
   | { readonly kind: 'state'; readonly states: ReadonlySet<ConnectionState>; readonly negated: boolean }
+  /** IP protocols. */
+  | { readonly kind: 'protocol'; readonly protocols: readonly number[]; readonly negated: boolean }
+  /** Destination ports: ranges, both ends included. */
+  | { readonly kind: 'port'; readonly ports: readonly (readonly [number, number])[]; readonly negated: boolean }
+  /** The connection's state, in a way that this simulation does not understand. */
+  | { readonly kind: 'some state' }
   /** Something that this simulation does not understand. */
   | { readonly kind: 'special' };
 
@@ -36,7 +42,7 @@ export const formatWalkRule = ({ conditions, verdict }: WalkRule): string =>
     value instanceof Uint8Array || value instanceof Set ? [...value] : value,
   );
 
-/** An ordinary forwarded packet. */
+/** An ordinary packet. */
 export interface SamplePacket {
   readonly family: Family;
   /** From any address in it; undefined: from outside the cluster. */
@@ -45,6 +51,10 @@ export interface SamplePacket {
   readonly input: string;
   readonly output: string;
   readonly state: ConnectionState;
+  /** Absent: any. A rule about a protocol is about particular packets. */
+  readonly protocol?: number;
+  /** The destination port, if the protocol has ports. */
+  readonly port?: number;
 }
 
 /** Whether `outer` contains all of `inner`. */
@@ -73,6 +83,14 @@ function holds(condition: Condition, packet: SamplePacket): boolean {
     }
     case 'state':
       return condition.states.has(packet.state) !== condition.negated;
+    case 'protocol':
+      return packet.protocol !== undefined && condition.protocols.includes(packet.protocol) !== condition.negated;
+    case 'port': {
+      const { port } = packet;
+      if (port === undefined) return false;
+      return condition.ports.some(([from, to]) => from <= port && port <= to) !== condition.negated;
+    }
+    case 'some state':
     case 'special':
       return false;
   }

@@ -36,6 +36,8 @@ export interface FilterView {
   /** Absent before they are known. */
   readonly links?: FilterLinks;
   readonly placements?: Placements;
+  /** Places of other programs' rules that go by the state of the tunnel's packets; absent before they were looked for. */
+  readonly stateJudges?: readonly string[];
 }
 
 /** A peer's subnet, and the host that sends its packets. */
@@ -66,6 +68,8 @@ export interface FilterLinks {
   readonly inner: readonly string[];
   /** The networks that other interfaces of this host are connected to. */
   readonly networks: readonly Prefix[];
+  /** The external interface's. */
+  readonly addresses: PerFamily<Address>;
 }
 
 /** nft(8)'s name of the table's family. */

@@ -36,16 +36,27 @@ function greShapes(key: OuterHeader['key'], family: Family): RuleItem[][] {
   return key === undefined ? [[greWithoutKey()]] : greKeyIs(key);
 }
 
+/** The names of the timed sets. */
+export interface TunnelSets {
+  readonly port: string;
+  readonly protocol: string;
+}
+const lockedSets: TunnelSets = { port: portSet, protocol: protocolSet };
+
 /** Conditions for the tunnel's packets; one list per possible form. */
-export function tunnelItems({ ipProtocol: protocol, udpPort, vni, key }: OuterHeader, family: Family): RuleItem[][] {
+export function tunnelItems(
+  { ipProtocol: protocol, udpPort, vni, key }: OuterHeader,
+  family: Family,
+  sets = lockedSets,
+): RuleItem[][] {
   switch (protocol) {
     case ipProtocol.IPPROTO_UDP:
       if (udpPort === undefined) throw new Error('A tunnel in UDP needs a port');
-      return [[destinationPortInSet('UDP', portSet), ...(vni === undefined ? [] : [vxlanNetwork(vni)])]];
+      return [[destinationPortInSet('UDP', sets.port), ...(vni === undefined ? [] : [vxlanNetwork(vni)])]];
     case ipProtocol.IPPROTO_GRE:
-      return greShapes(key, family).map((items) => [protocolInSet(protocolSet), grePackets(), ...items]);
+      return greShapes(key, family).map((items) => [protocolInSet(sets.protocol), grePackets(), ...items]);
     default:
-      return [[protocolInSet(protocolSet)]];
+      return [[protocolInSet(sets.protocol)]];
   }
 }
 

@@ -7,14 +7,15 @@
  */
 
 import type { Lease } from '../../cluster/lease.ts';
-import { valuesOf } from '../../cluster/network-config.ts';
+import { type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { NodeStatus } from '../../cluster/status.ts';
-import { hasCode, NetlinkError } from '../../linux/errors.ts';
+import { type Address, formatAddress } from '../../net/address.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { containerPrefixes, prefixesOf } from './cluster-prefixes.ts';
-import { containerLocking, containerLockPart, fibComment } from './container-lock.ts';
+import { containerLocking, containerLockPart } from './container-lock.ts';
+import type { FilterFeatures } from './features.ts';
 import { forwarding, forwardSettings } from './forward.ts';
 import { innerLocking, innerLockPart } from './inner-lock.ts';
 import { masquerading } from './masquerade.ts';
@@ -29,7 +30,9 @@ import {
   type Placements,
 } from './part.ts';
 import { peerLocking, peerLockPart } from './peer-lock.ts';
+import type { StateLook } from './state-judge.ts';
 import type { LookOptions } from './table-keeper.ts';
+import { tunnelSamples, untrackedPart, untracking } from './untracked.ts';
 import type { FilterInterfaces, Ways } from './ways.ts';
 
 /** The command line's choices for the packet filter, beside masquerading. */
@@ -85,11 +88,11 @@ export interface FilterHealing {
 }
 
 export interface UpkeepOptions {
-  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove'>;
+  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove' | 'stateJudges'>;
   readonly parts: readonly FilterPart[];
   /** What the parts ask for. */
   readonly features: FilterFeatures;
-  readonly logger: Pick<Logger, 'warn'>;
+  readonly logger: Pick<Logger, 'info' | 'warn'>;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
   /** Whether other programs' chains are kept, too. */
@@ -101,28 +104,10 @@ export interface UpkeepOptions {
 
 const retryMs = 1000;
 
+const formatAll = (addresses: PerFamily<Address>): string => valuesOf(addresses).map(formatAddress).join();
+
 /** The parts whose counters are the peer lock's. */
 const lockParts = [peerLockPart, containerLockPart, innerLockPart];
-
-/** What this kernel's packet filter has; assumed until it refuses a rule. */
-export class FilterFeatures {
-  #hasFib = true;
-
-  get hasFib(): boolean {
-    return this.#hasFib;
-  }
-
-  /** @returns whether the error says that a feature is missing, without which to try again */
-  learn(error: unknown): boolean {
-    const isMissing =
-      this.#hasFib &&
-      error instanceof NetlinkError &&
-      hasCode(error, 'ENOENT', 'EOPNOTSUPP') &&
-      error.subject === fibComment;
-    if (isMissing) this.#hasFib = false;
-    return isMissing;
-  }
-}
 
 export interface PartsOptions {
   readonly ipMasq: boolean;
@@ -140,15 +125,20 @@ export const partsFor = (
   ...(peerLock
     ? [containerLocking({ lifeMs, now, hasFib: () => features.hasFib }), peerLocking({ lifeMs }), innerLocking()]
     : []),
+  untracking({ lifeMs, isPossible: () => features.canUntrack }),
   ...(forward ? [forwarding()] : []),
   ...(ipMasq ? [masquerading({ randomPorts })] : []),
 ];
+
+const nobodyJudges: StateLook = { judges: [], againMs: Number.POSITIVE_INFINITY };
 
 export class FilterUpkeep implements FilterPort {
   readonly #options: UpkeepOptions;
   #current: { readonly view: FilterView; readonly wish: FilterWish; readonly untilMs: number } | undefined;
   #links: FilterLinks | undefined;
   #placements: Placements | undefined;
+  #judges: readonly string[] | undefined;
+  #judgeAgainMs = Number.POSITIVE_INFINITY;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -156,13 +146,15 @@ export class FilterUpkeep implements FilterPort {
 
   useInterfaces(interfaces: FilterInterfaces): void {
     this.#options.ways.useInterfaces(interfaces);
-    const { external, inner = [], networks = [] } = interfaces;
+    const { external, inner = [], networks = [], addresses = {} } = interfaces;
     const before = this.#links;
     const isSameInner = before?.inner.join() === inner.join();
     const isSameOutside =
-      before?.external === external && before.networks.map(formatPrefix).join() === networks.map(formatPrefix).join();
+      before?.external === external &&
+      before.networks.map(formatPrefix).join() === networks.map(formatPrefix).join() &&
+      formatAll(before.addresses) === formatAll(addresses);
     if (isSameInner && isSameOutside) return;
-    this.#links = { external, inner: isSameInner ? before.inner : inner, networks };
+    this.#links = { external, inner: isSameInner ? before.inner : inner, networks, addresses };
     this.#current = undefined;
   }
 
@@ -176,7 +168,7 @@ export class FilterUpkeep implements FilterPort {
     try {
       const { wish, outcome } = this.#apply(view, { keepElements: keepPeers, trust });
       const { changes, forward } = outcome;
-      const againMs = Math.min(outcome.againMs, this.#current!.untilMs - now());
+      const againMs = Math.min(outcome.againMs, this.#current!.untilMs - now(), this.#judgeAgainMs);
       const wanted = (): string => formatStructure(wish.contents);
       const done = changes > 0 ? ['set packet filter table'] : [];
       healing.noteSettings('rules', 'packet filter table', wanted, done);
@@ -235,20 +227,52 @@ export class FilterUpkeep implements FilterPort {
     };
   }
 
+  /** Whether the tunnel's packets are tracked as connections, and because of which rules. */
+  tracking(): NonNullable<NodeStatus['tracking']> {
+    const isUntracked = this.#current?.wish.contents.some(({ name }) => name === untrackedPart) ?? false;
+    return { tunnelIsTracked: !isUntracked, because: this.#judges ?? [] };
+  }
+
   #apply(view: FilterView, look: LookOptions): { readonly wish: FilterWish; readonly outcome: FilterOutcome } {
     const { filter, features, logger } = this.#options;
+    this.#judge(view, look.trust);
     for (;;) {
       const wish = this.#wish(view);
       try {
         return { wish, outcome: filter.ensure(wish, look) };
       } catch (error) {
-        if (!features.learn(error)) throw error;
-        logger.warn(
-          'This kernel has no nft_fib, so the peer lock cannot tell where packets come from: it does not drop packets with a forged source that containers send, nor those that come in without the tunnel; load the module "nft_fib_inet", then restart weftd',
-        );
+        const told = features.learn(error);
+        if (told === undefined) throw error;
+        logger.warn(told);
         this.#current = undefined;
       }
     }
+  }
+
+  #seen(view: FilterView): FilterView {
+    return {
+      ...view,
+      ...(this.#links ? { links: this.#links } : {}),
+      ...(this.#placements ? { placements: this.#placements } : {}),
+      ...(this.#judges ? { stateJudges: this.#judges } : {}),
+    };
+  }
+
+  /** Looks for rules of others that go by the state of the tunnel's packets, and tells what follows. */
+  #judge(view: FilterView, trust: boolean): void {
+    const { filter, parts, features, logger } = this.#options;
+    const samples = parts.some(({ name }) => name === untrackedPart) ? tunnelSamples(this.#seen(view)) : [];
+    const isMoot = samples.length === 0 || !features.canUntrack;
+    const { judges, againMs } = isMoot ? nobodyJudges : filter.stateJudges(samples, trust);
+    this.#judgeAgainMs = againMs;
+    const before = this.#judges?.join();
+    if (before === judges.join()) return;
+    this.#judges = judges;
+    this.#current = undefined;
+    if (judges.length > 0) {
+      const because = `rules of ${judges.map((place) => `"${place}"`).join(', ')} go by the state of connections`;
+      logger.info("the tunnel's packets stay tracked as connections", { because });
+    } else if (before !== undefined) logger.info("the tunnel's packets are not tracked as connections any longer");
   }
 
   /** The same object for the same view, as long as the parts say so. */
@@ -256,11 +280,7 @@ export class FilterUpkeep implements FilterPort {
     const { parts, foreignChains, ways, now } = this.#options;
     if (this.#current?.view === view && now() < this.#current.untilMs) return this.#current.wish;
     const prefixes = prefixesOf(view);
-    const seen: FilterView = {
-      ...view,
-      ...(this.#links ? { links: this.#links } : {}),
-      ...(this.#placements ? { placements: this.#placements } : {}),
-    };
+    const seen = this.#seen(view);
     const subnets = prefixes.subnets.flatMap((each) => valuesOf(each));
     const wish: FilterWish = {
       contents: parts.flatMap((part) => part.wants(seen) ?? []),

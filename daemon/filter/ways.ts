@@ -1,5 +1,7 @@
 /** The interfaces of the cluster's packets on this host: tunnels, the external interface, the containers' own. */
 
+import type { PerFamily } from '../../cluster/network-config.ts';
+import type { Address } from '../../net/address.ts';
 import { type Prefix, prefixContains } from '../../net/prefix.ts';
 import { isTunnelName } from '../backends/map.ts';
 import type { HostInterface } from '../host/external-interface.ts';
@@ -11,6 +13,8 @@ export interface FilterInterfaces extends Pick<Roads, 'peers' | 'external'> {
   readonly inner?: readonly string[];
   /** The networks of the other interfaces. */
   readonly networks?: readonly Prefix[];
+  /** The external interface's addresses. */
+  readonly addresses?: PerFamily<Address>;
 }
 
 export class Ways {

@@ -94,13 +94,19 @@ export interface DataPathState {
 }
 
 /** The interfaces that the cluster's packets take on this host. */
-function interfacesOf(backend: Backend, view: ClusterView, host: HostState, external: string): FilterInterfaces {
+function interfacesOf(
+  backend: Backend,
+  view: ClusterView,
+  host: HostState,
+  { name: external, addresses }: ExternalInterface,
+): FilterInterfaces {
   const { backend: kind, config, own, formerSubnets } = view;
   const tunnels = familiesInUse(config).flatMap((family) => backend.deviceName(kind, family) ?? []);
   const subnets = [own.subnets, ...formerSubnets].flatMap((each) => valuesOf(each));
   const inner = [...tunnels, ...containerLinks(host, subnets)].filter((name) => name !== external).sort();
   const networks = connectedNetworks(hostInterfaces(host).filter(({ name }) => !inner.includes(name)));
-  return { peers: backend.routesDirectly(kind) ? [...tunnels, external] : tunnels, external, inner, networks };
+  const peers = backend.routesDirectly(kind) ? [...tunnels, external] : tunnels;
+  return { peers, external, inner, networks, addresses };
 }
 
 export class DataPath {
@@ -188,7 +194,7 @@ export class DataPath {
 
     // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
     filter.usePlacements(desired.table);
-    filter.useInterfaces(interfacesOf(backend, view, host, external.name));
+    filter.useInterfaces(interfacesOf(backend, view, host, external));
     const rules = filter.ensure(view, { keepPeers: true, trust: true });
     const devices = wanted.devices.map(({ name }) => name);
     const actual = kernel.readActual(host, new Set([...this.#remembered.devices.keys(), ...devices]));

@@ -185,6 +185,12 @@ export class NftConnection {
       .map(({ rule }) => rule);
   }
 
+  /** The keys of any set, also of an unnamed one of a rule; undefined if it has intervals. */
+  listKeys(table: TableName, set: string): Uint8Array[] | undefined {
+    const raw = this.#listElements(table, set);
+    return raw.some(({ end }) => end) ? undefined : raw.map(({ key }) => key);
+  }
+
   /** Whether the table has the chain. */
   hasChain(table: TableName, chain: string): boolean {
     const found = this.#netlink.get(
@@ -219,23 +225,27 @@ export class NftConnection {
       ),
     );
     return sets.map((set) => {
-      const raw = this.#netlink
-        .dump(
-          makeQuery(
-            nftMessage.NFT_MSG_GETSETELEM,
-            () => ['list the elements of set', set.name, `of table "${table.family} ${table.name}"`],
-            (writer) => {
-              encodeNfgenmsg(writer, nfproto[table.family]);
-              writer.attributeText(nftaSetElementList.TABLE, table.name);
-              writer.attributeText(nftaSetElementList.SET, set.name);
-            },
-            (_type, body) => decodeElements(body),
-          ),
-        )
-        .flat();
+      const raw = this.#listElements(table, set.name);
       if (countElements(raw) !== raw.length) return 'torn';
       return { ...set, elements: toElements(set, raw) };
     });
+  }
+
+  #listElements(table: TableName, set: string): ReturnType<typeof decodeElements> {
+    return this.#netlink
+      .dump(
+        makeQuery(
+          nftMessage.NFT_MSG_GETSETELEM,
+          () => ['list the elements of set', set, `of table "${table.family} ${table.name}"`],
+          (writer) => {
+            encodeNfgenmsg(writer, nfproto[table.family]);
+            writer.attributeText(nftaSetElementList.TABLE, table.name);
+            writer.attributeText(nftaSetElementList.SET, set);
+          },
+          (_type, body) => decodeElements(body),
+        ),
+      )
+      .flat();
   }
 
   /** The ruleset's generation: it changes with every change of any program. */

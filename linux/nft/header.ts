@@ -6,6 +6,8 @@
 /** struct iphdr, include/uapi/linux/ip.h (RFC 791), and struct ipv6hdr, ipv6.h (RFC 8200): saddr and daddr. */
 export const addressOffset = { source: { 4: 12, 6: 8 }, destination: { 4: 16, 6: 24 } } as const;
 export const addressBytes = { 4: 4, 6: 16 } as const;
+/** iphdr.protocol, ipv6hdr.nexthdr */
+export const protocolOffset = { 4: 9, 6: 6 } as const;
 
 /** struct ethhdr, include/uapi/linux/if_ether.h */
 export const ethhdr = { h_dest: 0, h_source: 6, h_proto: 12, bytes: 14 } as const;

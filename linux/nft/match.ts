@@ -47,6 +47,8 @@ export interface Match extends RuleItem {
 }
 
 const register = nftRegister.NFT_REG_1;
+/** include/uapi/linux/rtnetlink.h */
+const RTN_LOCAL = 2;
 
 /** Loads, then compares with `value`. */
 function compare(guards: readonly Guard[], load: readonly Expression[], value: Uint8Array): Match {
@@ -287,6 +289,14 @@ export const comesFromElsewhere = (): Match => {
   return compare([], [{ type: 'fib', result: NFT_FIB_RESULT_OIF, flags, register }], hostU32(0));
 };
 
+/** The destination is an address of this host. Needs nft_fib, at the hooks prerouting and later. */
+export const destinationIsLocal = (): Match =>
+  compare(
+    [],
+    [{ type: 'fib', result: nftFib.NFT_FIB_RESULT_ADDRTYPE, flags: nftFib.NFTA_FIB_F_DADDR, register }],
+    hostU32(RTN_LOCAL),
+  );
+
 const masked = (load: Expression, value: number, mask: number): Match =>
   mask >>> 0 === 0xffffffff
     ? compare([], [load], hostU32(value))
@@ -315,6 +325,8 @@ export const jump = (chain: string): RuleItem => statement({ type: 'verdict', ve
 export const goTo = (chain: string): RuleItem => statement({ type: 'verdict', verdict: 'goto', chain });
 /** Counts the packets and bytes that get this far. */
 export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, bytes: 0 });
+/** The packet's connection is not tracked; in a chain that comes before connection tracking, as those of priority raw do. */
+export const notrack = (): RuleItem => statement({ type: 'notrack' });
 /** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */
 export const masquerade = (options: { fullyRandom?: boolean } = {}): RuleItem =>
   statement({ type: 'masq', flags: options.fullyRandom ? nfNatRange.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0 });

@@ -33,7 +33,7 @@ const settings: RuleSettings = {
   forward: false,
   lock,
 };
-const links = { external: 'eth0', inner: ['cni0', 'docker0', 'flannel.1'], networks: [] };
+const links = { external: 'eth0', inner: ['cni0', 'docker0', 'flannel.1'], networks: [], addresses: {} };
 const ways: ContainerLock = { ...lock, prefixes: settings, links, isTunnelOnly: true, hasFib: true };
 
 /** The host's device, what is at its far end, and the addresses of both; then others' addresses that the far end forges. */

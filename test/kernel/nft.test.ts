@@ -11,6 +11,7 @@ import {
   counter,
   destinationIn,
   destinationInSet,
+  destinationIsLocal,
   drop,
   inputInterface,
   jump,
@@ -44,7 +45,6 @@ import { fixture } from '../support/fixture.ts';
 import {
   connectionMarkIs,
   connectionStateIn,
-  destinationIsLocal,
   destinationPort,
   isFamily,
   outputInterface,

@@ -139,6 +139,7 @@ export const ruleDamages: readonly Damage[] = (
     ['forwarding flushed', 'nft flush chain inet weft forward'],
     ['the pairs of peers and subnets flushed', 'nft flush set inet weft inner4-24'],
     ['the rule against forged sources deleted', 'nft flush chain inet weft container-lock-out'],
+    ['packets tracked again', 'nft flush chain inet weft untracked-out'],
     ['weftd’s table deleted', 'nft delete table inet weft'],
     ['all rules flushed', 'nft flush ruleset'],
     ['a foreign rule put before ours', 'nft insert rule inet weft postrouting counter accept'],

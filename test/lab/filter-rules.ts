@@ -14,6 +14,7 @@ import {
 import type { Roads } from '../../daemon/filter/packet-walk.ts';
 import type { PartContent } from '../../daemon/filter/part.ts';
 import { lockContent, type PeerLock, peerLockPart } from '../../daemon/filter/peer-lock.ts';
+import type { TunnelSample } from '../../daemon/filter/state-judge.ts';
 import { assembleTable } from '../../daemon/filter/table-keeper.ts';
 import type { EnsureOptions } from '../../daemon/filter/upkeep.ts';
 import type { Logger } from '../../daemon/report/log.ts';
@@ -55,6 +56,8 @@ export interface Rules {
   ensure(settings: RuleSettings, options?: EnsureOptions, further?: readonly PartContent[]): FilterOutcome;
   /** Of the peer lock, or of another part. */
   counters(part?: string): Count | undefined;
+  /** Places of other programs' rules that go by the state of such packets. */
+  stateJudges(samples: readonly TunnelSample[], trust?: boolean): readonly string[];
   renewLock(): void;
   remove(): void;
   close(): void;
@@ -66,6 +69,7 @@ export function openRules(sys: Sys, logger: Logger, { roads, families = [], ...o
     ensure: (settings, { keepPeers = false, trust = false } = {}, further = []) =>
       filter.ensure(wishFor(settings, roads(), further), { keepElements: keepPeers, trust }),
     counters: (part = peerLockPart) => filter.counters(part),
+    stateJudges: (samples, trust = false) => filter.stateJudges(samples, trust).judges,
     renewLock: () => filter.renewal.run(),
     remove: () => filter.remove(),
     close: () => filter.close(),

@@ -12,9 +12,6 @@ import { udphdr } from '../../linux/nft/header.ts';
 import type { Match, RuleItem } from '../../linux/nft/match.ts';
 import type { Family } from '../../net/address.ts';
 
-/** enum nft_fib_result, enum nft_fib_flags */
-const nftFib = { NFT_FIB_RESULT_ADDRTYPE: 3, NFTA_FIB_F_SADDR: 1, NFTA_FIB_F_DADDR: 2 } as const;
-
 const register = nftRegister.NFT_REG_1;
 const meta = (key: number): Expression => ({ type: 'meta', key, register });
 const statement = (...expressions: Expression[]): RuleItem => ({ guards: [], expressions });
@@ -75,14 +72,6 @@ export function connectionStateIn(states: readonly (keyof typeof connectionState
   const none = compare([], load, hostU32(0));
   return { guards: [], expressions: none.negated, negated: none.expressions };
 }
-
-/** The destination is an address of this host. */
-export const destinationIsLocal = (): Match =>
-  compare(
-    [],
-    [{ type: 'fib', result: nftFib.NFT_FIB_RESULT_ADDRTYPE, flags: nftFib.NFTA_FIB_F_DADDR, register }],
-    hostU32(2), // RTN_LOCAL
-  );
 
 /** Sets those bits of the packet's mark that are in `mask`. */
 export function setMark(value: number, mask = 0xffffffff): RuleItem {

@@ -9,7 +9,7 @@ import { type OwnBackend, peer } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/filter/container-lock');
 
-const links = { external: 'eth0', inner: ['cni0', 'flannel.1'], networks: [] };
+const links = { external: 'eth0', inner: ['cni0', 'flannel.1'], networks: [], addresses: {} };
 function view(backend: object, changes: Partial<FilterView> = {}): FilterView {
   const text = JSON.stringify({ Network: '10.1.0.0/16', Backend: backend });
   const config = parseNetworkConfig(text, backends);
@@ -43,7 +43,9 @@ test('it wants rules where packets come in, and the interfaces by name', () => {
       ['outer-links', 1000, ['eth0']],
     ],
   );
-  const other = part().wants(view({ Type: 'vxlan' }, { links: { external: 'eth1', inner: [], networks: [] } }))!;
+  const other = part().wants(
+    view({ Type: 'vxlan' }, { links: { external: 'eth1', inner: [], networks: [], addresses: {} } }),
+  )!;
   assert.is(other.structure, content.structure, 'interfaces are no part of the structure');
   // A packet of a former subnet may come in plain, too.
   const former = part().wants(view({ Type: 'vxlan' }, { formerSubnets: [peer(9).subnets] }))!;

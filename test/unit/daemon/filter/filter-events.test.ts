@@ -31,20 +31,23 @@ const generation = (program: string): NetlinkMessage =>
 
 const own = { family: 'inet', name: 'weft' } as const;
 const other = { family: 'ip', name: 'nat' } as const;
-const base = (hook: 'forward' | 'input'): NftChain => ({
+const base = (hook: 'forward' | 'input' | 'prerouting'): NftChain => ({
   name: 'chain',
   base: { type: 'filter', hook, priority: 0, policy: 'accept' },
   rules: [],
 });
 const concerns = (family: string, table: string): boolean => family === 'inet' && table === 'weft';
 
-test('changes of the tables in question matter, and chains that see forwarded packets', () => {
+test('changes of the tables in question matter, and chains that see the cluster’s packets', () => {
   const events = new FilterEvents(() => {});
   const matters = (request: NetlinkRequest): boolean => events.isRelevant(messageOf(request), concerns);
   assert.ok(matters(newRule(own, 'chain', rule([accept()]))));
   assert.not(matters(newRule(other, 'chain', rule([accept()]))));
   assert.not(matters(newTable(other)));
-  assert.not(matters(newChain(other, base('input'))));
+  assert.not(matters(newChain(other, { name: 'chain', rules: [] })));
+  const translating = base('prerouting');
+  assert.not(matters(newChain(other, { ...translating, base: { ...translating.base!, type: 'nat' } })));
+  assert.ok(matters(newChain(other, base('input'))));
   assert.ok(matters(newChain(other, base('forward'))));
 });
 

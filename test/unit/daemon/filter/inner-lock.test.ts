@@ -25,7 +25,7 @@ function view({ backend = 'vxlan', placements = [two, three], networks = [] }: G
     own: peer(1),
     peers: LeaseSet.of([]),
     formerSubnets: [],
-    links: { external: 'eth0', inner: [], networks: networks.map(prefix) },
+    links: { external: 'eth0', inner: [], networks: networks.map(prefix), addresses: {} },
     placements: { placementSource: placements, placements },
   };
 }

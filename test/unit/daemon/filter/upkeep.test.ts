@@ -4,9 +4,11 @@ import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import { fibComment } from '../../../../daemon/filter/container-lock.ts';
+import { FilterFeatures } from '../../../../daemon/filter/features.ts';
 import type { FilterOutcome, FilterWish } from '../../../../daemon/filter/packet-filter.ts';
 import type { ElementChange, FilterPart, FilterView } from '../../../../daemon/filter/part.ts';
-import { FilterFeatures, FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
+import { untrackedComment, untracking } from '../../../../daemon/filter/untracked.ts';
+import { FilterUpkeep, partsFor } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { openLogger } from '../../../../daemon/report/log.ts';
 import { Problems } from '../../../../daemon/report/problems.ts';
@@ -52,6 +54,8 @@ class Bench {
   readonly noted: string[] = [];
   readonly features = new FilterFeatures();
   readonly warnings: string[] = [];
+  readonly lines: string[] = [];
+  judges: readonly string[] = [];
   nowMs = 0;
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
@@ -72,10 +76,11 @@ class Bench {
       },
       counters: (part) => (part === 'peer-lock' ? { packets: 3, bytes: 180 } : undefined),
       remove() {},
+      stateJudges: () => ({ judges: this.judges, againMs: Number.POSITIVE_INFINITY }),
     },
-    parts: [this.toy],
+    parts: [this.toy, untracking({ lifeMs: 1000, isPossible: () => this.features.canUntrack })],
     features: this.features,
-    logger: { warn: (line) => void this.warnings.push(line) },
+    logger: { info: (line) => void this.lines.push(line), warn: (line) => void this.warnings.push(line) },
     now: () => this.nowMs,
     foreignChains: true,
     healing: {
@@ -154,6 +159,37 @@ test('where the kernel refuses a rule for want of nft_fib, the parts are asked a
   assert.equal([other.features.hasFib, other.warnings], [true, []]);
 });
 
+test('the tunnel’s packets are untracked unless others’ rules go by their state, and changes are told once', () => {
+  const bench = new Bench();
+  const addresses = { 4: address('192.0.2.1') };
+  const now = { ...view(), own: { ...view().own, publicAddresses: addresses } };
+  const parts = (): string[] => bench.wishes.at(-1)!.contents.map(({ name }) => name);
+  bench.upkeep.ensure(now);
+  assert.equal(parts(), ['toy'], 'before the interfaces are known');
+  bench.upkeep.useInterfaces({ peers: [], external: 'eth0', addresses });
+  bench.upkeep.ensure(now);
+  assert.equal([parts(), bench.upkeep.tracking()], [['toy', 'untracked'], { tunnelIsTracked: false, because: [] }]);
+  bench.judges = ['ip filter INPUT'];
+  for (let i = 0; i < 2; i++) bench.upkeep.ensure(now);
+  const tracked = { tunnelIsTracked: true, because: ['ip filter INPUT'] };
+  assert.equal([parts(), bench.upkeep.tracking()], [['toy'], tracked]);
+  bench.judges = [];
+  bench.upkeep.ensure(now);
+  assert.equal(parts(), ['toy', 'untracked']);
+  assert.equal(bench.lines, [
+    "the tunnel's packets stay tracked as connections",
+    "the tunnel's packets are not tracked as connections any longer",
+  ]);
+  // An address that is translated, perhaps on this host.
+  bench.upkeep.useInterfaces({ peers: [], external: 'eth0', addresses: { 4: address('10.9.9.9') } });
+  bench.upkeep.ensure(now);
+  assert.equal(parts(), ['toy']);
+  bench.upkeep.useInterfaces({ peers: [], external: 'eth0', addresses });
+  bench.outcome = new NetlinkError(['add rule', untrackedComment, 'to chain "x"'], errno.ENOENT);
+  bench.upkeep.ensure(now);
+  assert.equal([parts(), bench.warnings.length, bench.features.canUntrack], [['toy'], 1, false]);
+});
+
 test('a wish holds as long as its parts say, and until interfaces change', () => {
   const bench = new Bench();
   const now = view();
@@ -168,7 +204,10 @@ test('a wish holds as long as its parts say, and until interfaces change', () =>
   const links = { peers: [], external: 'eth0', inner: ['cni0'] };
   for (const each of [links, { ...links, inner: ['cni0'] }]) bench.upkeep.useInterfaces(each);
   bench.upkeep.ensure(now);
-  assert.equal([bench.toy.asked, bench.toy.links], [3, { external: 'eth0', inner: ['cni0'], networks: [] }]);
+  assert.equal(
+    [bench.toy.asked, bench.toy.links],
+    [3, { external: 'eth0', inner: ['cni0'], networks: [], addresses: {} }],
+  );
 });
 
 test('changes of peers go to the parts, and what those make of them to the filter', () => {
@@ -187,9 +226,16 @@ test('which parts the command line asks for', () => {
       { peerLock, forward, randomPorts: true },
       { ipMasq, lockLifeMs: 1, now: () => 0, features: new FilterFeatures() },
     ).map(({ name }) => name);
-  assert.equal(names(true, true, true), ['container-lock', 'peer-lock', 'inner-lock', 'forward', 'masquerade']);
-  assert.equal(names(false, true, false), ['forward']);
-  assert.equal(names(false, false, false), []);
+  assert.equal(names(true, true, true), [
+    'container-lock',
+    'peer-lock',
+    'inner-lock',
+    'untracked',
+    'forward',
+    'masquerade',
+  ]);
+  assert.equal(names(false, true, false), ['untracked', 'forward']);
+  assert.equal(names(false, false, false), ['untracked']);
 });
 
 test.run();

@@ -5,7 +5,8 @@ import { LeaseSet } from '../../../../cluster/lease-set.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import type { VxlanLeaseData } from '../../../../daemon/backends/vxlan.ts';
-import { FilterFeatures, FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
+import { FilterFeatures } from '../../../../daemon/filter/features.ts';
+import { FilterUpkeep } from '../../../../daemon/filter/upkeep.ts';
 import { Ways } from '../../../../daemon/filter/ways.ts';
 import { ExternalChoice } from '../../../../daemon/host/external-choice.ts';
 import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
@@ -86,6 +87,7 @@ class FakeHost {
           return { changes: 0, mended: [], forward: [], againMs: Number.POSITIVE_INFINITY };
         },
         counters: () => undefined,
+        stateJudges: () => ({ judges: [], againMs: Number.POSITIVE_INFINITY }),
         remove() {},
       },
       healing,

@@ -4,6 +4,7 @@ import {
   accept,
   counter,
   destinationIn,
+  destinationIsLocal,
   drop,
   inputInterface,
   jump,
@@ -18,7 +19,7 @@ import {
 import { type NftRule, type NftTable, nftPriority } from '../../../../linux/nft/table.ts';
 import { parseAddress } from '../../../../net/address.ts';
 import { type Prefix, parsePrefix } from '../../../../net/prefix.ts';
-import { connectionStateIn, destinationIsLocal, saveMark, setMark } from '../../../support/nft-match.ts';
+import { connectionStateIn, saveMark, setMark } from '../../../support/nft-match.ts';
 
 export const prefix = (text: string): Prefix => parsePrefix(text)!;
 export const key = (text: string): Uint8Array => parseAddress(text)!.bytes;
