@@ -7,6 +7,7 @@ import { sameAddress } from '../net/address.ts';
 import { samePrefix } from '../net/prefix.ts';
 import type { NodeParts } from './compose.ts';
 import { FolderBusyError, type FolderLock, lockFolders } from './host/folder-lock.ts';
+import { serviceUnitOf } from './host/supervisor.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Logger } from './report/log.ts';
 
@@ -33,6 +34,16 @@ function terminate(pid: number): void {
   }
 }
 
+/** systemd would start the service again, and it would take another subnet. @throws Error */
+function refuseService(sys: Sys, pid: number): void {
+  const unit = serviceUnitOf(sys, pid);
+  if (unit === undefined) return;
+  throw new Error(
+    `weftd (process ${pid}) runs as the service "${unit}", which systemd would start again, and it would take another ` +
+      `subnet; nothing was removed: run "systemctl disable --now ${unit}" first, and then this command again`,
+  );
+}
+
 /** Locks the folders. A running weftd that has them is told to end first. */
 async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Promise<FolderLock> {
   let asked = false;
@@ -44,6 +55,7 @@ async function takeFolders(sys: Sys, options: DaemonOptions, logger: Logger): Pr
       // The kernel's list of locks may miss one while others come and go, so it is read again.
       if (error.pid === undefined && !asked && waitedMs > findHolderMs) throw error;
       if (error.pid !== undefined && !asked) {
+        refuseService(sys, error.pid);
         logger.info('stopping the weftd that runs', { pid: error.pid });
         terminate(error.pid);
         asked = true;
@@ -78,17 +90,19 @@ export async function leave(
   const parts = await open();
   try {
     // Before the running weftd is stopped: if the store does not answer, it keeps running.
-    await parts.store.list();
+    if (!options.leaveLocally) await parts.store.list();
     const lock = await takeFolders(sys, options, logger);
     try {
-      return await leaveWith(parts);
+      return await leaveWith(parts, options.leaveLocally);
     } finally {
       lock.release();
     }
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
     // Otherwise peers would keep sending to a host that no longer receives.
-    logger.error(`${error.message}; nothing was removed, try again when ${parts.store.kind} answers`);
+    logger.error(
+      `${error.message}; nothing was removed, try again when ${parts.store.kind} answers, or add --local if it never will`,
+    );
     return 1;
   } finally {
     parts.close();
@@ -96,17 +110,27 @@ export async function leave(
 }
 
 /** @throws StoreError: nothing was removed from the host */
-async function leaveWith(parts: LeavingParts): Promise<number> {
-  const { store, logger, node } = parts;
+async function leaveWith(parts: LeavingParts, isLocal: boolean): Promise<number> {
+  const { logger } = parts;
   const containers = parts.attachments.count();
   if (containers) logger.warn('containers of this host lose their way to other hosts', { containers });
+  const peers = isLocal ? undefined : await giveBack(parts);
+  const errors = parts.removeEverything();
+  for (const error of errors) logger.error(error.message);
+  if (peers === undefined) {
+    logger.warn(`left on this host only: ${parts.store.kind} was not asked, and a lease there stays until it expires`);
+  } else {
+    logger.info('left the cluster', { peers });
+  }
+  return errors.length === 0 ? 0 : 1;
+}
+
+/** @returns how many other nodes have leases @throws StoreError */
+async function giveBack(parts: LeavingParts): Promise<number> {
+  const { store, logger, node } = parts;
   const { all: leases } = (await store.list()).leases;
   for (const lease of ownLeases(leases, parts)) {
     if (await store.release?.(lease)) logger.info('lease given back', { subnet: formatSubnets(lease.subnets) });
   }
-  const peers = leases.filter((lease) => lease.node !== node);
-  const errors = parts.removeEverything();
-  for (const error of errors) logger.error(error.message);
-  logger.info('left the cluster', { peers: peers.length });
-  return errors.length === 0 ? 0 : 1;
+  return leases.filter((lease) => lease.node !== node).length;
 }

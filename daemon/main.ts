@@ -4,8 +4,10 @@ import { UsageError } from '../command/options.ts';
 import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks } from '../linux/sys.ts';
+import { defaultPaths } from '../net/paths.ts';
 import { composeNode, type ProcessHost, startService } from './compose.ts';
 import { FolderBusyError, lockFolders } from './host/folder-lock.ts';
+import { readServiceSettings } from './host/service-settings.ts';
 import { leave } from './leave.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Bell } from './pace/bell.ts';
@@ -67,13 +69,22 @@ async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger)
 }
 
 /**
+ * The environment; for `--leave`, which a person runs by hand, also the settings of the service, where the environment has
+ * none.
+ */
+function environmentOf({ sys, args, environment }: DaemonHost): DaemonHost['environment'] {
+  if (!args.some((arg) => /^--?leave$/.test(arg))) return environment;
+  return { ...readServiceSettings(sys, defaultPaths.serviceSettings), ...environment };
+}
+
+/**
  * Runs weftd until it is stopped.
  * @returns the exit status: 0; 1 where it could not run; 2 for a wrong command line
  */
 export async function run(host: DaemonHost): Promise<number> {
   let options: DaemonOptions;
   try {
-    options = parseDaemonOptions(host.args, host.environment);
+    options = parseDaemonOptions(host.args, environmentOf(host));
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     host.stderr(`weftd: ${error.message}\n`);

@@ -26,6 +26,8 @@ export interface DaemonOptions {
   /** The address of the probe port; undefined: probes are answered on the socket only. */
   readonly healthz: { readonly address: Address; readonly port: number } | undefined;
   readonly leave: boolean;
+  /** Leave without asking the store. */
+  readonly leaveLocally: boolean;
   /** undefined: text on a terminal, JSON otherwise. */
   readonly logFormat: LogFormat | undefined;
   readonly logLevel: LogLevel;
@@ -158,6 +160,12 @@ const specs: readonly OptionSpec[] = [
     commandLineOnly: true,
   },
   {
+    name: 'local',
+    kind: 'flag',
+    help: 'with --leave: do not ask etcd, for a cluster whose etcd is gone for good',
+    commandLineOnly: true,
+  },
+  {
     name: 'log-format',
     kind: 'text',
     placeholder: logFormats.join('|'),
@@ -258,6 +266,7 @@ export function parseDaemonOptions(
   if (node !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(node)) {
     throw new UsageError(`Option --node is "${node}": it must be a host name of letters, digits, ".", "_" and "-"`);
   }
+  if (options.flag('local') && !options.flag('leave')) throw new UsageError('Option --local needs --leave');
   const publicAddresses: Partial<Record<Family, Address>> = {};
   for (const [family, name] of [
     [4, 'public-ip'],
@@ -288,6 +297,7 @@ export function parseDaemonOptions(
     cniDataDir: folderOption(options, 'cni-data-dir', defaults.cniDataDir),
     healthz: healthzOption(options),
     leave: options.flag('leave'),
+    leaveLocally: options.flag('local'),
     logFormat: wordOption(options, 'log-format', logFormats),
     logLevel: wordOption(options, 'log-level', logLevels) ?? 'info',
     ignored: unused.filter(({ name }) => options.has(name)).map(({ name }) => `--${name}`),

@@ -9,6 +9,8 @@ export const defaultPaths = {
   subnetFile: '/run/flannel/subnet.env',
   /** host-local's reservations: `<network>/<address>`. */
   cniDataDir: '/var/lib/cni/networks',
+  /** The settings of weftd's service, an EnvironmentFile of systemd. */
+  serviceSettings: '/etc/default/weftd',
   /** What flannel's plugin keeps of each container: the configuration that it gave to the plugin which attached it. */
   flannelDataDir: '/var/lib/cni/flannel',
 } as const;

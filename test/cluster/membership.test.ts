@@ -1,12 +1,15 @@
 /** Hosts join and leave. */
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
+import { execute } from '../lab/commands.ts';
 import { difference, readFdb, readLink, readNeighbours, readRoutes } from '../lab/kernel-state.ts';
+import { MountNamespace } from '../lab/mount-namespace.ts';
 import { ping } from '../lab/packets.ts';
+import { program } from '../lab/project.ts';
 import { startLocker } from '../lab/strangers.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -111,6 +114,68 @@ test('--leave ends the weftd of the folder, and no stranger who locks a file of 
   } finally {
     rmSync(runDir, { recursive: true });
   }
+});
+
+test('--leave beside a service refuses, and the service goes on with its subnet', async () => {
+  const host = cluster().addHost();
+  // A child of init with INVOCATION_ID, as systemd starts it.
+  const { scratch } = cluster();
+  const pidFile = join(scratch.folder, 'service.pid');
+  const log = join(scratch.folder, 'service.log');
+  const words = [program('weftd'), ...host.weftdArguments].map((word) => `'${word}'`).join(' ');
+  const script = `${words} >'${log}' 2>&1 & echo $! >'${pidFile}'`;
+  host.execute(['sh', '-c', script], { environment: { INVOCATION_ID: '0123456789abcdef0123456789abcdef' } });
+  const pid = Number(readFileSync(pidFile, 'utf8'));
+  try {
+    await host.waitForStatus('weftd', ({ state }) => state === 'running');
+    const before = host.describe();
+    const { subnet } = host;
+    for (const further of [[], ['--local']]) {
+      const { status, stderr } = host.runWeftd('--leave', ...further);
+      assert.is(status, 1);
+      assert.match(stderr, /runs as the service \\?"[^"]+\.service\\?", .* take another subnet; nothing was removed/);
+      assert.match(stderr, /systemctl disable --now [^ ]+\.service/);
+    }
+    assert.is(host.status().state, 'running');
+    assert.is(host.subnet, subnet);
+    assert.equal(difference(before, host.describe()), []);
+  } finally {
+    process.kill(pid, 'SIGTERM');
+    await waitFor('weftd to end', () => !existsSync(`/proc/${pid}`));
+  }
+  assert.is(host.runWeftd('--leave').status, 0);
+});
+
+test('--leave --local removes everything of the host without etcd, and tells that the lease stays', async () => {
+  const host = cluster().addHost();
+  const bare = host.describe();
+  host.startWeftd();
+  await host.reaches([]);
+  const { subnet } = host;
+  const { status, stderr } = host.runWeftd('--leave', '--local', '--etcd-endpoints', 'http://192.0.2.1:2379');
+  assert.is(status, 0, stderr);
+  assert.match(stderr, /left on this host only: etcd was not asked, and a lease there stays until it expires/);
+  assert.equal(difference(bare, host.describe()), []);
+  assert.ok(cluster().etcdctl('get', '--prefix', '/coreos.com/network/subnets').includes(subnet.replace('/', '-')));
+  assert.is(host.runWeftd('--local').status, 2);
+});
+
+test("--leave reads the service's settings", async () => {
+  const host = cluster().addHost();
+  host.startWeftd();
+  await host.reaches([]);
+  const { subnet } = host;
+  const mounts = await MountNamespace.open(cluster().scratch, 'slave');
+  const folder = cluster().scratch.makeFolder('etc-default');
+  const endpoints = host.weftdArguments[host.weftdArguments.indexOf('--etcd-endpoints') + 1]!;
+  writeFileSync(join(folder, 'weftd'), `# comment\nWEFTD_ETCD_ENDPOINTS="${endpoints}"\n`);
+  mounts.mount('--bind', folder, '/etc/default');
+  const withoutEtcd = host.weftdArguments.filter((word) => word !== '--etcd-endpoints' && word !== endpoints);
+  const { status, stderr } = execute([...mounts.enter(host.namespace), program('weftd'), ...withoutEtcd, '--leave'], {
+    timeoutMs: 30_000,
+  });
+  assert.is(status, 0, stderr);
+  assert.not(cluster().etcdctl('get', '--prefix', '/coreos.com/network/subnets').includes(subnet.replace('/', '-')));
 });
 
 test('--leave on a host without a lease says so and succeeds', () => {

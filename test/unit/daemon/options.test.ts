@@ -82,6 +82,9 @@ test('the packet filter: everything is on unless it is said otherwise', () => {
 test('leaving is never asked for by the environment', () => {
   assert.is(parseDaemonOptions([], { WEFTD_LEAVE: 'true' }).leave, false);
   assert.is(parse('--leave').leave, true);
+  assert.is(parse('--leave').leaveLocally, false);
+  assert.is(parse('--leave', '--local').leaveLocally, true);
+  assert.is(errorOf('--local'), 'Option --local needs --leave');
 });
 
 test('errors name the option, the value and what it must be', () => {
