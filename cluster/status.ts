@@ -37,6 +37,8 @@ export interface ConfigUpdate {
 }
 
 export interface EtcdStatus {
+  /** The kind of the store: `etcd` or `Kubernetes`. */
+  readonly kind?: string;
   readonly endpoints: readonly string[];
   readonly prefix: string;
   readonly connected: boolean;
@@ -143,6 +145,7 @@ export interface NodeStatus {
     readonly renewals: number;
     readonly losses: number;
   };
+  /** The store of the cluster, of whatever kind. */
   readonly etcd: EtcdStatus;
   readonly changes: ChangesStatus;
   readonly addresses: readonly AddressStatus[];

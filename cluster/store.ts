@@ -7,7 +7,7 @@
  * once.
  *
  * Optional members are for stores that support them. Later stores may add: `claimFurther` (one more subnet beside the
- * first), `setCondition` and `event` (which show people the state on the node's own object).
+ * first), and `event` (which shows people a problem on the node's own object).
  */
 
 import type { Address } from '../net/address.ts';
@@ -35,6 +35,8 @@ export interface ConfigSource {
   readonly path: string;
   /** The same in full: `etcd key "/coreos.com/network/config"`. */
   readonly place: string;
+  /** People write it as a file of this host's. What is wrong with that does not concern the store of the leases. */
+  readonly isFile?: true;
   /** undefined: there is no config yet. */
   read(): Promise<StoredConfig | undefined>;
   /** Calls `onWake` whenever the config may have changed, and at the start. The call has no data: read the config again. */
@@ -178,6 +180,16 @@ export interface LeaseMemoryFormat {
   parse(text: string): LeaseMemory | undefined;
 }
 
+/** Addresses that people have set for this node in the store. */
+export interface NodeAddresses {
+  /** The public addresses that peers get, instead of the interface's or those of the command line. */
+  readonly overwrites: PerFamily<Address>;
+  /** They choose the interface, as --public-ip does. */
+  readonly interfaces: PerFamily<Address>;
+  /** Why some of them are not used. */
+  readonly problems: readonly string[];
+}
+
 export interface StoreHealth {
   readonly endpoints: readonly string[];
   /** Whether the last finished call was answered. */
@@ -230,6 +242,22 @@ export interface ClusterStore {
 
   /** Gives the lease back if it is still ours (a reservation, too). False: it did not exist, or was not ours any more. */
   release?(lease: Lease): Promise<boolean>;
+
+  /** For stores in which a node has one place of its own: its lease among these. Absent: by address and memory. */
+  findOwn?(leases: readonly Lease[]): Lease | undefined;
+
+  /**
+   * For stores that do not choose subnets by the config: whether it allows this lease of ours. Absent: by the config's length
+   * and bounds.
+   */
+  allows?(config: NetworkConfig, lease: Lease): boolean;
+
+  /** For stores in which people set addresses for this node. From memory; watchers are woken when they change. */
+  nodeAddresses?(): NodeAddresses;
+
+  /** For stores that show whether this node's network stands. Call it once it does, and again while `mustAnnounce` says so. */
+  announceUp?(): Promise<void>;
+  readonly mustAnnounce?: boolean;
 
   /** For stores that may lose promised leases: the node remembers them. */
   readonly memory?: LeaseMemoryFormat;

@@ -23,6 +23,7 @@ const daemonFloors = [
     'daemon',
     [
       'cluster/etcd',
+      'cluster/kubernetes',
       'cluster/stores',
       ...ground,
       'daemon/report',
@@ -44,7 +45,8 @@ const rooms = {
   cluster: ['net'],
   // A folder for each kind of store. Nobody but the entry points knows which one there is.
   'cluster/etcd': ['net', 'command', 'cluster'],
-  'cluster/stores': ['net', 'cluster', 'cluster/etcd'],
+  'cluster/kubernetes': ['net', 'command', 'cluster'],
+  'cluster/stores': ['net', 'cluster', 'cluster/etcd', 'cluster/kubernetes'],
   reservations: ['net', 'linux', 'cni/spec'],
   ipam: ['net', 'linux', 'cni/spec', 'reservations'],
   cni: ['net', 'linux', 'cni/spec', 'reservations', 'ipam'],

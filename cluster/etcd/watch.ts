@@ -14,11 +14,11 @@
 import type { IRangeRequest, IWatchResponse } from 'etcd3';
 import { ChangeLog } from '../change-log.ts';
 import type { Clock, Random, Timer } from '../clock.ts';
+import { defer } from '../deferred.ts';
 import type { Closable } from '../store.ts';
 import { StoreError, StoreRefusedError } from '../store-errors.ts';
 import type { StoreObserver } from '../store-observer.ts';
 import { type EtcdConnection, ReconnectError, type Session, untilDropped } from './connection.ts';
-import { defer } from './deferred.ts';
 import { isCompacted, isTooLarge, toStoreError } from './errors.ts';
 import type { Keys } from './keys.ts';
 import { perLeaseMs } from './pace.ts';
