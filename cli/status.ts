@@ -108,7 +108,7 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ...trackingFacts(status),
     ['Addresses', addressesText(status)],
     ['Healed', healedText(status, nowMs, style)],
-    ['etcd', etcdText(status, nowMs, style)],
+    [status.etcd.kind ?? 'etcd', etcdText(status, nowMs, style)],
   ];
   const title = `${style.bold(status.node)}  ${stateText(status.state, style)}, weftd ${status.version}, up ${up}`;
   const shown = status.problems.slice(0, shownProblems).map((problem) => `  ${style.red(problem)}\n`);

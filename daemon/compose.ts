@@ -129,7 +129,11 @@ const clockOf = (sys: Sys): Clock => ({
   },
 });
 
-/** @param open opens the store of the cluster's leases and config: etcd, unless told otherwise */
+/** kubelet's own default name of a Node is the hostname in lower case. */
+const nodeName = ({ node, kubernetes }: DaemonOptions): string =>
+  node ?? (kubernetes ? hostname().toLowerCase() : hostname());
+
+/** @param open opens the store of the cluster's leases and config */
 export async function composeNode(
   host: ProcessHost,
   options: DaemonOptions,
@@ -140,12 +144,13 @@ export async function composeNode(
   const settings = readTestSettings(host.environment);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
   const random = (): number => randomNumber(sys);
-  const node = options.node ?? hostname();
+  const node = nodeName(options);
   const problems = new Problems(logger, monotonic);
   const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
   const clock = clockOf(sys);
+  const { kubernetes, etcd } = options;
   const { config, leases: store } = await open({
-    etcd: options.etcd,
+    ...(kubernetes ? { kubernetes, node, environment: host.environment } : { etcd }),
     backends,
     clock,
     random,
@@ -153,6 +158,7 @@ export async function composeNode(
     leaseTtlSeconds: settings.leaseTtlSeconds,
     timeoutMs: settings.storeTimeoutMs,
     heartbeatMs: settings.heartbeatMs,
+    silenceMs: settings.silenceMs,
   });
   const files = new NodeFiles(sys, options);
   const kernel = new Kernel(sys);
@@ -204,6 +210,7 @@ export async function composeNode(
     peerLock: options.filter.peerLock,
     remembered,
     storeAddresses: () => lifelines.ofStore,
+    told: () => store.nodeAddresses?.(),
   });
   const dataPath = new DataPath({
     kernel,
@@ -229,6 +236,7 @@ export async function composeNode(
     readHost: () => kernel.readHostAlone(),
     hostView: (state) => kernel.hostView(state),
     settledHost: () => dataPath.settledHost,
+    findOwn: store.findOwn && ((leases) => store.findOwn?.(leases)),
     randomMacBytes: () => new Uint8Array(randomBytes(sys, 6)),
     monotonic,
     lockDevice: (name, advice) => locks.take(name, advice),

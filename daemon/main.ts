@@ -32,8 +32,10 @@ async function serve(host: DaemonHost, options: DaemonOptions, logger: Logger): 
   logger.info('weftd starts', {
     version: host.version,
     node: parts.node,
-    etcd: options.etcd.endpoints.join(','),
-    prefix: options.etcd.prefix,
+    ...(options.kubernetes
+      ? { kubernetes: parts.store.health().endpoints.join(',') || (options.kubernetes.kubeconfigFile ?? '') }
+      : { etcd: options.etcd.endpoints.join(',') }),
+    prefix: parts.store.place,
   });
   const stopped = new Promise<Signal>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) host.onSignal(signal, () => resolve(signal));

@@ -1,6 +1,7 @@
 /** weftd's command line: flanneld's options, and some of its own. */
 
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
+import { type KubernetesOptions, kubernetesOptions, parseKubernetesOptions } from '../cluster/kubernetes/options.ts';
 import { parseGoPattern } from '../command/go-pattern.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
@@ -12,8 +13,10 @@ import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/l
 
 export interface DaemonOptions {
   readonly etcd: EtcdEndpoints;
+  /** Instead of etcd. */
+  readonly kubernetes: KubernetesOptions | undefined;
   readonly choice: InterfaceChoice;
-  /** This host's name in the cluster; undefined: the hostname. */
+  /** This host's name in the cluster, in Kubernetes that of its Node; undefined: the hostname. */
   readonly node: string | undefined;
   readonly runDir: string;
   readonly stateDir: string;
@@ -47,6 +50,7 @@ const onOff = ['on', 'off'] as const;
 
 const specs: readonly OptionSpec[] = [
   ...etcdOptions,
+  ...kubernetesOptions,
   {
     name: 'iface',
     kind: 'list',
@@ -114,7 +118,7 @@ const specs: readonly OptionSpec[] = [
     kind: 'text',
     placeholder: 'NAME',
     help: "this host's name in the cluster",
-    byDefault: 'the hostname',
+    byDefault: 'NODE_NAME with --kube-subnet-mgr, else the hostname',
   },
   {
     name: 'run-dir',
@@ -195,7 +199,7 @@ const unused: readonly OptionSpec[] = [
 ];
 
 export const helpText = (): string =>
-  `weftd: leases this host's subnet in etcd and connects its containers with those of the other hosts
+  `weftd: gets this host's subnet from etcd or Kubernetes, and connects its containers with those of the other hosts
 
 Usage: weftd [OPTION]...
 
@@ -262,9 +266,12 @@ export function parseDaemonOptions(
   if (options.words.length > 0) {
     throw new UsageError(`Unexpected argument "${options.words[0]}": weftd takes options only`);
   }
-  const node = options.text('node');
+  const kubernetes = parseKubernetesOptions(options);
+  const given = options.text('node');
+  const node = given ?? ((kubernetes && environment['NODE_NAME']) || undefined);
   if (node !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/.test(node)) {
-    throw new UsageError(`Option --node is "${node}": it must be a host name of letters, digits, ".", "_" and "-"`);
+    const source = given === undefined ? 'Environment variable NODE_NAME' : 'Option --node';
+    throw new UsageError(`${source} is "${node}": it must be a host name of letters, digits, ".", "_" and "-"`);
   }
   if (options.flag('local') && !options.flag('leave')) throw new UsageError('Option --local needs --leave');
   const publicAddresses: Partial<Record<Family, Address>> = {};
@@ -277,6 +284,7 @@ export function parseDaemonOptions(
   }
   return {
     etcd: parseEtcdOptions(options),
+    kubernetes,
     choice: {
       names: options.list('iface').filter((name) => name !== ''),
       patterns: patternsOption(options, 'iface-regex'),

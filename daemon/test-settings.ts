@@ -7,6 +7,7 @@ export interface TestSettings {
   readonly resyncMs: number | undefined;
   readonly storeTimeoutMs: number | undefined;
   readonly heartbeatMs: number | undefined;
+  readonly silenceMs: number | undefined;
   readonly stuckMs: number | undefined;
   readonly lockLifeMs: number | undefined;
 }
@@ -22,6 +23,7 @@ export function readTestSettings(environment: Readonly<Record<string, string | u
     resyncMs: integer('WEFTD_TEST_RESYNC_MS'),
     storeTimeoutMs: integer('WEFTD_TEST_ETCD_TIMEOUT_MS'),
     heartbeatMs: integer('WEFTD_TEST_ETCD_HEARTBEAT_MS'),
+    silenceMs: integer('WEFTD_TEST_KUBE_SILENCE_MS'),
     stuckMs: integer('WEFTD_TEST_STUCK_MS'),
     lockLifeMs: integer('WEFTD_TEST_LOCK_LIFE_MS'),
   };

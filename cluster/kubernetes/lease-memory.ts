@@ -6,7 +6,7 @@
 
 import { formatPrefix } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
-import { isObject, type Lease, LeaseFormatError } from '../lease.ts';
+import { compareSeniority, isObject, type Lease } from '../lease.ts';
 import { valuesOf } from '../network-config.ts';
 import type { LeaseMemory, RememberedLease } from '../store.ts';
 import { formatAnnotations, parseAnnotations } from './annotations.ts';
@@ -22,46 +22,60 @@ export class KubeMark {
   }
 }
 
-export function formatMemory(memory: LeaseMemory, prefix: string, backends: BackendFormats): string {
+/** Less than may be read again, and enough for 30,000 peers. */
+const longestBytes = 12 * 1024 * 1024;
+
+/** If there is no room for all peers, the youngest are left out. */
+export function formatMemory(
+  memory: LeaseMemory,
+  prefix: string,
+  backends: BackendFormats,
+): { readonly text: string; readonly leftOut: number } {
   if (!(memory.mark instanceof KubeMark)) throw new TypeError('The memory does not belong to this store');
-  const nodes = memory.peers.map(({ lease, untilMs }) => {
-    const { name, uid } = handleOf(lease);
-    const written = Object.entries(formatAnnotations(lease, backends)).filter(([, text]) => text !== null);
-    // Only a Weft's has a version.
-    const annotations = Object.fromEntries(written.filter(([key]) => key !== 'weft' || lease.version !== undefined));
-    return {
-      name,
-      uid,
-      created: lease.seniority,
-      cidrs: valuesOf(lease.subnets).map(formatPrefix),
-      annotations,
-      until: untilMs,
-    };
-  });
   const { resourceVersion } = memory.mark;
   const own = { own: memory.own, ownUntil: memory.ownUntilMs };
-  return `${JSON.stringify({ version: 1, store: 'kubernetes', prefix, resourceVersion, ...own, nodes })}\n`;
+  const head = JSON.stringify({ version: 1, store: 'kubernetes', prefix, resourceVersion, ...own }).slice(0, -1);
+  const nodes: string[] = [];
+  let left = longestBytes - head.length;
+  for (const remembered of [...memory.peers].sort((a, b) => compareSeniority(a.lease, b.lease))) {
+    const node = formatNode(remembered, backends);
+    left -= Buffer.byteLength(node) + 1;
+    if (left < 0) break;
+    nodes.push(node);
+  }
+  return { text: `${head},"nodes":[${nodes.join()}]}\n`, leftOut: memory.peers.length - nodes.length };
 }
 
-function parseNode(
-  value: unknown,
-  backends: BackendFormats,
-  learn: (node: Pick<NodeMeta, 'name' | 'uid'>, cidrs: PodCidrs) => void,
-): RememberedLease | undefined {
+function formatNode({ lease, untilMs }: RememberedLease, backends: BackendFormats): string {
+  const { name, uid } = handleOf(lease);
+  const written = Object.entries(formatAnnotations(lease, backends)).filter(([, text]) => text !== null);
+  // Only a Weft's has a version.
+  const annotations = Object.fromEntries(written.filter(([key]) => key !== 'weft' || lease.version !== undefined));
+  const cidrs = valuesOf(lease.subnets).map(formatPrefix);
+  return JSON.stringify({ name, uid, created: lease.seniority, cidrs, annotations, until: untilMs });
+}
+
+/** A Node as it is written; undefined if something is missing. */
+function readNode(value: unknown): { meta: NodeMeta; subnets: PodCidrs; untilMs: number } | undefined {
   if (!isObject(value)) return undefined;
   const { name, uid, created, cidrs, annotations, until } = value;
   const isWhole =
     typeof name === 'string' && typeof uid === 'string' && typeof created === 'string' && typeof until === 'number';
   const subnets = Array.isArray(cidrs) ? parsePodCidrs(cidrs) : undefined;
   if (!isWhole || !subnets || !isObject(annotations)) return undefined;
-  const meta: NodeMeta = {
-    name,
-    uid,
-    resourceVersion: '0',
-    createdMs: Number(created) || 0,
-    annotations: annotations as Record<string, string>,
+  const texts = annotations as Record<string, string>;
+  return {
+    meta: { name, uid, resourceVersion: '0', createdMs: Number(created) || 0, annotations: texts },
+    subnets,
+    untilMs: until,
   };
-  learn(meta, subnets);
+}
+
+/** Never throws: what cannot be read is left out. */
+function parsePeer(
+  { meta, subnets, untilMs }: NonNullable<ReturnType<typeof readNode>>,
+  backends: BackendFormats,
+): RememberedLease | undefined {
   try {
     const read = parseAnnotations(meta, backends);
     const lease: Lease = {
@@ -70,13 +84,12 @@ function parseNode(
       subnets,
       reservation: false,
       ofFlannel: read.version === undefined,
-      seniority: created,
+      seniority: String(meta.createdMs),
       handle: new NodeHandle(meta),
     };
-    return { lease, untilMs: until };
-  } catch (error) {
-    if (error instanceof LeaseFormatError) return undefined;
-    throw error;
+    return { lease, untilMs };
+  } catch {
+    return undefined;
   }
 }
 
@@ -88,7 +101,7 @@ export function parseMemory(
   text: string,
   prefix: string,
   backends: BackendFormats,
-  learn: Parameters<typeof parseNode>[2],
+  learn: (node: Pick<NodeMeta, 'name' | 'uid'>, cidrs: PodCidrs) => void,
 ): LeaseMemory | undefined {
   let value: unknown;
   try {
@@ -107,6 +120,17 @@ export function parseMemory(
     typeof ownUntil === 'number' &&
     Array.isArray(nodes);
   if (!isWhole) return undefined;
-  const peers = (nodes as unknown[]).flatMap((node) => parseNode(node, backends, learn) ?? []);
-  return { mark: new KubeMark(resourceVersion), own, ownUntilMs: ownUntil, peers };
+  const read = (nodes as unknown[]).flatMap((node) => readNode(node) ?? []);
+  for (const { meta, subnets } of read) learn(meta, subnets);
+  let peers: readonly RememberedLease[] | undefined;
+  return {
+    mark: new KubeMark(resourceVersion),
+    own,
+    ownUntilMs: ownUntil,
+    // Few starts need the peers.
+    get peers() {
+      peers ??= read.flatMap((node) => parsePeer(node, backends) ?? []);
+      return peers;
+    },
+  };
 }

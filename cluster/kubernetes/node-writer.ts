@@ -6,7 +6,6 @@
 import type { BackendFormats } from '../backend-format.ts';
 import type { Clock } from '../clock.ts';
 import { isObject, type LeaseValue } from '../lease.ts';
-import { StoreUnavailableError } from '../store-errors.ts';
 import { formatAnnotations, isManaged, leavingAnnotations, missingAnnotations } from './annotations.ts';
 import { accept, type Form, type KubeClient } from './client.ts';
 import { isConflict, isMissing, type Operation } from './errors.ts';
@@ -21,20 +20,11 @@ export interface NodeWriterOptions {
   readonly clock: Clock;
 }
 
-/**
- * Every write of a Node goes to every node of the cluster. If somebody else keeps changing our annotations, we write them
- * again so often at once, and then no more often than this.
- */
-const writesAtOnce = 5;
-const msPerWrite = 10_000;
-
 const mergePatch = 'application/merge-patch+json';
 const strategicPatch = 'application/strategic-merge-patch+json';
 
 export class NodeWriter {
   readonly #options: NodeWriterOptions;
-  /** What was written last, and when the last times. */
-  #written: { readonly text: string; readonly atMs: readonly number[] } = { text: '', atMs: [] };
 
   constructor(options: NodeWriterOptions) {
     this.#options = options;
@@ -70,7 +60,6 @@ export class NodeWriter {
     const wanted = formatAnnotations(value, this.#options.backends);
     const missing = missingAnnotations(wanted, node);
     if (Object.keys(missing).length === 0) return node;
-    this.#checkPace(JSON.stringify([node.uid, wanted]));
     return await this.#annotate(node, missing, 'write the annotations of');
   }
 
@@ -100,25 +89,6 @@ export class NodeWriter {
       if (now.uid !== uid) return 'replaced';
       throw error;
     }
-  }
-
-  /** @throws StoreUnavailableError */
-  #checkPace(text: string): void {
-    const { clock, node } = this.#options;
-    const nowMs = clock.nowMs();
-    // Something new of our own may always be said.
-    const before = this.#written.text === text ? this.#written.atMs : [];
-    const atMs = before.filter((each) => each <= nowMs && nowMs - each < msPerWrite * writesAtOnce);
-    const last = atMs.at(-1);
-    if (atMs.length >= writesAtOnce && last !== undefined && nowMs - last < msPerWrite) {
-      throw new StoreUnavailableError({
-        code: 'unavailable',
-        op: 'write the annotations',
-        subject: node,
-        message: `Cannot write the annotations of the Node "${node}" so often: something else keeps changing them; is flanneld, or another weftd with this node name, running?`,
-      });
-    }
-    this.#written = { text, atMs: [...atMs, nowMs] };
   }
 
   /** Kubernetes then lets pods come: the controller manager takes away the taint. @throws StoreError */

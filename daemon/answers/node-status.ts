@@ -33,7 +33,7 @@ export interface NodeStatusOptions {
   };
   readonly filter: { peerLock(): NodeStatus['peerLock']; tracking(): NonNullable<NodeStatus['tracking']> };
   readonly problems: Pick<Problems, 'list'>;
-  readonly store: Pick<ClusterStore, 'health' | 'place'>;
+  readonly store: Pick<ClusterStore, 'health' | 'place' | 'kind'>;
   readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
   readonly metrics: Pick<Metrics, 'summary' | 'leaseAgeSeconds'>;
   readonly progress: Pick<Progress, 'startedAtMs' | 'isInSync' | 'lastChangeMs'>;
@@ -126,6 +126,7 @@ export class NodeStatusSource {
     const counted = metrics.summary;
     const { storeMedianMs: medianMs, storeWorstMs: worstMs } = counted;
     return {
+      kind: store.kind,
       endpoints,
       prefix: store.place,
       connected,

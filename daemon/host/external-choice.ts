@@ -4,7 +4,8 @@
  * long as it is usable.
  */
 
-import { families, type NetworkConfig, valuesOf } from '../../cluster/network-config.ts';
+import { families, type NetworkConfig, perFamily, valuesOf } from '../../cluster/network-config.ts';
+import type { NodeAddresses } from '../../cluster/store.ts';
 import { type Address, type Family, formatAddress } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import { outer } from '../backends/map.ts';
@@ -26,6 +27,8 @@ export interface FoundInterface {
   readonly external: ExternalInterface;
   /** Why the previous interface was kept, or why the interface is not the desired one. */
   readonly problem: string | undefined;
+  /** The choice that found it, as text. */
+  readonly chosenBy?: string;
   /** The interface that weftd would choose today, if it stays on the one before its restart. */
   readonly other?: string | undefined;
 }
@@ -39,6 +42,8 @@ export interface ExternalChoiceOptions {
   readonly remembered: Pick<RememberedState, 'current' | 'setExternal'>;
   /** Addresses of the cluster's store, as far as they are known. */
   readonly storeAddresses: () => readonly Address[];
+  /** The addresses that people have set for this node in the store; they come before the command line's. */
+  readonly told?: () => NodeAddresses | undefined;
 }
 
 /** The administrator's options as text: another choice than before is made anew. */
@@ -53,6 +58,7 @@ const textOf = ({ names, patterns, canReach, publicAddresses }: InterfaceChoice)
 export class ExternalChoice {
   readonly #options: ExternalChoiceOptions;
   #used: ExternalInterface | undefined;
+  #usedBy: string | undefined;
   #problem: string | undefined;
 
   constructor(options: ExternalChoiceOptions) {
@@ -70,16 +76,34 @@ export class ExternalChoice {
   }
 
   get #choice(): InterfaceChoice {
-    const { choice, storeAddresses } = this.#options;
-    return { ...choice, storeAddresses: storeAddresses() };
+    const { choice, storeAddresses, told } = this.#options;
+    const publicAddresses = { ...choice.publicAddresses, ...told?.()?.interfaces };
+    return { ...choice, publicAddresses, storeAddresses: storeAddresses() };
+  }
+
+  /** Differs when people have set other addresses in the store. */
+  get told(): string {
+    return JSON.stringify(this.#options.told?.() ?? {});
   }
 
   /** Changes nothing. @throws InterfaceError */
-  find({ networks, backend }: NetworkConfig, view: HostView): FoundInterface {
+  find(config: NetworkConfig, view: HostView): FoundInterface {
+    const { overwrites = {}, problems = [] } = this.#options.told?.() ?? {};
+    const found = this.#find(config, view);
+    const { publicAddresses } = found.external;
+    const published = perFamily((family) => publicAddresses[family] && (overwrites[family] ?? publicAddresses[family]));
+    const problem = found.problem ?? problems[0];
+    return { ...found, problem, external: { ...found.external, publicAddresses: published } };
+  }
+
+  #find({ networks, backend }: NetworkConfig, view: HostView): FoundInterface {
     const inUse = families.filter((family) => networks[family]);
     const cluster = valuesOf(networks).map(({ network }) => network);
     const choice = this.#choice;
-    const before = this.#used ?? this.#recall(inUse, view);
+    const chosenBy = textOf(choice);
+    // An address that people no longer set keeps nothing.
+    const isSame = this.#usedBy === undefined || this.#usedBy === chosenBy;
+    const before = isSame ? (this.#used ?? this.#recall(inUse, view, chosenBy)) : undefined;
     const chosen = before && stayOn(before, choice, inUse, view, cluster);
     try {
       const external = chosen ?? chooseInterface(choice, inUse, view, cluster);
@@ -87,6 +111,7 @@ export class ExternalChoice {
       const problem = findInnerProblem(external, view, cluster);
       return {
         external,
+        chosenBy,
         problem: problem ?? (isLocked ? findSourceProblem(external, view) : undefined),
         ...(chosen && !this.#used && { other: otherThan(chosen, choice, inUse, view, cluster) }),
       };
@@ -94,20 +119,20 @@ export class ExternalChoice {
       if (!(error instanceof InterfaceError) || !this.#used) throw error;
       try {
         const names = [this.#used.name];
-        return { external: chooseInterface({ ...choice, names }, inUse, view, cluster), problem: undefined };
+        const external = chooseInterface({ ...choice, names }, inUse, view, cluster);
+        return { external, chosenBy, problem: undefined };
       } catch {
         const kept = keepInterface(this.#used, choice, inUse, view);
         if (!kept) throw error;
-        return { external: kept, problem: `${error.message}; trying again; the existing setup stays` };
+        return { external: kept, chosenBy, problem: `${error.message}; trying again; the existing setup stays` };
       }
     }
   }
 
   /** The interface that the weftd before this one used. */
-  #recall(inUse: readonly Family[], view: HostView): ExternalInterface | undefined {
-    const { choice, remembered } = this.#options;
-    const { external } = remembered.current;
-    return external?.choice === textOf(choice) ? recallInterface(external, inUse, view) : undefined;
+  #recall(inUse: readonly Family[], view: HostView, chosenBy: string): ExternalInterface | undefined {
+    const { external } = this.#options.remembered.current;
+    return external?.choice === chosenBy ? recallInterface(external, inUse, view) : undefined;
   }
 
   note({ problem }: FoundInterface): void {
@@ -118,9 +143,10 @@ export class ExternalChoice {
   use(found: FoundInterface): void {
     this.note(found);
     this.#used = found.external;
-    const { choice, remembered } = this.#options;
+    this.#usedBy = found.chosenBy;
     const { name, addresses } = found.external;
-    remembered.setExternal({ name, addresses: valuesOf(addresses), choice: textOf(choice) });
+    const choice = found.chosenBy ?? textOf(this.#choice);
+    this.#options.remembered.setExternal({ name, addresses: valuesOf(addresses), choice });
   }
 }
 

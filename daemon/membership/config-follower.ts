@@ -4,6 +4,7 @@ import type { BackendConfig, BackendFormats } from '../../cluster/backend-format
 import { ConfigError } from '../../cluster/config-section.ts';
 import { families, isOtherBackend, type NetworkConfig, parseNetworkConfig } from '../../cluster/network-config.ts';
 import type { ConfigSource } from '../../cluster/store.ts';
+import { StoreRefusedError } from '../../cluster/store-errors.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import { spreadMs } from '../pace/spread.ts';
 import type { Logger } from '../report/log.ts';
@@ -17,7 +18,7 @@ export interface GoodConfig {
 }
 
 export interface ConfigFollowerOptions {
-  readonly source: Pick<ConfigSource, 'kind' | 'path' | 'place' | 'read'>;
+  readonly source: Pick<ConfigSource, 'kind' | 'path' | 'place' | 'read' | 'isFile'>;
   /** Those that weftd runs. */
   readonly backends: BackendFormats;
   readonly logger: Logger;
@@ -52,7 +53,14 @@ export class ConfigFollower {
    * @throws StoreError
    */
   async follow(nodes: number, isFirst: boolean): Promise<GoodConfig | undefined> {
-    const stored = await this.#options.source.read();
+    const { source, problems } = this.#options;
+    const stored = await source.read().catch((error: unknown) => {
+      // A source that is apart from the store has problems of its own.
+      if (!source.isFile || !(error instanceof StoreRefusedError)) throw error;
+      problems.report('network config', `${error.message}${this.#kept}`);
+      return 'unreadable' as const;
+    });
+    if (stored === 'unreadable') return this.#good;
     if (!this.#mustAwait(stored?.text, nodes, isFirst)) this.#take(stored?.text);
     return this.#good;
   }
@@ -71,15 +79,25 @@ export class ConfigFollower {
     return false;
   }
 
+  get #kept(): string {
+    return this.#good ? '; the last good one stays in force' : '; waiting for a better one';
+  }
+
   #take(text: string | undefined): void {
     const { problems, source, backends, logger } = this.#options;
     const report = (problem: string | undefined): void => problems.report('network config', problem);
-    const kept = this.#good ? '; the last good one stays in force' : '; waiting for a better one';
+    const kept = this.#kept;
     if (text === undefined) {
       this.#text = undefined;
+      const example = '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}';
+      if (source.isFile) {
+        const again = this.#good ? `${kept}; write it again: ${this.#good.text}` : `; write one, such as ${example}`;
+        report(`There is no network config: no ${source.place}${again}`);
+        return;
+      }
       const advice = this.#good
         ? `${kept}; write it again: weftctl config set '${this.#good.text}'`
-        : `; write one: weftctl config set '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}'`;
+        : `; write one: weftctl config set '${example}'`;
       report(`No network config in ${source.kind} at "${source.path}"${advice}`);
       return;
     }

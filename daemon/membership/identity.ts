@@ -25,10 +25,12 @@ export interface IdentityOptions {
   readonly node: string;
   /** Those that weftd runs. */
   readonly backends: Backends;
-  readonly external: Pick<ExternalChoice, 'find' | 'note'>;
+  readonly external: Pick<ExternalChoice, 'find' | 'note'> & Partial<Pick<ExternalChoice, 'told'>>;
   readonly remembered: Pick<RememberedState, 'current' | 'add'>;
   readonly readHost: () => HostState;
   readonly hostView: (host: HostState) => HostView;
+  /** Our lease among these, where the store knows it. */
+  readonly findOwn?: ((leases: readonly Lease[]) => Lease | undefined) | undefined;
   /** The host's state if it is known to be unchanged; undefined: read it. */
   readonly settledHost: () => HostState | undefined;
   /** Six random bytes. */
@@ -52,6 +54,8 @@ export interface Proposal {
   /** Our current lease, or one of ours before; undefined if there is none yet. */
   readonly own: Lease | undefined;
   readonly found: FoundInterface;
+  /** The addresses that people had set in the store. */
+  readonly told: string | undefined;
   readonly devices: PerFamily<OwnDevice>;
 }
 
@@ -82,18 +86,23 @@ export class IdentityKeeper {
     leases: readonly Lease[],
     memory: Pick<LeaseRequest, 'previous' | 'former'> = {},
   ): Proposal {
-    const { node, external, readHost, hostView, settledHost } = this.#options;
+    const { node, external, readHost, hostView, settledHost, findOwn } = this.#options;
     const settled = settledHost();
     const before = this.#adopted;
+    const { told } = external;
     const isUnchanged =
-      before?.own && before.host === settled && before.config === config && leases.includes(before.own);
+      before?.own &&
+      before.host === settled &&
+      before.config === config &&
+      before.told === told &&
+      leases.includes(before.own);
     if (isUnchanged) return before;
     const host = settled ?? readHost();
     const found = external.find(config, hostView(host));
     const { publicAddresses } = found.external;
     // Another node may have our address: its data is its own.
     const claimant = { config, value: { publicAddresses, node }, ...memory };
-    const own = currentLease(leases, claimant) ?? supersededLeases(leases, claimant)[0];
+    const own = findOwn ? findOwn(leases) : (currentLease(leases, claimant) ?? supersededLeases(leases, claimant)[0]);
     const others = leases.filter((lease) => lease !== own && !isOfHost(lease, publicAddresses));
     const devices: { [family in Family]?: OwnDevice } = {};
     const leaseData: { [family in Family]?: unknown } = {};
@@ -103,7 +112,7 @@ export class IdentityKeeper {
       devices[family] = prepared.device;
       if (prepared.leaseData !== undefined) leaseData[family] = prepared.leaseData;
     }
-    return { identity: { publicAddresses, leaseData }, config, host, own, found, devices };
+    return { identity: { publicAddresses, leaseData }, config, host, own, found, told, devices };
   }
 
   #prepare(

@@ -24,7 +24,7 @@ import { Rivalry } from './rivalry.ts';
 import { formatAddresses, formatHolder } from './view.ts';
 
 export interface OwnLeaseOptions {
-  readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive' | 'liveness'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'acquire' | 'holds' | 'update' | 'keepAlive' | 'liveness' | 'allows'>;
   readonly logger: Logger;
   readonly problems: Pick<Problems, 'report'>;
   readonly metrics: Pick<Metrics, 'leaseClaimed' | 'leaseRenewed' | 'leaseLost'>;
@@ -63,7 +63,8 @@ const claimsAgain = { burst: 10, pauseMs: 1000, longestPauseMs: 60_000 };
 
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
-  ...(own.expiresAtMs === undefined ? { reservation: true } : { expires: new Date(own.expiresAtMs).toISOString() }),
+  ...(own.reservation ? { reservation: true } : {}),
+  ...(own.expiresAtMs === undefined ? {} : { expires: new Date(own.expiresAtMs).toISOString() }),
 });
 
 export class OwnLeaseHolder {
@@ -131,8 +132,7 @@ export class OwnLeaseHolder {
       if (held && !isAnother) return { own: held };
       if (held) {
         this.#acquiredUnder = config.text;
-        const claimant = { config: config.value, value, ...this.remembered };
-        return { own: held, superseded: supersededLeases(list.leases.all, claimant) };
+        return { own: held, superseded: this.#superseded(config, list.leases, value) };
       }
       this.#options.metrics.leaseLost();
     }
@@ -180,7 +180,9 @@ export class OwnLeaseHolder {
       if (this.#writes.mustPause) {
         this.#reportContest(own, listed);
         this.#retryAtMs = this.#writes.nextMs;
-        const isAnothers = listed && !samePublicAddress(listed, own) && !samePublicAddress(listed, value);
+        // Nobody can take a lease that the store gives to one node.
+        const isAnothers =
+          !store.allows && listed && !samePublicAddress(listed, own) && !samePublicAddress(listed, value);
         return isAnothers ? this.#noteLost(own, { state: 'lost', how: 'taken', holder: listed }) : own;
       }
       if (listed?.node !== undefined && listed.node !== value.node) await this.#announce(value);
@@ -250,7 +252,14 @@ export class OwnLeaseHolder {
   /** Whether the lease is good under another config as well. Then the store need not be asked. */
   #isGoodUnder(own: OwnLease, config: GoodConfig, leases: LeaseSet): boolean {
     const { store } = this.#options;
-    return isCompatible(config.value, own.subnets) && leases.all.some((listed) => store.holds(own, listed));
+    const isAllowed = store.allows ? store.allows(config.value, own) : isCompatible(config.value, own.subnets);
+    return isAllowed && leases.all.some((listed) => store.holds(own, listed));
+  }
+
+  /** Older leases of this host, as if the store had been asked for one under the config. */
+  #superseded({ value: config }: GoodConfig, leases: LeaseSet, value: OwnValue): readonly Lease[] {
+    // A store that gives a node its subnets has no older ones.
+    return this.#options.store.allows ? [] : supersededLeases(leases.all, { config, value, ...this.remembered });
   }
 
   async #acquire(config: GoodConfig, value: OwnValue): Promise<Held> {
@@ -266,7 +275,8 @@ export class OwnLeaseHolder {
     const avoided = hostNetworks.filter((network) =>
       valuesOf(config.value.networks).some((cluster) => prefixesOverlap(cluster.network, network)),
     );
-    if (how === 'new' && avoided.length > 0) {
+    // A store that gives a node its subnets avoids nothing.
+    if (how === 'new' && avoided.length > 0 && !store.allows) {
       logger.info("this host's own networks overlap the cluster's; the new subnet avoids them", {
         networks: avoided.map(formatPrefix).join(', '),
       });

@@ -284,7 +284,8 @@ export class DataPath {
     const formerSubnets = former.flatMap((each) => valuesOf(each));
     const inputs = {
       networks: current,
-      subnetLengths: perFamily((family) => config.networks[family]?.subnetLength),
+      // Ours is as long as the others'. In Kubernetes the controller manager decides on it, not the config.
+      subnetLengths: perFamily((family) => config.networks[family] && own.subnets[family]?.length),
       backend,
       subnets: own.subnets,
       age: { ownerId: own.ownerId, seniority: own.seniority },

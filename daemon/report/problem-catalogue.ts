@@ -17,6 +17,7 @@ const others = (code: string, title: string) => ({ code, title, severity: 'warni
 export const problemKinds = {
   // The cluster.
   etcd: error('etcd', 'etcd does not answer, or refuses'),
+  kubernetes: error('kubernetes', 'the API server of Kubernetes does not answer, or refuses'),
   cluster: error('cluster', 'the cluster cannot be followed'),
   'network config': error('network-config', 'the network config is missing or cannot be used'),
   'subnet lease': error('subnet-lease', 'this node cannot get a subnet'),

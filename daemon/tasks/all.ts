@@ -13,6 +13,7 @@ import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
+import { AnnounceUp } from './announce-up.ts';
 import { collectGarbageTask } from './collect-garbage.ts';
 import { lookUpNamesTask } from './look-up-names.ts';
 import { MendFilter } from './mend-filter.ts';
@@ -25,7 +26,7 @@ import { SyncCluster } from './sync-cluster.ts';
 import { VerifyFollowed } from './verify-followed.ts';
 
 export interface TaskParts {
-  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect' | 'announceUp' | 'mustAnnounce'>;
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem'>;
   readonly lifelines: Pick<Lifelines, 'hasNames' | 'refresh'>;
@@ -72,7 +73,14 @@ export function makeTasks(parts: TaskParts): Tasks {
     resyncMs = defaultResyncMs,
     deadlineMs = taskDeadlineMs,
   } = parts;
-  const bells = { sync: new Bell(), network: new Bell(), filter: new Bell(), publish: new Bell(), verify: new Bell() };
+  const bells = {
+    sync: new Bell(),
+    network: new Bell(),
+    filter: new Bell(),
+    publish: new Bell(),
+    announce: new Bell(),
+    verify: new Bell(),
+  };
   const stopwatch = new ChangeStopwatch(parts);
   const verification = new VerifyFollowed({ bells, now: parts.now });
   const shared = { ...parts, bells, stopwatch, resyncMs, deadlineMs };
@@ -86,6 +94,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       mendNetwork,
       mendFilter,
       publishNode,
+      ...(parts.store.announceUp ? [new AnnounceUp(shared)] : []),
       verification,
       renewLockTask(lockRenewal, mendFilter),
       lookUpNamesTask(parts.lifelines, parts.dataPath, bells.network),

@@ -40,10 +40,10 @@ export interface SyncClusterOptions {
 }
 
 /** Kinds of problems that end when the cluster was followed. */
-const ownSubjects = ['etcd', 'subnet lease', 'cluster'] as const;
+const ownSubjects = ['etcd', 'kubernetes', 'subnet lease', 'cluster'] as const;
 
-function subjectOf(error: Error) {
-  if (error instanceof StoreError) return 'etcd';
+function subjectOf(error: Error, kind: string) {
+  if (error instanceof StoreError) return kind === 'Kubernetes' ? 'kubernetes' : 'etcd';
   if (error instanceof InterfaceError) return 'external interface';
   return error instanceof NoLeaseError ? 'subnet lease' : 'cluster';
 }
@@ -102,8 +102,8 @@ export class SyncCluster implements Task {
 
   /** Changes of the cluster do not arrive; the view stays valid. */
   watchFailed(error: Error): void {
-    const { problems, logger, isSetUp } = this.#options;
-    const subject = subjectOf(error);
+    const { problems, logger, isSetUp, store } = this.#options;
+    const subject = subjectOf(error, store.kind);
     if (subject === 'cluster' && !problems.has('cluster'))
       logger.debug('Cannot follow the cluster', { stack: error.stack });
     const stays = isSetUp() ? '; the existing setup stays' : '';

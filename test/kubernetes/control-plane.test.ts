@@ -1,4 +1,7 @@
-/** The real Kubernetes of this part: it starts, keeps Node objects, and comes back after a kill. */
+/**
+ * The real Kubernetes of this part: it starts, keeps Node objects, and comes back after a kill.
+ * @long
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

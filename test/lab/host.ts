@@ -53,7 +53,8 @@ export class Pod {
 export interface Surroundings {
   readonly scratch: Scratch;
   readonly underlay: Underlay;
-  readonly etcd: Etcd;
+  /** Absent in a cluster that has its leases elsewhere. */
+  readonly etcd?: Etcd;
 }
 
 export interface WeftdOptions {
@@ -76,7 +77,7 @@ export class Host extends BareHost {
   /** @param number ends its addresses */
   constructor({ scratch, underlay, etcd }: Surroundings, name: string, number: number) {
     super(scratch, name);
-    this.etcd = etcd;
+    this.etcd = etcd!;
     this.addresses = underlay.families.map((family) => underlay.addressOf(family, number));
     underlay.connect(name, this.namespace, this.addresses);
   }

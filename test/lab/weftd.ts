@@ -35,9 +35,14 @@ export class NodeFiles {
 }
 
 /** The arguments that keep a weftd apart from others on the same machine. */
-export const weftdArguments = (files: NodeFiles, node: string, etcdEndpoints: string): string[] => [
-  ...['--node', node, '--etcd-endpoints', etcdEndpoints, '--run-dir', files.runDir],
+export const folderArguments = (files: NodeFiles, node: string): string[] => [
+  ...['--node', node, '--run-dir', files.runDir],
   ...['--subnet-file', files.subnetFile, '--state-dir', files.stateDir, '--cni-data-dir', files.dataDir],
+];
+
+export const weftdArguments = (files: NodeFiles, node: string, etcdEndpoints: string): string[] => [
+  ...folderArguments(files, node),
+  ...['--etcd-endpoints', etcdEndpoints],
 ];
 
 /** Asks weftd on its unix socket, which takes a millisecond; weftctl takes fifty to start. @throws where it does not answer */

@@ -108,4 +108,23 @@ test('the help names every option once', () => {
   for (const name of ['etcd-endpoints', 'iface', 'leave', 'log-format', 'state-dir']) assert.ok(names.includes(name));
 });
 
+test("flanneld's command line in Kubernetes; the node's name is kubelet's", () => {
+  const args = ['--kube-subnet-mgr', '--ip-masq', '--kubeconfig-file=/etc/kubeconfig', '--net-config-path=/conf.json'];
+  const options = parseDaemonOptions(args, { NODE_NAME: 'node-7' });
+  assert.equal(options.kubernetes, {
+    kubeconfigFile: '/etc/kubeconfig',
+    annotationPrefix: 'flannel.alpha.coreos.com/',
+    netConfigPath: '/conf.json',
+    setNetworkUnavailable: true,
+  });
+  assert.is(options.node, 'node-7');
+  assert.is(parseDaemonOptions([...args, '--node', 'other'], { NODE_NAME: 'node-7' }).node, 'other');
+  assert.is(
+    parseDaemonOptions(['--set-node-network-unavailable=false', ...args], {}).kubernetes!.setNetworkUnavailable,
+    false,
+  );
+  assert.is(parseDaemonOptions([], { NODE_NAME: 'node-7' }).node, undefined, 'without Kubernetes it is not read');
+  assert.throws(() => parseDaemonOptions(args, { NODE_NAME: 'a b' }), /^Environment variable NODE_NAME is "a b"/);
+});
+
 test.run();

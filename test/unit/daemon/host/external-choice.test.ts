@@ -1,9 +1,15 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type NetworkConfig, parseNetworkConfig } from '../../../../cluster/network-config.ts';
+import type { NodeAddresses } from '../../../../cluster/store.ts';
 import { backends } from '../../../../daemon/backends/map.ts';
 import { ExternalChoice } from '../../../../daemon/host/external-choice.ts';
-import type { HostInterface, HostView, InterfaceChoice } from '../../../../daemon/host/external-interface.ts';
+import type {
+  ExternalInterface,
+  HostInterface,
+  HostView,
+  InterfaceChoice,
+} from '../../../../daemon/host/external-interface.ts';
 import { emptyState, type NodeState } from '../../../../daemon/host/files.ts';
 import { RememberedState } from '../../../../daemon/host/remembered-state.ts';
 import type { Address } from '../../../../net/address.ts';
@@ -104,6 +110,60 @@ test("without a default route, the way to the cluster's store counts", () => {
   daemon.storeAddresses = [address('127.0.0.1'), address('10.8.0.1')];
   assert.equal(daemon.start(view), ['wg0']);
   assert.equal(new Daemon().start(host(2, lo, eth0, vpn)), ['eth0']);
+});
+
+const none: NodeAddresses = { overwrites: {}, interfaces: {}, problems: [] };
+
+/** A weftd that goes on, with the addresses that people set in the store. */
+class Told {
+  told: NodeAddresses | undefined;
+  readonly choice = new ExternalChoice({
+    choice: { names: [], patterns: [], canReach: undefined, publicAddresses: {} },
+    peerLock: false,
+    remembered: new RememberedState({ readState: () => emptyState, writeState: () => true }, () => undefined),
+    storeAddresses: () => [],
+    told: () => this.told,
+  });
+
+  /** Chooses, and uses it. */
+  get external(): ExternalInterface {
+    const found = this.choice.find(config, host(2, device(2, 'eth0', '192.0.2.1', '192.0.2.9'), vpn));
+    this.choice.use(found);
+    return found.external;
+  }
+}
+
+test('an address that people set to be published is published, and changes nothing else', () => {
+  const weftd = new Told();
+  const plain = weftd.external;
+  weftd.told = { ...none, overwrites: { 4: address('203.0.113.7'), 6: address('2001:db8::7') } };
+  assert.equal(weftd.external, { ...plain, publicAddresses: { 4: address('203.0.113.7') } });
+  weftd.told = none;
+  assert.equal(weftd.external, plain);
+});
+
+test('an address that people set chooses the interface, on the same one as well, until it is taken back', () => {
+  const weftd = new Told();
+  const plain = weftd.external;
+  for (const [text, name] of [
+    ['10.8.0.2', 'wg0'],
+    ['192.0.2.9', 'eth0'],
+  ] as const) {
+    weftd.told = { ...none, interfaces: { 4: address(text) } };
+    const { name: chosen, addresses, publicAddresses } = weftd.external;
+    assert.equal([chosen, addresses, publicAddresses], [name, { 4: address(text) }, { 4: address(text) }]);
+  }
+  weftd.told = undefined;
+  assert.equal(weftd.external, plain);
+});
+
+test('what people have set in vain is told, and differs from what was told before', () => {
+  const weftd = new Told();
+  const before = weftd.choice.told;
+  weftd.told = { ...none, problems: ['"x" is no address'] };
+  assert.is.not(weftd.choice.told, before);
+  void weftd.external;
+  assert.is(weftd.choice.problem, '"x" is no address');
 });
 
 test.run();

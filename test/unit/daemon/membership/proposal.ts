@@ -19,5 +19,6 @@ export const proposalOf = (identity: Identity, config: NetworkConfig): Proposal 
     },
     problem: undefined,
   },
+  told: undefined,
   devices: {},
 });
