@@ -139,12 +139,20 @@ export interface NodeList {
   readonly malformed: readonly MalformedEntry[];
 }
 
+export interface Published {
+  /** The record of another live node with the name, or one that somebody has written over ours. */
+  readonly conflict?: NodeRecord;
+  /** Somebody has written something over our record that cannot be read. */
+  readonly isForged?: boolean;
+}
+
 export interface Liveness {
   /**
    * Writes this node's record and keeps it alive. Call it every 10 s, and with every changed record: the record expires
-   * 30 s after the last call. If another live node has the name, it writes nothing and returns that node's record.
+   * 30 s after the last call. If another live node had the name first, nothing is written. If somebody writes over our record,
+   * it is written back, again and again with growing pauses.
    */
-  publish(record: NodeRecord): Promise<{ readonly conflict?: NodeRecord }>;
+  publish(record: NodeRecord): Promise<Published>;
   /** Removes the record, at a clean stop. */
   withdraw(node: string): Promise<void>;
   list(): Promise<NodeList>;

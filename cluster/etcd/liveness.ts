@@ -1,7 +1,7 @@
 /** The nodes' records, `<prefix>/nodes/<node>`, each on a short etcd lease: it is there while its weftd lives. */
 
 import { LeaseFormatError, samePublicAddress, tooLong } from '../lease.ts';
-import type { Liveness, MalformedEntry, NodeList, NodeRecord } from '../store.ts';
+import type { Liveness, MalformedEntry, NodeList, NodeRecord, Published } from '../store.ts';
 import { StoreRefusedError } from '../store-errors.ts';
 import type { EtcdCalls } from './calls.ts';
 import type { EtcdConnection } from './connection.ts';
@@ -19,8 +19,10 @@ export interface LivenessOptions {
   readonly nodeTtlSeconds: number;
 }
 
-/** In so many of its calls, `publish` looks at its record; in the others it keeps it alive. */
-const recordChecksEvery = 6;
+/** Written back so often without a pause; the pauses after that, in calls of `publish`. */
+const writtenBackAtOnce = 3;
+const firstPause = 6;
+const longestPause = 96;
 
 /** `living` asks about so many nodes at most: anybody with a node's rights can write leases in any name. */
 const mostAsked = 32;
@@ -38,28 +40,29 @@ export class EtcdLiveness implements Liveness {
   readonly #options: LivenessOptions;
   /** The etcd lease that holds this node's record. */
   #etcdLease: string | undefined;
-  /** Its text, and how many calls ago etcd confirmed it; 0 where that is not known. */
-  #text = '';
-  #published = 0;
-  /** Whether the record has been written on the current etcd lease: whoever writes it since is another living node. */
-  #isOurs = false;
+  /** Its text, where etcd has confirmed it. */
+  #text: string | undefined;
+  /** Its revision, once it has been written on the current etcd lease: somebody else has made any other one. */
+  #revision: string | undefined;
+  /** How often it was written back, and for how many calls it is not. */
+  #writtenBack = 0;
+  #pause = 0;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
   }
 
-  async publish(record: NodeRecord): Promise<{ readonly conflict?: NodeRecord }> {
+  async publish(record: NodeRecord): Promise<Published> {
     const op = "publish the node's record";
     const { calls, keys, rights, nodeTtlSeconds } = this.#options;
     const key = nodeKey(keys, record.node);
     const text = formatNodeRecord(record);
     if (this.#etcdLease !== undefined && (await calls.keepAlive(op, key, this.#etcdLease)) <= 0) {
       this.#etcdLease = undefined;
-      this.#isOurs = false;
+      this.#revision = undefined;
     }
-    if (this.#etcdLease === undefined || this.#text !== text) this.#published = 0;
-    if (this.#published > 0 && this.#published++ < recordChecksEvery) return {};
-    this.#published = 0;
+    if (this.#text === text && this.#revision !== undefined && (await this.#isUntouched(key))) return {};
+    this.#text = undefined;
     this.#etcdLease ??= await calls.grant(op, key, nodeTtlSeconds);
     const etcdLease = this.#etcdLease;
     // Written only if it differs: a thousand nodes with the same records every ten seconds add no history.
@@ -68,27 +71,58 @@ export class EtcdLiveness implements Liveness {
       subject: key,
       right: rights.readNodes,
       compare: [isHeldBy(key, etcdLease), hasValue(key, text)],
-      success: [],
+      success: [get(key)],
       failure: [get(key)],
     });
-    const published = (): Record<string, never> => {
-      [this.#text, this.#published, this.#isOurs] = [text, 1, true];
-      return {};
-    };
-    if (current.succeeded) return published();
     const found = entryOf(current);
-    if (found && found.etcdLease !== etcdLease) {
-      const holder = readable(found.value);
-      // The same host's record before its restart, or a record without a lease, is overwritten. Of two living hosts with one
-      // name and one address, the one that started last keeps the record: otherwise both would write it for ever.
-      if (holder && found.etcdLease !== '0' && (this.#isOurs || !samePublicAddress(holder, record))) {
-        return { conflict: holder };
-      }
+    if (current.succeeded && found) {
+      [this.#text, this.#revision] = [text, found.modRevision];
+      return {};
     }
+    const wasOurs = this.#revision !== undefined;
+    const isForeign =
+      found !== undefined && (wasOurs ? found.modRevision !== this.#revision : found.etcdLease !== etcdLease);
+    const holder = isForeign ? readable(found.value) : undefined;
+    const isLiving = holder !== undefined && found!.etcdLease !== '0' && found!.etcdLease !== etcdLease;
+    // The same host's record before its restart, or a record without a lease, is overwritten. Of two living hosts with one
+    // name and one address, the one that started last keeps the record: otherwise both would write it for ever. A host with
+    // another address would have left us the record, so that its record is forged.
+    if (isLiving && samePublicAddress(holder, record) === wasOurs) return { conflict: holder };
+    const isForged = isForeign && wasOurs;
+    const isOther = holder !== undefined && !samePublicAddress(holder, record);
+    const outcome: Published = isForged ? (isOther ? { conflict: holder } : { isForged }) : {};
+    if (isForged && this.#pause-- > 0) return outcome;
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
     const success = [put(key, text, etcdLease)];
     const written = await calls.transact({ op, subject: key, right: rights.writeNodes, compare: [guard], success });
-    return written.succeeded ? published() : {};
+    if (!written.succeeded) return outcome;
+    [this.#text, this.#revision] = [text, written.header.revision];
+    if (isForged) {
+      const further = ++this.#writtenBack - writtenBackAtOnce;
+      this.#pause = further < 0 ? 0 : Math.min(firstPause * 2 ** further, longestPause);
+    }
+    return outcome;
+  }
+
+  /**
+   * Whether nobody has written the record since we did. Any member of etcd answers that from its memory, without the value: all
+   * nodes ask it every ten seconds.
+   */
+  async #isUntouched(key: string): Promise<boolean> {
+    const { connection, rights } = this.#options;
+    const op = "publish the node's record";
+    const range = { key: Buffer.from(key), keys_only: true, serializable: true };
+    const { kvs } = await connection.call(
+      op,
+      key,
+      ({ client, deadline }) => client.kv.range(range, deadline),
+      rights.readNodes,
+    );
+    if (kvs[0]?.mod_revision !== this.#revision) return false;
+    // Long undisturbed, everything starts again.
+    this.#pause--;
+    if (this.#pause < -longestPause) this.#writtenBack = 0;
+    return true;
   }
 
   async withdraw(node: string): Promise<void> {
@@ -96,7 +130,7 @@ export class EtcdLiveness implements Liveness {
     const etcdLease = this.#etcdLease;
     if (etcdLease === undefined) return;
     this.#etcdLease = undefined;
-    this.#isOurs = false;
+    this.#revision = undefined;
     const key = nodeKey(keys, node);
     await calls.transact({
       op: "withdraw the node's record",

@@ -11,7 +11,7 @@ import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
 
 export interface PublishNodeOptions {
-  readonly store: Pick<ClusterStore, 'liveness'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'liveness'>;
   readonly membership: Pick<Membership, 'view'>;
   readonly problems: Pick<Problems, 'ofThisNode' | 'report'>;
   readonly progress: Pick<Progress, 'isInSync' | 'startedAtMs'>;
@@ -74,13 +74,13 @@ export class PublishNode implements Task {
 
   async #publish(): Promise<void> {
     const { membership, problems, progress, node, version, attachments, bells } = this.#options;
-    const { liveness } = this.#options.store;
+    const { liveness, kind } = this.#options.store;
     const { view } = membership;
     // While the store is unreachable nothing can be published; the listing notices when it is back.
     if (!view || !progress.isInSync || !liveness) return;
     const containers = attachments.count();
     try {
-      const { conflict } = await liveness.publish({
+      const { conflict, isForged } = await liveness.publish({
         node,
         version,
         publicAddresses: view.own.publicAddresses,
@@ -94,8 +94,11 @@ export class PublishNode implements Task {
       problems.report('liveness', undefined);
       problems.report(
         'node name',
-        conflict &&
-          `Another host, at ${formatAddresses(conflict.publicAddresses)}, has the name "${node}", too; give one of them another name with --node`,
+        conflict
+          ? `Another host, at ${formatAddresses(conflict.publicAddresses)}, has the name "${node}", too; give one of them another name with --node`
+          : isForged
+            ? `Somebody writes the record of "${node}" in ${kind}; weftd writes it back; see who has the rights of a node there`
+            : undefined,
       );
     } catch (error) {
       this.#isPublished = false;

@@ -4,7 +4,7 @@ import { handleOf } from '../../cluster/etcd/handle.ts';
 import { formatSubnets } from '../../cluster/lease.ts';
 import { parseNetworkConfig } from '../../cluster/network-config.ts';
 import { backends } from '../../daemon/backends/map.ts';
-import { parseAddress } from '../../net/address.ts';
+import { formatAddress, parseAddress } from '../../net/address.ts';
 import { parsePrefix, prefixesOverlap } from '../../net/prefix.ts';
 import { type Etcd, startEtcd } from '../lab/etcd.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -408,6 +408,51 @@ test('of two living hosts with one name and one address, the first one is told o
   assert.is(revision(), before, 'nobody writes');
   await second.liveness.withdraw('debian');
   assert.equal(await first.liveness.publish(record), {}, 'it is alone again');
+});
+
+test('a record that somebody else writes is noticed at the next call, told, and written back with growing pauses', async () => {
+  const [store, adversary] = [open(), open()];
+  const of = (last: number) => ({
+    node: 'node-1',
+    version: '0.1.0',
+    publicAddresses: { 4: parseAddress(`192.0.2.${last}`)! },
+    backendType: 'vxlan',
+    startedAtMs: 1_700_000_000_000,
+    health: 'ok',
+  });
+  const key = '/coreos.com/network/nodes/node-1';
+  assert.equal(await store.liveness.publish(of(1)), {});
+  const [value, lease] = [valueAt(key), leaseAt(key)];
+  // A living node's record, hanging on an etcd lease of its own.
+  await adversary.liveness.publish({ ...of(66), node: 'traitor' });
+  const theirs = leaseAt('/coreos.com/network/nodes/traitor');
+  const forged = JSON.stringify({ ...JSON.parse(value), publicIP: '192.0.2.66', health: 'down' });
+  const forge = (text = forged) => etcd.ctl('put', `--lease=${BigInt(theirs).toString(16)}`, key, text);
+  const isBack = (): boolean => valueAt(key) === value && leaseAt(key) === lease;
+  const told = async () => {
+    const { conflict, isForged } = await store.liveness.publish(of(1));
+    return conflict ? formatAddress(conflict.publicAddresses[4]!) : isForged;
+  };
+  forge();
+  assert.equal([await told(), isBack()], ['192.0.2.66', true]);
+  assert.equal([await told(), isBack()], [undefined, true]);
+  forge('{');
+  assert.equal([await told(), isBack()], [true, true]);
+  etcd.ctl('put', '--ignore-lease', key, forged);
+  assert.equal([await told(), isBack()], ['192.0.2.66', true]);
+  // It goes on: the pauses are of 6 calls, then of 12.
+  const written: boolean[] = [];
+  for (let i = 0; i < 30; i++) {
+    if (isBack()) forge();
+    assert.is(await told(), '192.0.2.66');
+    written.push(isBack());
+  }
+  assert.equal(
+    written.flatMap((each, i) => (each ? i : [])),
+    [6, 19],
+  );
+  etcd.ctl('del', key);
+  assert.equal([await told(), isBack()], [undefined, true]);
 });
 
 test('a node lives while its record hangs on an etcd lease', async () => {

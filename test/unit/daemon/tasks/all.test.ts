@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LeaseSet } from '../../../../cluster/lease-set.ts';
-import type { ClusterStore } from '../../../../cluster/store.ts';
+import type { ClusterStore, NodeRecord, Published } from '../../../../cluster/store.ts';
 import { Condition } from '../../../../daemon/answers/condition.ts';
 import { FiguresSource } from '../../../../daemon/answers/figures.ts';
 import { Loop } from '../../../../daemon/loop.ts';
@@ -15,7 +15,7 @@ import { Problems } from '../../../../daemon/report/problems.ts';
 import { Progress } from '../../../../daemon/report/progress.ts';
 import { makeTasks, type Tasks } from '../../../../daemon/tasks/all.ts';
 import { waitFor } from '../../../lab/wait.ts';
-import { peer, vxlan } from '../overlay/cluster-of.ts';
+import { address, peer, vxlan } from '../overlay/cluster-of.ts';
 
 const test = suite('daemon/loop');
 
@@ -41,7 +41,7 @@ class Site {
   ruleLooks = 0;
   complete = true;
   followed: ReconcileResult | undefined;
-  publish: () => Promise<void> = async () => undefined;
+  publish: () => Promise<Published | undefined> = async () => undefined;
   readonly records: string[] = [];
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
@@ -63,9 +63,9 @@ class Site {
         list: () => never,
         publish: async () => {
           this.records.push('begun');
-          await this.publish();
+          const published = await this.publish();
           this.records.push('written');
-          return {};
+          return published ?? {};
         },
         withdraw: async () => void this.records.push('withdrawn'),
       },
@@ -219,13 +219,32 @@ test('the packet filter is looked after though no container can be started', asy
   await site.stop();
 });
 
+test('another host’s record under our name, and one that somebody forges, are problems until they are gone', async () => {
+  const site = new Site();
+  site.view = site.running;
+  site.progress.noteSync(true);
+  const told = async (published: Published): Promise<readonly string[]> => {
+    site.publish = async () => published;
+    await site.tasks.publishNode.run();
+    return site.problems.list();
+  };
+  const conflict = { publicAddresses: { 4: address('192.0.2.66') } } as unknown as NodeRecord;
+  assert.equal(await told({ conflict }), [
+    'Another host, at 192.0.2.66, has the name "h1", too; give one of them another name with --node',
+  ]);
+  assert.equal(await told({ isForged: true }), [
+    'Somebody writes the record of "h1" in etcd; weftd writes it back; see who has the rights of a node there',
+  ]);
+  assert.equal(await told({}), []);
+});
+
 test('a node that stops while it publishes its record withdraws it afterwards', async () => {
   for (const ends of [true, false]) {
     const site = new Site();
     site.sync = async () => site.running;
     let write = (): void => {};
-    const written = new Promise<void>((resolve) => {
-      write = resolve;
+    const written = new Promise<undefined>((resolve) => {
+      write = () => resolve(undefined);
     });
     site.publish = () => written;
     site.loop.start();
