@@ -153,12 +153,13 @@ function unusedAddresses(removed: readonly Address[], added: readonly Address[],
 
 export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
   /** The same list for the same peers: others' changes of the view do not cause a comparison of thousands. */
-  let known: { readonly view: FilterView; readonly peers: readonly Address[] } | undefined;
+  let known: (Pick<FilterView, 'peers' | 'backend' | 'own'> & { readonly addresses: readonly Address[] }) | undefined;
   const peersOf = (view: FilterView): readonly Address[] => {
-    const isSame =
-      known?.view.peers === view.peers && known.view.backend === view.backend && known.view.own === view.own;
-    if (!isSame) known = { view, peers: publicAddressesOf(view.peers.all, view) };
-    return known!.peers;
+    const { peers, backend, own } = view;
+    const isSame = known?.peers === peers && known.backend === backend && known.own === own;
+    // Without the rest of the view, which would stay in memory.
+    if (!isSame) known = { peers, backend, own, addresses: publicAddressesOf(peers.all, view) };
+    return known!.addresses;
   };
   return {
     name: peerLockPart,

@@ -26,27 +26,9 @@ import {
   type TableName,
 } from '../../linux/nft/table.ts';
 import { type Count, type Counts, doesCount, readCounts, sumOf, withCounts } from './counts.ts';
+import { bytesOf, type Elements, elementsOf, keyOf, without } from './elements.ts';
 import { type FilterSession, type Knowledge, unknownGeneration } from './filter-session.ts';
 import type { ElementChange, PartContent, PartSet } from './part.ts';
-
-/** The elements of a set by their bytes: a number for an IPv4 address, of which there may be thousands, else a text. */
-type Elements = Map<number | string, Uint8Array>;
-
-function keyOf(bytes: Uint8Array): number | string {
-  const { length } = bytes;
-  if (length === 4) return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0;
-  let key = '';
-  for (let i = 0; i < length; i++) key += String.fromCharCode(bytes[i]!);
-  return key;
-}
-const elementsOf = (elements: NftSet['elements']): Elements => {
-  const found: Elements = new Map();
-  // Only sets of intervals contain prefixes, and parts have none.
-  for (const element of elements) if (element instanceof Uint8Array) found.set(keyOf(element), element);
-  return found;
-};
-const without = (some: Elements, others: Elements): Uint8Array[] =>
-  [...some].flatMap(([key, bytes]) => (others.has(key) ? [] : [bytes]));
 
 /** A set's content in the kernel; `source` is present if the content is exactly what `source` gives. */
 interface KnownSet {
@@ -236,7 +218,7 @@ export class TableKeeper {
       );
       sets.set(
         set.name,
-        keeps ? { elements: new Map([...actual, ...desired]) } : { elements: desired, source: set.source },
+        keeps ? { elements: new Set([...actual, ...desired]) } : { elements: desired, source: set.source },
       );
     }
     const next: KnownTable = { structure: wanted.structure, sets };
@@ -340,16 +322,16 @@ export class TableKeeper {
     });
     return {
       requests: [
-        ...steps.flatMap(({ set, come }) => newElements(this.table, set, [...come.values()])),
-        ...steps.flatMap(({ set, gone }) => deleteElements(this.table, set, [...gone.values()])),
+        ...steps.flatMap(({ set, come }) => newElements(this.table, set, [...come].map(bytesOf))),
+        ...steps.flatMap(({ set, gone }) => deleteElements(this.table, set, [...gone].map(bytesOf))),
       ],
       touchedSets: [],
       damaged: [],
       commit: (generation) => {
         for (const { set, elements, come, gone } of steps) {
           // In place: there may be thousands, and changes every second.
-          for (const [key, bytes] of come) elements.set(key, bytes);
-          for (const key of gone.keys()) elements.delete(key);
+          for (const key of come) elements.add(key);
+          for (const key of gone) elements.delete(key);
           known.sets.set(set, { elements });
         }
         this.#known.set(known, this.#known.isOf(generation) ? generation : unknownGeneration);
