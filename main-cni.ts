@@ -1,6 +1,6 @@
 /**
- * The CNI programs: `weft`, and `weft-ipam` and `flannel` by those names. VERSION needs only this module; the other
- * commands load their programs.
+ * The CNI programs: `weft`, and `weft-ipam`, `flannel` and `loopback` by those names. VERSION needs only this module; the
+ * other commands load their programs.
  *
  * Each command is a program of its own, bundled with everything it needs. The executable is some hundred kilobytes
  * larger that way, but reading and linking shared modules made every start a tenth slower.
@@ -15,7 +15,8 @@ import { version } from './package.json';
 const programs = {
   weft: 'attaches containers to a network that spans hosts',
   'weft-ipam': "hands out addresses from this node's subnets, or from ranges",
-  flannel: "flannel's plugin: has another plugin attach containers to this node's subnet",
+  flannel: "is flannel's plugin: it has another plugin attach containers to this node's subnet",
+  loopback: "sets a container's own loopback interface up",
 } as const;
 type ProgramName = keyof typeof programs;
 
@@ -44,9 +45,12 @@ function peekStdin(): string {
   return got > 0 ? sys.decodeUtf8(buffer, 0, got) : '';
 }
 
-function about(): string {
-  return `${programName} ${version}: CNI plugin, ${programs[programName]}\nCNI protocol versions supported: ${supportedVersions.join(', ')}\n`;
-}
+/** Nomad takes a plugin's version from the first word of this text that is one, as `v0.1.0` is. */
+const about = (): string =>
+  `CNI ${programName} plugin v${version}
+It ${programs[programName]}
+CNI protocol versions supported: ${supportedVersions.join(', ')}
+`;
 
 /**
  * The program for a command. Each is bundled by itself with everything it needs, and shares no module with this file.
@@ -54,6 +58,7 @@ function about(): string {
 function loadProgram(command: string): Promise<{ readonly run: (sys: Sys) => Promise<number> }> {
   if (programName === 'weft-ipam') return import('./cni/programs/ipam.ts');
   if (programName === 'flannel') return import('./cni/programs/flannel.ts');
+  if (programName === 'loopback') return import('./cni/programs/loopback.ts');
   switch (command) {
     case 'ADD':
       return import('./cni/programs/add.ts');

@@ -24,7 +24,7 @@ import {
 export const modulesFolder = at('dist', 'cni');
 
 /** The further names of `weft`: `main-cni.ts` looks at its name. */
-export const cniNames = ['weft-ipam', 'flannel'];
+export const cniNames = ['weft-ipam', 'flannel', 'loopback'];
 
 const fail = (error) => {
   throw new BuildError(error.message);

@@ -12,7 +12,7 @@ export const pluginFolder = `${root}dist/${pluginHost === 'bun' ? 'bun' : 'bin'}
 /** CNI_PATH with the reference's plugins, too. */
 export const bothFolders = `${pluginFolder}:${referenceFolder}`;
 
-export type Program = 'weft' | 'weft-ipam' | 'flannel';
+export type Program = 'weft' | 'weft-ipam' | 'flannel' | 'loopback';
 
 export interface CallOptions {
   /** CNI_COMMAND; without it the variable is missing. */
