@@ -78,12 +78,18 @@ function healedText({ changes }: NodeStatus, nowMs: number, style: Style): strin
   return `${healedLastHour > 0 ? style.yellow(lately) : lately}\n${last}${refused}`;
 }
 
+/** Of dropped packets. */
+const shownSenders = 3;
+
 function peerLockText({ peerLock }: NodeStatus, style: Style): string {
   // A weftd from before the peer lock has no such field.
   if (!peerLock?.enabled) return 'off';
-  const { droppedPackets } = peerLock;
+  const { droppedPackets, from = [] } = peerLock;
   if (droppedPackets === 0) return 'on';
-  return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from strangers dropped`)}`;
+  const names = from.slice(0, shownSenders).map(({ address, packets }) => `${printable(address)} (${packets})`);
+  if (from.length > names.length) names.push(`${from.length - names.length} more`);
+  const lately = names.length === 0 ? '' : `\nlately from ${names.join(', ')}`;
+  return `on, ${style.yellow(`${count(droppedPackets, 'packet')} from strangers dropped`)}${lately}`;
 }
 
 /** Only where it may matter: other programs' rules keep the tunnel's packets in the table of connections. */

@@ -127,6 +127,8 @@ export interface NodeStatus {
     readonly enabled: boolean;
     readonly droppedPackets: number;
     readonly droppedBytes: number;
+    /** The senders of the last minutes, at most some twenty; those of most packets first. Absent from older versions. */
+    readonly from?: readonly { readonly address: string; readonly packets: number }[];
   };
   /** Whether connection tracking sees the tunnel's packets. Absent from older versions. */
   readonly tracking?: {

@@ -7,6 +7,7 @@ import type { ClusterStore } from '../../cluster/store.ts';
 import { formatAddress } from '../../net/address.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
+import type { FilterUpkeep } from '../filter/upkeep.ts';
 import type { Membership } from '../membership/membership.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
@@ -31,7 +32,7 @@ export interface NodeStatusOptions {
       readonly last: { readonly what: string; readonly atMs: number } | undefined;
     };
   };
-  readonly filter: { peerLock(): NodeStatus['peerLock']; tracking(): NonNullable<NodeStatus['tracking']> };
+  readonly filter: Pick<FilterUpkeep, 'peerLock' | 'droppedFrom' | 'tracking'>;
   readonly problems: Pick<Problems, 'list'>;
   readonly store: Pick<ClusterStore, 'health' | 'place' | 'kind'>;
   readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
@@ -66,6 +67,13 @@ export class NodeStatusSource {
     return this.#document();
   }
 
+  #peerLock(): NodeStatus['peerLock'] {
+    const { filter } = this.#options;
+    const lock = filter.peerLock();
+    const from = lock.droppedPackets > 0 ? filter.droppedFrom() : [];
+    return from.length > 0 ? { ...lock, from } : lock;
+  }
+
   #document(): NodeStatus {
     const { membership, dataPath, filter, problems, condition, progress, node, version, pid, ipMasq } = this.#options;
     const { attachments } = this.#options;
@@ -91,7 +99,7 @@ export class NodeStatusSource {
       ...(state ? { interface: state.external.name, mtuBytes: state.mtuBytes } : {}),
       devices: state?.devices ?? [],
       ipMasq,
-      peerLock: filter.peerLock(),
+      peerLock: this.#peerLock(),
       tracking: filter.tracking(),
       ...this.#lease(),
       etcd: this.#store(),

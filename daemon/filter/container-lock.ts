@@ -19,10 +19,9 @@
 import { families, valuesOf } from '../../cluster/network-config.ts';
 import {
   comesFromElsewhere,
-  counter,
   destinationIn,
   destinationInSet,
-  drop,
+  goTo,
   inputInterfaceInSet,
   interfaceKey,
   isFamily,
@@ -35,6 +34,7 @@ import {
 import { type NftChain, type NftHook, type NftRule, nftPriority } from '../../linux/nft/table.ts';
 import { routesDirectly } from '../backends/map.ts';
 import { type ClusterPrefixes, containerPrefixes, formatPrefixes, prefixesOf } from './cluster-prefixes.ts';
+import { dropChain } from './dropped.ts';
 import type { FilterLinks, FilterPart, PartContent, PartSet } from './part.ts';
 import type { PeerLock } from './peer-lock.ts';
 import { peerSets, tunnelItems, tunnelOf } from './tunnel-packets.ts';
@@ -53,7 +53,12 @@ export interface ContainerLock extends Pick<PeerLock, 'outer' | 'lifeMs'> {
 /** Interfaces of tunnels and containers; the external interface. Timed, as the peer lock's port is. */
 const innerSet = 'inner-links';
 const outerSet = 'outer-links';
-const chainNames = { in: 'container-lock', out: 'container-lock-out', plain: 'plain-lock' } as const;
+const chainNames = {
+  in: 'container-lock',
+  out: 'container-lock-out',
+  plain: 'plain-lock',
+  drop: 'container-lock-drop',
+} as const;
 
 /** How long peers may take to follow a config that ends plain routes. */
 export const directGraceMs = 60_000;
@@ -66,7 +71,7 @@ function lockChains({ outer, prefixes, isTunnelOnly, hasFib }: ContainerLock): N
     (outer[family] ? tunnelItems(outer[family], family) : []).map((items) => ({ family, items })),
   );
   const dropping = (items: readonly RuleItem[], comment: string): NftRule =>
-    rule([...items, counter(), drop()], { comment });
+    rule([...items, goTo(chainNames.drop)], { comment });
   const fromElsewhere = (items: readonly RuleItem[]): NftRule[] =>
     hasFib ? [dropping([...items, comesFromElsewhere()], fibComment)] : [];
   const own = prefixes.subnets.flatMap((each) => valuesOf(each)).filter(({ address }) => outer[address.family]);
@@ -103,7 +108,7 @@ function lockChains({ outer, prefixes, isTunnelOnly, hasFib }: ContainerLock): N
     },
     { name: chainNames.plain, base: base('prerouting')!, rules: isTunnelOnly ? plainRules : [] },
   ];
-  return chains.filter(({ rules }) => rules.length > 0);
+  return [...chains.filter(({ rules }) => rules.length > 0), dropChain(chainNames.drop, outer, 'weft')];
 }
 
 function lockSets({ links, lifeMs }: ContainerLock): PartSet[] {

@@ -19,9 +19,7 @@ import { ethernetProtocol, ethhdr, greHeader, ipProtocol, udphdr, vxlanhdr } fro
 import {
   accept,
   carriesWord,
-  counter,
   destinationPortInSet,
-  drop,
   type GreOptions,
   goTo,
   greBytes,
@@ -44,6 +42,7 @@ import type { Family } from '../../net/address.ts';
 import { formatPrefix, hostPrefix, type Prefix, prefixContains, prefixesOverlap } from '../../net/prefix.ts';
 import type { OuterHeader } from '../backends/backend.ts';
 import { prefixesOf } from './cluster-prefixes.ts';
+import { dropChain } from './dropped.ts';
 import {
   type ElementChange,
   type FilterPart,
@@ -69,6 +68,7 @@ export interface InnerLock {
 }
 
 const chainName = 'inner-lock';
+const dropName = 'inner-lock-drop';
 const setName = (family: Family, length: number): string => `inner${family}-${length}`;
 const comment = 'weft: not of its subnet';
 
@@ -127,7 +127,7 @@ const { ETH_P_IP, ETH_P_IPV6, ETH_P_8021Q, ETH_P_8021AD, ETH_P_WCCP } = ethernet
 const protocols: Readonly<Record<Family, number>> = { 4: ETH_P_IP, 6: ETH_P_IPV6 };
 
 const passing = (...items: RuleItem[]): NftRule => rule([...items, accept()]);
-const dropping = (...items: RuleItem[]): NftRule => rule([...items, counter(), drop()], { comment });
+const dropping = (): NftRule => rule([goTo(dropName)], { comment });
 
 /** The rules for packets from a peer, over the family, that carry a packet at this offset. */
 function judgingRules(family: Family, { offset, protocolOffset }: Layout, lock: InnerLock): NftRule[] {
@@ -181,6 +181,7 @@ function lockChains(lock: InnerLock): NftChain[] {
     ...(vni === undefined
       ? []
       : [{ name: cut, rules: [passing(vxlanNetwork(vni)), passing(not(vxlanNetwork(vni))), dropping()] }]),
+    dropChain(dropName, lock.outer, comment),
   ];
 }
 

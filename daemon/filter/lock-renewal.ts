@@ -64,8 +64,8 @@ export class LockRenewal {
     this.#held = contents.flatMap(({ family, sets }) => {
       const table = this.#tables.find((each) => each.family === family);
       if (!table) return [];
-      return sets.flatMap(({ name, timeoutMs, elements }) =>
-        timeoutMs === undefined ? [] : [{ table, set: name, elements: elements() }],
+      return sets.flatMap(({ name, timeoutMs, dynamicSize, elements }) =>
+        timeoutMs === undefined || dynamicSize !== undefined ? [] : [{ table, set: name, elements: elements() }],
       );
     });
   }
@@ -80,8 +80,8 @@ export class LockRenewal {
         held ??
         this.#tables.flatMap((table) => {
           const sets = nft.readTable(table)?.sets ?? [];
-          return sets.flatMap(({ name, timeoutMs, elements }) =>
-            timeoutMs === undefined ? [] : [{ table, set: name, elements }],
+          return sets.flatMap(({ name, timeoutMs, dynamicSize, elements }) =>
+            timeoutMs === undefined || dynamicSize !== undefined ? [] : [{ table, set: name, elements }],
           );
         });
       const requests = timed.flatMap(renewElements);

@@ -231,6 +231,13 @@ export class PacketFilter {
     return undefined;
   }
 
+  /** The senders in these sets, with their packets. @throws NetlinkError, SyscallError */
+  senders(sets: readonly string[]): ReturnType<NftConnection['listCounts']> {
+    return this.#session.use((nft) =>
+      sets.flatMap((set) => this.#keepers.flatMap((keeper) => keeper.readSenders(set, nft))),
+    );
+  }
+
   /** Removes all of it. @throws Error: some of it could not be removed */
   remove(): void {
     this.#session.use((nft) => {

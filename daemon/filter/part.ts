@@ -81,6 +81,8 @@ export interface PartSet {
   readonly keyType: NftKeyType;
   /** How long an element stays unless it is added again; without it, until it is deleted. */
   readonly timeoutMs?: number;
+  /** Rules add elements to it, at most this many. Nobody else does. */
+  readonly dynamicSize?: number;
   /** The elements depend on this alone: while it is identical (`===`), they are not computed again. */
   readonly source: unknown;
   /** Keys, each of the key type's length. Duplicates are harmless. */

@@ -21,9 +21,8 @@ import { peerAddressProblem } from '../../cluster/peer-address.ts';
 import { ipProtocol } from '../../linux/nft/header.ts';
 import {
   addressKeys,
-  counter,
   destinationInSet,
-  drop,
+  goTo,
   not,
   portKey,
   protocolKey,
@@ -37,6 +36,7 @@ import { type Address, type Family, isUnspecified, sameAddress } from '../../net
 import { formatPrefix, type Prefix } from '../../net/prefix.ts';
 import type { OuterHeader } from '../backends/backend.ts';
 import { prefixesOf } from './cluster-prefixes.ts';
+import { dropChain, sendersOf } from './dropped.ts';
 import type { ElementChange, FilterPart, FilterView, PartContent, PartSet } from './part.ts';
 import { peerSets, portSet, protocolSet, tunnelItems, tunnelOf } from './tunnel-packets.ts';
 
@@ -56,7 +56,7 @@ export interface PeerLock {
 /** Long enough for a restart on a slow machine. */
 export const lockLifeMs = 30_000;
 
-const chainNames = { in: 'peer-lock', out: 'peer-lock-out' } as const;
+const chainNames = { in: 'peer-lock', out: 'peer-lock-out', drop: 'peer-lock-drop' } as const;
 
 function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
   const headers = valuesOf(outer);
@@ -82,6 +82,7 @@ function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
             },
           ],
     ),
+    ...sendersOf(outer),
   ];
 }
 
@@ -94,7 +95,7 @@ function lockChains({ outer, containers }: PeerLock): NftChain[] {
       base: { type: 'filter', hook: 'input', priority: nftPriority.raw, policy: 'accept' },
       rules: families.flatMap((family) =>
         shapesOf(family).map((items) =>
-          rule([...items, not(sourceInSet(peerSets[family], family)), counter(), drop()], {
+          rule([...items, not(sourceInSet(peerSets[family], family)), goTo(chainNames.drop)], {
             comment: 'weft: from no peer',
           }),
         ),
@@ -106,12 +107,13 @@ function lockChains({ outer, containers }: PeerLock): NftChain[] {
       rules: containers.flatMap((prefix) => {
         const { family } = prefix.address;
         return shapesOf(family).map((items) =>
-          rule([sourceIn(prefix), ...items, destinationInSet(peerSets[family], family), counter(), drop()], {
+          rule([sourceIn(prefix), ...items, destinationInSet(peerSets[family], family), goTo(chainNames.drop)], {
             comment: 'weft: from a container',
           }),
         );
       }),
     },
+    dropChain(chainNames.drop, outer, 'weft'),
   ];
 }
 

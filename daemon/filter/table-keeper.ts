@@ -93,11 +93,12 @@ export function assembleTable(table: TableName, contents: readonly PartContent[]
   const ordered = inOrder(contents);
   const sets = ordered.flatMap((content) =>
     content.sets.map(
-      ({ name, keyType, timeoutMs, elements }): NftSet => ({
+      ({ name, keyType, timeoutMs, dynamicSize, elements }): NftSet => ({
         name,
         keyType,
         interval: false,
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        ...(dynamicSize === undefined ? {} : { dynamicSize }),
         elements: elements(),
       }),
     ),
@@ -357,6 +358,12 @@ export class TableKeeper {
       const counts = this.#counted.get(this.#owners.get(chain.name) ?? '');
       return counts ? withCounts([chain], counts) : [chain];
     });
+  }
+
+  /** The elements of a part's set whose packets its rules count; none if there is no such set. */
+  readSenders(set: string, nft: NftConnection): ReturnType<NftConnection['listCounts']> {
+    const isThere = this.#contents.some(({ sets }) => sets.some(({ name }) => name === set));
+    return isThere ? nft.listCounts(this.table, set) : [];
   }
 
   /** The part's counters, read now; undefined if the part is not in the table. */

@@ -15,6 +15,7 @@ import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { containerPrefixes, prefixesOf } from './cluster-prefixes.ts';
 import { containerLocking, containerLockPart } from './container-lock.ts';
+import { droppedSets } from './dropped.ts';
 import type { FilterFeatures } from './features.ts';
 import { forwarding, forwardSettings } from './forward.ts';
 import { innerLocking, innerLockPart } from './inner-lock.ts';
@@ -88,7 +89,7 @@ export interface FilterHealing {
 }
 
 export interface UpkeepOptions {
-  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove' | 'stateJudges'>;
+  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove' | 'senders' | 'stateJudges'>;
   readonly parts: readonly FilterPart[];
   /** What the parts ask for. */
   readonly features: FilterFeatures;
@@ -130,6 +131,10 @@ export const partsFor = (
   ...(ipMasq ? [masquerading({ randomPorts })] : []),
 ];
 
+export type Sender = NonNullable<NodeStatus['peerLock']['from']>[number];
+/** Of dropped packets: the shortest time between two lines of the log, and how many senders a line names. */
+const tellPauseMs = 600_000;
+const toldSenders = 5;
 const nobodyJudges: StateLook = { judges: [], againMs: Number.POSITIVE_INFINITY };
 
 export class FilterUpkeep implements FilterPort {
@@ -139,6 +144,8 @@ export class FilterUpkeep implements FilterPort {
   #placements: Placements | undefined;
   #judges: readonly string[] | undefined;
   #judgeAgainMs = Number.POSITIVE_INFINITY;
+  /** What the log has told of dropped packets: not those of before the start. */
+  #told: { readonly packets: number; readonly againMs: number } | undefined;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
@@ -184,6 +191,7 @@ export class FilterUpkeep implements FilterPort {
         new Map(forward.flatMap(({ place, problem }) => (problem === undefined ? [] : [[place, problem]]))),
       );
       problems.report('packet filter', undefined);
+      this.#told ??= { packets: this.peerLock().droppedPackets, againMs: Number.NEGATIVE_INFINITY };
       return { changes: total, againMs };
     } catch (error) {
       problems.report('packet filter', (error as Error).message);
@@ -218,13 +226,48 @@ export class FilterUpkeep implements FilterPort {
   }
 
   /** Whether the peer lock is on, and how much it has dropped. */
-  peerLock(): NodeStatus['peerLock'] {
+  peerLock(): Omit<NodeStatus['peerLock'], 'from'> {
     const counts = lockParts.flatMap((part) => this.#options.filter.counters(part) ?? []);
     return {
       enabled: counts.length > 0,
       droppedPackets: counts.reduce((sum, { packets }) => sum + packets, 0),
       droppedBytes: counts.reduce((sum, { bytes }) => sum + bytes, 0),
     };
+  }
+
+  /** The senders of packets that the peer lock has dropped lately, those of most packets first. */
+  droppedFrom(): readonly Sender[] {
+    try {
+      return this.#options.filter
+        .senders(Object.values(droppedSets))
+        .map(({ key, packets }) => ({
+          address: formatAddress({ family: key.length === 4 ? 4 : 6, bytes: key }),
+          packets,
+        }))
+        .sort((a, b) => b.packets - a.packets || (a.address < b.address ? -1 : 1));
+    } catch {
+      // The next look reports the problem.
+      return [];
+    }
+  }
+
+  /** Logs from whom packets were dropped since the last call, at most once in a while. */
+  tellDropped(): void {
+    const { logger, now } = this.#options;
+    const { droppedPackets } = this.peerLock();
+    const { packets: before, againMs } = this.#told ?? { packets: droppedPackets, againMs: 0 };
+    const packets = droppedPackets - before;
+    if (packets === 0 || now() < againMs) return;
+    this.#told = { packets: droppedPackets, againMs: now() + tellPauseMs };
+    // The table was made anew.
+    if (packets < 0) return;
+    const from = this.droppedFrom()
+      .slice(0, toldSenders)
+      .map((sender) => `${sender.address} (${sender.packets})`);
+    logger.warn('the peer lock has dropped packets', {
+      packets,
+      ...(from.length > 0 ? { from: from.join(', ') } : {}),
+    });
   }
 
   /** Whether the tunnel's packets are tracked as connections, and because of which rules. */

@@ -23,6 +23,7 @@ import { releaseMemoryTask } from './release-memory.ts';
 import { renewLockTask } from './renew-lock.ts';
 import { ChangeStopwatch } from './stopwatch.ts';
 import { SyncCluster } from './sync-cluster.ts';
+import { tellDroppedTask } from './tell-dropped.ts';
 import { VerifyFollowed } from './verify-followed.ts';
 
 export interface TaskParts {
@@ -30,7 +31,7 @@ export interface TaskParts {
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem'>;
   readonly lifelines: Pick<Lifelines, 'hasNames' | 'refresh'>;
-  readonly filter: Pick<FilterUpkeep, 'ensure'>;
+  readonly filter: Pick<FilterUpkeep, 'ensure' | 'tellDropped'>;
   readonly lockRenewal: Pick<LockRenewal, 'run' | 'everyMs' | 'firstMs'>;
   readonly logger: Logger;
   readonly problems: Problems;
@@ -97,6 +98,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       ...(parts.store.announceUp ? [new AnnounceUp(shared)] : []),
       verification,
       renewLockTask(lockRenewal, mendFilter),
+      tellDroppedTask(parts.filter),
       lookUpNamesTask(parts.lifelines, parts.dataPath, bells.network),
       releaseMemoryTask(releaseMemory),
       collectGarbageTask({

@@ -191,6 +191,11 @@ export class NftConnection {
     return raw.some(({ end }) => end) ? undefined : raw.map(({ key }) => key);
   }
 
+  /** The elements of a set whose packets rules count. */
+  listCounts(table: TableName, set: string): { readonly key: Uint8Array; readonly packets: number }[] {
+    return this.#listElements(table, set).map(({ key, count }) => ({ key, packets: count?.packets ?? 0 }));
+  }
+
   /** Whether the table has the chain. */
   hasChain(table: TableName, chain: string): boolean {
     const found = this.#netlink.get(
@@ -225,6 +230,8 @@ export class NftConnection {
       ),
     );
     return sets.map((set) => {
+      // Packets change it at any time.
+      if (set.dynamicSize !== undefined) return set;
       const raw = this.#listElements(table, set.name);
       if (countElements(raw) !== raw.length) return 'torn';
       return { ...set, elements: toElements(set, raw) };

@@ -327,6 +327,14 @@ export const goTo = (chain: string): RuleItem => statement({ type: 'verdict', ve
 export const counter = (): RuleItem => statement({ type: 'counter', packets: 0, bytes: 0 });
 /** The packet's connection is not tracked; in a chain that comes before connection tracking, as those of priority raw do. */
 export const notrack = (): RuleItem => statement({ type: 'notrack' });
+/** Adds the packet's source to the table's set of that name, which counts its packets. If the set is full, the rule ends. */
+export const countSource = (set: string, family: Family): RuleItem => ({
+  guards: [ipGuard(family)],
+  expressions: [
+    payload(nftPayload.NFT_PAYLOAD_NETWORK_HEADER, addressOffset.source[family], addressBytes[family]),
+    { type: 'dynset', set, source: register, operation: 'update' },
+  ],
+});
 /** Source NAT to the address of the outgoing interface; in a chain of type nat at postrouting. */
 export const masquerade = (options: { fullyRandom?: boolean } = {}): RuleItem =>
   statement({ type: 'masq', flags: options.fullyRandom ? nfNatRange.NF_NAT_RANGE_PROTO_RANDOM_FULLY : 0 });

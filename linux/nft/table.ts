@@ -349,6 +349,8 @@ export const newSet = (table: TableName, set: NftSet, id: number): NetlinkReques
 interface RawElement {
   readonly key: Uint8Array;
   readonly end: boolean;
+  /** If rules count its packets. */
+  readonly count?: { readonly packets: number; readonly bytes: number };
 }
 
 /** An interval is two elements: its first key, and the first one behind it (none at the end of the address space). */
@@ -517,11 +519,16 @@ export function decodeElements(body: NetlinkReader): RawElement[] {
       const element = list.nested();
       let key: Uint8Array | undefined;
       let flags = 0;
+      let counted: Expression | undefined;
       while (element.next()) {
         if (element.type === nftaSetElement.KEY) key = decodeData(element);
         else if (element.type === nftaSetElement.FLAGS) flags = element.u32be();
+        else if (element.type === nftaSetElement.EXPR) counted = decodeExpression(element.nested());
       }
-      if (key) elements.push({ key, end: (flags & NFT_SET_ELEM_INTERVAL_END) !== 0 });
+      if (!key) continue;
+      const end = (flags & NFT_SET_ELEM_INTERVAL_END) !== 0;
+      if (counted?.type !== 'counter') elements.push({ key, end });
+      else elements.push({ key, end, count: { packets: counted.packets, bytes: counted.bytes } });
     }
   }
   return elements;

@@ -79,7 +79,13 @@ test('strangers’ packets are dropped, counted and shown by status; peers’ pa
   const { droppedPackets, droppedBytes } = one.status().peerLock;
   assert.is(droppedPackets, 5);
   assert.ok(droppedBytes > 5 * 80);
-  assert.match(one.weftctl('status').stdout, /Peer lock +on, 5 packets from strangers dropped/);
+  const stranger = one.status().peerLock.from![0]!;
+  assert.is(stranger.packets, 5);
+  const line = new RegExp(
+    `Peer lock +on, 5 packets from strangers dropped\\n +lately from ${stranger.address} \\(5\\)`,
+  );
+  assert.match(one.weftctl('status').stdout, line);
+  assert.ok(run(['ip', '-br', 'addr'], { namespace: cluster().switchNamespace }).includes(stranger.address));
   assert.is(ping(two.pods[0]!.namespace, one.pods[0]!.address).received, 1);
   assert.is(one.status().peerLock.droppedPackets, 5);
 });

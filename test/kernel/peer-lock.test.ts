@@ -8,7 +8,8 @@ import { type Address, parseAddress } from '../../net/address.ts';
 import { parsePrefix } from '../../net/prefix.ts';
 import { execute, run } from '../lab/commands.ts';
 import { openRules, type RuleSettings, type Rules, type RulesOptions } from '../lab/filter-rules.ts';
-import { addCable, insideNamespace as inside } from '../lab/namespaces.ts';
+import { addCable, insideNamespace as inside, ipBatch } from '../lab/namespaces.ts';
+import { sendRaw } from '../lab/raw-packets.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { timed, waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
@@ -119,6 +120,34 @@ test('only packets of its own network from hosts that are not peers are dropped,
   send('2001:db8::3', vxlan(1));
   assert.is(dropped(), 4);
   assert.ok(rules.counters()!.bytes > 4 * 68);
+});
+
+test('the senders of dropped packets are known, at most sixteen of a family; a flood of others is dropped all the same', () => {
+  const { rules, name, other } = host();
+  assert.equal(rules.senders(), [
+    ['192.0.2.3', 3],
+    ['2001:db8::3', 1],
+  ]);
+  const before = dropped();
+  const flood = Array.from({ length: 30 }, (_, i) => `192.0.2.${100 + i}`);
+  ipBatch(
+    other,
+    flood.map((each) => `addr add ${each}/24 dev eth0`),
+  );
+  for (const each of flood) sendRaw(other, each, '192.0.2.1', 17, `1234211800000000${vxlan(1)}`);
+  ipBatch(
+    other,
+    flood.map((each) => `addr del ${each}/24 dev eth0`),
+  );
+  assert.is(dropped(), before + flood.length);
+  assert.is(rules.senders().filter(([address]) => !address.includes(':')).length, 16);
+  // Nobody else's elements: a look leaves them, and a change by others is no damage.
+  assert.is(rules.ensure(settings).changes, 0);
+  nft('add', 'table', 'inet', 'others');
+  assert.is(rules.ensure(settings).changes, 0);
+  nft('delete', 'table', 'inet', 'others');
+  assert.is(rules.senders().length, 17);
+  run(['nft', '-c', '-f', '-'], { namespace: name, stdin: nft('list', 'ruleset') });
 });
 
 test('fragmented packets are judged as a whole', () => {

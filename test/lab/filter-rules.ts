@@ -2,6 +2,7 @@
 
 import { type ClusterPrefixes, containerPrefixes } from '../../daemon/filter/cluster-prefixes.ts';
 import type { Count } from '../../daemon/filter/counts.ts';
+import { droppedSets } from '../../daemon/filter/dropped.ts';
 import { forwardContent, forwardSettings } from '../../daemon/filter/forward.ts';
 import { masqueradeContent } from '../../daemon/filter/masquerade.ts';
 import {
@@ -20,6 +21,7 @@ import type { EnsureOptions } from '../../daemon/filter/upkeep.ts';
 import type { Logger } from '../../daemon/report/log.ts';
 import type { NftTable } from '../../linux/nft/table.ts';
 import type { Sys } from '../../linux/sys.ts';
+import { formatAddress } from '../../net/address.ts';
 
 export interface RuleSettings extends ClusterPrefixes {
   readonly ipMasq: boolean;
@@ -58,6 +60,8 @@ export interface Rules {
   counters(part?: string): Count | undefined;
   /** Places of other programs' rules that go by the state of such packets. */
   stateJudges(samples: readonly TunnelSample[], trust?: boolean): readonly string[];
+  /** The senders of dropped packets: address and packets. */
+  senders(): readonly (readonly [string, number])[];
   renewLock(): void;
   remove(): void;
   close(): void;
@@ -70,6 +74,11 @@ export function openRules(sys: Sys, logger: Logger, { roads, families = [], ...o
       filter.ensure(wishFor(settings, roads(), further), { keepElements: keepPeers, trust }),
     counters: (part = peerLockPart) => filter.counters(part),
     stateJudges: (samples, trust = false) => filter.stateJudges(samples, trust).judges,
+    senders: () =>
+      filter
+        .senders(Object.values(droppedSets))
+        .map(({ key, packets }) => [formatAddress({ family: key.length === 4 ? 4 : 6, bytes: key }), packets] as const)
+        .sort(),
     renewLock: () => filter.renewal.run(),
     remove: () => filter.remove(),
     close: () => filter.close(),

@@ -34,6 +34,7 @@ test('it wants rules where packets come in, and the interfaces by name', () => {
     ['container-lock', 'input', 1],
     ['container-lock-out', 'forward', 2],
     ['plain-lock', 'prerouting', 1],
+    ['container-lock-drop', undefined, 2],
   ]);
   const text = (bytes: Uint8Array): string => String.fromCharCode(...bytes).replace(/\0+$/, '');
   assert.equal(
@@ -49,7 +50,7 @@ test('it wants rules where packets come in, and the interfaces by name', () => {
   assert.is(other.structure, content.structure, 'interfaces are no part of the structure');
   // A packet of a former subnet may come in plain, too.
   const former = part().wants(view({ Type: 'vxlan' }, { formerSubnets: [peer(9).subnets] }))!;
-  assert.is(former.chains().at(-1)!.rules.length, 2);
+  assert.is(former.chains().at(-2)!.rules.length, 2);
 });
 
 test('it wants nothing without a tunnel, or before the interfaces are known', () => {
@@ -60,7 +61,10 @@ test('it wants nothing without a tunnel, or before the interfaces are known', ()
 
 test('a kernel without nft_fib gets the rule that does without', () => {
   const content = part(false).wants(view({ Type: 'vxlan' }))!;
-  assert.equal(chains(content), [['container-lock-out', 'forward', 1]]);
+  assert.equal(chains(content), [
+    ['container-lock-out', 'forward', 1],
+    ['container-lock-drop', undefined, 2],
+  ]);
   assert.not(content.chains().some(({ rules }) => rules.some(({ comment }) => comment === fibComment)));
 });
 
@@ -68,7 +72,8 @@ test('where plain routes are in use, or were a moment ago, plain packets pass', 
   let nowMs = 5000;
   const one = part(true, () => nowMs);
   const direct = view({ Type: 'vxlan', DirectRouting: true });
-  const names = (content: PartContent | undefined) => content!.chains().map(({ name }) => name);
+  const names = (content: PartContent | undefined) =>
+    content!.chains().flatMap(({ name, base }) => (base ? [name] : []));
   assert.equal(names(one.wants(direct)), ['container-lock', 'container-lock-out']);
   assert.is(one.wants(direct)!.validMs, undefined);
   nowMs += 100_000;

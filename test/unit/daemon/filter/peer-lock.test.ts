@@ -31,6 +31,7 @@ test('the lock has peers of its families only, and its port for a while', () => 
     [
       ['locked-port', ['33.24']],
       ['peers4', ['192.0.2.2', '192.0.2.3', '192.0.2.2']],
+      ['dropped4', []],
     ],
   );
   assert.equal(desiredTable({ ...settings, lock: undefined }).sets, []);
@@ -45,12 +46,13 @@ const sets = (outer: PeerLock['outer']) =>
 const rulesIn = (outer: PeerLock['outer']): number[] =>
   lockContent({ ...settings.lock!, outer })
     .chains()
-    .map(({ rules }) => rules.length);
+    .flatMap(({ base, rules }) => (base ? [rules.length] : []));
 
 test('tunnels without ports are locked by their IP protocol', () => {
   const peers = ['peers4', undefined, ['192.0.2.2', '192.0.2.3', '192.0.2.2']];
-  assert.equal(sets({ 4: { ipProtocol: 4 } }), [['locked-protocol', 30_000, ['4']], peers]);
-  assert.equal(sets({ 4: { ipProtocol: 47, key: 7 } }), [['locked-protocol', 30_000, ['47']], peers]);
+  const dropped = ['dropped4', 600_000, []];
+  assert.equal(sets({ 4: { ipProtocol: 4 } }), [['locked-protocol', 30_000, ['4']], peers, dropped]);
+  assert.equal(sets({ 4: { ipProtocol: 47, key: 7 } }), [['locked-protocol', 30_000, ['47']], peers, dropped]);
   // A key may be in one of two places; by IPv6 none and 0 are the same.
   assert.equal(rulesIn({ 4: { ipProtocol: 4 } }), [1, 1]);
   assert.equal(rulesIn({ 4: { ipProtocol: 47 } }), [1, 1]);
@@ -79,6 +81,7 @@ test('it wants what the backend’s packets look like, and the peers that run th
     [
       ['locked-port', [new Uint8Array([0x21, 0x18])]],
       ['peers4', bytes('192.0.2.2')],
+      ['dropped4', []],
     ],
   );
   assert.equal(
@@ -86,6 +89,8 @@ test('it wants what the backend’s packets look like, and the peers that run th
     [
       ['peer-lock', 1],
       ['peer-lock-out', 1],
+      // Of the sender, then the drop.
+      ['peer-lock-drop', 2],
     ],
   );
   // Packets that travel as they are cannot be told from others.

@@ -56,6 +56,8 @@ class Bench {
   readonly warnings: string[] = [];
   readonly lines: string[] = [];
   judges: readonly string[] = [];
+  dropped = 3;
+  senders: { readonly key: Uint8Array; readonly packets: number }[] = [];
   nowMs = 0;
   readonly problems = new Problems(
     openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 }),
@@ -74,13 +76,17 @@ class Bench {
         this.changes.push(changes);
         return true;
       },
-      counters: (part) => (part === 'peer-lock' ? { packets: 3, bytes: 180 } : undefined),
+      counters: (part) => (part === 'peer-lock' ? { packets: this.dropped, bytes: 60 * this.dropped } : undefined),
       remove() {},
+      senders: () => this.senders,
       stateJudges: () => ({ judges: this.judges, againMs: Number.POSITIVE_INFINITY }),
     },
     parts: [this.toy, untracking({ lifeMs: 1000, isPossible: () => this.features.canUntrack })],
     features: this.features,
-    logger: { info: (line) => void this.lines.push(line), warn: (line) => void this.warnings.push(line) },
+    logger: {
+      info: (line) => void this.lines.push(line),
+      warn: (line, fields) => void this.warnings.push(fields ? `${line} ${JSON.stringify(fields)}` : line),
+    },
     now: () => this.nowMs,
     foreignChains: true,
     healing: {
@@ -188,6 +194,38 @@ test('the tunnel’s packets are untracked unless others’ rules go by their st
   bench.outcome = new NetlinkError(['add rule', untrackedComment, 'to chain "x"'], errno.ENOENT);
   bench.upkeep.ensure(now);
   assert.equal([parts(), bench.warnings.length, bench.features.canUntrack], [['toy'], 1, false]);
+});
+
+test('the log tells from whom packets were dropped since the start, not more often than every ten minutes', () => {
+  const bench = new Bench();
+  bench.upkeep.ensure(view());
+  bench.upkeep.tellDropped();
+  assert.equal(bench.warnings, []);
+  const sender = (text: string, packets: number) => ({ key: address(text).bytes, packets });
+  bench.senders = [sender('192.0.2.9', 1), sender('2001:db8::9', 4), sender('192.0.2.8', 1)];
+  bench.dropped = 9;
+  bench.upkeep.tellDropped();
+  const from = '2001:db8::9 (4), 192.0.2.8 (1), 192.0.2.9 (1)';
+  const line = (packets: number): string => `the peer lock has dropped packets {"packets":${packets},"from":"${from}"}`;
+  assert.equal(bench.warnings, [line(6)]);
+  bench.dropped = 20;
+  bench.nowMs = 599_999;
+  bench.upkeep.tellDropped();
+  assert.is(bench.warnings.length, 1);
+  bench.nowMs = 600_000;
+  bench.upkeep.tellDropped();
+  assert.equal(bench.warnings, [line(6), line(11)]);
+  // The table was made anew.
+  bench.nowMs = 2_000_000;
+  bench.dropped = 1;
+  bench.upkeep.tellDropped();
+  assert.is(bench.warnings.length, 2);
+  // A flood of forged addresses fills no line.
+  bench.senders = Array.from({ length: 16 }, (_, i) => sender(`192.0.2.${100 + i}`, 1));
+  bench.dropped = 17;
+  bench.nowMs = 4_000_000;
+  bench.upkeep.tellDropped();
+  assert.is(bench.warnings.at(-1)!.split('(1)').length - 1, 5);
 });
 
 test('a wish holds as long as its parts say, and until interfaces change', () => {

@@ -87,6 +87,7 @@ class FakeHost {
           return { changes: 0, mended: [], forward: [], againMs: Number.POSITIVE_INFINITY };
         },
         counters: () => undefined,
+        senders: () => [],
         stateJudges: () => ({ judges: [], againMs: Number.POSITIVE_INFINITY }),
         remove() {},
       },

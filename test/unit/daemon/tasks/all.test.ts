@@ -105,6 +105,7 @@ class Site {
           return { changes: 0, againMs: 60_000 };
         },
         peerLock: () => ({ enabled: false, droppedPackets: 0, droppedBytes: 0 }),
+        tellDropped() {},
       },
       lifelines: { hasNames: false, refresh: async () => false },
       lockRenewal: { run() {}, everyMs: 10_000, firstMs: 1000 },
