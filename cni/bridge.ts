@@ -8,8 +8,8 @@
 
 import { check, hasCode } from '../linux/errors.ts';
 import { deleteAddress, dumpAddresses, newAddress } from '../linux/netlink/address.ts';
-import type { NetlinkConnection, NetlinkRequest } from '../linux/netlink/connection.ts';
-import { changeLink, createBridge, dumpLinks, getLink, iff, type Link } from '../linux/netlink/link.ts';
+import { hasAny, type NetlinkConnection, type NetlinkRequest } from '../linux/netlink/connection.ts';
+import { changeLink, createBridge, dumpLinkIndexes, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl } from '../linux/sysctl.ts';
 import { isUnicastMac, localMac, type Mac } from '../net/mac.ts';
@@ -111,10 +111,10 @@ export function ensureAddresses(connection: NetlinkConnection, link: Link, plan:
 }
 
 /** The bridge passes packets by its ports, or at least has some. */
-function isInUse(connection: NetlinkConnection, { index, flags, operstate }: Link): boolean {
+function isInUse(sys: Sys, { index, flags, operstate }: Link): boolean {
   if ((flags & iff.IFF_LOWER_UP) === 0) return false;
-  // A bridge that is up and never had a port has a carrier, and its state is unknown.
-  return operstate === iff.IF_OPER_UP || connection.dump(dumpLinks({ master: index })).length > 0;
+  // A bridge that has a carrier since it is up keeps its unknown state. It may have a thousand ports.
+  return operstate === iff.IF_OPER_UP || hasAny(sys, dumpLinkIndexes({ master: index }));
 }
 
 /**
@@ -122,9 +122,9 @@ function isInUse(connection: NetlinkConnection, { index, flags, operstate }: Lin
  * Undefined for one that is in use, because setting its MAC again would clear its neighbours. Zero is no MAC: no container
  * reaches a gateway that has it.
  */
-function macToSet(sys: Sys, connection: NetlinkConnection, link: Link): Mac | undefined {
+function macToSet(sys: Sys, link: Link): Mac | undefined {
   if (!link.mac || !isUnicastMac(link.mac)) return randomMacs(sys, 1)[0];
-  return isInUse(connection, link) ? undefined : link.mac;
+  return isInUse(sys, link) ? undefined : link.mac;
 }
 
 /**
@@ -157,7 +157,7 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
   // Before its addresses, because an IPv6 address is refused while IPv6 is off.
   ensureSysctls(sys, isNew ? [...plan.newBridgeSysctls, ...plan.bridgeSysctls] : plan.bridgeSysctls);
   const promiscuous = bridge.promiscuous && (link.flags & iff.IFF_PROMISC) === 0;
-  const mac = macToSet(sys, connection, link);
+  const mac = macToSet(sys, link);
   if (!link.up || promiscuous || mac) {
     connection.execute([
       changeLink(

@@ -152,6 +152,16 @@ export function openNetlink(sys: Sys, options: NetlinkOptions = {}): NetlinkConn
   return new NetlinkConnection(sys, fd, receiveTimeoutMs, receiveBytes);
 }
 
+/** Whether the list has anything, however long it is: on a connection of its own, which is closed before the list's end. */
+export function hasAny(sys: Sys, query: NetlinkQuery<unknown>): boolean {
+  const connection = openNetlink(sys);
+  try {
+    return connection.dump(query, 1).length > 0;
+  } finally {
+    connection.close();
+  }
+}
+
 /** The kernel's answer to one message: errno (0 for success) and its own words. */
 interface Answer {
   readonly errno: number;
@@ -336,10 +346,11 @@ export class NetlinkConnection {
 
   /**
    * Lists all objects. A dump that a change interrupted is repeated, so that the result is consistent.
+   * @param atMost reading ends with the datagram that has so many; then the connection can only be closed
    * @returns an empty list if the object that limits the dump (an interface, a table) does not exist
    * @throws SyscallError EAGAIN if it was interrupted every time
    */
-  dump<T>(query: NetlinkQuery<T>): T[] {
+  dump<T>(query: NetlinkQuery<T>, atMost = Number.POSITIVE_INFINITY): T[] {
     if (!this.#strict) {
       // The kernel then filters, and refuses unknown filters instead of returning everything.
       this.#setOption(socket.SOL_NETLINK, socket.NETLINK_GET_STRICT_CHK, one, 'ask netlink to filter');
@@ -347,13 +358,13 @@ export class NetlinkConnection {
     }
     for (let attempt = 1; attempt <= dumpAttempts; attempt++) {
       const found: T[] = [];
-      if (this.#dumpOnce(query, found)) return found;
+      if (this.#dumpOnce(query, found, atMost) || found.length >= atMost) return found;
     }
     throw new SyscallError(`${formatAction(query.action)}: it kept changing in ${dumpAttempts} attempts`, errno.EAGAIN);
   }
 
   /** Returns false if the list is not consistent. It reads to the end even then, because the socket would stay busy. */
-  #dumpOnce<T>(query: NetlinkQuery<T>, found: T[]): boolean {
+  #dumpOnce<T>(query: NetlinkQuery<T>, found: T[], atMost: number): boolean {
     this.#writer.truncate(0);
     this.#encode(query, nlmsg.NLM_F_DUMP);
     this.#send(query);
@@ -361,7 +372,7 @@ export class NetlinkConnection {
     let whole = true;
     let done = false;
     let failed: NetlinkError | undefined;
-    while (!done) {
+    while (!done && found.length < atMost) {
       const complete = this.#receive(query, (message) => {
         if (message.sequence !== sequence || done) return;
         if (message.flags & nlmsg.NLM_F_DUMP_INTR && message.type !== nlmsg.NLMSG_ERROR) whole = false;

@@ -306,23 +306,33 @@ export const getLinkIndex = (name: string): NetlinkQuery<number> =>
     (_type, body) => body.i32(4),
   );
 
-/** All links, or those of a kind (`veth`) or with a master. */
-export const dumpLinks = (filter: { kind?: string; master?: number } = {}): NetlinkQuery<Link> =>
+interface LinkFilter {
+  readonly kind?: string;
+  readonly master?: number;
+}
+
+const linkList = <T>({ kind, master }: LinkFilter, decode: (body: NetlinkReader) => T): NetlinkQuery<T> =>
   makeQuery(
     rtmLink.RTM_GETLINK,
     () => 'list links',
     (writer) => {
       encodeHeader(writer, 0, 0, 0);
       writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
-      if (filter.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, filter.master);
-      if (filter.kind !== undefined) {
+      if (master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, master);
+      if (kind !== undefined) {
         const info = writer.begin(ifla.IFLA_LINKINFO);
-        writer.attributeText(ifla.IFLA_INFO_KIND, filter.kind);
+        writer.attributeText(ifla.IFLA_INFO_KIND, kind);
         writer.end(info);
       }
     },
-    (_type, body) => decodeLink(body),
+    (_type, body) => decode(body),
   );
+
+/** All links, or those of a kind (`veth`) or with a master. */
+export const dumpLinks = (filter: LinkFilter = {}): NetlinkQuery<Link> => linkList(filter, decodeLink);
+
+/** Their indexes alone: a link has sixty attributes. */
+export const dumpLinkIndexes = (filter: LinkFilter): NetlinkQuery<number> => linkList(filter, (body) => body.i32(4));
 
 type MutableLink = { -readonly [K in keyof Link]: Link[K] };
 

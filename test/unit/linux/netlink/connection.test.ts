@@ -239,6 +239,17 @@ test('a dump collects all datagrams until its end, filtered by the kernel', () =
   assert.is(options.filter(([, option]) => option === 12).length, 1);
 });
 
+test('a dump can end before its end', () => {
+  const { c, sent } = open(([first]) => {
+    const s = first!.sequence;
+    return [item(s, 1, nlmsg.NLM_F_MULTI | nlmsg.NLM_F_DUMP_INTR), item(s, 2), item(s, 3), done(s)];
+  });
+  assert.equal(c.dump(query, 2), [1, 2]);
+  assert.is(sent.length, 1);
+  const empty = open(([first]) => [done(first!.sequence)]);
+  assert.equal(empty.c.dump(query, 1), []);
+});
+
 test('an interrupted dump is read to its end and repeated, but not for ever', () => {
   let calls = 0;
   const { c, sent } = open(([first]) => {
