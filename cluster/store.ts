@@ -85,6 +85,8 @@ export interface LeaseRequest {
   readonly value: LeaseValue & { readonly node: string };
   /** Subnets that this node had before. The store gives them again if it can choose, and if they are free and compatible. */
   readonly previous?: PerFamily<Prefix>;
+  /** The seniority of the lease of these, if the node had it until just now: a younger lease does not keep it from them. */
+  readonly previousAge?: string;
   /** Subnets of older leases, by this node's own memory. Anybody can write a lease that looks like an older one of ours. */
   readonly former?: readonly PerFamily<Prefix>[];
   /** The networks that this host is connected to. A subnet that is picked anew overlaps none of them. */

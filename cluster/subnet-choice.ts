@@ -198,6 +198,22 @@ const isFree = (subnets: PerFamily<Prefix>, taken: TakenSubnets): boolean =>
   });
 
 /**
+ * The subnets that keep the node from its previous ones. If somebody writes an overlapping lease and deletes the node's key, his
+ * lease is still the younger one.
+ */
+function takenFrom(
+  { config, previous, previousAge }: LeaseRequest,
+  leases: readonly Lease[],
+  taken: TakenSubnets,
+): TakenSubnets {
+  if (previous === undefined || previousAge === undefined) return taken;
+  const ours = { seniority: previousAge, ownerId: '' };
+  // The key itself can be another's by now.
+  const counts = (lease: Lease): boolean => sameSubnets(lease.subnets, previous) || compareSeniority(lease, ours) < 0;
+  return heldSubnets(config, leases.filter(counts)).map(({ subnets }) => subnets);
+}
+
+/**
  * @param taken every subnet that is taken, the claimant's own included
  * @param random from [0, 1)
  * @param lostRaces how often another node was faster so far. It adds candidates, so that a thousand nodes that start at
@@ -215,7 +231,7 @@ export function chooseSubnet(
   if (!claim.further) {
     const lease = currentLease(leases, claim);
     if (lease) return { how: 'kept', lease };
-    if (previous && isCompatible(config, previous) && isFree(previous, taken)) {
+    if (previous && isCompatible(config, previous) && isFree(previous, takenFrom(claim, leases, taken))) {
       return { how: 'previous', subnets: previous };
     }
   }

@@ -97,9 +97,10 @@ export class OwnLeaseHolder {
   }
 
   /** The subnets that this node remembers, and may have a lease of. */
-  get remembered(): Pick<LeaseRequest, 'previous' | 'former'> {
+  get remembered(): Pick<LeaseRequest, 'previous' | 'previousAge' | 'former'> {
     const previous = this.#own?.subnets ?? this.#options.previous;
-    return { ...(previous ? { previous } : {}), former: this.#options.former() };
+    const age = this.#own && { previousAge: this.#own.seniority };
+    return { ...(previous ? { previous } : {}), ...age, former: this.#options.former() };
   }
 
   /** How the lease was lost; undefined while it is held, and before the first. */

@@ -216,7 +216,7 @@ test('our lease, unreadable at a start, is ours by our memory alone, and is over
   assert.is.not(stranger.own.ownerId, own.ownerId, 'without memory nothing proves whose it is');
 });
 
-test('a node whose key somebody deletes gets it again, and both it and others see it as old as before', async () => {
+test('a node whose key somebody deletes gets it again, and both it and others see it as old as before, also beside a younger one', async () => {
   const [store, other] = [open(), open()];
   for (const each of [store, other])
     each.watch(
@@ -230,9 +230,11 @@ test('a node whose key somebody deletes gets it again, and both it and others se
     'both to see it',
     async () => (await seen(store)) === own.seniority && (await seen(other)) === own.seniority,
   );
+  const part = own.ownerId.replace('.0-24', '.128-25');
+  etcd.ctl('put', part, JSON.stringify({ PublicIP: '192.0.2.99', BackendType: 'vxlan' }));
   etcd.ctl('del', own.ownerId);
   await waitFor('both to miss it', async () => (await seen(store)) === undefined && (await seen(other)) === undefined);
-  const again = await store.claim(claimOf(1, { previous: own.subnets }));
+  const again = await store.claim(claimOf(1, { previous: own.subnets, previousAge: own.seniority }));
   assert.equal([again.own.ownerId, again.own.seniority], [own.ownerId, own.seniority]);
   await waitFor(
     'both to see it again',

@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
 import { difference, readRoutes } from '../lab/kernel-state.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('hostile leases');
@@ -148,6 +149,23 @@ test('a forged lease ends with its key, though all leases are deleted at once', 
     'the nodes have claimed theirs again',
   );
   assert.equal(difference(before, one!.describe()), []);
+});
+
+test('a node whose key is deleted beside a forged lease of a part of it keeps its subnet', async () => {
+  const [one, two] = cluster().hosts;
+  const { subnet } = one!;
+  await one!.reaches(cluster().hosts);
+  const before = two!.describe();
+  const key = `/coreos.com/network/subnets/${subnet.replace('/', '-')}`;
+  const part = `subnets/${subnet.replace('.0/24', '.128-25')}`;
+  cluster().put(part, value(somewhere, mac(60)));
+  cluster().etcdctl('del', key);
+  await waitFor('its key to be back', () => cluster().etcdctl('get', key) !== '');
+  cluster().etcdctl('del', `/coreos.com/network/${part}`);
+  const { subnets } = await one!.reaches(cluster().hosts);
+  assert.equal(subnets, [subnet]);
+  await two!.reaches(cluster().hosts);
+  assert.equal(difference(before, two!.describe()), []);
 });
 
 test('more leases than fit into one message do not keep weftd from starting', async () => {

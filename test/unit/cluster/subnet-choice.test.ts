@@ -188,6 +188,14 @@ test('the previous subnet, where it is free and allowed', () => {
   assert.is(choose(claimOf(1, previous('10.6.77.0/24')), []), 'new 10.5.1.0/24');
 });
 
+test('a younger lease does not keep a node from the subnet that it had until just now', () => {
+  const aged = (subnet: string, n: number, seniority: string): Lease => ({ ...leaseOf(subnet, n), seniority });
+  const claim = claimOf(1, { previous: { 4: prefix('10.5.77.0/24') }, previousAge: '50' });
+  assert.is(choose(claim, [aged('10.5.77.128/25', 2, '51'), aged('10.5.76.0/23', 3, '100')]), 'previous 10.5.77.0/24');
+  assert.is(choose(claim, [aged('10.5.77.128/25', 2, '49')]), 'new 10.5.1.0/24');
+  assert.is(choose(claim, [aged('10.5.77.0/24', 2, '51')]), 'new 10.5.1.0/24', 'its key is there');
+});
+
 test('a random one of the first hundred free; of more after lost races', () => {
   assert.is(choose(claimOf(1), []), 'new 10.5.1.0/24');
   assert.is(choose(claimOf(1), [], last), 'new 10.5.100.0/24');
