@@ -23,6 +23,8 @@ export interface LivenessOptions {
 const writtenBackAtOnce = 3;
 const firstPause = 6;
 const longestPause = 96;
+/** For so many calls a twin is remembered: it writes within that time, too, if it is still there. */
+const twinCalls = longestPause + firstPause;
 
 /** `living` asks about so many nodes at most: anybody with a node's rights can write leases in any name. */
 const mostAsked = 32;
@@ -47,6 +49,8 @@ export class EtcdLiveness implements Liveness {
   /** How often it was written back, and for how many calls it is not. */
   #writtenBack = 0;
   #pause = 0;
+  /** Another living host with this node's name and address: whoever of the two writes last finds nothing of the other. */
+  #twin: { readonly record: NodeRecord; readonly calls: number } | undefined;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
@@ -61,7 +65,8 @@ export class EtcdLiveness implements Liveness {
       this.#etcdLease = undefined;
       this.#revision = undefined;
     }
-    if (this.#text === text && this.#revision !== undefined && (await this.#isUntouched(key))) return {};
+    if (this.#text === text && this.#revision !== undefined && (await this.#isUntouched(key)))
+      return this.#undisturbed();
     this.#text = undefined;
     this.#etcdLease ??= await calls.grant(op, key, nodeTtlSeconds);
     const etcdLease = this.#etcdLease;
@@ -77,20 +82,21 @@ export class EtcdLiveness implements Liveness {
     const found = entryOf(current);
     if (current.succeeded && found) {
       [this.#text, this.#revision] = [text, found.modRevision];
-      return {};
+      return this.#undisturbed();
     }
     const wasOurs = this.#revision !== undefined;
     const isForeign =
       found !== undefined && (wasOurs ? found.modRevision !== this.#revision : found.etcdLease !== etcdLease);
     const holder = isForeign ? readable(found.value) : undefined;
     const isLiving = holder !== undefined && found!.etcdLease !== '0' && found!.etcdLease !== etcdLease;
-    // The same host's record before its restart, or a record without a lease, is overwritten. Of two living hosts with one
-    // name and one address, the one that started last keeps the record: otherwise both would write it for ever. A host with
-    // another address would have left us the record, so that its record is forged.
-    if (isLiving && samePublicAddress(holder, record) === wasOurs) return { conflict: holder };
+    const isSame = holder !== undefined && samePublicAddress(holder, record);
+    // The same host's record before its restart, or a record without a lease, is overwritten. A host with another address that
+    // comes later would have left us the record, so that its record is forged.
+    if (isLiving && !wasOurs && !isSame) return { conflict: holder };
     const isForged = isForeign && wasOurs;
-    const isOther = holder !== undefined && !samePublicAddress(holder, record);
-    const outcome: Published = isForged ? (isOther ? { conflict: holder } : { isForged }) : {};
+    if (isForged && isLiving && isSame) this.#twin = { record: holder, calls: 0 };
+    const isTold = holder !== undefined && (!isSame || isLiving);
+    const outcome: Published = isForged ? (isTold ? { conflict: holder } : { isForged }) : {};
     if (isForged && this.#pause-- > 0) return outcome;
     const guard = found ? isUnchanged(key, found.modRevision) : isAbsent(key);
     const success = [put(key, text, etcdLease)];
@@ -102,6 +108,13 @@ export class EtcdLiveness implements Liveness {
       this.#pause = further < 0 ? 0 : Math.min(firstPause * 2 ** further, longestPause);
     }
     return outcome;
+  }
+
+  /** The record is ours now. */
+  #undisturbed(): Published {
+    const twin = this.#twin;
+    this.#twin = twin && twin.calls < twinCalls ? { ...twin, calls: twin.calls + 1 } : undefined;
+    return twin ? { conflict: twin.record } : {};
   }
 
   /**
@@ -131,6 +144,7 @@ export class EtcdLiveness implements Liveness {
     if (etcdLease === undefined) return;
     this.#etcdLease = undefined;
     this.#revision = undefined;
+    this.#twin = undefined;
     const key = nodeKey(keys, node);
     await calls.transact({
       op: "withdraw the node's record",

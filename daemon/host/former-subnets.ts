@@ -30,7 +30,7 @@ export interface HeldAddress {
 export type SubnetUse =
   | { readonly by: 'containers'; readonly count: number }
   /** An address that somebody else may want. */
-  | { readonly by: 'interface'; readonly held: HeldAddress }
+  | { readonly by: 'interface'; readonly held: HeldAddress; readonly isDockers: boolean }
   /** Nobody: these addresses are left over. */
   | { readonly by: 'nobody'; readonly gateways: readonly HeldAddress[] };
 
@@ -67,7 +67,7 @@ export function subnetUse(
     const isGateway =
       local === undefined && prefix.length === subnet.length && sameAddress(prefix.address, gatewayOf(subnet));
     const isPlugins = link.kind === 'bridge' && !isDockerBridge(link.name) && hasKnownPorts(link, links, attachments);
-    if (!isGateway || !isPlugins) return { by: 'interface', held };
+    if (!isGateway || !isPlugins) return { by: 'interface', held, isDockers: isDockerBridge(link.name) };
     gateways.push(held);
   }
   return { by: 'nobody', gateways };

@@ -192,5 +192,6 @@ function textOf(use: Exclude<SubnetUse, { by: 'nobody' }>, isLeased: boolean): s
   const address = formatPrefix(prefix);
   const what = `${why}, but "${device}" has the address ${address} of it`;
   const until = isLeased ? 'it is given back' : 'its next owner is reached from here';
-  return `${what}; ${until} when that is over: ip addr del ${address} dev ${device}`;
+  const remedy = use.isDockers ? 'restart Docker with the new subnet' : `ip addr del ${address} dev ${device}`;
+  return `${what}; ${until} when that is over: ${remedy}`;
 }

@@ -85,7 +85,9 @@ export class Membership {
     this.#options = options;
     this.#config = new ConfigFollower({ source: config, backends, logger, problems, monotonic, random });
     const former = (): NodeState['subnets'] => remembered.current.subnets;
-    this.#holder = new OwnLeaseHolder({ store, logger, problems, metrics, previous, former, hostNetworks, clock });
+    const onTaken = (takenBy: Lease): void => this.#withdraw(takenBy);
+    const holderOptions = { store, logger, problems, metrics, previous, former, hostNetworks, clock, onTaken };
+    this.#holder = new OwnLeaseHolder(holderOptions);
     this.#former = new FormerLeases({ store, logger, host: formerSubnets, lookEveryMs: options.lookEveryMs, clock });
     this.#lost = new LostLeases({ kind: store.kind, problems, now, monotonic });
     this.#shared = new SharedAddress({ node: options.node, liveness: store.liveness, problems, monotonic });
@@ -137,6 +139,12 @@ export class Membership {
     return this.#view;
   }
 
+  /** The plugins must not give out addresses of another node's subnet, not even until there is a new one. */
+  #withdraw(takenBy: Lease): void {
+    if (this.#view) this.#view = { ...this.#view, takenBy };
+    this.#options.withdraw();
+  }
+
   async #keepFormer({ leases }: LeaseList, own: OwnLease, value: LeaseValue): Promise<void> {
     const before = this.#former.subnets;
     await this.#former.keep(leases, value);
@@ -147,7 +155,7 @@ export class Membership {
 
   /** The plugins lose a subnet that the store says is another's. @throws StoreError, NoLeaseError */
   async #hold(config: GoodConfig, list: LeaseList, value: OwnValue): Promise<Held> {
-    const { problems, withdraw } = this.#options;
+    const { problems } = this.#options;
     try {
       const held = await this.#holder.hold(config, list, value, this.#view?.peers);
       problems.report('lost subnet', undefined);
@@ -159,8 +167,7 @@ export class Membership {
       const unheld = { subnets, lost, isRefused: error instanceof NoLeaseError, config: config.value, value };
       const takenBy = holderOf(list.leases.all, unheld);
       if (!takenBy) throw error;
-      if (this.#view) this.#view = { ...this.#view, takenBy };
-      withdraw();
+      this.#withdraw(takenBy);
       problems.report(
         'lost subnet',
         `This node's subnet ${formatSubnets(subnets)} is now that of ${formatHolder(takenBy)}: other hosts do not reach the containers that have its addresses, and no container starts here before weftd has another subnet`,
@@ -186,7 +193,15 @@ export class Membership {
       (lease.node === node && isOfHost(lease, own.publicAddresses));
     const peers = this.#lost.complete(config.value, list, own, this.#before()).filter((lease) => !isOwn(lease));
     const { value: parsed, backend } = config;
-    this.#view = { config: parsed, backend, own, peers: LeaseSet.of(peers), formerSubnets: this.#former.subnets };
+    const { ownerId, seniority } = list.leases.all.find((lease) => lease.ownerId === own.ownerId) ?? own;
+    this.#view = {
+      config: parsed,
+      backend,
+      own,
+      age: { ownerId, seniority },
+      peers: LeaseSet.of(peers),
+      formerSubnets: this.#former.subnets,
+    };
     this.#remembered = undefined;
     this.remember();
   }

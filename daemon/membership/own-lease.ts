@@ -35,6 +35,8 @@ export interface OwnLeaseOptions {
   /** The networks that this host is connected to now. */
   readonly hostNetworks: () => readonly Prefix[];
   readonly clock: RenewalClock;
+  /** Called when the store has said that the lease is another's, before another one is acquired. */
+  readonly onTaken: (holder: Lease) => void;
 }
 
 /** The store has no lease for this node, now or at all. */
@@ -241,6 +243,7 @@ export class OwnLeaseHolder {
   #noteLost(own: OwnLease, lost: Lost): undefined {
     const { store, logger } = this.#options;
     this.#lost = lost;
+    if (lost.how === 'taken') this.#options.onTaken(lost.holder);
     const how =
       lost.how === 'taken'
         ? `it is taken by "${lost.holder.node ?? formatAddresses(lost.holder.publicAddresses)}"`

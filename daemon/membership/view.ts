@@ -13,6 +13,8 @@ export interface ClusterView {
   readonly config: NetworkConfig;
   readonly backend: BackendConfig;
   readonly own: OwnLease;
+  /** Our lease's place among all, by the age that every host sees. */
+  readonly age: Pick<Lease, 'ownerId' | 'seniority'>;
   /** The lease that has our subnets now. A container that starts would get an address of another node's. */
   readonly takenBy?: Lease;
   /** Everybody else's leases, and those that the store has lost or that cannot be read just now. */

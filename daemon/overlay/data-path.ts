@@ -288,7 +288,7 @@ export class DataPath {
       subnetLengths: perFamily((family) => config.networks[family] && own.subnets[family]?.length),
       backend,
       subnets: own.subnets,
-      age: { ownerId: own.ownerId, seniority: own.seniority },
+      age: view.age,
       leaseData: own.backendData,
       external,
       surroundings: surroundingsOf(host, this.#options.lifelines()),

@@ -64,6 +64,7 @@ export const differInPeersOnly = (a: ClusterView, b: ClusterView): boolean =>
   a.config === b.config &&
   a.backend === b.backend &&
   a.own.ownerId === b.own.ownerId &&
+  a.age.seniority === b.age.seniority &&
   sameLeaseValue(a.own, b.own) &&
   sameList(a.formerSubnets, b.formerSubnets);
 

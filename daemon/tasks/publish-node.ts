@@ -1,7 +1,9 @@
 /** Publishes that this node is alive. */
 
+import type { PerFamily } from '../../cluster/network-config.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { StoreRefusedError } from '../../cluster/store-errors.ts';
+import type { Address } from '../../net/address.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
 import type { Membership } from '../membership/membership.ts';
 import { formatAddresses } from '../membership/view.ts';
@@ -24,6 +26,12 @@ export interface PublishNodeOptions {
 
 /** How long a stop waits for the store. */
 const withdrawTimeoutMs = 250;
+
+/** @param address the other host's */
+const nameProblem = (node: string, address: string, own: PerFamily<Address>): string =>
+  address === formatAddresses(own)
+    ? `Another host has the name "${node}" and the public address ${address}, too, so that both use one subnet, and their containers the same addresses; give one of them another name with --node, and an address of its own with --public-ip or --iface`
+    : `Another host, at ${address}, has the name "${node}", too; give one of them another name with --node`;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -95,7 +103,7 @@ export class PublishNode implements Task {
       problems.report(
         'node name',
         conflict
-          ? `Another host, at ${formatAddresses(conflict.publicAddresses)}, has the name "${node}", too; give one of them another name with --node`
+          ? nameProblem(node, formatAddresses(conflict.publicAddresses), view.own.publicAddresses)
           : isForged
             ? `Somebody writes the record of "${node}" in ${kind}; weftd writes it back; see who has the rights of a node there`
             : undefined,

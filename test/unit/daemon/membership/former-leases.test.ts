@@ -86,16 +86,20 @@ test('after the last container the gateway is removed first; the lease is given 
 
 test('an address that weftd does not remove keeps the lease, and the message says what to do', async () => {
   const { cluster } = await moved();
-  cluster.use = { by: 'interface', held: { ...gateway, device: 'docker0' } };
-  for (let i = 0; i < 3; i++) {
-    cluster.nowMs += cluster.membership.renewalDelayMs;
-    await cluster.membership.sync();
-  }
-  const told = cluster.lines.filter((line) => line.includes('docker0'));
-  assert.is(told.length, 1);
+  const look = async (device: string, isDockers: boolean): Promise<string> => {
+    cluster.use = { by: 'interface', held: { ...gateway, device }, isDockers };
+    for (let i = 0; i < 3; i++) {
+      cluster.nowMs += cluster.membership.renewalDelayMs;
+      await cluster.membership.sync();
+    }
+    const told = cluster.lines.filter((line) => line.includes(device));
+    assert.is(told.length, 1);
+    return told[0]!;
+  };
+  assert.match(await look('docker0', true), /it is given back when that is over: restart Docker with the new subnet/);
   assert.match(
-    told[0]!,
-    /an older subnet of this node no longer fits the network config, but "docker0" has the address 10\.1\.8\.1\/24 of it; it is given back when that is over: ip addr del 10\.1\.8\.1\/24 dev docker0/,
+    await look('br7', false),
+    /an older subnet of this node no longer fits the network config, but "br7" has the address 10\.1\.8\.1\/24 of it; it is given back when that is over: ip addr del 10\.1\.8\.1\/24 dev br7/,
   );
 });
 

@@ -46,4 +46,13 @@ test('a failed run leaves the view unchanged', async () => {
   assert.is(cluster.membership.view, view);
 });
 
+test('our age is that which every host sees: a lease that was claimed again keeps the one of before', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  assert.is(cluster.membership.view!.age.seniority, '1');
+  cluster.leases = cluster.leases.map((lease) => ({ ...lease, seniority: '7' }));
+  await cluster.membership.sync();
+  assert.is(cluster.membership.view!.age.seniority, '7');
+});
+
 test.run();

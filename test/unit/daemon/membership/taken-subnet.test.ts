@@ -63,4 +63,20 @@ test('a node whose subnet has become another’s takes it back from the plugins 
   assert.equal(cluster.problems.list(), []);
 });
 
+test('a subnet that is found to be taken is withdrawn before another is acquired', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  cluster.leases = [peer(2), peer(7, { ownerId: own.ownerId, subnets: own.subnets })];
+  cluster.renew = { state: 'lost', how: 'taken', holder: cluster.leases[1]! };
+  const acquired = cluster.own;
+  cluster.own = (claim) => {
+    assert.is(cluster.withdrawn, 1);
+    assert.ok(cluster.membership.view?.takenBy, 'no comparison writes the files again meanwhile');
+    return { ...acquired.call(cluster, claim), ...peer(3), expiresAtMs: undefined };
+  };
+  const view = await cluster.membership.sync();
+  assert.is(view?.takenBy, undefined);
+  assert.equal(view?.own.subnets, peer(3).subnets);
+});
+
 test.run();

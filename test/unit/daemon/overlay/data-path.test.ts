@@ -198,6 +198,7 @@ class FakeHost {
       config: of,
       backend: of.backend as ClusterView['backend'],
       own,
+      age: own,
       peers: LeaseSet.of(peers),
       formerSubnets: [],
       ...changes,

@@ -152,6 +152,7 @@ class Site {
     config: { networks: {}, backend: vxlan } as unknown as ClusterView['config'],
     backend: vxlan,
     own: { ...peer(1), expiresAtMs: undefined },
+    age: peer(1),
     formerSubnets: [],
     peers: LeaseSet.of([peer(2)]),
   };
@@ -257,6 +258,42 @@ test('a node that stops while it publishes its record withdraws it afterwards', 
     await stopped;
     assert.equal(site.records, ends ? ['begun', 'written', 'withdrawn'] : ['begun', 'withdrawn']);
   }
+});
+
+test('another host with the name of this one is reported, and whether it has the public address, too', async () => {
+  for (const [host, pattern] of [
+    [
+      peer(7),
+      /^Another host, at 192\.0\.2\.7 2001:db8::7, has the name "h1", too; give one of them another name with --node$/,
+    ],
+    [
+      peer(1),
+      /^Another host has the name "h1" and the public address 192\.0\.2\.1 2001:db8::1, too, so that both use one subnet, and their containers the same addresses; give one of them another name with --node, and an address of its own with --public-ip or --iface$/,
+    ],
+  ] as const) {
+    const site = new Site();
+    site.sync = async () => site.running;
+    const { publicAddresses, backendType } = host;
+    const conflict = { node: 'h1', version: '', publicAddresses, backendType, startedAtMs: 0, health: 'ok' };
+    site.publish = async () => ({ conflict });
+    site.loop.start();
+    await waitFor('the problem', () => site.problems.has('node name'));
+    assert.match(site.problems.list()[0]!, pattern);
+    await site.stop();
+  }
+});
+
+test('a node whose subnet is another’s is not ready', async () => {
+  const site = new Site();
+  site.sync = async () => site.running;
+  site.loop.start();
+  await waitFor('it to be ready', () => site.condition.readiness() === undefined);
+  site.sync = async () => ({ ...site.running, takenBy: peer(7) });
+  site.problems.report('lost subnet', "This node's subnet is now another's");
+  site.wakeAll();
+  await waitFor('it not to be ready', () => site.condition.readiness() !== undefined);
+  assert.is(site.condition.readiness(), "This node's subnet is now another's");
+  await site.stop();
 });
 
 test.run();
