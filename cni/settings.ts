@@ -97,6 +97,8 @@ const vlanLimit = 4094;
 function vlansOf({ vlan = 0, vlanTrunk, preserveDefaultVlan }: Configuration): PortVlans | undefined {
   if (vlan === 0 && vlanTrunk === undefined) return undefined;
   const tagged = new Set<number>();
+  // Marks where ranges begin and end, because thousands of ranges may each have thousands of VLANs.
+  const opened = new Int32Array(vlanLimit + 2);
   (vlanTrunk ?? []).forEach(({ id, minID, maxID }, i) => {
     if ((minID === undefined) !== (maxID === undefined)) {
       const [given, missing] = maxID === undefined ? ['minID', 'maxID'] : ['maxID', 'minID'];
@@ -105,8 +107,13 @@ function vlansOf({ vlan = 0, vlanTrunk, preserveDefaultVlan }: Configuration): P
     if (id !== undefined) tagged.add(id);
     if (minID === undefined || maxID === undefined) return;
     if (minID > maxID) throw invalid(`"vlanTrunk[${i}]" has the minID ${minID}, which is above its maxID ${maxID}`);
-    for (let each = minID; each <= Math.min(maxID, vlanLimit); each++) tagged.add(each);
+    opened[minID]!++;
+    opened[Math.min(maxID, vlanLimit) + 1]!--;
   });
+  for (let each = 0, depth = 0; each <= vlanLimit; each++) {
+    depth += opened[each]!;
+    if (depth > 0) tagged.add(each);
+  }
   tagged.delete(vlan);
   return {
     native: vlan === 0 ? undefined : vlan,

@@ -109,7 +109,7 @@ class Parser {
       const bounds = this.#repetition();
       if (!bounds) {
         lastOperator = '';
-        items.push(...this.#item());
+        for (const item of this.#item()) items.push(item);
         continue;
       }
       this.#take('?'); // Lazy: there is no difference, because nobody asks where the match is.

@@ -8,6 +8,7 @@ import type { AttachmentName } from '../cni/spec/request.ts';
 import { type Address, compareAddresses, formatAddress, offsetAddress, sameAddress } from '../net/address.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { AddressStore } from './address-store.ts';
+import { SpanIndex } from './overlaps.ts';
 import { type AddressRange, formatRangeSet, type RangeSet, rangeContains } from './ranges.ts';
 
 export interface Allocation {
@@ -97,19 +98,22 @@ export function allocate(
     );
   }
   const taken: Address[] = [];
-  const open = [...requested];
+  // Each set gives one address: the first that was requested of it.
+  const index = new SpanIndex(
+    sets.flatMap((set, setIndex) => set.map((range) => ({ start: range.start, end: range.end, range, setIndex }))),
+  );
+  const wanted = new Map<number, { readonly range: AddressRange; readonly address: Address }>();
+  const open = requested.filter((address) => {
+    const found = index.find(address);
+    if (!found || wanted.has(found.setIndex)) return true;
+    wanted.set(found.setIndex, { range: found.range, address });
+    return false;
+  });
   try {
     const allocations = sets.map((set, setIndex): Allocation => {
-      const wanted = open.findIndex((address) => set.some((range) => rangeContains(range, address)));
-      let range: AddressRange;
-      let address: Address;
-      if (wanted >= 0) {
-        address = open.splice(wanted, 1)[0]!;
-        range = set.find((candidate) => rangeContains(candidate, address))!;
-        takeRequested(store, set, range, address, holder);
-      } else {
-        [range, address] = takeFree(store, set, setIndex, holder);
-      }
+      const own = wanted.get(setIndex);
+      if (own) takeRequested(store, set, own.range, own.address, holder);
+      const [range, address] = own ? [own.range, own.address] : takeFree(store, set, setIndex, holder);
       taken.push(address);
       store.setLastReserved(setIndex, address);
       return { address: { address, length: range.subnet.length }, gateway: range.gateway };

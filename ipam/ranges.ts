@@ -26,6 +26,7 @@ import {
   parsePrefix,
   prefixContains,
 } from '../net/prefix.ts';
+import { findOverlap } from './overlaps.ts';
 
 export interface AddressRange {
   /** Without host bits. */
@@ -120,23 +121,15 @@ export function parseRange(range: RangeConfiguration, path: string): AddressRang
   return { subnet, start, end, gateway };
 }
 
-const rangesOverlap = (a: AddressRange, b: AddressRange): boolean =>
-  a.start.family === b.start.family && compareAddresses(a.start, b.end) <= 0 && compareAddresses(b.start, a.end) <= 0;
-
 /** @throws CniError 7 */
 function parseRangeSet(ranges: readonly RangeConfiguration[], path: string): RangeSet {
   if (ranges.length === 0) throw invalid(`"${path}" is an empty range set, it needs at least one subnet`);
   const set = ranges.map((range, i) => parseRange(range, `${path}[${i}]`));
-  set.forEach((range, i) => {
-    if (range.subnet.address.family !== familyOf(set)) {
-      throw invalid(`"${path}" mixes IPv4 and IPv6; each family needs a set of its own`);
-    }
-    for (const other of set.slice(0, i)) {
-      if (rangesOverlap(range, other)) {
-        throw invalid(`"${path}" holds ${formatRange(other)} and ${formatRange(range)}, which overlap`);
-      }
-    }
-  });
+  if (set.some(({ subnet }) => subnet.address.family !== familyOf(set))) {
+    throw invalid(`"${path}" mixes IPv4 and IPv6; each family needs a set of its own`);
+  }
+  const overlap = findOverlap(set);
+  if (overlap) throw invalid(`"${path}" holds ${overlap.map(formatRange).join(' and ')}, which overlap`);
   return set;
 }
 
@@ -165,15 +158,11 @@ export function parseRangeSets(sources: RangeSources, version: CniVersion): Rang
     ...sources.ranges.map((set, i) => parseRangeSet(set, `ipam.ranges[${i}]`)),
   ];
   if (sets.length === 0) throw invalid('There are no IP ranges: "ipam" needs "ranges" or a "subnet"');
-  sets.forEach((set, i) => {
-    for (const other of sets.slice(0, i)) {
-      if (set.some((a) => other.some((b) => rangesOverlap(a, b)))) {
-        throw invalid(
-          `The range sets ${sets.indexOf(other)} (${formatRangeSet(other)}) and ${i} (${formatRangeSet(set)}) overlap`,
-        );
-      }
-    }
-  });
+  const overlap = findOverlap(sets.flatMap((set, i) => set.map(({ start, end }) => ({ start, end, i }))));
+  if (overlap) {
+    const [one, two] = overlap.map(({ i }) => `${i} (${formatRangeSet(sets[i]!)})`);
+    throw invalid(`The range sets ${one} and ${two} overlap`);
+  }
   checkCounts(sets, version);
   return sets;
 }

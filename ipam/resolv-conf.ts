@@ -16,8 +16,9 @@ export function parseResolvConf(text: string): Dns {
     if (first === undefined) continue;
     if (key === 'nameserver') nameservers.push(first);
     else if (key === 'domain') domain = first;
-    else if (key === 'search') search.push(...values);
-    else if (key === 'options') options.push(...values);
+    // One by one: a call cannot have tens of thousands of arguments.
+    else if (key === 'search') for (const value of values) search.push(value);
+    else if (key === 'options') for (const value of values) options.push(value);
   }
   return { nameservers, search, options, ...(domain ? { domain } : {}) };
 }

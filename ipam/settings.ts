@@ -9,7 +9,7 @@ import { type Dns, parseRoute, ResultError, type ResultRoute } from '../cni/spec
 import { quote } from '../cni/spec/text.ts';
 import { readText } from '../linux/files.ts';
 import type { Sys } from '../linux/sys.ts';
-import { type Address, parseAddress, sameAddress } from '../net/address.ts';
+import { type Address, addressKey, parseAddress } from '../net/address.ts';
 import type { NodeNetwork } from '../net/node-file.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { parsePrefix } from '../net/prefix.ts';
@@ -81,17 +81,18 @@ export function requestedAddresses(request: CniRequest): Address[] {
   const args = ((configuration['args'] as JsonObject | undefined)?.['cni'] ?? {}) as { ips?: string[] };
   const runtimeConfig = (configuration['runtimeConfig'] ?? {}) as { ips?: string[] };
   const fromArguments = parseArguments(request.args).IP;
-  const found: Address[] = [];
+  const found = new Map<number | string, Address>();
   const add = (texts: readonly string[] | undefined, where: string): void => {
     for (const text of texts ?? []) {
       const address = requestedAddress(text.trim(), where);
-      if (!found.some((other) => sameAddress(other, address))) found.push(address);
+      const key = addressKey(address);
+      if (!found.has(key)) found.set(key, address);
     }
   };
   add(fromArguments ? fromArguments.split(',') : undefined, 'CNI_ARGS');
   add(args.ips, '"args.cni.ips"');
   add(runtimeConfig.ips, '"runtimeConfig.ips"');
-  return found;
+  return [...found.values()];
 }
 
 /** @throws CniError 7 */
