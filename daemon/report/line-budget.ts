@@ -15,7 +15,7 @@ export interface LineRate {
 }
 
 /** For lines about what this node does because somebody has written into the store. */
-export const storeLines: LineRate = { burst: 10, perMinute: 5 };
+export const storeLines: LineRate = { burst: 8, perMinute: 3 };
 
 /** Says for each line whether it may be written. */
 export class LineBudget {

@@ -10,8 +10,10 @@ import { type ProblemHead, type ProblemKind, problemKinds } from './problem-cata
 const loggedAtMost = 10;
 /** Lines of a kind with several problems: other nodes' entries may change without end. */
 const severalLines: LineRate = { burst: 22, perMinute: 4 };
+/** Of all kinds of other nodes' problems together. */
+const othersLines: LineRate = { burst: 40, perMinute: 8 };
 /** Lines of a kind with one problem, which may come and go without end, too. */
-const oneLines: LineRate = { burst: 20, perMinute: 10 };
+const oneLines: LineRate = { burst: 10, perMinute: 3 };
 
 /** A current problem. */
 export interface Problem extends Finding {
@@ -26,7 +28,7 @@ export class Problems {
   /** By its name in the log. */
   readonly #current = new Map<string, Problem>();
   readonly #logger: Logger;
-  /** By the name of a kind. */
+  /** By the name of a kind, or `others`. */
   readonly #budgets = new Map<string, LineBudget>();
   readonly #now: () => number;
 
@@ -45,7 +47,7 @@ export class Problems {
     const before = this.#current.get(kind);
     if (!this.#note(kind, problemKinds[kind], '', message)) return;
     const level = message !== undefined && before ? changes : 'warn';
-    if (level === 'warn' && !this.#mayLog(kind, oneLines)) return;
+    if (level === 'warn' && !this.#mayLog(kind, problemKinds[kind], oneLines)) return;
     if (message === undefined) this.#logEnd(kind, before!.sinceMs);
     else this.#logger[level](message);
   }
@@ -74,32 +76,36 @@ export class Problems {
     for (const [key, { head: other, subject, sinceMs }] of [...this.#current]) {
       if (other.code !== head.code || named.has(key)) continue;
       this.#note(key, head, subject, undefined);
-      if (ended++ < loggedAtMost && this.#mayLog(name)) this.#logEnd(key, sinceMs);
+      if (ended++ < loggedAtMost && this.#mayLog(name, head)) this.#logEnd(key, sinceMs);
     }
-    if (ended > loggedAtMost && this.#mayLog(name))
+    if (ended > loggedAtMost && this.#mayLog(name, head))
       this.#logger.info(`${name}: ${ended - loggedAtMost} more are all right again`);
     let changed = 0;
     for (const [key, { subject, message, facts, sinceMs }] of named) {
       if (!this.#note(key, head, subject, message, facts, sinceMs)) continue;
-      if (changed++ < loggedAtMost && this.#mayLog(name)) this.#logger.warn(message);
+      if (changed++ < loggedAtMost && this.#mayLog(name, head)) this.#logger.warn(message);
     }
-    if (changed > loggedAtMost && this.#mayLog(name)) {
+    if (changed > loggedAtMost && this.#mayLog(name, head)) {
       this.#logger.warn(`${name}: ${changed - loggedAtMost} more have problems; weftctl status lists them`);
     }
   }
 
   /** Whether a line of the kind is within its budget. The first line beyond it says so. */
-  #mayLog(name: string, rate = severalLines): boolean {
-    let budget = this.#budgets.get(name);
-    if (!budget) {
-      budget = new LineBudget(rate, this.#now);
-      this.#budgets.set(name, budget);
-    }
-    const may = budget.take();
+  #mayLog(name: string, { isOwn }: ProblemHead, rate = severalLines): boolean {
+    let may = this.#budgetOf(name, rate).take();
+    if (may === 'yes' && !isOwn) may = this.#budgetOf('others', othersLines).take();
     if (may === 'over') {
       this.#logger.warn(`${name}: too many changes to log all of them; weftctl status lists the problems`);
     }
     return may === 'yes';
+  }
+
+  #budgetOf(name: string, rate: LineRate): LineBudget {
+    const known = this.#budgets.get(name);
+    if (known) return known;
+    const budget = new LineBudget(rate, this.#now);
+    this.#budgets.set(name, budget);
+    return budget;
   }
 
   /** @returns whether it is new */

@@ -104,7 +104,20 @@ test('others’ problems that change without end are logged within a budget', ()
   assert.not.ok(problems.isFlooded);
 });
 
-test('whatever the writes, a kind has at most 31 lines in any minute', () => {
+test('all kinds of others’ problems together have a budget, too', () => {
+  const clock = { nowMs: 0 };
+  const { problems, lines } = problemsAt(clock);
+  for (let i = 0; i < 200; i++) {
+    for (const kind of ['lease', 'peer', 'younger rival'] as const) {
+      problems.reportAll(kind, new Map([[`k${i}`, `${kind} ${i}`]]));
+    }
+  }
+  assert.is(lines.length, 44, '40, and each kind says once that there are more');
+  problems.report('etcd', 'etcd does not answer');
+  assert.match(lines.at(-1)!, /etcd does not answer/, 'this node’s own are logged');
+});
+
+test('whatever the writes, a kind has few lines in any minute', () => {
   const clock = { nowMs: 0 };
   const { problems, lines } = problemsAt(clock);
   const written: number[] = [];
@@ -114,7 +127,7 @@ test('whatever the writes, a kind has at most 31 lines in any minute', () => {
     problems.report('node name', clock.nowMs % 1000 === 0 ? 'Another host has it' : undefined);
     written.push(...Array(lines.length - before).fill(clock.nowMs));
   }
-  const kinds = { lease: 27, 'node name': 31 };
+  const kinds = { lease: 27, 'node name': 14 };
   for (const from of written) {
     const within = lines.filter((_, i) => written[i]! >= from && written[i]! < from + 60_000);
     const ofName = within.filter((line) => /node name|Another host/.test(line)).length;
