@@ -91,6 +91,11 @@ export interface LeaseRequest {
   readonly former?: readonly PerFamily<Prefix>[];
   /** The networks that this host is connected to. A subnet that is picked anew overlaps none of them. */
   readonly hostNetworks?: readonly Prefix[];
+  /**
+   * The lease that this node held until somebody deleted it, a moment ago. The node gets it again unless an older lease has its
+   * subnets: it adopts no other, and writes over whoever was faster.
+   */
+  readonly lost?: Lease;
   /** Get one more lease, even if one with our public address exists. */
   readonly further?: boolean;
 }
@@ -240,15 +245,16 @@ export interface ClusterStore {
 
   /**
    * Writes the value if it differs and the lease is still ours. A changed address, MAC or backend is written at
-   * once. A value that cannot be read is overwritten.
+   * once. A value that cannot be read, or names nobody, is overwritten.
+   * @param insists the lease is ours, whatever it says: another node's value is overwritten, too
    */
-  update(own: OwnLease, value: LeaseValue): Promise<Updated>;
+  update(own: OwnLease, value: LeaseValue, insists?: boolean): Promise<Updated>;
 
   /**
    * For stores whose leases expire: like `update`, and renews the lease for its whole life. Not for a reservation, which
    * has no end.
    */
-  keepAlive?(own: OwnLease, value: LeaseValue): Promise<Updated>;
+  keepAlive?(own: OwnLease, value: LeaseValue, insists?: boolean): Promise<Updated>;
 
   /** Gives the lease back if it is still ours (a reservation, too). False: it did not exist, or was not ours any more. */
   release?(lease: Lease): Promise<boolean>;

@@ -214,6 +214,22 @@ function takenFrom(
 }
 
 /**
+ * Whether the lease that the node has just lost is still its own: the config allows it, and no older lease overlaps. Younger ones
+ * were written by somebody who knew that it would be lost.
+ */
+export function isLostOurs({ config, lost, further }: LeaseRequest, entries: readonly SubnetEntry[]): boolean {
+  if (!lost || further || !isCompatible(config, lost.subnets)) return false;
+  const older = entries.filter(
+    ({ ownerId, seniority }) =>
+      ownerId !== lost.ownerId && seniority !== undefined && compareSeniority({ ownerId, seniority }, lost) < 0,
+  );
+  return isFree(
+    lost.subnets,
+    heldSubnets(config, older).map(({ subnets }) => subnets),
+  );
+}
+
+/**
  * @param taken every subnet that is taken, the claimant's own included
  * @param random from [0, 1)
  * @param lostRaces how often another node was faster so far. It adds candidates, so that a thousand nodes that start at

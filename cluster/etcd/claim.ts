@@ -3,7 +3,7 @@
 import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
-import { formatLeaseValue, type OwnLease } from '../lease.ts';
+import { formatLeaseValue, type Lease, type OwnLease } from '../lease.ts';
 import { families, type PerFamily } from '../network-config.ts';
 import type { Acquired, LeaseRequest, Liveness } from '../store.ts';
 import { NoFreeSubnetError } from '../store-errors.ts';
@@ -11,20 +11,21 @@ import {
   chooseSubnet,
   currentLease,
   heldSubnets,
+  isLostOurs,
   rivalsOf,
   supersededLeases,
   unreadableLease,
 } from '../subnet-choice.ts';
 import type { EtcdCalls } from './calls.ts';
 import { toStoreError } from './errors.ts';
-import { EtcdHandle } from './handle.ts';
+import { EtcdHandle, handleOf } from './handle.ts';
 import type { Keys } from './keys.ts';
 import { formatLeaseKey } from './lease-key.ts';
 import type { LeaseReader } from './lease-reader.ts';
 import type { LeaseWriter } from './lease-writer.ts';
 import type { EtcdReader } from './reader.ts';
 import { entryOf, get, isAbsent, isUnchanged, put, remove } from './requests.ts';
-import type { Entry } from './snapshot.ts';
+import type { Entry, Snapshot } from './snapshot.ts';
 
 export interface ClaimOptions {
   readonly calls: EtcdCalls;
@@ -100,6 +101,8 @@ export class Claim {
     const lostRaces = this.#lostRaces;
     const snapshot = await reader.snapshot();
     const { leases, malformed } = parser.read(snapshot);
+    const { lost } = request;
+    if (lost && isLostOurs(request, [...leases, ...malformed])) return await this.#takeBack(lost, snapshot, leases.all);
     const living = await liveness.living(request.further ? [] : rivalsOf(leases.all, request));
     const claim = { ...request, isLiving: (node: string): boolean => living.has(node) };
     const unreadable = request.further ? undefined : unreadableLease(leases.all, malformed, claim);
@@ -123,10 +126,29 @@ export class Claim {
     return own ? { state: 'have', own, how: choice.how, lostRaces, superseded } : 'lost';
   }
 
+  /** Claims the lost lease, or writes over whoever has claimed it since. */
+  async #takeBack(lost: Lease, snapshot: Snapshot, leases: readonly Lease[]): Promise<Have | 'changed' | 'lost'> {
+    const stranger = snapshot.leases.get(lost.ownerId);
+    const lostRaces = this.#lostRaces;
+    // On an etcd lease of our own: the stranger's would end with him.
+    const own = await (stranger
+      ? this.#overwrite(stranger, lost.subnets, { ...lost, etcdLease: handleOf(lost).etcdLease })
+      : this.#write(lost.subnets));
+    if (!own) return stranger ? 'changed' : 'lost';
+    return { state: 'have', own, how: 'previous', lostRaces, superseded: supersededLeases(leases, this.#request) };
+  }
+
   /** @returns our lease; undefined if somebody has written the entry since */
-  async #overwrite(entry: Entry, subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
-    const { key: ownerId, modRevision, createRevision: seniority, etcdLease } = entry;
-    const reservation = etcdLease === '0';
+  async #overwrite(
+    entry: Entry,
+    subnets: PerFamily<Prefix>,
+    {
+      seniority = entry.createRevision,
+      etcdLease = entry.etcdLease,
+      reservation = etcdLease === '0',
+    }: Partial<Pick<Lease, 'seniority' | 'reservation'> & Pick<Entry, 'etcdLease'>> = {},
+  ): Promise<OwnLease | undefined> {
+    const { key: ownerId, modRevision } = entry;
     const { value } = this.#request;
     const handle = new EtcdHandle(modRevision, etcdLease, {});
     const lease = { ...value, ownerId, subnets, reservation, ofFlannel: false, seniority, handle };
@@ -136,7 +158,7 @@ export class Claim {
 
   async #write(subnets: PerFamily<Prefix>): Promise<OwnLease | undefined> {
     const { calls, parser, writer, keys, backends, clock, leaseTtlSeconds } = this.#options;
-    const { value } = this.#request;
+    const { value, lost } = this.#request;
     const key = formatLeaseKey(keys, subnets);
     const beforeMs = clock.nowMs();
     // The next attempt may be for another subnet; the problem stays the same, and is reported once.
@@ -163,7 +185,7 @@ export class Claim {
       subnets,
       reservation: false,
       ofFlannel: false,
-      seniority: found.createRevision,
+      seniority: lost?.ownerId === key ? lost.seniority : found.createRevision,
       handle: new EtcdHandle(found.modRevision, etcdLease, {}),
       expiresAtMs: beforeMs + leaseTtlSeconds * 1000,
     });
@@ -182,6 +204,8 @@ export class Claim {
     const { leases, malformed } = parser.read(snapshot);
     // Not by etcd's revisions alone: somebody may have deleted our key after he had written an overlapping lease.
     const ages = new Map(leases.all.map(({ ownerId, seniority }) => [ownerId, seniority]));
+    const { lost } = this.#request;
+    if (lost?.ownerId === key) ages.set(key, lost.seniority);
     const ageOf = (ownerId: string): bigint =>
       BigInt(ages.get(ownerId) ?? snapshot.leases.get(ownerId)!.createRevision);
     const others = [...leases, ...malformed].filter(({ ownerId }) => ownerId !== key);

@@ -11,6 +11,7 @@ import {
   sameLeaseValue,
   samePublicAddress,
 } from '../lease.ts';
+import { valuesOf } from '../network-config.ts';
 import type { Liveness, Updated } from '../store.ts';
 import type { EtcdCalls, Transaction } from './calls.ts';
 import { toStoreError } from './errors.ts';
@@ -38,6 +39,10 @@ export type Refreshed = { readonly own: OwnLease } | { readonly found: Entry | u
 
 /** Somebody may have changed a lease that is still ours, for example to a reservation. Then another attempt is made. */
 const attempts = 3;
+
+/** A lease that names no host and no node is nobody's. */
+const holderIn = (lease: Lease | undefined): Lease | undefined =>
+  lease && (lease.node !== undefined || valuesOf(lease.publicAddresses).length > 0) ? lease : undefined;
 
 export class LeaseWriter {
   readonly #options: LeaseWriterOptions;
@@ -107,7 +112,8 @@ export class LeaseWriter {
     return { own };
   }
 
-  async update(own: OwnLease, value: LeaseValue): Promise<Updated> {
+  /** @param insists the key is ours, whoever has written it: not even another living node is respected */
+  async update(own: OwnLease, value: LeaseValue, insists: boolean): Promise<Updated> {
     const op = 'renew the lease';
     const { parser, endpoint } = this.#options;
     let lease: Lease = own;
@@ -117,13 +123,13 @@ export class LeaseWriter {
       if ('own' in refreshed) return { state: 'held', own: refreshed.own };
       const { found } = refreshed;
       if (!found) return { state: 'lost', how: 'gone' };
-      const holder = parser.readable(found);
-      if (holder && (await this.#isAnothers(holder, own, value))) {
-        return { state: 'lost', how: 'taken', holder };
-      }
-      overwrites = holder === undefined;
+      const holder = holderIn(parser.readable(found));
+      const isAnothers = holder !== undefined && (await this.#isAnothers(holder, own, value));
+      if (isAnothers && !insists) return { state: 'lost', how: 'taken', holder };
+      overwrites = holder === undefined || isAnothers;
       const { etcdLease, extra } = handleOf(own);
-      lease = holder ?? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) };
+      // Another's etcd lease would end with the other.
+      lease = overwrites ? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) } : holder!;
     }
     throw toStoreError({ op, key: own.ownerId, endpoint }, new Error('somebody else keeps writing it'));
   }

@@ -143,13 +143,13 @@ class EtcdStore implements ClusterStore {
     return own.ownerId === listed.ownerId && handleOf(own).etcdLease === handleOf(listed).etcdLease;
   }
 
-  update(own: OwnLease, value: LeaseValue): Promise<Updated> {
-    return this.#parts.writer.update(own, value);
+  update(own: OwnLease, value: LeaseValue, insists = false): Promise<Updated> {
+    return this.#parts.writer.update(own, value, insists);
   }
 
   /** Every write of a lease gives it another life. */
-  keepAlive(own: OwnLease, value: LeaseValue): Promise<Updated> {
-    return this.update(own, value);
+  keepAlive(own: OwnLease, value: LeaseValue, insists = false): Promise<Updated> {
+    return this.update(own, value, insists);
   }
 
   release(lease: Lease): Promise<boolean> {

@@ -8,7 +8,7 @@ import type { StoreHealth } from '../store.ts';
 import { StoreError, StoreUnavailableError } from '../store-errors.ts';
 import type { StoreObserver, StoreOutcome } from '../store-observer.ts';
 import type { Access, Credentials } from './credentials.ts';
-import { AnswerError, answerError, BusyError, failedRequest, type Operation } from './errors.ts';
+import { answerError, failedRequest, type Operation } from './errors.ts';
 
 /** For the objects of a list or a watch: the metadata alone, or all of it. */
 export type Form = 'metadata' | 'whole';
@@ -69,15 +69,6 @@ export class KubeClient {
 
   health(): StoreHealth {
     return { endpoints: this.#server === undefined ? [] : [this.#server], ...this.#health };
-  }
-
-  /** Finds out where the API server is, without a request. What is wrong with the files, the first request tells. */
-  async locate(): Promise<void> {
-    try {
-      this.#server = (await this.#options.credentials.read()).server;
-    } catch (error) {
-      if (!(error instanceof StoreError)) throw error;
-    }
   }
 
   /** The connections are of no use any more. */
@@ -183,8 +174,11 @@ export class KubeClient {
     const isNew = !this.#mayReuse;
     const late = new AbortController();
     const timer = clock.setTimer(() => late.abort(), timeoutMs);
+    let response: Response;
     try {
-      const response = await fetch(access.server + request.path, {
+      if (isNew || !this.#hasConnected) observer?.storeConnection();
+      this.#hasConnected = true;
+      response = await fetch(access.server + request.path, {
         method: request.method ?? 'GET',
         headers: headersOf(request, access),
         signal: AbortSignal.any([signal, late.signal, this.#closing.signal]),
@@ -194,31 +188,27 @@ export class KubeClient {
         ...(access.server.startsWith('https:') ? { tls: access.tls } : {}),
         ...(request.body ? { body: JSON.stringify(request.body.value) } : {}),
       } as RequestInit);
-      if (isNew || !this.#hasConnected) observer?.storeConnection();
-      this.#mayReuse = true;
-      this.#hasConnected = true;
-      if (!response.ok) throw await this.#refusal(request, access, response);
-      this.#health = { connected: true, lastContactMs: clock.nowMs(), error: undefined };
-      return response;
     } catch (error) {
-      if (error instanceof AnswerError || error instanceof BusyError) throw error;
       throw this.#failed(request, late.signal.aborted ? new Error(`no answer within ${timeoutMs} ms`) : error, access);
     } finally {
       timer.cancel();
     }
-  }
-
-  async #refusal(request: KubeRequest, access: Access, response: Response): Promise<AnswerError | BusyError> {
-    const { clock } = this.#options;
-    const retryAfter = response.headers.get('retry-after');
-    const error = answerError(request.operation, response.status, await textOf(response), { access, retryAfter });
+    this.#mayReuse = true;
+    if (response.ok) {
+      this.#health = { connected: true, lastContactMs: clock.nowMs(), error: undefined };
+      return response;
+    }
+    const error = answerError(request.operation, response.status, await textOf(response), {
+      access,
+      retryAfter: response.headers.get('retry-after'),
+    });
     const isNoAnswer = error instanceof StoreUnavailableError;
     this.#health = {
       connected: !isNoAnswer,
       lastContactMs: clock.nowMs(),
       error: isNoAnswer ? error.message : undefined,
     };
-    return error;
+    throw error;
   }
 
   #failed(request: KubeRequest, cause: unknown, access?: Access): StoreError {
@@ -236,18 +226,13 @@ const headersOf = ({ accept, body }: KubeRequest, { authorization }: Access): Re
   ...(body ? { 'content-type': body.type } : {}),
 });
 
-/** A refusal has some hundred bytes. A proxy's may be anything. */
-const longestRefusal = 4096;
-
-/** The beginning of the answer's text. */
+/** The text of a refusal; a proxy's may be anything. */
 async function textOf(response: Response): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = '';
-  for await (const chunk of response.body ?? []) {
-    text += decoder.decode(chunk as Uint8Array, { stream: true });
-    if (text.length > longestRefusal) break;
+  try {
+    return (await response.text()).slice(0, 4096);
+  } catch {
+    return '';
   }
-  return text.slice(0, longestRefusal);
 }
 
 /** Bytes in, lines out. */

@@ -65,12 +65,12 @@ export interface KubernetesStoreOptions {
 }
 
 /** Nothing is contacted before the first call. */
-export async function openKubernetesStore(options: KubernetesStoreOptions): Promise<Stores> {
+export function openKubernetesStore(options: KubernetesStoreOptions): Stores {
   const { kubernetes, clock } = options;
-  const leases = new KubernetesStore(options);
-  // No peer's subnet may contain the API server: it has to be known from the beginning.
-  await leases.locate();
-  return { config: new ConfigFile({ path: kubernetes.netConfigPath, clock }), leases };
+  return {
+    config: new ConfigFile({ path: kubernetes.netConfigPath, clock }),
+    leases: new KubernetesStore(options),
+  };
 }
 
 const defaultPrefix = 'flannel.alpha.coreos.com/';
@@ -127,10 +127,7 @@ class KubernetesStore implements ClusterStore {
       onFound: (found, cidrs) => {
         if (this.#table.learn(found, cidrs)) this.#wake();
       },
-      isWanted: ({ name, uid }) => {
-        const node = this.#table.node(name);
-        return node?.uid === uid && this.#table.isLacking(node);
-      },
+      isWanted: ({ name, uid }) => this.#table.node(name)?.uid === uid && this.#table.cidrsOf(uid) === undefined,
     });
     this.memory = {
       format: (memory) => formatMemory(memory, annotationPrefix, backends),
@@ -142,10 +139,6 @@ class KubernetesStore implements ClusterStore {
         return parseMemory(text, annotationPrefix, backends, learn);
       },
     };
-  }
-
-  locate(): Promise<void> {
-    return this.#client.locate();
   }
 
   get scope(): string | undefined {

@@ -78,13 +78,14 @@ export class IdentityKeeper {
   /**
    * This node's identity under the config. Has no effect.
    * @param leases those in the store now
-   * @param memory the subnets that this node remembers
+   * @param memory the subnets that this node remembers, and the lease that it held last: it is as old as it was, even if
+   *   somebody has deleted it, or written another node into it
    * @throws InterfaceError
    */
   propose(
     config: NetworkConfig,
     leases: readonly Lease[],
-    memory: Pick<LeaseRequest, 'previous' | 'former'> = {},
+    { held, ...memory }: Pick<LeaseRequest, 'previous' | 'former'> & { readonly held?: Lease | undefined } = {},
   ): Proposal {
     const { node, external, readHost, hostView, settledHost, findOwn } = this.#options;
     const settled = settledHost();
@@ -107,7 +108,7 @@ export class IdentityKeeper {
     const devices: { [family in Family]?: OwnDevice } = {};
     const leaseData: { [family in Family]?: unknown } = {};
     for (const family of families.filter((each) => config.networks[each])) {
-      const prepared = this.#prepare(config, family, host, own, others);
+      const prepared = this.#prepare(config, family, host, { own, held, others });
       if (!prepared) continue;
       devices[family] = prepared.device;
       if (prepared.leaseData !== undefined) leaseData[family] = prepared.leaseData;
@@ -119,8 +120,7 @@ export class IdentityKeeper {
     { backend: config }: NetworkConfig,
     family: Family,
     host: HostState,
-    own: Lease | undefined,
-    others: readonly Lease[],
+    { own, held, others }: { own: Lease | undefined; held: Lease | undefined; others: readonly Lease[] },
   ): { readonly device: OwnDevice; readonly leaseData?: unknown } | undefined {
     const { node, backends, remembered, randomMacBytes } = this.#options;
     const backend = backends.get(config.type)!;
@@ -129,8 +129,9 @@ export class IdentityKeeper {
     const isOfBackend = (lease: Lease): boolean => lease.backendType === backend.name;
     // A host made from another's image remembers the other's data. The older lease keeps it: otherwise both would change, and
     // a lease that copies ours would make us change it again and again.
+    const ours = [own, held].flatMap((lease) => lease ?? []).sort(compareSeniority)[0];
     const isOthers = (lease: Lease): boolean =>
-      isOfBackend(lease) && lease.node !== node && (!own || compareSeniority(lease, own) < 0);
+      isOfBackend(lease) && lease.node !== node && (!ours || compareSeniority(lease, ours) < 0);
     const link = host.links.find((candidate) => candidate.name === name && isTunnelKind(candidate.kind));
     const prepared = backend.prepare?.(config, {
       said: [this.#said.get(name), own && isOfBackend(own) ? own.backendData[family] : undefined],

@@ -3,18 +3,18 @@
  *
  * One that the store has lost stays for as long as its holder was promised it, or until the subnet is somebody else's.
  * Every weftd claims its own again at once, but some may be stopped, and their containers are not. One that somebody has
- * deleted stays for a moment, within which its node claims it again: a lease that nobody stands for must end when it is
- * deleted, even if all are deleted at once.
+ * deleted or changed stays for a moment, too (see disputes.ts): a lease that nobody stands for must end when it is deleted,
+ * even if all are deleted at once.
  */
 
 import type { Lease, OwnLease } from '../../cluster/lease.ts';
-import type { NetworkConfig, PerFamily } from '../../cluster/network-config.ts';
+import { type NetworkConfig, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { LeaseList } from '../../cluster/store.ts';
 import { heldSubnets } from '../../cluster/subnet-choice.ts';
 import { overlapIndex } from '../../cluster/subnet-index.ts';
 import type { Prefix } from '../../net/prefix.ts';
-import { longestWaitMs } from '../pace/spread.ts';
 import type { Problems } from '../report/problems.ts';
+import { Disputes } from './disputes.ts';
 import { formatAddresses } from './view.ts';
 
 export interface LostLeasesOptions {
@@ -45,30 +45,33 @@ type IsTaken = (subnets: PerFamily<Prefix>) => boolean;
 /** For how long a lease was promised to its holder, at the most: flannel's 24 h. */
 export const leaseLifeMs = 24 * 3_600_000;
 
-/** For how long the way to a node whose lease is gone stays: a weftd that lives claims it again within that. */
-const claimGraceMs = 1000;
-
 /** So many of a long list are named; the rest is a number. */
 const namedAtMost = 5;
+
+const ownerOf = ({ ownerId }: { readonly ownerId: string }): string => ownerId;
+const none: ReadonlySet<string> = new Set();
+
+const namesNobody = ({ node, publicAddresses }: Lease): boolean =>
+  node === undefined && valuesOf(publicAddresses).length === 0;
 
 export class LostLeases {
   readonly #options: LostLeasesOptions;
   /** Those that the store has lost, by owner. */
   readonly #lost = new Map<string, Kept>();
-  /** Those of the last moment that are gone, of nodes of Weft's, by owner. */
-  readonly #vanished = new Map<string, Kept>();
+  readonly #disputes: Disputes;
 
   constructor(options: LostLeasesOptions) {
     this.#options = options;
+    this.#disputes = new Disputes(options.monotonic);
   }
 
   get isEmpty(): boolean {
-    return this.#lost.size + this.#vanished.size === 0;
+    return this.#lost.size === 0 && this.#disputes.isEmpty;
   }
 
-  /** When to give up a vanished lease; infinite if there is none. */
+  /** When a disputed lease is given up; infinite if there is none. */
   get dueMs(): number {
-    return Math.min(Number.POSITIVE_INFINITY, ...[...this.#vanished.values()].map(({ untilMs }) => untilMs));
+    return this.#disputes.dueMs;
   }
 
   /** Until when a lost lease was promised to its holder, on the clock that does not go back. */
@@ -76,23 +79,24 @@ export class LostLeases {
     return this.#lost.get(ownerId)?.untilMs;
   }
 
-  /** The leases of the list, and the lost ones still in use. A lease that became unreadable keeps its last value. */
+  /**
+   * The leases of the list, and the lost ones still in use. A lease that became unreadable, or names nobody any more, keeps its
+   * last value.
+   */
   complete(config: NetworkConfig, list: LeaseList, own: OwnLease, before: PeersBefore): Lease[] {
-    const { all: leases } = list.leases;
-    const unreadable = new Set(list.malformed.map(({ ownerId }) => ownerId));
+    const { all } = list.leases;
+    const had = list.malformed.length > 0 || all.some(namesNobody) ? new Set(before.leases.map(ownerOf)) : none;
+    const leases = had.size > 0 ? all.filter((lease) => !namesNobody(lease) || !had.has(lease.ownerId)) : all;
     if (list.continuity === 'lost') this.#noteLost(before);
     const notLost = before.promises ? [] : before.leases.filter(({ ownerId }) => !this.#lost.has(ownerId));
-    const takes = (others: readonly Lease[]) =>
-      overlapIndex([own, ...heldSubnets(config, others)].map(({ subnets }) => subnets));
     this.#dropLost(
-      () => takes(leases),
-      () => new Set([...leases, ...list.malformed].map(({ ownerId }) => ownerId)),
+      () => overlapIndex([own, ...heldSubnets(config, leases)].map(({ subnets }) => subnets)),
+      () => new Set([...all, ...list.malformed].map(ownerOf)),
     );
     this.#report();
     const lost = [...this.#lost.values()].map(({ lease }) => lease);
-    const unread = unreadable.size > 0 ? before.leases.filter(({ ownerId }) => unreadable.has(ownerId)) : [];
-    const known = [...leases, ...unread, ...lost];
-    return [...known, ...this.#keepVanished(notLost, known, own, takes)];
+    const unread = had.size > 0 ? this.#unread(list, new Set(leases.map(ownerOf)), before) : [];
+    return [...this.#disputes.settle(notLost, [...leases, ...unread, ...lost], own)];
   }
 
   #noteLost(before: PeersBefore): void {
@@ -129,28 +133,9 @@ export class LostLeases {
     );
   }
 
-  /** A node claims a deleted lease again at once: no packet must be lost until then. */
-  #keepVanished(
-    before: readonly Lease[],
-    known: readonly Lease[],
-    own: OwnLease,
-    takes: (others: readonly Lease[]) => IsTaken,
-  ): Lease[] {
-    if (before.length + this.#vanished.size === 0) return [];
-    const nowMs = this.#options.monotonic();
-    const there = new Set(known.map(({ ownerId }) => ownerId));
-    const gone = before.filter(
-      ({ ofFlannel, ownerId }) => !ofFlannel && !there.has(ownerId) && !this.#vanished.has(ownerId),
-    );
-    // Of many that vanish at once, each node claims its own at another time.
-    const untilMs = nowMs + claimGraceMs + longestWaitMs(gone.length);
-    for (const lease of gone) this.#vanished.set(lease.ownerId, { lease, untilMs });
-    if (this.#vanished.size === 0) return [];
-    const nodes = new Set([own, ...known].map(({ node }) => node));
-    const isTaken = takes(known);
-    for (const [ownerId, { lease, untilMs }] of this.#vanished) {
-      if (nowMs >= untilMs || nodes.has(lease.node) || isTaken(lease.subnets)) this.#vanished.delete(ownerId);
-    }
-    return [...this.#vanished.values()].map(({ lease }) => lease);
+  /** The leases that are in the list, but cannot be read there, as they were before. */
+  #unread({ leases, malformed }: LeaseList, read: ReadonlySet<string>, before: PeersBefore): Lease[] {
+    const isThere = new Set([...leases.all, ...malformed].map(ownerOf));
+    return before.leases.filter(({ ownerId }) => isThere.has(ownerId) && !read.has(ownerId));
   }
 }

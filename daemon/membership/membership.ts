@@ -19,6 +19,7 @@ import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import { ConfigFollower, type GoodConfig } from './config-follower.ts';
+import { Disputes } from './disputes.ts';
 import { FormerLeases } from './former-leases.ts';
 import type { IdentityKeeper } from './identity.ts';
 import { LostLeases, type PeersBefore } from './lost-leases.ts';
@@ -127,7 +128,10 @@ export class Membership {
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
     this.#reportMalformed(list.malformed);
     if (!config) return this.#view;
-    const proposal = identity.propose(config.value, list.leases.all, this.#holder.remembered);
+    const proposal = identity.propose(config.value, list.leases.all, {
+      ...this.#holder.remembered,
+      held: this.#holder.own,
+    });
     const value = this.#leaseValue(config, identity.adopt(proposal));
     const { own, superseded } = await this.#hold(config, list, value);
     // Another lease than before may be a new one in the place of one that was lost.
@@ -261,7 +265,7 @@ export class Membership {
       !lease || (lease.node !== this.#options.node && lease.ownerId !== own.ownerId);
     // A node of Weft's whose lease has vanished may be about to claim it again.
     const isSimple = changes?.every(
-      ([was, is]) => isPlain(was) && isPlain(is) && (is !== undefined || was === undefined || was.ofFlannel),
+      ([was, is]) => isPlain(was) && isPlain(is) && (was === undefined || Disputes.mayFollow(was, is)),
     );
     return isSimple ? before.peers.with(changes!) : undefined;
   }

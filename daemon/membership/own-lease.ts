@@ -7,6 +7,7 @@ import {
   type OwnLease,
   sameLeaseValue,
   samePublicAddress,
+  sameSubnets,
 } from '../../cluster/lease.ts';
 import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { isCompatible, type PerFamily, valuesOf } from '../../cluster/network-config.ts';
@@ -63,6 +64,11 @@ const writesBack = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
 /** Somebody deletes our lease. Without it peers lose the way to us, so that it is claimed at once more often. */
 const claimsAgain = { burst: 10, pauseMs: 1000, longestPauseMs: 60_000 };
 
+/** Longer than weftd's pauses between two looks at the store. */
+const lookedAtMostMs = 90_000;
+/** Two nodes that adopt one lease at once have told each other by then. */
+const settledMs = 60_000;
+
 const leaseFields = (own: OwnLease) => ({
   subnet: formatSubnets(own.subnets),
   ...(own.reservation ? { reservation: true } : {}),
@@ -86,6 +92,9 @@ export class OwnLeaseHolder {
   #acquireAtMs = Number.POSITIVE_INFINITY;
   /** When a lease that somebody else keeps changing is written or claimed again. */
   #retryAtMs = Number.POSITIVE_INFINITY;
+  /** Since when it is ours, if this node did not make it, and when this node looked at it last. Times of day. */
+  #heldSinceMs = Number.POSITIVE_INFINITY;
+  #lookedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: OwnLeaseOptions) {
     this.#options = options;
@@ -130,8 +139,10 @@ export class OwnLeaseHolder {
     const own = this.#own;
     const isAnother = this.#acquiredUnder !== config.text;
     this.#retryAtMs = Number.POSITIVE_INFINITY;
+    const insists = this.#insists;
+    this.#lookedMs = this.#options.clock.now();
     if (own && !this.#lost && (!isAnother || this.#isGoodUnder(own, config, list.leases))) {
-      const held = await this.#keep(own, list, value, before);
+      const held = await this.#keep(own, list, value, before, insists);
       if (held && !isAnother) return { own: held };
       if (held) {
         this.#acquiredUnder = config.text;
@@ -151,10 +162,21 @@ export class OwnLeaseHolder {
       );
     }
     this.#acquireAtMs = Number.POSITIVE_INFINITY;
-    const acquired = await this.#acquire(config, value);
+    const acquired = await this.#acquire(config, value, insists);
     if (lost) rivalry.noteWrite();
     this.#options.problems.report('contested lease', undefined);
     return acquired;
+  }
+
+  /**
+   * Whether the lease is ours, whatever it says now: this node made it, or has had it for a while, and has looked at it all the
+   * time. Nobody can have claimed it meanwhile, so that somebody has written over it. A node that was suspended or had no
+   * contact with the store must not insist: its lease may have been given to another one.
+   */
+  get #insists(): boolean {
+    const nowMs = this.#options.clock.now();
+    const { expiresAtMs = Number.POSITIVE_INFINITY } = this.#own ?? {};
+    return nowMs - this.#lookedMs < lookedAtMostMs && nowMs - this.#heldSinceMs >= settledMs && nowMs < expiresAtMs;
   }
 
   /** @returns the lease if it is held, or will be; undefined if it is lost */
@@ -163,6 +185,7 @@ export class OwnLeaseHolder {
     { leases, malformed }: LeaseList,
     value: OwnValue,
     before: LeaseSet | undefined,
+    insists: boolean,
   ): Promise<OwnLease | undefined> {
     const { store, logger, metrics, clock } = this.#options;
     const listed = leases.all.find(({ ownerId }) => ownerId === own.ownerId);
@@ -186,11 +209,13 @@ export class OwnLeaseHolder {
         // Nobody can take a lease that the store gives to one node.
         const isAnothers =
           !store.allows && listed && !samePublicAddress(listed, own) && !samePublicAddress(listed, value);
-        return isAnothers ? this.#noteLost(own, { state: 'lost', how: 'taken', holder: listed }) : own;
+        return isAnothers && !insists ? this.#noteLost(own, { state: 'lost', how: 'taken', holder: listed }) : own;
       }
       if (listed?.node !== undefined && listed.node !== value.node) await this.#announce(value);
     }
-    const updated = await (isDue && store.keepAlive ? store.keepAlive(own, value) : store.update(own, value));
+    const updated = await (isDue && store.keepAlive
+      ? store.keepAlive(own, value, insists)
+      : store.update(own, value, insists));
     if (updated.state === 'lost') return this.#noteLost(own, updated);
     if (isContested) {
       this.#writes.noteWrite();
@@ -266,15 +291,19 @@ export class OwnLeaseHolder {
     return this.#options.store.allows ? [] : supersededLeases(leases.all, { config, value, ...this.remembered });
   }
 
-  async #acquire(config: GoodConfig, value: OwnValue): Promise<Held> {
+  async #acquire(config: GoodConfig, value: OwnValue, insists: boolean): Promise<Held> {
     const { store, logger, metrics } = this.#options;
     const before = this.#own;
+    const { previous } = this.remembered;
     const hostNetworks = this.#options.hostNetworks();
-    const acquired = await store.acquire({ config: config.value, value, hostNetworks, ...this.remembered });
+    const lost = before && insists && this.#lost?.how === 'gone' ? { lost: before } : {};
+    const acquired = await store.acquire({ config: config.value, value, hostNetworks, ...this.remembered, ...lost });
     if (acquired.state !== 'have') throw new NoLeaseError(acquired.state, acquired.why);
     const { own, how, lostRaces, superseded } = acquired;
     this.#acquiredUnder = config.text;
     metrics.leaseClaimed(how);
+    const isRemembered = previous !== undefined && sameSubnets(previous, own.subnets);
+    this.#heldSinceMs = how !== 'kept' || isRemembered ? Number.NEGATIVE_INFINITY : this.#options.clock.now();
     this.#take(own, how !== 'kept');
     const avoided = hostNetworks.filter((network) =>
       valuesOf(config.value.networks).some((cluster) => prefixesOverlap(cluster.network, network)),

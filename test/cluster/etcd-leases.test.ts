@@ -184,6 +184,47 @@ test('a renewal does not overwrite another owner (defect 3)', async () => {
   assert.is(valueAt(own.ownerId), theirs);
 });
 
+test('a node that insists overwrites another node in its lease, on an etcd lease of its own', async () => {
+  const store = open();
+  const { own } = await store.claim(claimOf(1));
+  etcd.ctl('put', own.ownerId, '{"PublicIP":"192.0.2.99","BackendType":"vxlan","Weft":{"node":"node-99"}}');
+  const result = await store.leases.update(own, nodeValue(1), true);
+  assert.is(result.state, 'held');
+  assert.match(valueAt(own.ownerId), /^\{"PublicIP":"192\.0\.2\.1",.*"node":"node-1"/);
+  assert.is(leaseAt(own.ownerId), handleOf(own).etcdLease);
+});
+
+test('a lease that names nobody is nobody’s: its node writes it again', async () => {
+  const store = open();
+  const { own } = await store.claim(claimOf(1));
+  for (const text of ['{}', '{"PublicIP":"0.0.0.0","BackendType":"vxlan"}']) {
+    etcd.ctl('put', own.ownerId, text);
+    assert.is((await store.leases.update(own, nodeValue(1))).state, 'held', text);
+    assert.match(valueAt(own.ownerId), /^\{"PublicIP":"192\.0\.2\.1",/);
+    assert.is(leaseAt(own.ownerId), handleOf(own).etcdLease);
+  }
+});
+
+test('a deleted lease is claimed again, whatever younger leases have its subnet or its node’s address', async () => {
+  const store = open();
+  const { own } = await store.claim(claimOf(1));
+  const name = own.ownerId.slice(subnets.length);
+  const forged = '{"PublicIP":"192.0.2.1","BackendType":"vxlan","Weft":{"node":"node-1"}}';
+  for (const key of ['10.5.200.0-24', `${name}&fd00::-64`, name.replace('.0-24', '.128-25')]) {
+    etcd.ctl('put', subnets + key, forged);
+  }
+  etcd.ctl('del', own.ownerId);
+  const again = await store.claim({ ...claimOf(1), previous: own.subnets, lost: own });
+  assert.equal([again.how, again.own.ownerId, again.own.seniority], ['previous', own.ownerId, own.seniority]);
+  // Nor does whoever was faster.
+  etcd.ctl('del', own.ownerId);
+  etcd.ctl('put', own.ownerId, '{"PublicIP":"192.0.2.99","BackendType":"vxlan","Weft":{"node":"node-99"}}');
+  const taken = await store.claim({ ...claimOf(1), previous: own.subnets, lost: again.own });
+  assert.equal([taken.how, taken.own.ownerId, taken.own.seniority], ['previous', own.ownerId, own.seniority]);
+  assert.match(valueAt(own.ownerId), /"node":"node-1"/);
+  assert.is.not(leaseAt(own.ownerId), '0');
+});
+
 test('our lease, made unreadable by somebody, is overwritten and keeps its etcd lease', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));

@@ -11,6 +11,7 @@ import {
   chooseSubnet,
   currentLease,
   heldSubnets,
+  isLostOurs,
   rivalsOf,
   supersededLeases,
   unreadableLease,
@@ -288,6 +289,28 @@ test('property: a chosen subnet overlaps no other and is allowed', () => {
     const count = Math.min(300, 2 ** (24 - one.networks[4]!.network.length) - 1);
     assert.is(leases.length, count, 'every subnet but the first is given out');
   }
+});
+
+test('a lost lease is ours unless the config no longer allows it, or an older lease overlaps', () => {
+  const lost = { ...leaseOf('10.5.7.0/24', 1), seniority: '20' };
+  const isOurs = (lease?: Partial<Lease>, request: Partial<LeaseRequest> = {}): boolean => {
+    const others = lease ? [{ ...leaseOf('10.5.9.0/24', 2), ...lease }] : [];
+    return isLostOurs(claimOf(1, { lost, ...request }), others);
+  };
+  const overlapping = (seniority: string, subnet = '10.5.7.128/25'): Partial<Lease> => ({
+    seniority,
+    ownerId: subnet,
+    subnets: { 4: prefix(subnet) },
+  });
+  assert.ok(isOurs());
+  assert.ok(isOurs({ publicAddresses: { 4: publicAddress(1) }, node: 'node-1' }));
+  assert.ok(isOurs(overlapping('21')));
+  assert.not.ok(isOurs(overlapping('19')));
+  assert.ok(isOurs(overlapping('19', '10.5.0.0/16')), 'peers refuse that one');
+  assert.ok(isOurs({ ownerId: lost.ownerId }), 'somebody was faster');
+  assert.not.ok(isOurs(undefined, { further: true }));
+  assert.not.ok(isOurs(undefined, { config: parseNetworkConfig('{"Network":"10.6.0.0/16"}', backends) }));
+  assert.not.ok(isLostOurs(claimOf(1), []));
 });
 
 test.run();

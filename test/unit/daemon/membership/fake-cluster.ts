@@ -58,6 +58,10 @@ export class FakeCluster {
   withdrawn = 0;
   /** What the store answers to who wants a lease, instead of one. */
   refusal: Exclude<Acquired, { state: 'have' }> | undefined;
+  /** Of the last write: whether it was to go over another node's. */
+  insisted = false;
+  /** The last claim. */
+  claimed: LeaseRequest | undefined;
   readonly lines: string[] = [];
   readonly problems: Problems;
   /** state.json. */
@@ -127,7 +131,8 @@ export class FakeCluster {
   };
 
   #store(): ClusterStore {
-    const renew = async (own: OwnLease, value: LeaseValue): Promise<Updated> => {
+    const renew = async (own: OwnLease, value: LeaseValue, insists = false): Promise<Updated> => {
+      this.insisted = insists;
       this.calls.push(own.ownerId === '/p/subnets/10.1.1.0-24' ? 'renew' : `renew ${own.ownerId}`);
       if (this.renew) return this.renew;
       const renewed = { ...own, ...value, expiresAtMs: this.nowMs + this.clockStepMs + this.lifeMs };
@@ -150,6 +155,7 @@ export class FakeCluster {
       }),
       acquire: async (request): Promise<Acquired> => {
         this.calls.push(request.previous ? 'claim again' : 'claim');
+        this.claimed = request;
         if (this.refusal) return this.refusal;
         const own = this.own(request);
         this.#put(own);

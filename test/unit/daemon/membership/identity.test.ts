@@ -112,6 +112,18 @@ test('a lease that copies our MAC does not make us change it; the older lease ke
   assert.not.equal(macOf(host.identity.propose(config, [copy('7'), own]).identity), first);
 });
 
+test('a lease that copies our MAC does not make us change it while ours is deleted, or has another node in it', () => {
+  const host = new Host();
+  const own = ownLease({ seniority: '50' });
+  const first = macOf(host.identity.adopt(host.identity.propose(config, [own])));
+  const copy = (seniority: string) => peer(9, { backendData: own.backendData, seniority });
+  const stranger = peer(8, { ownerId: own.ownerId, subnets: own.subnets, seniority: '50' });
+  for (const leases of [[], [stranger]]) {
+    assert.equal(macOf(host.identity.propose(config, [copy('51'), ...leases], { held: own }).identity), first);
+    assert.not.equal(macOf(host.identity.propose(config, [copy('7'), ...leases], { held: own }).identity), first);
+  }
+});
+
 test('a lease with our address that cannot be ours gives us no MAC', () => {
   const hostile = peer(1, { subnets: { 4: prefix('128.0.0.0/1') }, backendData: { 4: { vni: 1, vtepMac: mac(66) } } });
   assert.not.equal(macOf(new Host().identity.propose(config, [hostile]).identity), mac(66));

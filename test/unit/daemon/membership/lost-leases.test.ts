@@ -75,11 +75,11 @@ test('the lease of a Weft node is deleted: its routes stay for a second, those o
   cluster.leases = [own!, flannels, peer(2)];
   await cluster.membership.sync();
   cluster.leases = [own!, flannels, peer(2, { ownerId: '/p/subnets/10.1.9.0-24', subnets: peer(9).subnets })];
-  assert.equal(
-    keysOf(await cluster.membership.sync()),
-    [flannels.ownerId, '/p/subnets/10.1.9.0-24'],
-    'another at once',
-  );
+  // Anybody can write a lease in the name of h2: it does not end the other one.
+  const both = [peer(2).ownerId, flannels.ownerId, '/p/subnets/10.1.9.0-24'];
+  assert.equal(keysOf(await cluster.membership.sync()), both);
+  cluster.nowMs = 2900;
+  assert.equal(keysOf(await cluster.membership.sync()), both.slice(1));
   assert.equal(cluster.problems.list(), []);
 });
 
@@ -108,6 +108,23 @@ test('an unreadable lease: a peer’s keeps its last value, our own is written a
   await cluster.membership.sync();
   cluster.nowMs = 1000;
   assert.equal(keysOf(await cluster.membership.sync()), []);
+});
+
+test('a lease that names nobody any more keeps its last value', async () => {
+  const cluster = new FakeCluster();
+  cluster.leases = [peer(2), peer(3)];
+  const view = await cluster.membership.sync();
+  const { node: _, ...nobody } = peer(3, { publicAddresses: {}, ofFlannel: true });
+  const [own] = cluster.leases.filter(({ node }) => node === 'h1');
+  cluster.leases = [own!, peer(2), nobody];
+  for (; cluster.nowMs < hourMs; cluster.nowMs += hourMs / 4) {
+    const { peers } = (await cluster.membership.sync())!;
+    assert.equal(peers.all.map(({ node }) => node).sort(), view!.peers.all.map(({ node }) => node).sort());
+  }
+  cluster.leases = [own!, peer(2)];
+  await cluster.membership.sync();
+  cluster.nowMs += 1000;
+  assert.equal(keysOf(await cluster.membership.sync()), [peer(2).ownerId]);
 });
 
 test('a loss of leases is not forgotten if the same run fails later', async () => {

@@ -160,6 +160,8 @@ test('a node whose subnets are taken one after the other claims a few, and then 
   await cluster.membership.sync();
   let refused = '';
   for (let i = 0; i < 50; i++) {
+    // It was suspended for longer than it may insist on its lease.
+    cluster.clockStepMs += 100_000;
     cluster.leases = overwritten(cluster, { node: 'h9', publicAddresses: { 4: address('192.0.2.9') } });
     cluster.renew = { state: 'lost', how: 'taken', holder: peer(9) };
     await cluster.membership.sync().catch((error: Error) => {
@@ -172,6 +174,57 @@ test('a node whose subnets are taken one after the other claims a few, and then 
     /^Somebody else takes the subnets of this node again and again, 10\.1\.1\.0\/24 \S+ last; claiming another in a while$/,
   );
   assert.ok(cluster.membership.renewalDelayMs <= 60_000);
+});
+
+test('a node insists on a lease that it made, and has looked at all the time; after a suspension it does not', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  const steal = async (): Promise<boolean> => {
+    cluster.insisted = false;
+    cluster.leases = overwritten(cluster, { node: 'h9', publicAddresses: { 4: address('192.0.2.9') } });
+    await cluster.membership.sync();
+    return cluster.insisted;
+  };
+  assert.ok(await steal());
+  cluster.nowMs += 60_000;
+  assert.ok(await steal(), 'as often as weftd looks');
+  // Its clock that does not go back stands while it is suspended.
+  cluster.clockStepMs += 91_000;
+  assert.not.ok(await steal());
+  assert.equal(
+    cluster.calls.filter((call) => call.startsWith('claim')),
+    ['claim'],
+  );
+});
+
+test('a node that pauses between its writes keeps its lease, whoever is in it', async () => {
+  const cluster = new FakeCluster();
+  await cluster.membership.sync();
+  for (let i = 0; i < 20; i++) {
+    cluster.leases = overwritten(cluster, { node: 'h9', publicAddresses: { 4: address('192.0.2.9') } });
+    const view = await cluster.membership.sync();
+    assert.is(view?.own.ownerId, peer(1).ownerId);
+  }
+  assert.equal(cluster.calls, ['claim', ...Array(3).fill(['publish h1', 'renew']).flat()]);
+  assert.match(cluster.problems.list()[0]!, /: it names "h9" at 192\.0\.2\.9;/);
+});
+
+test('a deleted lease is claimed as the one that it was; one that another node has taken is not', async () => {
+  const cluster = new FakeCluster();
+  const view = await cluster.membership.sync();
+  assert.is(cluster.claimed?.lost, undefined);
+  cluster.leases = [];
+  await cluster.membership.sync();
+  assert.is(cluster.claimed?.lost, view!.own);
+  cluster.leases = [];
+  cluster.clockStepMs += 100_000;
+  await cluster.membership.sync();
+  assert.is(cluster.claimed?.lost, undefined, 'not after a suspension');
+  cluster.clockStepMs += 100_000;
+  cluster.leases = overwritten(cluster, { node: 'h9', publicAddresses: { 4: address('192.0.2.9') } });
+  cluster.renew = { state: 'lost', how: 'taken', holder: peer(9) };
+  await cluster.membership.sync();
+  assert.is(cluster.claimed?.lost, undefined);
 });
 
 test.run();
