@@ -44,9 +44,7 @@ function peerState(peer: PeerStatus, style: Style): string {
 function leaseText({ lease }: NodeStatus, nowMs: number): string {
   if (!lease) return 'none yet';
   if (lease.reservation) return 'reserved for this node';
-  // Kubernetes' podCIDRs.
-  if (lease.expiresAt === undefined) return 'does not expire';
-  const leftMs = Date.parse(lease.expiresAt) - nowMs;
+  const leftMs = lease.expiresAt === undefined ? 0 : Date.parse(lease.expiresAt) - nowMs;
   return leftMs > 0 ? `${formatSpan(leftMs)} left; renewed before that` : 'expired';
 }
 

@@ -16,9 +16,10 @@ export interface Victim {
 
 /**
  * `around`: every key but the victims' leases. `deletes`: their leases go, by deletion, by range, by the etcd lease. `spoils`:
- * their leases get a value that nobody can read. `steals`: they get a value that names another host, MAC or backend.
+ * their leases get a value that nobody can read, or that names nobody. `steals`: they get a value with another host's name and
+ * address. `impersonates`: they get one with their own name or address, and something else changed.
  */
-export type ActKind = 'around' | 'deletes' | 'spoils' | 'steals';
+export type ActKind = 'around' | 'deletes' | 'spoils' | 'steals' | 'impersonates';
 
 export type Write =
   | { readonly put: Buffer; readonly value: Buffer; readonly life?: 'short' | 'none' }
@@ -61,8 +62,10 @@ export class HostileActs {
         return this.#deletes();
       case 'spoils':
         return this.#putOn(this.#victim(), 'spoils', this.#unreadable());
+      case 'steals':
+        return this.#putOn(this.#victim(), 'steals', this.#lease(this.#stranger()));
       default:
-        return this.#steals();
+        return this.#impersonates();
     }
   }
 
@@ -109,16 +112,15 @@ export class HostileActs {
     }
   }
 
-  #steals(): Act {
+  #stranger(): Omit<Victim, 'name'> {
+    return { node: 'stranger', publicIp: this.#address(), mac: this.#mac() };
+  }
+
+  #impersonates(): Act {
     const victim = this.#victim();
-    const stranger = { node: 'stranger', publicIp: this.#address(), mac: this.#mac() };
-    const changes = this.#pick([
-      { publicIp: stranger.publicIp },
-      { mac: stranger.mac },
-      { node: 'stranger' },
-      stranger,
-    ]);
-    return this.#putOn(victim, 'steals', this.#lease({ ...victim, ...changes }));
+    const { publicIp, mac } = this.#stranger();
+    const changes = this.#pick([{ publicIp }, { mac }, { node: 'stranger' }, { publicIp, mac }]);
+    return this.#putOn(victim, 'impersonates', this.#lease({ ...victim, ...changes }));
   }
 
   #around(): Act {

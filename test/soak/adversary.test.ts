@@ -4,6 +4,7 @@
  */
 
 import { suite } from 'uvu';
+import type { ActKind } from '../lab/hostile-acts.ts';
 import { checkAttack } from './adversary-check.ts';
 
 const seed = Number(process.env['WEFT_SOAK_SEED'] ?? Date.now() % 1_000_000);
@@ -11,7 +12,9 @@ const seconds = Number(process.env['WEFT_ADVERSARY_SECONDS'] ?? 60);
 
 const test = suite('adversary');
 
-test(`${seconds} s of hostile writes beside the honest leases`, () =>
-  checkAttack({ seed, durationMs: seconds * 1000, kinds: ['around'] }));
+const kinds = (process.env['WEFT_ADVERSARY_KINDS'] ?? 'around,deletes,spoils,steals').split(',') as ActKind[];
+
+test(`${seconds} s of hostile writes: ${kinds.join(', ')}`, () =>
+  checkAttack({ seed, durationMs: seconds * 1000, kinds }));
 
 test.run();
