@@ -1,0 +1,157 @@
+/** `npm run release`: the archive of this kind of machine, twice, and all that is in it. */
+
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { execute, lookForProgram, run } from '../lab/commands.ts';
+import { root } from '../lab/project.ts';
+import { Scratch } from '../lab/scratch.ts';
+import { fixture } from '../support/fixture.ts';
+
+const test = suite('release');
+const target = process.arch;
+const { version, dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  version: string;
+  dependencies: Record<string, string>;
+};
+const name = `weft-${version}-linux-${target}`;
+
+/** Makes the archive. Compressing it takes a minute, and depends on the archive alone. */
+function release(scratch: Scratch, label: string, prefix: readonly string[], environment: Record<string, string>) {
+  const out = scratch.makeFolder(label);
+  const words = [...prefix, 'node', join(root, 'release.mjs'), '--target', target, '--plain', '--out', out];
+  run(words, {
+    environment: { ...(process.env as Record<string, string>), ...environment },
+    cwd: out,
+    timeoutMs: 120_000,
+  });
+  return out;
+}
+
+const made = fixture(
+  test,
+  () => {
+    const scratch = new Scratch('release');
+    const out = release(scratch, 'one', [], { TZ: 'UTC' });
+    run(['tar', '-xf', join(out, `${name}.tar`), '-C', out]);
+    return { scratch, out, folder: join(out, name) };
+  },
+  ({ scratch }) => scratch.remove(),
+);
+
+const file = (...path: string[]): string => readFileSync(join(made().folder, ...path), 'utf8');
+const sha256 = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
+
+test('a second run gives the same bytes, in another time zone and with another umask', () => {
+  const { scratch, out } = made();
+  const other = release(scratch, 'two', ['sh', '-c', 'umask 077; exec "$0" "$@"'], { TZ: 'Asia/Tokyo', LC_ALL: 'C' });
+  assert.is(sha256(join(other, `${name}.tar`)), sha256(join(out, `${name}.tar`)));
+  assert.is(readFileSync(join(out, 'SHA256SUMS'), 'utf8'), `${sha256(join(out, `${name}.tar`))}  ${name}.tar\n`);
+});
+
+test('the executables have all their names, and run', () => {
+  for (const [folder, names] of [
+    ['bin', ['mk-docker-opts.sh', 'weftctl', 'weftd']],
+    ['cni', ['flannel', 'loopback', 'weft', 'weft-ipam']],
+  ] as const) {
+    const path = join(made().folder, folder);
+    assert.equal(readdirSync(path).sort(), names);
+    const inodes = new Set(names.map((each) => statSync(join(path, each)).ino));
+    assert.is(inodes.size, 1, 'hard links');
+    for (const each of names) assert.is(statSync(join(path, each)).mode & 0o777, 0o755);
+  }
+  assert.is(run([join(made().folder, 'bin/weftd'), '--version']), `weftd ${version}\n`);
+  assert.is(run([join(made().folder, 'bin/weftctl'), '--version']), `weftctl ${version}\n`);
+  const { stderr } = execute([join(made().folder, 'cni/flannel')], { environment: {} });
+  assert.match(stderr, new RegExp(`^CNI flannel plugin v${version}\n`));
+});
+
+test('the files that a host needs are there, and each that a unit or a document names', () => {
+  for (const path of ['systemd/weftd.service', 'systemd/docker.service.d/weft.conf', 'LICENSE', 'docs/plugins.md']) {
+    assert.ok(existsSync(join(made().folder, path)), path);
+  }
+  for (const path of readdirSync(join(made().folder, 'examples'))) {
+    assert.type(JSON.parse(file('examples', path)), 'object');
+  }
+});
+
+test('the manual pages have every option and verb, and groff finds no fault', () => {
+  const help = run([join(made().folder, 'bin/weftd'), '--help']);
+  const options = [...help.matchAll(/^ {2}(--[a-z0-9-]+)/gm)].map(([, option]) => option!);
+  const page = file('man/man8/weftd.8').replaceAll('\\-', '-');
+  assert.ok(options.length > 20);
+  for (const option of options) assert.ok(page.includes(`\\fB${option}\\fR`), option);
+  const tool = file('man/man1/weftctl.1').replaceAll('\\-', '-');
+  for (const verb of ['status', 'nodes', 'config get', 'config set', 'docker-opts'])
+    assert.ok(tool.includes(`.SS ${verb}`));
+  const groff = lookForProgram('groff');
+  if (!groff) return;
+  for (const path of ['man/man8/weftd.8', 'man/man1/weftctl.1']) {
+    const { stderr } = execute([groff, '-ww', '-man', '-Tascii', join(made().folder, path)]);
+    assert.is(stderr, '');
+  }
+});
+
+test("bash completes verbs, options and values; the other shells' files can be read by them", () => {
+  const completed = (program: string, ...words: string[]): string[] => {
+    const script = `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _${program}; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const path = join(made().folder, 'completions/bash', program);
+    return run(['bash', '-c', script, path, program, ...words])
+      .trim()
+      .split('\n');
+  };
+  assert.equal(completed('weftctl', 'st'), ['status']);
+  assert.equal(completed('weftctl', 'config', ''), ['get', 'set']);
+  assert.equal(completed('weftctl', 'config', 'set', '--dr'), ['--dry-run']);
+  assert.equal(completed('weftd', '--log-level', 'w'), ['warn']);
+  assert.equal(completed('weftd', '--etcd-pre'), ['--etcd-prefix']);
+  assert.equal(completed('weftd', '--run-dir', '/usr/bi'), ['/usr/bin']);
+  for (const [shell, path] of [
+    ['zsh', 'completions/zsh/_weftctl'],
+    ['zsh', 'completions/zsh/_weftd'],
+    ['fish', 'completions/fish/weftctl.fish'],
+    ['fish', 'completions/fish/weftd.fish'],
+  ] as const) {
+    assert.ok(file(path).includes('log-level') || file(path).includes('dry-run'));
+    const program = lookForProgram(shell);
+    if (program) assert.is(execute([program, '-n', join(made().folder, path)]).status, 0, path);
+  }
+});
+
+test('the bill of materials names the executables and all that they contain', () => {
+  const bill = JSON.parse(file('sbom.spdx.json')) as {
+    spdxVersion: string;
+    packages: { SPDXID: string; name: string; versionInfo: string; checksums?: unknown[] }[];
+    files: { fileName: string; checksums: { algorithm: string; checksumValue: string }[] }[];
+  };
+  assert.is(bill.spdxVersion, 'SPDX-2.3');
+  const ids = bill.packages.map(({ SPDXID }) => SPDXID);
+  assert.is(new Set(ids).size, ids.length);
+  for (const [dependency, wanted] of Object.entries(dependencies)) {
+    assert.ok(
+      bill.packages.some((each) => each.name === dependency && each.versionInfo === wanted),
+      dependency,
+    );
+  }
+  for (const part of ['rquickjs', 'weft'])
+    assert.ok(
+      bill.packages.some(({ name: each }) => each === part),
+      part,
+    );
+  assert.ok(bill.packages.some(({ name: each }) => each.startsWith('@oven/bun-linux')));
+  for (const path of ['bin/weftd', 'cni/weft', 'man/man8/weftd.8']) {
+    const listed = bill.files.find(({ fileName }) => fileName === `./${path}`);
+    const sum = listed?.checksums.find(({ algorithm }) => algorithm === 'SHA256')?.checksumValue;
+    assert.is(sum, sha256(join(made().folder, path)), path);
+  }
+});
+
+test('a kind of machine that there is not is refused with the kinds that there are', () => {
+  const { status, stderr } = execute(['node', join(root, 'release.mjs'), '--target', 'riscv64']);
+  assert.is(status, 1);
+  assert.is(stderr, 'Cannot build for "riscv64": targets are x64,arm64\n');
+});
+
+test.run();
