@@ -24,6 +24,9 @@ export interface ParsedLeases {
   readonly malformed: readonly MalformedEntry[];
 }
 
+/** A longer value is not kept beside what was read of it: anybody may pad any number of leases. */
+const keptBytes = 1024;
+
 /** Enough for a cluster whose leases are all deleted at once. */
 const goneAtMost = 10_000;
 
@@ -95,7 +98,7 @@ export class LeaseReader {
   #parsed(entry: Entry): Lease | MalformedEntry {
     if (!entry.parsed) {
       const parsed = this.parse(entry);
-      if ('reason' in parsed) forgetValue(entry);
+      if ('reason' in parsed || entry.value.length > keptBytes) forgetValue(entry);
       entry.parsed = 'reason' in parsed ? parsed : this.aged(parsed);
     }
     return entry.parsed;

@@ -26,7 +26,7 @@ export interface Entry {
   parsed?: Lease | MalformedEntry;
 }
 
-/** Frees the memory of a value that was parsed without success: anybody may write many of them. */
+/** Frees the memory of a value that was parsed. */
 export function forgetValue(entry: Entry): void {
   entry.value = '';
   entry.isForgotten = true;

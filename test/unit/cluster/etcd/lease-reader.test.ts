@@ -67,7 +67,12 @@ test('entries that cannot be read are skipped one by one, whatever is in them', 
   for (const { reason } of malformed) assert.ok(reason.length < 320, reason.slice(0, 400));
 });
 
-test('a value that cannot be read is not kept', () => {
+test('a value that cannot be read, or is padded, is not kept', () => {
+  const padded = toEntry(
+    kv('10.1.8.0-24', `{"PublicIP":"192.0.2.8","BackendType":"host-gw","x":"${'x'.repeat(2000)}"}`),
+  );
+  const { leases } = new LeaseReader(keysBelow('/p'), backends).read(snapshotOf([good(2), padded]));
+  assert.equal([leases.size, padded.value, good(2).value.length > 0], [2, '', true]);
   const bad = toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(8000)}`));
   new LeaseReader(keysBelow('/p'), backends).read(snapshotOf([good(2), bad]));
   assert.equal([bad.value, bad.isForgotten], ['', true]);
