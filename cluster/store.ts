@@ -6,8 +6,7 @@
  * can help. No call retries for longer than that; the caller decides how often it tries again. Several calls may run at
  * once.
  *
- * Optional members are for stores that support them. Later stores may add: `claimFurther` (one more subnet beside the
- * first), and `event` (which shows people a problem on the node's own object).
+ * Optional members are for stores that support them. Later stores may add `claimFurther`: one more subnet beside the first.
  */
 
 import type { Address } from '../net/address.ts';
@@ -205,6 +204,13 @@ export interface NodeAddresses {
   readonly problems: readonly string[];
 }
 
+/** A problem of this node that a person has to mend. */
+export interface NodeEvent {
+  /** One word: `ExternalInterface`. */
+  readonly reason: string;
+  readonly message: string;
+}
+
 export interface StoreHealth {
   readonly endpoints: readonly string[];
   /** Whether the last finished call was answered. */
@@ -274,6 +280,9 @@ export interface ClusterStore {
   /** For stores that show whether this node's network stands. Call it once it does, and again while `mustAnnounce` says so. */
   announceUp?(): Promise<void>;
   readonly mustAnnounce?: boolean;
+
+  /** For stores in which a node has an object that people look at: shows the event there. */
+  event?(event: NodeEvent): Promise<void>;
 
   /** For stores that may lose promised leases: the node remembers them. */
   readonly memory?: LeaseMemoryFormat;

@@ -23,7 +23,7 @@ export const accept = {
 
 export interface KubeRequest {
   readonly operation: Operation;
-  readonly method?: 'GET' | 'PATCH';
+  readonly method?: 'GET' | 'PATCH' | 'POST';
   /** With its query. */
   readonly path: string;
   readonly accept: string;

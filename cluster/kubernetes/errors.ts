@@ -7,8 +7,8 @@ import type { Access } from './credentials.ts';
 
 /** A right, as in a rule of a ClusterRole. */
 export interface Right {
-  readonly resource: 'nodes' | 'nodes/status';
-  readonly verb: 'get' | 'list' | 'watch' | 'patch';
+  readonly resource: 'nodes' | 'nodes/status' | 'events';
+  readonly verb: 'get' | 'list' | 'watch' | 'patch' | 'create';
 }
 
 export interface Operation {

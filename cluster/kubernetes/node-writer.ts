@@ -4,8 +4,9 @@
  */
 
 import type { BackendFormats } from '../backend-format.ts';
-import type { Clock } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
 import { isObject, type LeaseValue } from '../lease.ts';
+import type { NodeEvent } from '../store.ts';
 import { formatAnnotations, isManaged, leavingAnnotations, missingAnnotations } from './annotations.ts';
 import { accept, type Form, type KubeClient } from './client.ts';
 import { isConflict, isMissing, type Operation } from './errors.ts';
@@ -18,7 +19,23 @@ export interface NodeWriterOptions {
   readonly node: string;
   readonly backends: BackendFormats;
   readonly clock: Clock;
+  readonly random: Random;
 }
+
+/** Kubernetes' limit is 1024. */
+const longestMessageBytes = 1000;
+
+function cut(message: string): string {
+  if (Buffer.byteLength(message) <= longestMessageBytes) return message;
+  // A character of JavaScript's has at most three bytes.
+  return `${message.slice(0, Math.floor(longestMessageBytes / 3) - 1)}…`;
+}
+
+/** The name of an event has 253 characters at most. */
+const longestName = 220;
+
+/** Kubernetes' times have whole seconds. */
+const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
 
 const mergePatch = 'application/merge-patch+json';
 const strategicPatch = 'application/strategic-merge-patch+json';
@@ -91,9 +108,40 @@ export class NodeWriter {
     }
   }
 
+  /** Shows the event on our Node, as `kubectl describe node` does. @throws StoreError */
+  async showEvent({ name, uid }: NodeMeta, { reason, message }: NodeEvent): Promise<void> {
+    const { client, clock, random } = this.#options;
+    const nowMs = clock.nowMs();
+    const now = timeOf(nowMs);
+    const suffix = `${nowMs.toString(16)}${Math.floor(random() * 0x10000).toString(16)}`;
+    const value = {
+      apiVersion: 'v1',
+      kind: 'Event',
+      // Node objects are in no namespace; their events are in this one.
+      metadata: { name: `${name.slice(0, longestName)}.${suffix}`, namespace: 'default' },
+      involvedObject: { apiVersion: 'v1', kind: 'Node', name, uid },
+      type: 'Warning',
+      reason,
+      message: cut(message),
+      source: { component: 'weftd', host: name },
+      firstTimestamp: now,
+      lastTimestamp: now,
+      count: 1,
+    };
+    const operation: Operation = {
+      word: 'create_event',
+      op: `create an event of the Node "${name}"`,
+      subject: name,
+      right: { resource: 'events', verb: 'create' },
+    };
+    const path = '/api/v1/namespaces/default/events';
+    const body = { type: 'application/json', value };
+    await client.ask({ operation, method: 'POST', path, accept: accept.object.metadata, body });
+  }
+
   /** Kubernetes then lets pods come: the controller manager takes away the taint. @throws StoreError */
   async setNetworkAvailable({ uid }: NodeMeta): Promise<void> {
-    const now = new Date(this.#options.clock.nowMs()).toISOString().replace(/\.\d+Z$/, 'Z');
+    const now = timeOf(this.#options.clock.nowMs());
     const condition = {
       type: 'NetworkUnavailable',
       status: 'False',

@@ -20,6 +20,7 @@ import type {
   LeaseMemoryFormat,
   LeaseRequest,
   NodeAddresses,
+  NodeEvent,
   StoreHealth,
   Stores,
   Updated,
@@ -119,6 +120,7 @@ class KubernetesStore implements ClusterStore {
       node,
       backends,
       clock,
+      random,
     });
     this.#finder = new PodCidrFinder({
       readNode: (name) => this.#writer.read(name),
@@ -239,6 +241,11 @@ class KubernetesStore implements ClusterStore {
   /** Whether people should be told again that the network stands: the Node was made anew, or somebody else said otherwise. */
   get mustAnnounce(): boolean {
     return this.#isUp && this.#own !== undefined && this.#own.networkUnavailable !== 'False';
+  }
+
+  async event(event: NodeEvent): Promise<void> {
+    await this.#follow().own.fresh();
+    if (this.#own) await this.#writer.showEvent(this.#own, event);
   }
 
   health(): StoreHealth {

@@ -24,10 +24,11 @@ import { renewLockTask } from './renew-lock.ts';
 import { ChangeStopwatch } from './stopwatch.ts';
 import { SyncCluster } from './sync-cluster.ts';
 import { tellDroppedTask } from './tell-dropped.ts';
+import { TellEvents } from './tell-events.ts';
 import { VerifyFollowed } from './verify-followed.ts';
 
 export interface TaskParts {
-  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect' | 'announceUp' | 'mustAnnounce'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'reconnect' | 'announceUp' | 'mustAnnounce' | 'event'>;
   readonly membership: Pick<Membership, 'view' | 'sync' | 'renewalDelayMs' | 'memoryDelayMs'>;
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem'>;
   readonly lifelines: Pick<Lifelines, 'hasNames' | 'refresh'>;
@@ -96,6 +97,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       mendFilter,
       publishNode,
       ...(parts.store.announceUp ? [new AnnounceUp(shared)] : []),
+      ...(parts.store.event ? [new TellEvents(shared)] : []),
       verification,
       renewLockTask(lockRenewal, mendFilter),
       tellDroppedTask(parts.filter),

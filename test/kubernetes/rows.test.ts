@@ -270,6 +270,27 @@ test('another network config moves all nodes to the other backend', async () => 
   await healthy(one);
 });
 
+test('a problem that a person has to mend is shown as an event of the Node', async () => {
+  const { kube } = cluster();
+  const one = first(cluster());
+  one.writeConfig('{"Network": "10.244.0.0/99"}');
+  const event = await waitFor(
+    'the event',
+    () => {
+      const { items } = JSON.parse(
+        kube.kubectl(['get', 'events', '--field-selector', 'involvedObject.name=host1', '-o', 'json']),
+      ) as { items: Record<string, unknown>[] };
+      return items.find(({ reason }) => reason === 'NetworkConfig');
+    },
+    { deadlineMs: 60_000, intervalMs: 500 },
+  );
+  assert.is(event['type'], 'Warning');
+  assert.match(String(event['message']), /"Network" is "10\.244\.0\.0\/99"/);
+  assert.match(kube.kubectl(['describe', 'node', 'host1']), /Warning\s+NetworkConfig/);
+  one.writeConfig(config);
+  await healthy(one);
+});
+
 test('a peer that left while weftd was down is gone after its start', async () => {
   const { kube } = cluster();
   const one = first(cluster());
