@@ -14,7 +14,7 @@ import type { Logger } from '../report/log.ts';
 import { type RenewalClock, renewalTime } from './renewal-time.ts';
 
 export interface FormerLeasesOptions {
-  /** Without `release` there is nothing to give back, so that no former lease is kept. */
+  /** Without `release` there is nothing to give back: a former subnet has no lease then. */
   readonly store: Pick<ClusterStore, 'release' | 'update' | 'keepAlive'>;
   readonly logger: Logger;
   readonly clock: RenewalClock;
@@ -87,7 +87,6 @@ export class FormerLeases {
    * @param own its current ones
    */
   set(leases: readonly Lease[], remembered: readonly PerFamily<Prefix>[], own: PerFamily<Prefix>): void {
-    if (!this.#options.store.release) return;
     const before = this.#all;
     const all = new Map<string, Former>();
     const add = (subnets: PerFamily<Prefix>, lease: Lease | undefined): void => {
@@ -98,7 +97,7 @@ export class FormerLeases {
       const { renewAtMs = Number.NEGATIVE_INFINITY, told = '' } = before.get(key) ?? {};
       all.set(key, { subnets, lease, renewAtMs, told });
     };
-    for (const lease of leases) add(lease.subnets, lease);
+    if (this.#options.store.release) for (const lease of leases) add(lease.subnets, lease);
     for (const subnets of remembered.slice(0, leases.length + lostAtMost)) add(subnets, undefined);
     this.#all = all;
     this.#lookAtMs = all.size > 0 ? this.#options.clock.monotonic() : Number.POSITIVE_INFINITY;

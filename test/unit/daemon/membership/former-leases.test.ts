@@ -1,7 +1,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
-import type { HeldAddress } from '../../../../daemon/host/former-subnets.ts';
+import { LeaseSet } from '../../../../cluster/lease-set.ts';
+import type { HeldAddress, SubnetUse } from '../../../../daemon/host/former-subnets.ts';
+import { FormerLeases } from '../../../../daemon/membership/former-leases.ts';
+import { openLogger } from '../../../../daemon/report/log.ts';
+import { formatPrefix } from '../../../../net/prefix.ts';
 import { peer, prefix } from '../overlay/cluster-of.ts';
 import { FakeCluster, hourMs, vxlanConfig } from './fake-cluster.ts';
 
@@ -123,6 +127,27 @@ test('a subnet whose lease is lost ends in the same way', async () => {
     cluster.use = { by: 'nobody', gateways: [] };
   }
   assert.equal(cluster.calls, ['remove 10.1.8.1/24']);
+});
+
+test('in a store that takes no lease back, the gateway of a subnet of before goes all the same', async () => {
+  const removed: string[] = [];
+  let use: SubnetUse = { by: 'nobody', gateways: [gateway] };
+  let nowMs = 0;
+  const logger = openLogger({ level: 'error', format: 'text', write: () => {}, now: () => 0 });
+  const former = new FormerLeases({
+    store: { update: () => Promise.reject(new Error('nobody renews it')) },
+    logger,
+    clock: { renewMarginMs: 1, now: () => nowMs, monotonic: () => nowMs, random: () => 0 },
+    host: { use: () => use, remove: ({ prefix: each }) => void removed.push(formatPrefix(each)) },
+  });
+  former.set([peer(8)], [peer(1).subnets, peer(8).subnets], peer(1).subnets);
+  assert.equal([former.size, former.remembered], [0, [peer(8).subnets]]);
+  await former.keep(LeaseSet.of([]), peer(1));
+  assert.equal(removed, ['10.1.8.1/24']);
+  use = { by: 'nobody', gateways: [] };
+  nowMs = former.dueMs;
+  await former.keep(LeaseSet.of([]), peer(1));
+  assert.equal([former.remembered, former.dueMs], [[], Number.POSITIVE_INFINITY]);
 });
 
 test.run();
