@@ -4,24 +4,34 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { startCluster } from '../lab/cluster.ts';
+import { Cluster } from '../lab/cluster.ts';
 import { PluginError } from '../lab/conflist.ts';
+import type { Host } from '../lab/host.ts';
+import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
 const test = suite('lost subnet');
+
+/** Its lease expires within seconds of a suspension, not within a day. */
+const startBriefly = (host: Host): void => {
+  const environment = { ...(process.env as Record<string, string>), WEFTD_TEST_LEASE_TTL_SECONDS: '3' };
+  host.startWeftdWith({ environment });
+};
+
 const cluster = fixture(
   test,
-  () =>
-    startCluster('lost-subnet', {
-      hosts: 2,
-      // Two subnets in all.
-      config: JSON.stringify({
-        Network: '10.244.0.0/16',
-        SubnetMin: '10.244.1.0',
-        SubnetMax: '10.244.2.0',
-        Backend: { Type: 'vxlan' },
-      }),
-    }),
+  async () => {
+    const made = new Cluster('lost-subnet');
+    await made.startEtcd();
+    // Two subnets in all.
+    const bounds = { SubnetMin: '10.244.1.0', SubnetMax: '10.244.2.0' };
+    made.put('config', JSON.stringify({ Network: '10.244.0.0/16', ...bounds, Backend: { Type: 'vxlan' } }));
+    const [one, two] = [made.addHost(), made.addHost()];
+    startBriefly(one);
+    two.startWeftd();
+    for (const host of made.hosts) await host.reaches(made.hosts);
+    return made;
+  },
   (made) => made.remove(),
 );
 
@@ -32,7 +42,7 @@ test('the plugins lose a subnet that is another’s now: ADD fails with code 11 
   const files = [join(one!.runDir, 'node.json'), one!.subnetFile];
   const texts = files.map((path) => readFileSync(path));
   process.kill(one!.weftd!.pid, 'SIGSTOP');
-  cluster().etcdctl('del', `/coreos.com/network/subnets/${subnet.replace('/', '-')}`);
+  await waitFor('its lease to expire', () => cluster().get(`subnets/${subnet.replace('/', '-')}`) === '');
   const three = cluster().addHost();
   three.startWeftd();
   await three.reaches([cluster().hosts[1]!]);
@@ -64,7 +74,7 @@ test('the plugins lose a subnet that is another’s now: ADD fails with code 11 
   // A restart changes nothing, even with the files of before.
   await one!.weftd!.stop('SIGTERM');
   for (const [i, path] of files.entries()) writeFileSync(path, texts[i]!);
-  one!.startWeftd();
+  startBriefly(one!);
   await one!.waitForStatus('the loss to be reported again', ({ problems }) =>
     problems.some((problem) => problem.includes(`is now that of "host3"`)),
   );
