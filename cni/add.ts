@@ -17,7 +17,7 @@ import type { Prefix } from '../net/prefix.ts';
 import { attach, connectFirst, undoLinkFirst } from './attach.ts';
 import type { AttachmentPart, Workplace } from './attachment-part.ts';
 import { randomMacs } from './bridge.ts';
-import { addByPlugin, callPlugin, checkPlugin } from './delegate.ts';
+import type { IpamPlugins } from './delegate.ts';
 import { weftKeys } from './keys.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
 import { type AttachmentPlan, planAttachment } from './plan.ts';
@@ -36,7 +36,7 @@ interface Ipam {
 const noAddresses: Ipam = { result: { ips: [], routes: [], dns: {} }, knownGateways: [] };
 
 /** Takes addresses by the IPAM plugin that the configuration names, and leaves their release on `undo`. */
-function takeAddresses({ sys, request, settings, undo, node }: Workplace): Ipam {
+function takeAddresses({ sys, request, settings, undo, node }: Workplace, plugins: IpamPlugins | undefined): Ipam {
   const type = settings.ipamType;
   if (type === '') return noAddresses;
   if (type === ownIpamType) {
@@ -45,9 +45,9 @@ function takeAddresses({ sys, request, settings, undo, node }: Workplace): Ipam 
     undo.push('release the addresses', () => releaseAddresses(sys, request, addresses));
     return { result, knownGateways: gateways };
   }
-  const result = addByPlugin(sys, request, type);
+  const result = plugins!.add(sys, request, type);
   undo.push(`release the addresses by "${type}"`, () => {
-    callPlugin(sys, request, type, 'DEL');
+    plugins!.call(sys, request, type, 'DEL');
   });
   if (result.ips.length === 0) {
     throw new CniError(errorCodes.delegateFailed, `The IPAM plugin "${type}" answered without an address`);
@@ -55,7 +55,7 @@ function takeAddresses({ sys, request, settings, undo, node }: Workplace): Ipam 
   return { result, knownGateways: [] };
 }
 
-function attachContainer(place: Workplace): string {
+function attachContainer(place: Workplace, plugins: IpamPlugins | undefined): string {
   const { sys, request, settings } = place;
   const { cniVersion } = request;
   const mac = requestedMac(request);
@@ -73,10 +73,11 @@ function attachContainer(place: Workplace): string {
     });
   const isConnected = settings.ipamType !== '' && settings.ipamType !== ownIpamType;
   if (isConnected) {
-    checkPlugin(sys, request, settings.ipamType);
+    if (!plugins) throw new TypeError('This program carries no calls of other IPAM plugins');
+    plugins.check(sys, request, settings.ipamType);
     connectFirst(place, planWith(noAddresses));
   }
-  const ipam = takeAddresses(place);
+  const ipam = takeAddresses(place, plugins);
   checkExpressible(ipam.result.ips, cniVersion);
   const plan = planWith(ipam);
   if (isConnected) undoLinkFirst(place, plan);
@@ -87,6 +88,7 @@ function attachContainer(place: Workplace): string {
 
 /**
  * @param deliver called with the result document, as the last step: if it throws, everything is undone
+ * @param plugins needed where the configuration names another IPAM plugin
  * @returns the result document
  */
 export function runAdd(
@@ -94,6 +96,7 @@ export function runAdd(
   request: CniRequest,
   parts: readonly AttachmentPart[] = [],
   deliver: Deliver = () => {},
+  plugins?: IpamPlugins,
 ): string {
   const { configuration } = request;
   foldKeys(configuration, weftKeys);
@@ -117,7 +120,7 @@ export function runAdd(
       network ??= readNodeNetwork(sys, nodeFilePaths(configuration));
       return network;
     };
-    const answer = attachContainer({ sys, request, settings, namespaces, connections, undo, parts, node });
+    const answer = attachContainer({ sys, request, settings, namespaces, connections, undo, parts, node }, plugins);
     deliver(answer);
     return answer;
   } catch (error) {

@@ -169,3 +169,12 @@ export function addByPlugin(sys: Sys, request: CniRequest, type: string): Result
     });
   }
 }
+
+/** Calls of other IPAM plugins, for the programs that carry them. */
+export interface IpamPlugins {
+  readonly check: typeof checkPlugin;
+  readonly add: typeof addByPlugin;
+  readonly call: typeof callPlugin;
+}
+
+export const ipamPlugins: IpamPlugins = { check: checkPlugin, add: addByPlugin, call: callPlugin };

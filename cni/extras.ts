@@ -1,10 +1,11 @@
 /**
- * Which configurations ask for more than links and addresses: rules, VLANs, the wait for duplicate address detection. Few
- * do. The code for that is a program of its own, and other configurations never load it.
+ * Which configurations ask for more than links and addresses of Weft's own: rules, VLANs, the wait for duplicate address
+ * detection, another IPAM plugin. Few do. The code for that is a program of its own, and other configurations never load it.
  */
 
+import { ownIpamType } from './settings.ts';
 import { lookUp } from './spec/keys.ts';
-import type { CniRequest } from './spec/request.ts';
+import type { CniRequest, JsonObject } from './spec/request.ts';
 
 /** Rules of the packet filter. */
 const filterKeys = ['ipMasq', 'macspoofchk'] as const;
@@ -14,4 +15,13 @@ const asksFor = ({ configuration }: CniRequest, keys: readonly string[]): boolea
   keys.some((key) => Boolean(lookUp(configuration, key)));
 
 export const asksForFilters = (request: CniRequest): boolean => asksFor(request, filterKeys);
-export const asksForExtras = (request: CniRequest): boolean => asksFor(request, [...filterKeys, ...otherKeys]);
+
+/** Whether another plugin gives the addresses. */
+export function asksForPlugin({ configuration }: CniRequest): boolean {
+  const ipam = lookUp(configuration, 'ipam');
+  const type = typeof ipam === 'object' && ipam !== null ? lookUp(ipam as JsonObject, 'type') : undefined;
+  return typeof type === 'string' && type !== '' && type !== ownIpamType;
+}
+
+export const asksForExtras = (request: CniRequest): boolean =>
+  asksFor(request, [...filterKeys, ...otherKeys]) || asksForPlugin(request);

@@ -5,7 +5,7 @@
 
 import type { NetlinkConnection } from '../linux/netlink/connection.ts';
 import { getLink } from '../linux/netlink/link.ts';
-import { dumpRoutes, outgoingInterface, rta } from '../linux/netlink/route.ts';
+import { dumpAdvertisedInterfaces } from '../linux/netlink/route.ts';
 import type { Sys } from '../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../linux/sysctl.ts';
 
@@ -14,11 +14,7 @@ const forwarding = ['net', 'ipv6', 'conf', 'all', 'forwarding'];
 /** Called before IPv6 forwarding is switched on. It looks at routes only if forwarding is still off. */
 export function keepAdvertisedRoutes(sys: Sys, connection: NetlinkConnection): void {
   if (readSysctl(sys, forwarding) !== '0') return;
-  const routes = connection.dump(dumpRoutes({ family: 6, table: rta.RT_TABLE_MAIN }));
-  const indexes = new Set(
-    routes.filter(({ protocol }) => protocol === rta.RTPROT_RA).flatMap((route) => outgoingInterface(route) ?? []),
-  );
-  for (const index of indexes) {
+  for (const index of new Set(connection.dump(dumpAdvertisedInterfaces()))) {
     const link = connection.get(getLink({ index }));
     const path = link && ['net', 'ipv6', 'conf', link.name, 'accept_ra'];
     if (path && readSysctl(sys, path) === '1') ensureSysctl(sys, path, '2');

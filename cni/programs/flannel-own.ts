@@ -6,6 +6,7 @@ import { runAdd } from '../add.ts';
 import { forEachPart } from '../attachment-part.ts';
 import { runCheck } from '../check.ts';
 import { runDel } from '../del.ts';
+import { ipamPlugins } from '../delegate.ts';
 import type { OwnVerbs } from '../flannel/verbs.ts';
 import { runGc } from '../gc.ts';
 import { weftKeys } from '../keys.ts';
@@ -14,7 +15,7 @@ import { foldKeys } from '../spec/keys.ts';
 import { runStatus } from '../status.ts';
 
 export const ownVerbs: OwnVerbs = {
-  add: (sys, request, deliver) => void runAdd(sys, request, addParts, deliver),
+  add: (sys, request, deliver) => void runAdd(sys, request, addParts, deliver, ipamPlugins),
   delete: (sys, request) => runDel(sys, request, deleteParts),
   check: runCheck,
   status: runStatus,

@@ -3,7 +3,7 @@
  * content. `desired.ts` derives it from the cluster, `kernel.ts` reads it, `plan.ts` compares the two.
  */
 
-import type { Encapsulation } from '../../linux/netlink/route.ts';
+import type { Encapsulation } from '../../linux/netlink/encapsulation.ts';
 import { type Address, formatAddress, sameAddress } from '../../net/address.ts';
 import { formatMac, type Mac } from '../../net/mac.ts';
 import { formatPrefix, networkOf, type Prefix } from '../../net/prefix.ts';

@@ -8,6 +8,7 @@ import {
   type NetlinkRequest,
   openNetlink,
 } from '../../linux/netlink/connection.ts';
+import { encapsulationAttributes, encapsulationOf } from '../../linux/netlink/encapsulation.ts';
 import { changeLink, deleteLink, dumpLinks, getLink, iff, type Link } from '../../linux/netlink/link.ts';
 import {
   deleteFdbEntry,
@@ -18,7 +19,7 @@ import {
   newFdbEntry,
   newNeighbour,
 } from '../../linux/netlink/neighbour.ts';
-import { deleteRoute, dumpRoutes, encapsulationOf, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
+import { deleteRoute, dumpRoutes, lookupRoute, newRoute, rta } from '../../linux/netlink/route.ts';
 import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../linux/netlink/tunnel.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { ensureSysctl, readSysctl } from '../../linux/sysctl.ts';
@@ -375,7 +376,10 @@ function requestOf(operation: Operation, index: number): NetlinkRequest {
     case 'set-route': {
       const { destination, gateway, onlink, encapsulation } = operation.route;
       const protocol = routeProtocol.RTPROT_WEFT;
-      const way = { ...(gateway && { gateway }), ...(encapsulation && { encapsulation }) };
+      const way = {
+        ...(gateway && { gateway }),
+        ...(encapsulation && { unknown: encapsulationAttributes(encapsulation) }),
+      };
       return newRoute({ destination, ...way, oif: index, onlink, protocol }, 'replace');
     }
     case 'remove-route': {

@@ -5,14 +5,7 @@ import { defaultPrefix, formatPrefix, type Prefix } from '../../net/prefix.ts';
 import { type Action, errno } from '../errors.ts';
 import { familyNumber, familyOf } from './address.ts';
 import { makeQuery, makeRequest, type NetlinkQuery, type NetlinkRequest } from './connection.ts';
-import {
-  encodeRawAttributes,
-  NetlinkReader,
-  type NetlinkWriter,
-  NLA_TYPE_MASK,
-  nlmsg,
-  type RawAttribute,
-} from './wire.ts';
+import { encodeRawAttributes, NetlinkReader, type NetlinkWriter, nlmsg, type RawAttribute } from './wire.ts';
 
 /** include/uapi/linux/rtnetlink.h */
 export const rtmRoute = { RTM_NEWROUTE: 24, RTM_DELROUTE: 25, RTM_GETROUTE: 26 } as const;
@@ -55,25 +48,6 @@ const rtmsgBytes = 12;
 /** Of rtm_protocol in `struct rtmsg`. */
 const protocolOffset = 5;
 
-/** include/uapi/linux/lwtunnel.h: LWTUNNEL_IP_* and LWTUNNEL_IP6_* have the same numbers; TUNNEL_KEY of if_tunnel.h. */
-const lwtunnel = {
-  LWTUNNEL_ENCAP_IP: 2,
-  LWTUNNEL_ENCAP_IP6: 4,
-  LWTUNNEL_IP_ID: 1,
-  LWTUNNEL_IP_DST: 2,
-  LWTUNNEL_IP_SRC: 3,
-  LWTUNNEL_IP_FLAGS: 6,
-  TUNNEL_KEY: 4,
-} as const;
-
-/** How an `external` tunnel device is to wrap the packets that take the route. */
-export interface Encapsulation {
-  readonly source: Address;
-  readonly destination: Address;
-  /** The tunnel's id: a key, or a VNI. Absent: packets carry none. */
-  readonly key?: number;
-}
-
 export interface Route {
   readonly family: Family;
   readonly destination: Prefix;
@@ -107,7 +81,6 @@ export interface NewRoute {
   readonly destination: Prefix;
   readonly gateway?: Address;
   readonly oif?: number;
-  readonly encapsulation?: Encapsulation;
   /** Default as `ip route` has it: link for an IPv4 route without gateway, else universe. */
   readonly scope?: number;
   readonly onlink?: boolean;
@@ -119,6 +92,8 @@ export interface NewRoute {
   readonly advmss?: number;
   /** Default RTPROT_BOOT, as `ip route`. */
   readonly protocol?: number;
+  /** Further attributes, encoded. */
+  readonly unknown?: readonly RawAttribute[];
 }
 
 function actionOn(op: string, route: { destination: Prefix; gateway?: Address; oif?: number }): Action {
@@ -138,7 +113,6 @@ function encodeRequest(writer: NetlinkWriter, route: NewRoute, defaults: Pick<Ro
     onlink: route.onlink ?? false,
     flags: route.onlink ? rta.RTNH_F_ONLINK : 0,
   });
-  if (route.encapsulation) encodeEncapsulation(writer, route.encapsulation);
 }
 
 /**
@@ -201,6 +175,28 @@ export const dumpRoutes = (filter: {
     (_type, body) => (body.u8(protocolOffset) === filter.without ? undefined : decodeRoute(body)),
   );
 
+/** The interfaces that IPv6 routes lead through which routers have advertised, by index: without decoding all of a route. */
+export const dumpAdvertisedInterfaces = (): NetlinkQuery<number> =>
+  makeQuery(
+    rtmRoute.RTM_GETROUTE,
+    () => 'list IPv6 routes',
+    (writer) => {
+      writer.u32(familyNumber(6));
+      writer.zeros(rtmsgBytes - 4);
+      writer.attributeU32(rta.RTA_TABLE, rta.RT_TABLE_MAIN);
+    },
+    (_type, body) => {
+      if (body.u8(protocolOffset) !== rta.RTPROT_RA) return undefined;
+      const r = body.attributes(rtmsgBytes, 'route');
+      while (r.next()) {
+        if (r.type === rta.RTA_OIF) return r.u32();
+        // Of several next hops the first.
+        if (r.type === rta.RTA_MULTIPATH) return r.u32(nextHopIndexOffset);
+      }
+      return undefined;
+    },
+  );
+
 /** The route that the kernel would use for a packet to `destination`; undefined if there is none. */
 export const lookupRoute = (destination: Address): NetlinkQuery<Route> =>
   makeQuery(
@@ -248,39 +244,6 @@ export function encodeRoute(writer: NetlinkWriter, route: Route): void {
     writer.end(metrics);
   }
   encodeRawAttributes(writer, route.unknown);
-}
-
-function encodeEncapsulation(writer: NetlinkWriter, { source, destination, key }: Encapsulation): void {
-  const type = source.family === 4 ? lwtunnel.LWTUNNEL_ENCAP_IP : lwtunnel.LWTUNNEL_ENCAP_IP6;
-  writer.attributeU16(rta.RTA_ENCAP_TYPE, type);
-  const nest = writer.begin(rta.RTA_ENCAP);
-  if (key !== undefined) {
-    writer.attributeU64be(lwtunnel.LWTUNNEL_IP_ID, key);
-    writer.attributeU16be(lwtunnel.LWTUNNEL_IP_FLAGS, lwtunnel.TUNNEL_KEY);
-  }
-  writer.attributeBytes(lwtunnel.LWTUNNEL_IP_DST, destination.bytes);
-  writer.attributeBytes(lwtunnel.LWTUNNEL_IP_SRC, source.bytes);
-  writer.end(nest);
-}
-
-/** How the route has packets wrapped; undefined where it does not, or in anything but IPv4 and IPv6. */
-export function encapsulationOf({ unknown = [] }: Route): Encapsulation | undefined {
-  const nest = unknown.find(({ type }) => (type & NLA_TYPE_MASK) === rta.RTA_ENCAP);
-  const kind = nest && unknown.find(({ type }) => type === rta.RTA_ENCAP_TYPE)?.value[0];
-  const family = kind === lwtunnel.LWTUNNEL_ENCAP_IP ? 4 : kind === lwtunnel.LWTUNNEL_ENCAP_IP6 ? 6 : undefined;
-  if (!nest || !family) return undefined;
-  const size = family === 4 ? 4 : 16;
-  let source: Address | undefined;
-  let destination: Address | undefined;
-  let [key, flags] = [0, 0];
-  const r = NetlinkReader.of('encapsulation', nest.value).nested();
-  while (r.next()) {
-    if (r.type === lwtunnel.LWTUNNEL_IP_ID) key = r.u64be();
-    else if (r.type === lwtunnel.LWTUNNEL_IP_FLAGS) flags = r.u16be();
-    else if (r.type === lwtunnel.LWTUNNEL_IP_DST) destination = { family, bytes: r.bytes(0, size) };
-    else if (r.type === lwtunnel.LWTUNNEL_IP_SRC) source = { family, bytes: r.bytes(0, size) };
-  }
-  return source && destination && { source, destination, ...(flags & lwtunnel.TUNNEL_KEY ? { key } : {}) };
 }
 
 /** Destinations of messages that name none: default routes. */

@@ -34,7 +34,7 @@ export const nlmsg = {
 export const messageHeaderBytes = 16;
 /** `NLA_HDRLEN` */
 const attributeHeaderBytes = 4;
-const NLA_F_NESTED = 0x8000;
+export const NLA_F_NESTED = 0x8000;
 /** Without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
 export const NLA_TYPE_MASK = 0x3fff;
 

@@ -2,10 +2,11 @@
 
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { encapsulationAttributes, encapsulationOf } from '../../../../linux/netlink/encapsulation.ts';
 import type { IpTunnelData } from '../../../../linux/netlink/ip-tunnel.ts';
 import { decodeLink } from '../../../../linux/netlink/link.ts';
 import { decodeNeighbour } from '../../../../linux/netlink/neighbour.ts';
-import { decodeRoute, encapsulationOf, encodeRoute, newRoute, type Route } from '../../../../linux/netlink/route.ts';
+import { decodeRoute, encodeRoute, newRoute, type Route } from '../../../../linux/netlink/route.ts';
 import { createTunnel, isTunnelKind, moduleOf, tunnelOf } from '../../../../linux/netlink/tunnel.ts';
 import { NetlinkReader } from '../../../../linux/netlink/wire.ts';
 import { formatPrefix } from '../../../../net/prefix.ts';
@@ -66,12 +67,17 @@ test('a route says how its packets are wrapped', () => {
 
   const nests = { '/22': 0 };
   const said = tree(requestOf('request-route-encapsulated').body.attributes(12, 'route'), nests).join('\n');
-  const request = newRoute({ destination: prefix('fd00:a::/64'), oif: 22, encapsulation }, 'replace');
+  const request = newRoute(
+    { destination: prefix('fd00:a::/64'), oif: 22, unknown: encapsulationAttributes(encapsulation) },
+    'replace',
+  );
   const ours = tree(NetlinkReader.of('ours', bodyOf(request)).attributes(12, 'route'), nests);
   assert.ok(ours.length >= 7);
   for (const line of ours) assert.ok(said.includes(line), `${line} in\n${said}`);
   const keyless = { source: address('192.0.2.1'), destination: address('192.0.2.2') };
-  const body = bodyOf(newRoute({ destination: prefix('10.1.0.0/24'), oif: 22, encapsulation: keyless }));
+  const body = bodyOf(
+    newRoute({ destination: prefix('10.1.0.0/24'), oif: 22, unknown: encapsulationAttributes(keyless) }),
+  );
   assert.equal(encapsulationOf(decodeRoute(NetlinkReader.of('ours', body))!), keyless);
 });
 
