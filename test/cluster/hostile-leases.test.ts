@@ -225,4 +225,28 @@ test('of two leases that want the same, the older counts everywhere, and both no
   }
 });
 
+test('a MAC that an older lease copies after each change is changed three times, and then it stays and is reported', async () => {
+  const copy = 'subnets/10.244.240.0-24';
+  cluster().put(copy, value(somewhere, mac(40)));
+  const host = cluster().addHost();
+  host.startWeftd();
+  await host.reaches([cluster().hosts[0]!]);
+  const macIn = (key: string): string => JSON.parse(cluster().get(key)).BackendData.VtepMAC;
+  const own = `subnets/${host.subnet.replace('/', '-')}`;
+  const seen = new Set<string>();
+  const problem = await host.waitForStatus('the last change to be over', ({ problems }) => {
+    const current = macIn(own);
+    if (!seen.has(current)) cluster().put(copy, value(somewhere, current));
+    seen.add(current);
+    return seen.size === 4 && problems.find((each) => each.startsWith('The older lease'));
+  });
+  assert.ok(problem.includes(`${copy}" of the host at ${somewhere} wants the same`), problem);
+  process.kill(host.weftd!.pid, 'SIGHUP');
+  await host.waitForStatus('it to stay', ({ state }) => state === 'degraded');
+  assert.is(macIn(own), macIn(copy));
+  cluster().etcdctl('del', `/coreos.com/network/${copy}`);
+  await host.waitForStatus('the problem to end', ({ problems, state }) => problems.length === 0 && state === 'running');
+  assert.is(macIn(own), [...seen][3]);
+});
+
 test.run();
