@@ -31,9 +31,22 @@ const verbs: readonly Verb[] = [
     name: 'status',
     usage: '',
     summary: 'show this node: its subnet, its peers, its containers',
-    description: "Asks weftd on this host. Containers come from the plugins' address store and the host's interfaces.",
+    description:
+      "Asks weftd on this host. Containers come from the plugins' address store and the host's interfaces.\n" +
+      'With --wait, it first waits until weftd is ready, and tells why it is not. The exit status is 1 if time runs out.',
     options: [
       jsonOption,
+      { name: 'wait', kind: 'flag', help: 'wait until containers can start', commandLineOnly: true },
+      {
+        name: 'timeout',
+        kind: 'integer',
+        placeholder: 'SECONDS',
+        help: 'how long --wait waits; 0: without end',
+        byDefault: '60',
+        lowest: 0,
+        highest: 86_400,
+        commandLineOnly: true,
+      },
       {
         name: 'data-dir',
         kind: 'text',

@@ -32,7 +32,8 @@ const replyTimeoutMs = 15_000;
 function socketError(path: string, error: unknown): CliError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const failed = `Cannot ask weftd on "${path}"`;
-  if (code === 'EACCES' || code === 'EPERM') return new CliError(`${failed}: permission denied; run it as root`);
+  if (code === 'EACCES' || code === 'EPERM')
+    return new CliError(`${failed}: permission denied; run it as root`, [], error);
   if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'FailedToOpenSocket') {
     return new CliError(`${failed}: it is not running; start it, or ask etcd about the cluster with --etcd-endpoints`);
   }

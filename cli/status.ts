@@ -9,6 +9,7 @@ import { hostVethName } from '../reservations/host-end.ts';
 import { CliError } from './host.ts';
 import { count, formatFacts, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
+import { waitUntilReady } from './wait.ts';
 
 /** The number of problems that fit on a screen. */
 const shownProblems = 10;
@@ -177,6 +178,7 @@ function containerDocument({ address, attachment }: ContainerAddress): object {
 
 export async function run({ host, options, source, style }: VerbContext): Promise<number> {
   const dataDir = options.text('data-dir') ?? defaultPaths.cniDataDir;
+  if (options.flag('wait')) await waitUntilReady(host, source, (options.integer('timeout') ?? 60) * 1000);
   const [answer, sys] = await Promise.all([
     source.status().catch((error: unknown) => {
       // Containers are shown even if weftd does not answer.

@@ -8,6 +8,7 @@ import { type Address, type Family, isUnspecified, parseAddress } from '../net/a
 import { defaultPaths } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import type { FilterOptions } from './filter/upkeep.ts';
+import { ignoredOptions, refuseFlanneldOptions } from './flanneld-options.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
 
@@ -187,17 +188,6 @@ const specs: readonly OptionSpec[] = [
   { name: 'help', kind: 'flag', help: 'print this help and exit', commandLineOnly: true },
 ];
 
-/**
- * flanneld's options that a unit file may contain. weftd accepts them, so that the file keeps working, and logs those that
- * are set: they have no effect.
- */
-const unused: readonly OptionSpec[] = [
-  { name: 'iptables-resync', kind: 'text', help: '' },
-  { name: 'ip-blackhole-route', kind: 'flag', help: '' },
-  { name: 'v', kind: 'text', help: '' },
-  { name: 'logtostderr', kind: 'flag', help: '' },
-];
-
 export const helpText = (): string =>
   `weftd: gets this host's subnet from etcd or Kubernetes, and connects its containers with those of the other hosts
 
@@ -262,7 +252,8 @@ export function parseDaemonOptions(
   args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
 ): DaemonOptions {
-  const options = parseOptions([...specs, ...unused], args, environment);
+  refuseFlanneldOptions(args);
+  const options = parseOptions([...specs, ...ignoredOptions], args, environment);
   if (options.words.length > 0) {
     throw new UsageError(`Unexpected argument "${options.words[0]}": weftd takes options only`);
   }
@@ -308,7 +299,7 @@ export function parseDaemonOptions(
     leaveLocally: options.flag('local'),
     logFormat: wordOption(options, 'log-format', logFormats),
     logLevel: wordOption(options, 'log-level', logLevels) ?? 'info',
-    ignored: unused.filter(({ name }) => options.has(name)).map(({ name }) => `--${name}`),
+    ignored: ignoredOptions.filter(({ name }) => options.has(name)).map(({ name }) => `--${name}`),
     help: options.flag('help'),
     version: options.flag('version'),
   };

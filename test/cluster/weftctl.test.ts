@@ -181,4 +181,33 @@ test('without weftd, or with a wrong verb, one line says what to do', () => {
   refuses(one, /weftd/, '--run-dir', join(one.folder, 'nowhere'), 'status');
 });
 
+test('status --wait says why it waits, ends when the host is ready, and with status 1 when time has run out', async () => {
+  const { scratch } = cluster();
+  const host = cluster().addHost();
+  await cluster().stopEtcd();
+  const log = join(scratch.folder, 'wait.log');
+  const waiting = scratch.start([program('weftctl'), '--run-dir', host.runDir, 'status', '--wait'], {
+    namespace: host.namespace,
+    logFile: log,
+  });
+  await waitFor('the first reason', () =>
+    /waiting: Cannot ask weftd on .*: it is not running/.test(readFileSync(log, 'utf8')),
+  );
+  host.startWeftd();
+  await waitFor('the second reason', () =>
+    /waiting: .*etcd/.test(readFileSync(log, 'utf8').split('\n').slice(1).join('\n')),
+  );
+  const { status, stdout, stderr } = host.weftctl('status', '--wait', '--timeout', '1');
+  assert.is(status, 1);
+  assert.is(stdout, '');
+  assert.match(stderr, /weftctl: This host is not ready after 1 s: /);
+  assert.ok(waiting.alive);
+  await cluster().startEtcd();
+  assert.is(await waiting.exited, 0);
+  assert.match(readFileSync(log, 'utf8'), new RegExp(`^${host.name} +running`, 'm'));
+  // It comes at once where there is nothing to wait for.
+  assert.is(prints(host, 'status', '--wait').includes('running'), true);
+  await host.weftd!.stop('SIGTERM');
+});
+
 test.run();

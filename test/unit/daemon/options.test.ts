@@ -102,6 +102,16 @@ test('errors name the option, the value and what it must be', () => {
   assert.match(errorOf('start'), /^Unexpected argument "start"/);
 });
 
+test("options of flanneld's logger have no effect, and those that it had in former times are told by what they are", () => {
+  const { ignored } = parse('--logtostderr=false', '--log_dir=/var/log', '-v', '4', '--vmodule', 'x=1');
+  assert.equal(ignored, ['--v', '--logtostderr', '--vmodule', '--log_dir']);
+  assert.match(errorOf('-remote=10.0.0.1:8888'), /^Option --remote belongs to flanneld's client and server mode, /);
+  assert.match(errorOf('--networks', 'a,b'), /^Option --networks served several networks .* --etcd-prefix/);
+  assert.match(errorOf('--use-multi-cluster-cidr'), /--kube-subnet-mgr$/);
+  assert.match(errorOf('--charon-viciuri=x'), /the ipsec backend, which weftd does not have$/);
+  assert.match(errorOf('--etcd-endpoint', 'x'), /Unknown option .*; did you mean "--etcd-endpoints"\?/);
+});
+
 test('the help names every option once', () => {
   const names = [...helpText().matchAll(/^ {2}--([a-z0-9-]+)/gm)].map((match) => match[1]!);
   assert.is(new Set(names).size, names.length);

@@ -31,7 +31,19 @@ test('every option of weftd that docs/configuration.md names exists', () => {
 test('every option of weftd that README.md names exists', () => {
   const own = [...helpText().matchAll(/^ {2}--([a-z0-9-]+)/gm)].map((match) => match[1]!);
   // Options of weftctl and firewall-cmd, which the README names, too.
-  const others = ['json', 'help', 'permanent', 'zone', 'add-source', 'reload', 'now', 'keep', 'clean'];
+  const others = [
+    'json',
+    'help',
+    'permanent',
+    'zone',
+    'add-source',
+    'reload',
+    'now',
+    'no-block',
+    'wait',
+    'keep',
+    'clean',
+  ];
   const named = [...read('README.md').matchAll(/(?<=[ `])--([a-z][a-z0-9-]+)/g)].map((match) => match[1]!);
   assert.ok(named.length > 5);
   for (const name of named) assert.ok([...own, ...others].includes(name), name);
