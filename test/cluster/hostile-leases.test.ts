@@ -1,6 +1,7 @@
 /** Leases that somebody with a node's rights in etcd has written: each is refused by itself, and harms nobody. As root. */
 
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { startCluster } from '../lab/cluster.ts';
@@ -166,6 +167,39 @@ test('a node whose key is deleted beside a forged lease of a part of it keeps it
   assert.equal(subnets, [subnet]);
   await two!.reaches(cluster().hosts);
   assert.equal(difference(before, two!.describe()), []);
+});
+
+test('an etcd endpoint by name, and a name server that comes later, are in no peer’s subnet', async () => {
+  const [one] = cluster().hosts;
+  await one!.reaches(cluster().hosts);
+  const before = one!.describe();
+  const [hosts, resolvers] = ['hosts', 'resolv.conf'].map((name) => join(one!.folder, name));
+  // The second endpoint is never asked: the first one answers.
+  writeFileSync(hosts!, '127.0.0.1 localhost\n10.244.213.7 etcd.test\n');
+  writeFileSync(resolvers!, '');
+  const mounts = `mount --bind ${hosts} /etc/hosts && mount --bind ${resolvers} /etc/resolv.conf && exec "$@"`;
+  await one!.weftd!.stop();
+  const endpoints = `${cluster().etcd.endpoint},http://etcd.test:2379`;
+  const through = ['unshare', '--mount', 'sh', '-c', mounts, 'sh'];
+  const weftd = one!.startWeftdWith({ through }, '--etcd-endpoints', endpoints);
+  const refuses = (subnet: string, problem: string) =>
+    one!.waitForStatus(`"${problem}"`, ({ peers }) =>
+      peers.some((peer) => peer.subnets.includes(subnet) && peer.problem?.includes(problem)),
+    );
+  cluster().put('subnets/10.244.213.0-24', value(somewhere, mac(70)));
+  await refuses('10.244.213.0/24', 'contains the address "10.244.213.7" of etcd');
+  cluster().put('subnets/10.244.214.0-24', value(somewhere, mac(71)));
+  await one!.waitForStatus('the other one to be a peer', ({ peers }) =>
+    peers.some(({ subnets, programmed }) => programmed && subnets.includes('10.244.214.0/24')),
+  );
+  writeFileSync(resolvers!, 'nameserver 10.244.214.53\n');
+  weftd.child.kill('SIGHUP');
+  await refuses('10.244.214.0/24', 'contains the address "10.244.214.53" of a name server');
+  for (const n of [213, 214]) cluster().etcdctl('del', `/coreos.com/network/subnets/10.244.${n}.0-24`);
+  await one!.weftd!.stop();
+  one!.startWeftd();
+  await one!.reaches(cluster().hosts);
+  assert.equal(difference(before, one!.describe()), []);
 });
 
 test('more leases than fit into one message do not keep weftd from starting', async () => {
