@@ -45,7 +45,9 @@ function peerState(peer: PeerStatus, style: Style): string {
 function leaseText({ lease }: NodeStatus, nowMs: number): string {
   if (!lease) return 'none yet';
   if (lease.reservation) return 'reserved for this node';
-  const leftMs = lease.expiresAt === undefined ? 0 : Date.parse(lease.expiresAt) - nowMs;
+  // Kubernetes' podCIDRs.
+  if (lease.expiresAt === undefined) return 'does not expire';
+  const leftMs = Date.parse(lease.expiresAt) - nowMs;
   return leftMs > 0 ? `${formatSpan(leftMs)} left; renewed before that` : 'expired';
 }
 

@@ -8,7 +8,8 @@ import { hostname } from 'node:os';
 import type { Clock } from '../cluster/clock.ts';
 import type { PerFamily } from '../cluster/network-config.ts';
 import type { ClusterStore, ConfigSource, Stores } from '../cluster/store.ts';
-import { openStore } from '../cluster/stores/open-store.ts';
+import { StoreError } from '../cluster/store-errors.ts';
+import { findNodeName, openStore } from '../cluster/stores/open-store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
 import { socketPath } from '../net/paths.ts';
@@ -129,9 +130,23 @@ const clockOf = (sys: Sys): Clock => ({
   },
 });
 
-/** kubelet's own default name of a Node is the hostname in lower case. */
-const nodeName = ({ node, kubernetes }: DaemonOptions): string =>
-  node ?? (kubernetes ? hostname().toLowerCase() : hostname());
+/** @throws Error: nobody knows it now */
+async function nodeName(
+  { node, kubernetes }: DaemonOptions,
+  { environment }: ProcessHost,
+  clock: Clock,
+): Promise<string> {
+  if (node !== undefined) return node;
+  try {
+    const found = await findNodeName({ kubernetes, environment, clock });
+    // kubelet's own default is the hostname in lower case.
+    return found ?? (kubernetes ? hostname().toLowerCase() : hostname());
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    const advice = 'give it by --node or NODE_NAME';
+    throw new Error(`Cannot find the name of this host's Node: ${error.message}; ${advice}`, { cause: error });
+  }
+}
 
 /** @param open opens the store of the cluster's leases and config */
 export async function composeNode(
@@ -144,10 +159,10 @@ export async function composeNode(
   const settings = readTestSettings(host.environment);
   const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
   const random = (): number => randomNumber(sys);
-  const node = nodeName(options);
   const problems = new Problems(logger, monotonic);
   const metrics = new Metrics({ version, runtime: host.runtime, monotonic });
   const clock = clockOf(sys);
+  const node = await nodeName(options, host, clock);
   const { kubernetes, etcd } = options;
   const { config, leases: store } = await open({
     ...(kubernetes ? { kubernetes, node, environment: host.environment } : { etcd }),

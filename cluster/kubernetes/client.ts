@@ -8,7 +8,7 @@ import type { StoreHealth } from '../store.ts';
 import { StoreError, StoreUnavailableError } from '../store-errors.ts';
 import type { StoreObserver, StoreOutcome } from '../store-observer.ts';
 import type { Access, Credentials } from './credentials.ts';
-import { answerError, failedRequest, type Operation } from './errors.ts';
+import { AnswerError, answerError, BusyError, failedRequest, type Operation } from './errors.ts';
 
 /** For the objects of a list or a watch: the metadata alone, or all of it. */
 export type Form = 'metadata' | 'whole';
@@ -69,6 +69,15 @@ export class KubeClient {
 
   health(): StoreHealth {
     return { endpoints: this.#server === undefined ? [] : [this.#server], ...this.#health };
+  }
+
+  /** Finds out where the API server is, without a request. What is wrong with the files, the first request tells. */
+  async locate(): Promise<void> {
+    try {
+      this.#server = (await this.#options.credentials.read()).server;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
   }
 
   /** The connections are of no use any more. */
@@ -174,11 +183,8 @@ export class KubeClient {
     const isNew = !this.#mayReuse;
     const late = new AbortController();
     const timer = clock.setTimer(() => late.abort(), timeoutMs);
-    let response: Response;
     try {
-      if (isNew || !this.#hasConnected) observer?.storeConnection();
-      this.#hasConnected = true;
-      response = await fetch(access.server + request.path, {
+      const response = await fetch(access.server + request.path, {
         method: request.method ?? 'GET',
         headers: headersOf(request, access),
         signal: AbortSignal.any([signal, late.signal, this.#closing.signal]),
@@ -188,27 +194,31 @@ export class KubeClient {
         ...(access.server.startsWith('https:') ? { tls: access.tls } : {}),
         ...(request.body ? { body: JSON.stringify(request.body.value) } : {}),
       } as RequestInit);
+      if (isNew || !this.#hasConnected) observer?.storeConnection();
+      this.#mayReuse = true;
+      this.#hasConnected = true;
+      if (!response.ok) throw await this.#refusal(request, access, response);
+      this.#health = { connected: true, lastContactMs: clock.nowMs(), error: undefined };
+      return response;
     } catch (error) {
+      if (error instanceof AnswerError || error instanceof BusyError) throw error;
       throw this.#failed(request, late.signal.aborted ? new Error(`no answer within ${timeoutMs} ms`) : error, access);
     } finally {
       timer.cancel();
     }
-    this.#mayReuse = true;
-    if (response.ok) {
-      this.#health = { connected: true, lastContactMs: clock.nowMs(), error: undefined };
-      return response;
-    }
-    const error = answerError(request.operation, response.status, await textOf(response), {
-      access,
-      retryAfter: response.headers.get('retry-after'),
-    });
+  }
+
+  async #refusal(request: KubeRequest, access: Access, response: Response): Promise<AnswerError | BusyError> {
+    const { clock } = this.#options;
+    const retryAfter = response.headers.get('retry-after');
+    const error = answerError(request.operation, response.status, await textOf(response), { access, retryAfter });
     const isNoAnswer = error instanceof StoreUnavailableError;
     this.#health = {
       connected: !isNoAnswer,
       lastContactMs: clock.nowMs(),
       error: isNoAnswer ? error.message : undefined,
     };
-    throw error;
+    return error;
   }
 
   #failed(request: KubeRequest, cause: unknown, access?: Access): StoreError {
@@ -226,13 +236,18 @@ const headersOf = ({ accept, body }: KubeRequest, { authorization }: Access): Re
   ...(body ? { 'content-type': body.type } : {}),
 });
 
-/** The text of a refusal; a proxy's may be anything. */
+/** A refusal has some hundred bytes. A proxy's may be anything. */
+const longestRefusal = 4096;
+
+/** The beginning of the answer's text. */
 async function textOf(response: Response): Promise<string> {
-  try {
-    return (await response.text()).slice(0, 4096);
-  } catch {
-    return '';
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk as Uint8Array, { stream: true });
+    if (text.length > longestRefusal) break;
   }
+  return text.slice(0, longestRefusal);
 }
 
 /** Bytes in, lines out. */

@@ -7,7 +7,7 @@ import type { Access } from './credentials.ts';
 
 /** A right, as in a rule of a ClusterRole. */
 export interface Right {
-  readonly resource: 'nodes' | 'nodes/status' | 'events';
+  readonly resource: 'nodes' | 'nodes/status' | 'events' | 'pods';
   readonly verb: 'get' | 'list' | 'watch' | 'patch' | 'create';
 }
 

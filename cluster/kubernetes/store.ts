@@ -66,12 +66,12 @@ export interface KubernetesStoreOptions {
 }
 
 /** Nothing is contacted before the first call. */
-export function openKubernetesStore(options: KubernetesStoreOptions): Stores {
+export async function openKubernetesStore(options: KubernetesStoreOptions): Promise<Stores> {
   const { kubernetes, clock } = options;
-  return {
-    config: new ConfigFile({ path: kubernetes.netConfigPath, clock }),
-    leases: new KubernetesStore(options),
-  };
+  const leases = new KubernetesStore(options);
+  // No peer's subnet may contain the API server: it has to be known from the beginning.
+  await leases.locate();
+  return { config: new ConfigFile({ path: kubernetes.netConfigPath, clock }), leases };
 }
 
 const defaultPrefix = 'flannel.alpha.coreos.com/';
@@ -129,7 +129,10 @@ class KubernetesStore implements ClusterStore {
       onFound: (found, cidrs) => {
         if (this.#table.learn(found, cidrs)) this.#wake();
       },
-      isWanted: ({ name, uid }) => this.#table.node(name)?.uid === uid && this.#table.cidrsOf(uid) === undefined,
+      isWanted: ({ name, uid }) => {
+        const node = this.#table.node(name);
+        return node?.uid === uid && this.#table.isLacking(node);
+      },
     });
     this.memory = {
       format: (memory) => formatMemory(memory, annotationPrefix, backends),
@@ -141,6 +144,10 @@ class KubernetesStore implements ClusterStore {
         return parseMemory(text, annotationPrefix, backends, learn);
       },
     };
+  }
+
+  locate(): Promise<void> {
+    return this.#client.locate();
   }
 
   get scope(): string | undefined {

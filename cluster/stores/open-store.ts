@@ -34,6 +34,19 @@ export type StoreOptions = StorePlace & {
   readonly silenceMs?: number | undefined;
 };
 
+/** The name that this host has in the store, if the store can tell; undefined if not. @throws StoreError */
+export async function findNodeName(
+  options: Pick<StoreOptions, 'clock' | 'timeoutMs'> & {
+    readonly kubernetes: KubernetesOptions | undefined;
+    readonly environment: Readonly<Record<string, string | undefined>>;
+  },
+): Promise<string | undefined> {
+  const { kubernetes } = options;
+  if (!kubernetes) return undefined;
+  const { findNodeOfPod } = await import('../kubernetes/own-pod.ts');
+  return await findNodeOfPod({ ...options, kubernetes });
+}
+
 /** Nothing is contacted before the first call. */
 export async function openStore(options: StoreOptions): Promise<Stores> {
   if (options.kubernetes) {

@@ -102,6 +102,16 @@ async function followed(client: KubeClient, silenceMs = 1000): Promise<{ lines: 
   }
 }
 
+test('where the API server is, is known before the first request', async () => {
+  const client = scene().client({ kubeconfigFile: scene().kubeconfig('https://10.9.8.7:6443', { token: 't' }) });
+  assert.equal(client.health().endpoints, []);
+  await client.locate();
+  assert.equal(client.health().endpoints, ['https://10.9.8.7:6443']);
+  const lost = scene().client({ kubeconfigFile: '/nowhere' });
+  await lost.locate();
+  assert.equal(lost.health().endpoints, []);
+});
+
 test('requests share a connection, and carry the token of the file as it is now', async () => {
   const server = await scene().listen();
   const token = join(scene().scratch.folder, 'token');
@@ -169,6 +179,21 @@ test('each refusal has its meaning', async () => {
     'no redirect is followed',
   );
   assert.match((await answer(200, '<html>')).message, /^Cannot list the Nodes: the API server/);
+  client.close();
+});
+
+test('a refusal that does not end, or is endless, holds nothing up', async () => {
+  const server = await scene().listen();
+  const client = scene().client({ apiUrl: server });
+  scene().handler = (_, response) => void response.writeHead(403).write('half');
+  assert.match((await followed(client, 60_000)).error!.message, /no answer within 300 ms/);
+  const part = 'x'.repeat(1 << 16);
+  scene().handler = (_, response) => {
+    response.writeHead(500);
+    const more = (): void => void (response.destroyed || response.write(part, () => setImmediate(more)));
+    more();
+  };
+  assert.match((await errorOf(client.ask(listing))).message, /HTTP status 500|no answer/);
   client.close();
 });
 

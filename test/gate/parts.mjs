@@ -240,7 +240,8 @@ const kubernetesJob = (name) => {
       const kube = findKube();
       return kube
         ? testJob('kubernetes', [name], { environment: { WEFT_TEST_KUBE: kube } }).run()
-        : failure(`${name}: there is no Kubernetes to run it with`);
+        : // The reason is told once, by the job that builds it.
+          Promise.resolve({ passed: 0, failed: 0, skipped: 1 });
     },
   };
 };
