@@ -12,6 +12,7 @@ import { formatPrefix, type Prefix, prefixesOverlap } from '../../net/prefix.ts'
 import type { FormerSubnets, SubnetUse } from '../host/former-subnets.ts';
 import type { Logger } from '../report/log.ts';
 import { type RenewalClock, renewalTime } from './renewal-time.ts';
+import { Rivalry, writesBack } from './rivalry.ts';
 
 export interface FormerLeasesOptions {
   /** Without `release` there is nothing to give back: a former subnet has no lease then. */
@@ -48,9 +49,12 @@ export class FormerLeases {
   /** By their subnets. */
   #all: ReadonlyMap<string, Former> = new Map();
   #lookAtMs = Number.POSITIVE_INFINITY;
+  /** Of leases that somebody else writes, too. */
+  readonly #writes: Rivalry;
 
   constructor(options: FormerLeasesOptions) {
     this.#options = options;
+    this.#writes = new Rivalry({ ...writesBack, monotonic: options.clock.monotonic });
   }
 
   /** How many leases there are. */
@@ -140,9 +144,11 @@ export class FormerLeases {
     }
     if (!lease) return { ...former, told };
     const { renewAtMs } = former;
-    if (clock.monotonic() < renewAtMs && sameLeaseValue(lease, value)) return { ...former, told };
+    const isDue = clock.monotonic() >= renewAtMs;
+    if (!isDue && (sameLeaseValue(lease, value) || this.#writes.mustPause)) return { ...former, told };
     const own = { ...lease, expiresAtMs: undefined };
     const updated = await (store.keepAlive ? store.keepAlive(own, value) : store.update(own, value));
+    if (!isDue) this.#writes.noteWrite();
     // A lost lease's containers are still there.
     if (updated.state === 'lost') return { ...former, told, lease: undefined };
     return { ...former, told, renewAtMs: renewalTime(updated.own, true, clock) };

@@ -21,7 +21,7 @@ import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { GoodConfig } from './config-follower.ts';
 import { type RenewalClock, renewalTime } from './renewal-time.ts';
-import { Rivalry } from './rivalry.ts';
+import { Rivalry, writesBack } from './rivalry.ts';
 import { formatAddresses, formatHolder } from './view.ts';
 
 export interface OwnLeaseOptions {
@@ -59,8 +59,6 @@ export interface Held {
 
 export type OwnValue = LeaseValue & { readonly node: string };
 
-/** Somebody else writes our lease: a host with our public address, or a program that keeps its own idea of it. */
-const writesBack = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
 /** Somebody deletes our lease. Without it peers lose the way to us, so that it is claimed at once more often. */
 const claimsAgain = { burst: 10, pauseMs: 1000, longestPauseMs: 60_000 };
 

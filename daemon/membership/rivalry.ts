@@ -14,6 +14,9 @@ export interface RivalryOptions {
   readonly monotonic: () => number;
 }
 
+/** For a lease: a host with our public address writes it, or a program that keeps its own idea of it. */
+export const writesBack = { burst: 3, pauseMs: 60_000, longestPauseMs: 16 * 60_000 };
+
 /** After so many of the longest pauses without a write, everything starts again. */
 const calmPauses = 4;
 

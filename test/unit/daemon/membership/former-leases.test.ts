@@ -150,4 +150,21 @@ test('in a store that takes no lease back, the gateway of a subnet of before goe
   assert.equal([former.remembered, former.dueMs], [[], Number.POSITIVE_INFINITY]);
 });
 
+test('an older lease that somebody else keeps writing is written back a few times, and then seldom', async () => {
+  const { cluster, old } = await moved();
+  cluster.calls = [];
+  const overwrite = async (): Promise<void> => {
+    cluster.leases = cluster.leases.map((lease) => (lease.ownerId === old.ownerId ? { ...old, version: '0' } : lease));
+    await cluster.membership.sync();
+  };
+  for (let i = 0; i < 50; i++) await overwrite();
+  const writes = (): number => cluster.calls.filter((call) => call === `renew ${old.ownerId}`).length;
+  assert.is(writes(), 3);
+  for (let minute = 0; minute < 60; minute++) {
+    cluster.nowMs += 60_000;
+    await overwrite();
+  }
+  assert.ok(writes() <= 12, `${writes()} writes`);
+});
+
 test.run();
