@@ -214,7 +214,7 @@ export async function composeNode(
   const remembered = new RememberedState(files, (error) => problems.report('state file', error?.message));
   const lifelines = new Lifelines({
     sys,
-    endpoints: store.health().endpoints,
+    endpoints: () => store.health().endpoints,
     kind: store.kind,
     lookUp: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
     setTimer: clock.setTimer,

@@ -12,8 +12,8 @@ import { hostsOf, type Lifeline, resolverLifelines } from './surroundings.ts';
 
 export interface LifelinesOptions {
   readonly sys: Pick<Sys, 'stat' | 'open' | 'read' | 'close' | 'fstat' | 'decodeUtf8'>;
-  /** The store's endpoints as they were given: `https://etcd.example:2379`. */
-  readonly endpoints: readonly string[];
+  /** The store's endpoints as they were given, `https://etcd.example:2379`; a store may learn them later. */
+  readonly endpoints: () => readonly string[];
   /** The name that people know the store by. */
   readonly kind: string;
   /** The addresses of a name, as text. */
@@ -38,8 +38,6 @@ interface Seen {
 
 export class Lifelines {
   readonly #options: LifelinesOptions;
-  readonly #given: readonly Address[];
-  readonly #names: readonly string[];
   /** The addresses of the names, by `addressKey`. */
   #seen: ReadonlyMap<number | string, Seen> = new Map();
   /** Names whose look-up has not ended yet: another one would not be faster. */
@@ -48,19 +46,16 @@ export class Lifelines {
 
   constructor(options: LifelinesOptions) {
     this.#options = options;
-    const { addresses, names } = hostsOf(options.endpoints);
-    this.#given = addresses;
-    this.#names = names;
   }
 
   /** Whether any endpoint is given by name. */
   get hasNames(): boolean {
-    return this.#names.length > 0;
+    return hostsOf(this.#options.endpoints()).names.length > 0;
   }
 
   /** The addresses of the store's endpoints, as far as they are known. */
   get ofStore(): readonly Address[] {
-    return [...this.#given, ...[...this.#seen.values()].map(({ address }) => address)];
+    return [...hostsOf(this.#options.endpoints()).addresses, ...[...this.#seen.values()].map(({ address }) => address)];
   }
 
   get current(): readonly Lifeline[] {
@@ -73,9 +68,9 @@ export class Lifelines {
    * @returns whether an address came or went
    */
   async refresh(): Promise<boolean> {
-    const { now } = this.#options;
+    const { now, endpoints } = this.#options;
     const before = this.#seen;
-    const answers = await Promise.all(this.#names.map((name) => this.#lookUp(name)));
+    const answers = await Promise.all(hostsOf(endpoints()).names.map((name) => this.#lookUp(name)));
     const nowMs = now();
     const kept = [...before].filter(([, { atMs }]) => nowMs - atMs < keepMs);
     const found = answers

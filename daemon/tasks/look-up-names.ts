@@ -19,8 +19,7 @@ export const lookUpNamesTask = (
   deadlineMs: taskDeadlineMs,
   firstMs: everyMs,
   async run() {
-    if (!lifelines.hasNames) return Number.POSITIVE_INFINITY;
-    if (await lifelines.refresh()) {
+    if (lifelines.hasNames && (await lifelines.refresh())) {
       dataPath.disturb();
       network.ring();
     }

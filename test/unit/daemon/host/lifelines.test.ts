@@ -15,6 +15,7 @@ const answered = (): Promise<void> => new Promise((resolve) => setTimeout(resolv
 /** Names and resolv.conf of variables. */
 class Site {
   nowMs = 0;
+  endpoints: string[];
   names: Record<string, () => Promise<string[]>> = {};
   resolvConf: string | undefined;
   mode = 0o100644;
@@ -24,6 +25,7 @@ class Site {
   readonly lifelines: Lifelines;
 
   constructor(...endpoints: string[]) {
+    this.endpoints = endpoints;
     let at = 0;
     this.lifelines = new Lifelines({
       sys: {
@@ -45,7 +47,7 @@ class Site {
         close: () => 0,
         decodeUtf8: (buffer, offset, length) => new TextDecoder().decode(new Uint8Array(buffer, offset, length)),
       },
-      endpoints,
+      endpoints: () => this.endpoints,
       kind: 'etcd',
       lookUp: (name) => {
         this.asked.push(name);
@@ -106,6 +108,16 @@ test('a name server that fails, does not answer, or answers without end takes no
   assert.ok(site.texts.includes('10.9.9.9 etcd'));
 });
 
+test('a store that learns its endpoints later', async () => {
+  const site = new Site();
+  assert.equal([site.texts, site.lifelines.hasNames], [[], false]);
+  site.endpoints = ['https://10.0.0.1:6443', 'https://api.example:6443'];
+  site.names['api.example'] = async () => ['10.0.0.2'];
+  assert.equal([site.texts, site.lifelines.hasNames], [['10.0.0.1 etcd'], true]);
+  await site.lifelines.refresh();
+  assert.equal(site.texts, ['10.0.0.1 etcd', '10.0.0.2 etcd']);
+});
+
 test('resolv.conf is read again when it has changed', () => {
   const site = new Site();
   assert.equal(site.texts, []);
@@ -128,7 +140,8 @@ test('changed names have the data path compared; without names nothing is done',
   bell.listen(() => void rings++);
   const task = (hasNames: boolean) =>
     lookUpNamesTask({ hasNames, refresh: async () => changes }, { disturb: () => void disturbed++ }, bell);
-  assert.is(await task(false).run(signal), Number.POSITIVE_INFINITY);
+  await task(false).run(signal);
+  assert.equal([disturbed, rings], [0, 0]);
   assert.is(await task(true).run(signal), undefined);
   changes = false;
   await task(true).run(signal);
