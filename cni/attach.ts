@@ -97,6 +97,8 @@ function explainRefusal(error: unknown, { container }: Connections, plan: Attach
 const isOperational = (link: Link): boolean => link.operstate === iff.IF_OPER_UP;
 /** A link that has not followed its carrier yet has the state unknown. */
 const isAwake = (link: Link): boolean => isOperational(link) || link.operstate === iff.IF_OPER_UNKNOWN;
+/** It was awake when it was read: one that was just made has no carrier then. */
+const wasAwake = (link: Link): boolean => isAwake(link) && (link.flags & iff.IFF_LOWER_UP) !== 0;
 const isForwarding = (link: Link): boolean => isOperational(link) && link.bridgePort?.state === forwardingState;
 
 /**
@@ -155,7 +157,7 @@ function configureContainer(
   awaitLink(sys, host, plan.host.name, undefined, isForwarding);
   // A bridge whose ports are all down goes down, and its first port that is up wakes it, both asynchronously. Until
   // then it drops packets from the host to the container.
-  if (!isOperational(bridge)) awaitLink(sys, host, plan.bridge.name, undefined, isAwake);
+  if (!isOperational(bridge) && !wasAwake(bridge)) awaitLink(sys, host, plan.bridge.name, undefined, isAwake);
   container.execute([
     ...addresses.map((address) => newAddress({ index, ...address })),
     // A container in several networks has a default route from each, as with the reference plugins.
