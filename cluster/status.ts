@@ -122,7 +122,7 @@ export interface NodeStatus {
   /** MTU of containers. */
   readonly mtuBytes?: number;
   readonly ipMasq: boolean;
-  /** Tunnel packets from hosts that are no peers, since the packet filter's table was made. */
+  /** Packets from hosts that are no peers or with a forged source, since the packet filter's table was made. */
   readonly peerLock: {
     readonly enabled: boolean;
     readonly droppedPackets: number;

@@ -13,6 +13,8 @@
  * A peer may be a container or a virtual machine of this host: its packets come from where its address is, and pass.
  * Packets with a container's source to this host's own addresses pass, too: hosts without masquerading send such.
  *
+ * Rules ask first what most packets of the host do not have, so that those cost little.
+ *
  * nft_fib answers where a source address is. Kernels without it get the only rule that does without.
  */
 
@@ -78,7 +80,7 @@ function lockChains({ outer, prefixes, isTunnelOnly, hasFib }: ContainerLock): N
   const plainRules = own.flatMap((subnet) =>
     containerPrefixes(prefixes)
       .filter(({ address }) => address.family === subnet.address.family)
-      .flatMap((prefix) => fromElsewhere([inputInterfaceInSet(outerSet), sourceIn(prefix), destinationIn(subnet)])),
+      .flatMap((prefix) => fromElsewhere([sourceIn(prefix), destinationIn(subnet), inputInterfaceInSet(outerSet)])),
   );
   const base = (hook: NftHook): NftChain['base'] => ({
     type: 'filter',
@@ -91,7 +93,7 @@ function lockChains({ outer, prefixes, isTunnelOnly, hasFib }: ContainerLock): N
       name: chainNames.in,
       base: base('input')!,
       rules: shapes.flatMap(({ family, items }) =>
-        fromElsewhere([isFamily(family), inputInterfaceInSet(innerSet), ...items]),
+        fromElsewhere([isFamily(family), ...items, inputInterfaceInSet(innerSet)]),
       ),
     },
     {
@@ -99,7 +101,7 @@ function lockChains({ outer, prefixes, isTunnelOnly, hasFib }: ContainerLock): N
       base: base('forward')!,
       rules: shapes.flatMap(({ family, items }) => {
         const peers = peerSets[family];
-        const toPeer = [inputInterfaceInSet(innerSet), ...items, destinationInSet(peers, family)];
+        const toPeer = [...items, inputInterfaceInSet(innerSet), destinationInSet(peers, family)];
         return [
           dropping([...toPeer, not(sourceInSet(peers, family))], 'weft: from a container'),
           ...fromElsewhere(toPeer),

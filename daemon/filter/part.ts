@@ -49,8 +49,11 @@ export interface Placement {
 
 /** The placements of all peers that this host routes to: their subnets do not overlap. */
 export interface Placements {
-  /** The list depends on this alone: while it is identical (`===`), so is the list. */
-  readonly placementSource: unknown;
+  /**
+   * The placements depend on these values alone: while they are identical (`===`), so are the placements. Parts get the same
+   * list of them then.
+   */
+  readonly placementSource: readonly unknown[];
   readonly placements: readonly Placement[];
 }
 

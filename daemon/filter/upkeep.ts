@@ -142,6 +142,7 @@ export class FilterUpkeep implements FilterPort {
   #current: { readonly view: FilterView; readonly wish: FilterWish; readonly untilMs: number } | undefined;
   #links: FilterLinks | undefined;
   #placements: Placements | undefined;
+  #placementSource: readonly unknown[] = [];
   #judges: readonly string[] | undefined;
   #judgeAgainMs = Number.POSITIVE_INFINITY;
   /** What the log has told of dropped packets: not those of before the start. */
@@ -292,11 +293,28 @@ export class FilterUpkeep implements FilterPort {
     }
   }
 
+  /** A comparison of all peers derives the same placements anew: then nothing has to be compared with the kernel. */
+  #currentPlacements(given: Placements): Placements {
+    const { placementSource } = given;
+    const before = this.#placementSource;
+    const isSame = before.length === placementSource.length && before.every((value, i) => value === placementSource[i]);
+    if (!isSame) this.#placementSource = placementSource;
+    return {
+      placementSource: this.#placementSource,
+      get placements() {
+        return given.placements;
+      },
+    };
+  }
+
+  #linked(view: FilterView): FilterView {
+    return this.#links ? { ...view, links: this.#links } : view;
+  }
+
   #seen(view: FilterView): FilterView {
     return {
-      ...view,
-      ...(this.#links ? { links: this.#links } : {}),
-      ...(this.#placements ? { placements: this.#placements } : {}),
+      ...this.#linked(view),
+      ...(this.#placements ? { placements: this.#currentPlacements(this.#placements) } : {}),
       ...(this.#judges ? { stateJudges: this.#judges } : {}),
     };
   }
@@ -304,7 +322,7 @@ export class FilterUpkeep implements FilterPort {
   /** Looks for rules of others that go by the state of the tunnel's packets, and tells what follows. */
   #judge(view: FilterView, trust: boolean): void {
     const { filter, parts, features, logger } = this.#options;
-    const samples = parts.some(({ name }) => name === untrackedPart) ? tunnelSamples(this.#seen(view)) : [];
+    const samples = parts.some(({ name }) => name === untrackedPart) ? tunnelSamples(this.#linked(view)) : [];
     const isMoot = samples.length === 0 || !features.canUntrack;
     const { judges, againMs } = isMoot ? nobodyJudges : filter.stateJudges(samples, trust);
     this.#judgeAgainMs = againMs;

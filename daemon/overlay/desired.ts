@@ -19,7 +19,7 @@ import type { ExternalInterface } from '../host/external-interface.ts';
 import type { Surroundings } from '../host/surroundings.ts';
 import { addressRefusal, subnetRefusal } from './admission.ts';
 import { PeerRooms } from './peer-rooms.ts';
-import { placementsOf } from './placements.ts';
+import { placementSourceOf, placementsOf } from './placements.ts';
 import { type Rival, rivalOf } from './rivals.ts';
 
 export interface Overlay {
@@ -205,8 +205,8 @@ export class PeerTable implements Placements {
     return list;
   }
 
-  get placementSource(): unknown {
-    return this.entries('routes');
+  get placementSource(): readonly unknown[] {
+    return placementSourceOf(this.peers);
   }
 
   get placements(): readonly Placement[] {

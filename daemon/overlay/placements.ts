@@ -13,3 +13,7 @@ export const placementsOf = (peers: readonly RoutedPeer[]): Placement[] =>
   peers.flatMap(({ peer, routes }) =>
     routes.map(({ destination }) => ({ subnet: destination, host: peer.publicAddresses[destination.address.family]! })),
   );
+
+/** The leases' own objects, one for each placement: as long as they are the same ones, so are the placements. */
+export const placementSourceOf = (peers: readonly RoutedPeer[]): readonly unknown[] =>
+  peers.flatMap(({ peer, routes }) => routes.map(({ destination }) => peer.subnets[destination.address.family]));

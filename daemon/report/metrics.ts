@@ -166,7 +166,7 @@ export class Metrics implements StoreObserver {
     this.#peerLockPackets = registry.counter(
       {
         name: 'weftd_peer_lock_dropped_packets_total',
-        help: 'Tunnel packets from hosts that are no peers, dropped by the peer lock.',
+        help: 'Packets that the peer lock dropped: from hosts that are no peers, or with a forged source.',
       },
       [],
     );

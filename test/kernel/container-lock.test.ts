@@ -1,4 +1,7 @@
-/** Where the cluster's packets may come in: what this machine's kernel drops of forged ones. As root. */
+/**
+ * Where the cluster's packets may come in: what this machine's kernel drops of forged ones. As root.
+ * @guest
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,4 +1,7 @@
-/** Packets of the tunnel whose inner source is not the sender's: what this machine's kernel drops. As root. */
+/**
+ * Packets of the tunnel whose inner source is not the sender's: what this machine's kernel drops. As root.
+ * @guest
+ */
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';

@@ -1,6 +1,7 @@
 /**
  * The tunnel's packets and connection tracking: this machine's kernel, and other programs' rules made by their real commands.
  * As root.
+ * @guest
  */
 
 import { suite } from 'uvu';

@@ -33,10 +33,12 @@ class Toy implements FilterPart {
   asked = 0;
   validMs = Number.POSITIVE_INFINITY;
   links: FilterView['links'];
+  placementSource: unknown;
 
-  wants({ peers, links }: FilterView) {
+  wants({ peers, links, placements }: FilterView) {
     this.asked++;
     this.links = links;
+    this.placementSource = placements?.placementSource;
     const { name, family, validMs } = this;
     return { name, family, structure: String(peers.size), sets: [], chains: () => [], validMs } as const;
   }
@@ -226,6 +228,21 @@ test('the log tells from whom packets were dropped since the start, not more oft
   bench.nowMs = 4_000_000;
   bench.upkeep.tellDropped();
   assert.is(bench.warnings.at(-1)!.split('(1)').length - 1, 5);
+});
+
+test('placements that are derived anew from the same leases count as the same', () => {
+  const bench = new Bench();
+  const leases = [peer(2).subnets[4], peer(3).subnets[4]];
+  const sources: unknown[] = [];
+  for (const source of [leases, [...leases], leases.slice(1), [...leases]]) {
+    bench.upkeep.usePlacements({ placementSource: source, placements: [] });
+    bench.upkeep.ensure(view());
+    sources.push(bench.toy.placementSource);
+  }
+  assert.is(sources[0], leases);
+  assert.is(sources[1], leases);
+  assert.is.not(sources[2], leases);
+  assert.is.not(sources[3], sources[2]);
 });
 
 test('a wish holds as long as its parts say, and until interfaces change', () => {
