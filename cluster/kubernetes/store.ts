@@ -151,7 +151,7 @@ class KubernetesStore implements ClusterStore {
   }
 
   get scope(): string | undefined {
-    return this.place === defaultPrefix ? undefined : this.place;
+    return this.place === defaultPrefix ? undefined : `/${this.place}`;
   }
 
   async list({ mark }: Known = {}): Promise<LeaseList> {
