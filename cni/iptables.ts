@@ -37,6 +37,13 @@ const defaultPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 const chainOf = (sys: Sys, { network, containerId }: Owner): string =>
   `CNI-${hashText(sys, `${network}${containerId}`)}`.slice(0, 28);
 
+const searchPath = (environment: readonly string[]): string[] =>
+  (environment.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) || defaultPath).split(':');
+
+/** Whether the host has iptables. */
+export const hasIptables = (sys: Sys, environment: readonly string[]): boolean =>
+  searchPath(environment).some((folder) => typeof sys.stat(`${folder}/${command[4]}`) !== 'number');
+
 /** @throws CniError 50 if there is no such program, 109 if it fails */
 function runProgram(
   sys: Sys,
@@ -45,8 +52,7 @@ function runProgram(
   args: readonly string[],
   stdin = '',
 ): string {
-  const search = environment.find((entry) => entry.startsWith('PATH='))?.slice('PATH='.length) || defaultPath;
-  for (const folder of search.split(':')) {
+  for (const folder of searchPath(environment)) {
     const path = `${folder}/${name}`;
     const ended = sys.spawn(path, [name, ...args], environment, sys.encodeUtf8(stdin));
     if (ended === -errno.ENOENT || ended === -errno.ENOTDIR) continue;
@@ -65,7 +71,7 @@ function runProgram(
   }
   throw new CniError(
     errorCodes.notAvailable,
-    `There is no program "${name}" in ${search}; install it, or set "ipMasqBackend" to "nftables"`,
+    `There is no program "${name}" in ${searchPath(environment).join(':')}; install it, or set "ipMasqBackend" to "nftables"`,
   );
 }
 

@@ -3,16 +3,19 @@
  * attached. DEL needs it, because subnet.env may differ by then.
  *
  * A container may be attached twice, by two networks. With flannel, the second record replaces the first, and the first
- * attachment is never deleted. So the record is `<container id>@<interface>` here, and `<container id>` is a second name
- * of the same file, for flannel. No container id has an `@`.
+ * attachment is never deleted. Here the second is `<container id>@<interface>`; no container id has an `@`. flannel's name
+ * does not tell the interface: the record is another attachment's if it names another network, whose store has no address
+ * of this one.
  */
 
+import { storeFolder } from '../../ipam/settings.ts';
+import { withExistingDiskStore } from '../../ipam/store.ts';
 import { check, errno, SyscallError } from '../../linux/errors.ts';
 import { ensureDirectory, readText, sayOnStderr, writeFileAtomic } from '../../linux/files.ts';
 import { type Sys, stat } from '../../linux/sys.ts';
 import { isIdentifier } from '../spec/environment.ts';
 import { CniError, causeText, errorCodes } from '../spec/errors.ts';
-import type { AttachmentName, JsonObject } from '../spec/request.ts';
+import type { AttachmentName, CniRequest, JsonObject } from '../spec/request.ts';
 import { isObject } from './configuration.ts';
 
 /** Larger than any configuration that a plugin takes. */
@@ -21,8 +24,7 @@ const limitBytes = 2 * 1024 * 1024;
 export interface FlannelRecord {
   /** Undefined where the file cannot be used; it has been named on stderr. */
   readonly configuration: JsonObject | undefined;
-  /** The names of the file. */
-  readonly paths: readonly string[];
+  readonly path: string;
 }
 
 const sharedPath = (dataDir: string, containerId: string): string => `${dataDir}/${containerId}`;
@@ -37,23 +39,20 @@ function parseName(name: string): { containerId: string; ifname: string | undefi
   return { containerId, ifname: at < 0 ? undefined : name.slice(at + 1) };
 }
 
-function isSameFile(sys: Sys, one: string, other: string): boolean {
-  const [a, b] = [sys.stat(one), sys.stat(other)];
-  return typeof a !== 'number' && typeof b !== 'number' && a.dev === b.dev && a.ino === b.ino;
-}
-
-/** @throws CniError 103; nothing is left then */
-export function writeRecord(sys: Sys, dataDir: string, name: AttachmentName, text: string): void {
+/** @returns the path of the record @throws CniError 103; nothing is left then */
+export function writeRecord(sys: Sys, dataDir: string, name: AttachmentName, text: string): string {
   const own = ownPath(dataDir, name);
   const shared = sharedPath(dataDir, name.containerId);
   try {
     ensureDirectory(sys, dataDir, 0o700);
     writeFileAtomic(sys, own, text, 0o600);
     const linked = sys.link(own, shared);
-    // The record of another attachment, or what a killed ADD of flannel has left.
-    if (linked === -errno.EEXIST) return;
-    if (linked < 0) sys.unlink(own);
+    // It is another attachment's, or what a killed ADD of flannel has left.
+    if (linked === -errno.EEXIST) return own;
+    const removed = sys.unlink(own);
     check(linked, ['link', own, `as "${shared}"`]);
+    check(removed, ['remove', own]);
+    return shared;
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     throw new CniError(
@@ -91,43 +90,37 @@ function readRecord(sys: Sys, path: string): Found | undefined {
   }
 }
 
-/** Whether flannel's name of the record is that of another attachment of the container, made by us. */
-function isOthers(sys: Sys, dataDir: string, containerId: string): boolean {
-  const names = sys.getdents(dataDir);
-  const shared = sharedPath(dataDir, containerId);
-  return (
-    typeof names !== 'number' &&
-    names.some((name) => name.startsWith(`${containerId}@`) && isSameFile(sys, `${dataDir}/${name}`, shared))
-  );
+/** Whether a network's store has an address of the attachment. */
+function holdsAddress(sys: Sys, request: CniRequest, network: string, configuration: JsonObject): boolean {
+  const folder = storeFolder({ network, configuration });
+  return (withExistingDiskStore(sys, folder, (store) => store.find(request)) ?? []).length > 0;
 }
 
 /** Undefined if there is none. A file that cannot be used is named on stderr. */
-export function findRecord(sys: Sys, dataDir: string, name: AttachmentName): FlannelRecord | undefined {
-  const own = ownPath(dataDir, name);
-  const shared = sharedPath(dataDir, name.containerId);
+export function findRecord(sys: Sys, dataDir: string, request: CniRequest): FlannelRecord | undefined {
+  const own = ownPath(dataDir, request);
   const ofOwn = readRecord(sys, own);
-  const found = ofOwn ?? readRecord(sys, shared);
-  if (!found || (!ofOwn && isOthers(sys, dataDir, name.containerId))) return undefined;
-  const path = ofOwn ? own : shared;
-  const paths = ofOwn && isSameFile(sys, own, shared) ? [own, shared] : [path];
+  const path = ofOwn ? own : sharedPath(dataDir, request.containerId);
+  const found = ofOwn ?? readRecord(sys, path);
+  if (!found) return undefined;
   const { configuration, problem } = found;
   if (!configuration) {
     sayOnStderr(sys, `"${path}" is no record of a container: ${problem}. Links and addresses are removed without it`);
+  } else if (!ofOwn) {
+    const network = configuration['name'] as string;
+    if (network !== request.network && !holdsAddress(sys, request, network, configuration)) return undefined;
   }
-  return { configuration, paths };
+  return { configuration, path };
 }
 
 /** A file that cannot be removed is named on stderr: the container itself is gone. */
-export function removeRecord(sys: Sys, { paths }: FlannelRecord): void {
-  for (const path of paths) {
-    const removed = sys.unlink(path);
-    if (removed < 0 && removed !== -errno.ENOENT) {
-      const status = sys.stat(path);
-      const isFolder = typeof status !== 'number' && (status.mode & stat.S_IFMT) === stat.S_IFDIR;
-      const why = isFolder ? 'it is a folder' : new SyscallError(['remove', path], -removed).message;
-      sayOnStderr(sys, `"${path}" stays: ${why}; remove it by hand`);
-    }
-  }
+export function removeRecord(sys: Sys, path: string): void {
+  const removed = sys.unlink(path);
+  if (removed >= 0 || removed === -errno.ENOENT) return;
+  const status = sys.stat(path);
+  const isFolder = typeof status !== 'number' && (status.mode & stat.S_IFMT) === stat.S_IFDIR;
+  const why = isFolder ? 'it is a folder' : new SyscallError(['remove', path], -removed).message;
+  sayOnStderr(sys, `"${path}" stays: ${why}; remove it by hand`);
 }
 
 /** Removes the records of the network's attachments that are not valid. */
@@ -141,6 +134,6 @@ export function collectRecords(sys: Sys, dataDir: string, network: string, valid
     const parsed = parseName(name);
     if (!parsed || keep.has(path) || (parsed.ifname === undefined && containers.has(parsed.containerId))) continue;
     const found = readRecord(sys, path)?.configuration;
-    if (found?.['name'] === network) removeRecord(sys, { configuration: undefined, paths: [path] });
+    if (found?.['name'] === network) removeRecord(sys, path);
   }
 }

@@ -4,8 +4,6 @@
  */
 
 import { removeAddresses } from '../../ipam/attachments.ts';
-import { storeFolder } from '../../ipam/settings.ts';
-import { withExistingDiskStore } from '../../ipam/store.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { defaultPaths } from '../../net/paths.ts';
 import { forEachPart } from '../attachment-part.ts';
@@ -15,13 +13,6 @@ import { foldKeys } from '../spec/keys.ts';
 import type { CniRequest } from '../spec/request.ts';
 import { findRecord, removeRecord } from './record.ts';
 
-/** Whether the record is of this attachment: a container may have one by flannel, and one by `weft`. */
-function isOfAttachment(sys: Sys, request: CniRequest, former: CniRequest): boolean {
-  if (former.network === request.network) return true;
-  const held = withExistingDiskStore(sys, storeFolder(former), (store) => store.find(former)) ?? [];
-  return held.length > 0;
-}
-
 /** Removes rules, addresses and the record. The interface is gone already. @throws the first error, after everything */
 export function removeFormerAttachment(sys: Sys, request: CniRequest): void {
   const record = findRecord(sys, defaultPaths.flannelDataDir, request);
@@ -30,9 +21,8 @@ export function removeFormerAttachment(sys: Sys, request: CniRequest): void {
   const { configuration } = record;
   foldKeys(configuration, weftKeys);
   const former: CniRequest = { ...request, network: configuration['name'] as string, configuration };
-  if (!isOfAttachment(sys, request, former)) return;
   const faults = forEachPart(deleteParts, (part) => part.beforeRelease?.(sys, former));
   removeAddresses(sys, former);
   if (faults.length > 0) throw faults[0];
-  removeRecord(sys, record);
+  removeRecord(sys, record.path);
 }

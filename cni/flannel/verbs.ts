@@ -179,13 +179,17 @@ function isUndone(sys: Sys, delegation: Delegation): boolean {
 function addAndRecord(sys: Sys, dataDir: string, delegation: Delegation, own: OwnVerbs | undefined): Verb {
   return (request, deliver) => {
     const { stdin } = delegation.request;
-    writeRecord(sys, dataDir, request, sys.decodeUtf8(stdin.buffer as ArrayBuffer, stdin.byteOffset, stdin.byteLength));
+    const path = writeRecord(
+      sys,
+      dataDir,
+      request,
+      sys.decodeUtf8(stdin.buffer as ArrayBuffer, stdin.byteOffset, stdin.byteLength),
+    );
     try {
       if (own) own.add(sys, delegation.request, deliver);
       else deliver(resultOf(call(sys, delegation, 'ADD'), delegation));
     } catch (error) {
-      const record = own || isUndone(sys, delegation) ? findRecord(sys, dataDir, request) : undefined;
-      if (record) removeRecord(sys, record);
+      if (own || isUndone(sys, delegation)) removeRecord(sys, path);
       throw error;
     }
   };
@@ -244,7 +248,7 @@ async function loadDelete(sys: Sys, request: CniRequest, loadOwn: () => Promise<
     const own = await loadOwn();
     return () => {
       deleteWithoutRecord(sys, request, own);
-      if (record) removeRecord(sys, record);
+      if (record) removeRecord(sys, record.path);
     };
   }
   const delegation = delegationOf(sys, request, record.configuration);
@@ -253,7 +257,7 @@ async function loadDelete(sys: Sys, request: CniRequest, loadOwn: () => Promise<
     if (delegation.isOwn) own?.delete(sys, delegation.request);
     else if (own) deleteByBridge(sys, request, record.configuration!, delegation, own);
     else call(sys, delegation, 'DEL');
-    removeRecord(sys, record);
+    removeRecord(sys, record.path);
   };
 }
 

@@ -258,10 +258,10 @@ test('flannel keeps two attachments of one container apart', () => {
   const second = host.configuration({ name: 'other', subnetFile }, { bridge: 'br1', isDefaultGateway: false });
   succeeds(host.call('ADD', pod, first, withReference));
   succeeds(host.call('ADD', pod, second, { ...withReference, ifname: 'net1' }));
-  assert.equal(host.recorded(), [pod.id, `${pod.id}@eth0`, `${pod.id}@net1`]);
+  assert.equal(host.recorded(), [pod.id, `${pod.id}@net1`]);
   for (let i = 0; i < 2; i++) succeeds(host.call('DEL', pod, second, { ...withReference, ifname: 'net1' }));
   assert.equal(host.site.reservations('other'), []);
-  assert.equal(host.recorded(), [pod.id, `${pod.id}@eth0`]);
+  assert.equal(host.recorded(), [pod.id]);
   succeeds(host.call('DEL', pod, first, withReference));
   host.hasNothing(pod);
 });
@@ -284,8 +284,8 @@ test('flannel deletes a container whose record is lost or damaged', () => {
     const pod = host.site.addPod();
     const stdin = host.configuration({}, { ipMasq: true });
     succeeds(host.call('ADD', pod, stdin, withReference));
-    const path = join(host.records, `${pod.id}@eth0`);
-    execute(['rm', path, join(host.records, pod.id)]);
+    const path = join(host.records, pod.id);
+    execute(['rm', path]);
     damage(path);
     const outcome = host.call('DEL', pod, stdin, withReference);
     assert.is(outcome.status, 0, `${what}: ${outcome.stdout}`);
@@ -343,6 +343,25 @@ test('flannel refuses what it cannot delegate, and calls itself never', () => {
   assert.equal(host.recorded(), []);
 });
 
+test("the bridge plugin and host-local delete what Weft's code has made in their place, rules included", () => {
+  const host = new Host();
+  const [pod, other] = host.site.addPods(2) as [PodSpace, PodSpace];
+  const stdin = host.configuration({}, { ipMasq: true });
+  succeeds(host.call('ADD', pod, stdin));
+  const record = JSON.parse(readFileSync(join(host.records, pod.id), 'utf8')) as Keys;
+  const rules = () => host.site.execute(['iptables-save', '-t', 'nat']).stdout;
+  assert.match(rules(), /10\.1\.17\.2/);
+  succeeds(reference(host.site, 'bridge', 'DEL', pod, record));
+  assert.not.match(rules(), /10\.1\.17\.2/);
+  execute(['rm', join(host.records, pod.id)]);
+  host.hasNothing(pod);
+  // Without iptables it takes nf_tables.
+  succeeds(host.call('ADD', other, stdin, { environment: { PATH: '/nowhere' } }));
+  assert.match(host.site.execute(['nft', 'list', 'ruleset']).stdout, /cni_plugins_masquerade/);
+  succeeds(host.call('DEL', other, stdin));
+  host.hasNothing(other);
+});
+
 test("flannel passes its delegate's error on, and undoes what it has done", () => {
   const error = '{"cniVersion":"0.4.0","code":123,"msg":"no","details":"why"}';
   const answers: readonly [script: string, status: number, codes: number | typeof own, text: RegExp][] = [
@@ -365,7 +384,7 @@ test("flannel passes its delegate's error on, and undoes what it has done", () =
   const stdin = host.configuration({}, { type: 'other' });
   const path = host.standIn('other', `echo '${error}'; exit 1`);
   fails(host.call('ADD', pod, stdin, { path }), 123);
-  assert.equal(host.recorded(), [pod.id, `${pod.id}@eth0`]);
+  assert.equal(host.recorded(), [pod.id]);
   fails(host.call('DEL', pod, stdin, { path }), 123);
   host.standIn('other', 'exit 0');
   succeeds(host.call('DEL', pod, stdin, { path }));
@@ -419,13 +438,13 @@ test('flannel checks, reports and collects', () => {
   const valid = [pod, before].map(({ id }) => ({ containerID: id, ifname: 'eth0' }));
   succeeds(host.call('GC', pod, { ...stdin, 'cni.dev/valid-attachments': valid }));
   assert.equal(host.site.reservations('cbr0'), ['10.1.17.2']);
-  assert.equal(host.recorded(), ['foreign', pod.id, `${pod.id}@eth0`, before.id]);
+  assert.equal(host.recorded(), ['foreign', pod.id, before.id]);
   assert.equal(readLinks(gone.namespace), []);
   host.site.podIp(pod, 'link', 'del', 'eth0');
   fails(host.call('CHECK', pod, { ...stdin, prevResult }), own, /eth0/);
   // One that the reference's bridge has attached.
   const checked = host.site.addPod();
-  const older = host.configuration();
+  const older = host.configuration({}, { ipMasq: true });
   const result4 = succeeds(host.call('ADD', checked, older, withReference));
   succeeds(host.call('CHECK', checked, { ...older, prevResult: result4 }, withReference));
   host.site.podIp(checked, 'link', 'del', 'eth0');
