@@ -56,7 +56,8 @@ export function hasHostBits({ address: { bytes }, length }: Prefix): boolean {
 
 export function prefixContains(prefix: Prefix, address: Address): boolean {
   if (prefix.address.family !== address.family) return false;
-  const [a, b] = [prefix.address.bytes, address.bytes];
+  const a = prefix.address.bytes;
+  const b = address.bytes;
   const whole = prefix.length >> 3;
   for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false;
   const rest = prefix.length & 7;
