@@ -61,8 +61,13 @@ export function formatState(state: NodeState): string {
     networks: state.networks.map(formatPrefix),
     subnets: state.subnets.map(formatSubnets),
     gateways: state.gateways.map(formatAddress),
+    // Field by field: the same state must give the same text, whoever made the object.
     ...(state.external && {
-      external: { ...state.external, addresses: state.external.addresses.map(formatAddress) },
+      external: {
+        name: state.external.name,
+        addresses: state.external.addresses.map(formatAddress),
+        choice: state.external.choice,
+      },
     }),
   };
   return `${JSON.stringify(value, null, 2)}\n`;

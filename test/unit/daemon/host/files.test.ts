@@ -96,6 +96,7 @@ test('node.json before subnet.env; a broken one is reported and passed over', ()
 
 test('state: text and back; what cannot be read is left out', () => {
   assert.equal(parseState(formatState(state)), state);
+  assert.is(formatState(parseState(formatState(state))), formatState(state), 'a restart does not rewrite it');
   for (const text of ['', 'null', '[]', '7', '{"devices":7,"networks":{},"subnets":["x"," "]}'])
     assert.equal(parseState(text), emptyState);
   assert.equal(
