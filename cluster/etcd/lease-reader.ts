@@ -9,7 +9,14 @@ import { formatAddress } from '../../net/address.ts';
 import type { Prefix } from '../../net/prefix.ts';
 import type { BackendFormats } from '../backend-format.ts';
 import { excerpt } from '../excerpt.ts';
-import { compareSeniority, type Lease, LeaseFormatError, parseLeaseValue, tooLong } from '../lease.ts';
+import {
+  compareSeniority,
+  type Lease,
+  LeaseFormatError,
+  parseLeaseValue,
+  samePublicAddress,
+  tooLong,
+} from '../lease.ts';
 import { type LeaseChange, LeaseSet } from '../lease-set.ts';
 import { type PerFamily, valuesOf } from '../network-config.ts';
 import type { MalformedEntry } from '../store.ts';
@@ -84,7 +91,7 @@ export class LeaseReader {
     for (const change of made) {
       const [before, after] = change;
       const was = before && this.#parsed(before);
-      if (was && !('reason' in was) && before.createRevision !== after?.createRevision) this.#noteGone(was);
+      if (was && !('reason' in was) && !this.#stays(was, before, after)) this.#noteGone(was);
       const is = after && this.#parsed(after);
       if (was && 'reason' in was) malformed = malformed.filter((each) => each !== was);
       if (is && 'reason' in is) malformed = [...malformed, is];
@@ -102,6 +109,13 @@ export class LeaseReader {
       entry.parsed = 'reason' in parsed ? parsed : this.aged(parsed);
     }
     return entry.parsed;
+  }
+
+  /** Whether the key still has the node: nobody has deleted it, put another node into it, or made it unreadable. */
+  #stays(was: Lease, before: Entry, after: Entry | undefined): boolean {
+    if (!after || after.createRevision !== before.createRevision) return false;
+    const is = this.#parsed(after);
+    return !('reason' in is) && is.node === was.node && samePublicAddress(is, was);
   }
 
   #noteGone(lease: Lease): void {

@@ -129,7 +129,11 @@ export class LeaseWriter {
       overwrites = holder === undefined || isAnothers;
       const { etcdLease, extra } = handleOf(own);
       // Another's etcd lease would end with the other.
-      lease = overwrites ? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) } : holder!;
+      const { seniority } = own;
+      // As old as before, even if somebody has deleted and made the key meanwhile.
+      lease = overwrites
+        ? { ...own, handle: new EtcdHandle(found.modRevision, etcdLease, extra) }
+        : { ...holder!, seniority };
     }
     throw toStoreError({ op, key: own.ownerId, endpoint }, new Error('somebody else keeps writing it'));
   }

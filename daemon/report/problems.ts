@@ -11,9 +11,9 @@ const loggedAtMost = 10;
 /** Lines of a kind with several problems: other nodes' entries may change without end. */
 const severalLines: LineRate = { burst: 22, perMinute: 4 };
 /** Of all kinds of other nodes' problems together. */
-const othersLines: LineRate = { burst: 40, perMinute: 8 };
+const othersLines: LineRate = { burst: 40, perMinute: 4 };
 /** Lines of a kind with one problem, which may come and go without end, too. */
-const oneLines: LineRate = { burst: 10, perMinute: 3 };
+const oneLines: LineRate = { burst: 8, perMinute: 3 };
 
 /** A current problem. */
 export interface Problem extends Finding {

@@ -6,12 +6,12 @@
 import type { Bell } from '../pace/bell.ts';
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
 
-const leastPauseMs = 2000;
+const leastPauseMs = 1000;
 /** At most this share of the time is spent on collections. */
-const timeShare = 0.02;
+const timeShare = 0.03;
 /** Less garbage is not worth the work. */
-const leastBytes = 8 * 2 ** 20;
-const leastShare = 0.25;
+const leastBytes = 6 * 2 ** 20;
+const leastShare = 0.2;
 
 export interface CollectGarbageOptions {
   readonly collect: () => void;

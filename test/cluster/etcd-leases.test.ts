@@ -225,6 +225,18 @@ test('a deleted lease is claimed again, whatever younger leases have its subnet 
   assert.is.not(leaseAt(own.ownerId), '0');
 });
 
+test('our lease that somebody has deleted and put again is as old as before for us', async () => {
+  const store = open();
+  const { own } = await store.claim(claimOf(1));
+  const value = valueAt(own.ownerId);
+  etcd.ctl('del', own.ownerId);
+  for (const text of [value, 'nonsense']) {
+    etcd.ctl('put', own.ownerId, text);
+    const result = await store.leases.update(own, { ...nodeValue(1), version: '9' });
+    assert.is(result.state === 'held' && result.own.seniority, own.seniority);
+  }
+});
+
 test('our lease, made unreadable by somebody, is overwritten and keeps its etcd lease', async () => {
   const store = open();
   const { own } = await store.claim(claimOf(1));

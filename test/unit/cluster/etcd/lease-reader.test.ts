@@ -164,6 +164,18 @@ test('a lease whose key is deleted and comes back for the same node is as old as
   change('10.1.2.0-24', undefined);
   change('10.1.2.0-24', of('h2', '192.0.2.2', 60));
   assert.is(age(), '7');
+  // Made unreadable, or another's, before it was deleted.
+  for (const between of [toEntry(kv('10.1.2.0-24', 'x', 60)), of('h9', '192.0.2.9', 60)]) {
+    change('10.1.2.0-24', between);
+    age();
+    change('10.1.2.0-24', undefined);
+    age();
+    change('10.1.2.0-24', of('h2', '192.0.2.2', 65));
+    assert.is(age(), '7');
+    // The next one is made in its place.
+    change('10.1.2.0-24', of('h2', '192.0.2.2', 60));
+    assert.is(age(), '7');
+  }
   // After a loss of contact everything is read anew.
   const again = of('h2', '192.0.2.2', 70);
   assert.is(reader.read(snapshotOf([again], new ChangeLog())).leases.all[0]?.seniority, '7');
