@@ -29,12 +29,15 @@ import type { ActKind, Victim } from '../lab/hostile-acts.ts';
 import { difference } from '../lab/kernel-state.ts';
 import { Mesh } from '../lab/mesh.ts';
 import { exampleConfig } from '../lab/project.ts';
+import { waitFor } from '../lab/wait.ts';
 import { CertificateAuthority } from '../support/certificates.ts';
 
 const honestCount = 3;
 const askEveryMs = 50;
 const actsPerSecond = 300;
 const warmUpMs = 1500;
+/** Of each weftd, above what any work takes. */
+export const keptMbAtMost = 20;
 const samples = 10;
 const samplePauseMs = 250;
 
@@ -58,6 +61,8 @@ export interface AttackReport {
   readonly recoveryMs: number;
   /** Of each honest host: by how much weftd's memory has grown, in MB, after collections, and the lines that it logged in the worst minute. */
   readonly grownMb: readonly number[];
+  /** The same at rest, when the adversary has ended. */
+  readonly keptMb: readonly number[];
   readonly linesPerMinute: readonly number[];
   readonly subnets: { readonly before: readonly string[]; readonly after: readonly string[] };
   /** What differs in the honest hosts' kernels once the adversary's keys are gone. */
@@ -241,6 +246,11 @@ export async function attack({ seed, durationMs, kinds, log }: AttackOptions): P
         return peers.length === honestCount - 1 && problems.length === 0;
       });
     }
+    // What is garbage goes within seconds; what is kept does not.
+    const kept = (): number[] => honest.map((host, i) => residentMb(host) - memory[i]!);
+    const keptMb = await waitFor('memory to be given back', () => kept().every((mb) => mb <= keptMbAtMost) && kept(), {
+      deadlineMs: 30_000,
+    }).catch(kept);
     const lost = reports
       .flatMap(({ id, lost }) =>
         Object.entries(lost).flatMap(([other, times]) => times.map((at) => ({ at, way: `${id} → ${other}` }))),
@@ -255,6 +265,7 @@ export async function attack({ seed, durationMs, kinds, log }: AttackOptions): P
       wrong: reports.flatMap(({ wrong }) => wrong),
       recoveryMs,
       grownMb,
+      keptMb,
       linesPerMinute,
       subnets: { before, after },
       left: isWhole ? honest.flatMap((host, i) => difference(kernels[i]!, stateOf(host))) : [],
