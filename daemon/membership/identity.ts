@@ -69,6 +69,11 @@ export class IdentityKeeper {
   /** Of published data. An older lease may copy our data after each change; peers refuse one of the two. */
   readonly #changes: Rivalry;
   #adopted: Proposal | undefined;
+  /** The leases that were compared with the data of a proposal. */
+  #compared: { readonly of: Proposal | undefined; readonly leases: WeakSet<Lease> } = {
+    of: undefined,
+    leases: new WeakSet(),
+  };
 
   constructor(options: IdentityOptions) {
     this.#options = options;
@@ -96,7 +101,8 @@ export class IdentityKeeper {
       before.host === settled &&
       before.config === config &&
       before.told === told &&
-      leases.includes(before.own);
+      leases.includes(before.own) &&
+      !this.#isCopied(before, leases);
     if (isUnchanged) return before;
     const host = settled ?? readHost();
     const found = external.find(config, hostView(host));
@@ -114,6 +120,22 @@ export class IdentityKeeper {
       if (prepared.leaseData !== undefined) leaseData[family] = prepared.leaseData;
     }
     return { identity: { publicAddresses, leaseData }, config, host, own, found, told, devices };
+  }
+
+  /** Whether a lease has our data that was not there at the proposal, or said something else. Each is compared once. */
+  #isCopied(of: Proposal, leases: readonly Lease[]): boolean {
+    if (this.#compared.of !== of) this.#compared = { of, leases: new WeakSet() };
+    const { own, identity } = of;
+    for (const lease of leases) {
+      if (this.#compared.leases.has(lease)) continue;
+      this.#compared.leases.add(lease);
+      const isSame = families.some((family) => {
+        const data = identity.leaseData[family];
+        return data !== undefined && isDeepStrictEqual(lease.backendData[family], data);
+      });
+      if (isSame && lease !== own) return true;
+    }
+    return false;
   }
 
   #prepare(

@@ -162,6 +162,20 @@ test('the lease of another node that has our public address is not ours: its MAC
   assert.equal(macOf(host.identity.propose(config, [flannels]).identity), mac(2));
 });
 
+test('a copy of our MAC in an older lease is noticed on a host on which nothing changes', () => {
+  const host = new Host();
+  const own = ownLease({ seniority: '50' });
+  host.settled = { links: [], addresses: [], routes: [] };
+  const adopt = (...leases: Lease[]) => host.identity.adopt(host.identity.propose(config, leases));
+  const first = adopt(own, peer(9, { seniority: '7' }));
+  assert.is(adopt(own, peer(9, { seniority: '7' })), first);
+  const changed = adopt(own, peer(9, { seniority: '7', backendData: own.backendData }));
+  assert.not.equal(macOf(changed), macOf(first));
+  const written = ownLease({ seniority: '50', backendData: changed.leaseData });
+  assert.equal(macOf(adopt(written)), macOf(changed));
+  assert.not.equal(macOf(adopt(written, peer(9, { seniority: '7', backendData: changed.leaseData }))), macOf(changed));
+});
+
 test('a device that another weftd uses: nothing is remembered', () => {
   const host = new Host();
   host.busy = true;
