@@ -57,11 +57,14 @@ export class LeaseSet implements Iterable<Lease> {
   readonly all: readonly Lease[];
   readonly #log: ChangeLog<Lease>;
   readonly #version: number;
+  /** The lease that was found last, in this set or in the one that it came from: a node asks for its own at each change. */
+  #found: Lease | undefined;
 
-  private constructor(leases: readonly Lease[], log: ChangeLog<Lease>) {
+  private constructor(leases: readonly Lease[], log: ChangeLog<Lease>, found?: Lease) {
     this.all = leases;
     this.#log = log;
     this.#version = log.version;
+    this.#found = found;
   }
 
   /** With no past. */
@@ -75,6 +78,13 @@ export class LeaseSet implements Iterable<Lease> {
 
   [Symbol.iterator](): Iterator<Lease> {
     return this.all[Symbol.iterator]();
+  }
+
+  byOwner(ownerId: string): Lease | undefined {
+    if (this.#found?.ownerId !== ownerId || !this.all.includes(this.#found)) {
+      this.#found = this.all.find((lease) => lease.ownerId === ownerId);
+    }
+    return this.#found;
   }
 
   /** The changes from the other set to this one, in their order; undefined where they are not known. */
@@ -96,6 +106,6 @@ export class LeaseSet implements Iterable<Lease> {
     // Somebody else has gone on from here already.
     if (this.#log.version !== this.#version) return LeaseSet.of(leases);
     for (const change of changes) this.#log.add(change);
-    return new LeaseSet(leases, this.#log);
+    return new LeaseSet(leases, this.#log, this.#found);
   }
 }

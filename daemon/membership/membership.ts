@@ -197,7 +197,7 @@ export class Membership {
       (lease.node === node && isOfHost(lease, own.publicAddresses));
     const peers = this.#lost.complete(config.value, list, own, this.#before()).filter((lease) => !isOwn(lease));
     const { value: parsed, backend } = config;
-    const listed = list.leases.all.find((lease) => lease.ownerId === own.ownerId);
+    const listed = list.leases.byOwner(own.ownerId);
     // A stranger who has put himself into the key has another age than ours.
     const { ownerId, seniority } = listed?.node === node ? listed : own;
     this.#view = {

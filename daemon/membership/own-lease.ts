@@ -186,7 +186,7 @@ export class OwnLeaseHolder {
     insists: boolean,
   ): Promise<OwnLease | undefined> {
     const { store, logger, metrics, clock } = this.#options;
-    const listed = leases.all.find(({ ownerId }) => ownerId === own.ownerId);
+    const listed = leases.byOwner(own.ownerId);
     const isDue = clock.monotonic() >= this.#renewAtMs;
     const isHeld = listed !== undefined && store.holds(own, listed);
     const isContested = !(isHeld && sameLeaseValue(listed, own));

@@ -34,6 +34,21 @@ test('no changes give the same set; changes of another set are refused', () => {
   assert.is(LeaseSet.of([]).with([])?.size, 0);
 });
 
+test('a lease is found by its owner in each set that came of another', () => {
+  const [two, three, four] = [peer(2), peer(3), peer(4)];
+  const first = LeaseSet.of([two, three]);
+  assert.is(first.byOwner(three.ownerId), three);
+  const second = first.with([[undefined, four]])!;
+  assert.is(second.byOwner(three.ownerId), three);
+  const changed = peer(3, { version: '2' });
+  const third = second.with([[three, changed]])!;
+  assert.is(third.byOwner(three.ownerId), changed);
+  assert.is(third.with([[changed, undefined]])!.byOwner(three.ownerId), undefined);
+  assert.is(third.byOwner(four.ownerId), four);
+  assert.is(second.byOwner(three.ownerId), three, 'a set stays what it is');
+  assert.is(LeaseSet.of([]).byOwner(two.ownerId), undefined);
+});
+
 test('two sets that continue one set are compared as lists', () => {
   const [two, three, four] = [peer(2), peer(3), peer(4)];
   const before = LeaseSet.of([two]);
