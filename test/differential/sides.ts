@@ -6,13 +6,19 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BareHost } from '../lab/bare-host.ts';
-import { executeAsync, runAsync } from '../lab/commands.ts';
+import { execute, executeAsync, runAsync } from '../lab/commands.ts';
 import { namespacePath } from '../lab/namespaces.ts';
 import { type CniDocument, pluginFolder } from '../lab/plugin.ts';
 import type { Scratch } from '../lab/scratch.ts';
 import type { Case, Step } from './corpus/case.ts';
 
 export const referenceFolder = process.env['WEFT_TEST_REFERENCE'] ?? '/usr/lib/cni';
+
+/** Older references do not speak 1.1.0. */
+export function referenceAge(): 'older' | 'newest' {
+  const { stdout } = execute([join(referenceFolder, 'bridge')], { environment: { CNI_COMMAND: 'VERSION' } });
+  return stdout.includes('"1.1.0"') ? 'newest' : 'older';
+}
 
 export type SideName = 'reference' | 'weft';
 
