@@ -268,12 +268,17 @@ test('a MAC that an older lease copies after each change is changed three times,
   const macIn = (key: string): string => JSON.parse(cluster().get(key)).BackendData.VtepMAC;
   const own = `subnets/${host.subnet.replace('/', '-')}`;
   const seen = new Set<string>();
-  const problem = await host.waitForStatus('the last change to be over', ({ problems }) => {
-    const current = macIn(own);
-    if (!seen.has(current)) cluster().put(copy, value(somewhere, current));
-    seen.add(current);
-    return seen.size === 4 && problems.find((each) => each.startsWith('The older lease'));
-  });
+  // Each look starts etcdctl twice or more: on a busy machine that takes seconds.
+  const problem = await host.waitForStatus(
+    'the last change to be over',
+    ({ problems }) => {
+      const current = macIn(own);
+      if (!seen.has(current)) cluster().put(copy, value(somewhere, current));
+      seen.add(current);
+      return seen.size === 4 && problems.find((each) => each.startsWith('The older lease'));
+    },
+    { deadlineMs: 40_000 },
+  );
   assert.ok(problem.includes(`${copy}" of the host at ${somewhere} wants the same`), problem);
   process.kill(host.weftd!.pid, 'SIGHUP');
   await host.waitForStatus('it to stay', ({ state }) => state === 'degraded');
