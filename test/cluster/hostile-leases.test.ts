@@ -288,4 +288,36 @@ test('a MAC that an older lease copies after each change is changed three times,
   assert.is(macIn(own), [...seen][3]);
 });
 
+test('a record of a node that somebody else writes is told by the node, and written back', async () => {
+  const [one] = cluster().hosts;
+  await one!.reaches(cluster().hosts);
+  const key = `nodes/${one!.name}`;
+  const own = cluster().get(key);
+  const tells = (text: string) =>
+    one!.waitForStatus(`"${text}"`, ({ problems }) => problems.some((problem) => problem.startsWith(text)), {
+      deadlineMs: 20_000,
+    });
+  const forgeries = [
+    [own.replace(one!.address, somewhere), `Another host, at ${somewhere}, has the name "${one!.name}", too`],
+    ['{', `Somebody writes the record of "${one!.name}" in etcd; weftd writes it back`],
+  ] as const;
+  assert.is.not(forgeries[0][0], own);
+  for (const [forged, told] of forgeries) {
+    cluster().put(key, forged);
+    await tells(told);
+    await waitFor('its own to be back', () => cluster().get(key).includes(one!.address));
+  }
+});
+
+test('a lease of the whole network leaves a new node a subnet', async () => {
+  const keys = ['10.244.0.0-16', '10.0.0.0-8', '0.0.0.0-0'];
+  for (const [i, key] of keys.entries()) cluster().put(`subnets/${key}`, value(somewhere, mac(80 + i)));
+  const host = cluster().addHost();
+  host.startWeftd();
+  await host.reaches([cluster().hosts[0]!]);
+  assert.match(host.subnet, /^10\.244\.\d+\.0\/24$/);
+  for (const key of keys) cluster().etcdctl('del', `/coreos.com/network/subnets/${key}`);
+  await host.waitForStatus('no problem', ({ problems, state }) => problems.length === 0 && state === 'running');
+});
+
 test.run();
