@@ -209,6 +209,28 @@ test('a container cannot pose as a peer through its own host', () => {
   assert.is(two.status().peerLock.droppedPackets, counts[1]! + 10);
 });
 
+test('the tunnel’s packets stay tracked while rules go by the state of connections, and status says so', async () => {
+  const [one, two] = cluster().hosts as [Host, Host];
+  const iptables = (words: string): string => run(['iptables-nft', ...words.split(' ')], { namespace: one.namespace });
+  const says = (): boolean =>
+    /Conntrack +sees the tunnel's packets: rules of "ip filter INPUT" go by the state of connections\n/.test(
+      one.weftctl('status').stdout,
+    );
+  assert.match(table(one), /chain untracked-in/);
+  assert.not.ok(says());
+  iptables('-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT');
+  iptables('-A INPUT -p udp -m state --state NEW -m udp --dport 8472 -j ACCEPT');
+  iptables('-A INPUT -p udp -j DROP');
+  await waitFor('it to be told', says);
+  assert.match(one.log, /the tunnel's packets stay tracked as connections.*ip filter INPUT/);
+  assert.not.match(table(one), /untracked-in/);
+  assert.is(ping(two.pods[0]!.namespace, one.pods[0]!.address).received, 1);
+  iptables('-F INPUT');
+  await waitFor('it to be over', () => !says());
+  await waitFor('the rules', () => /chain untracked-in/.test(table(one)));
+  assert.is(ping(two.pods[0]!.namespace, one.pods[0]!.address).received, 1);
+});
+
 test('a weftd that starts while etcd is unreachable keeps its predecessor’s lock closed', async () => {
   const [one] = cluster().hosts as [Host];
   await cluster().stopEtcd();
