@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { readRoutes } from '../lab/kernel-state.ts';
@@ -71,6 +71,19 @@ test('the error for a damaged node.json names the file and what is wrong in it',
     assert.match(`${document.msg} ${document.details}`, /node\.json/);
     assert.match(`${document.msg} ${document.details}`, problem);
   }
+});
+
+test('long runs of blanks in subnet.env cost no time', () => {
+  const site = sites().make();
+  site.writeSubnetEnv();
+  const blanks = ' '.repeat(400_000);
+  const lines = [`FLANNEL_NOTE=x${blanks}x`, `${blanks}x`, `${blanks}FLANNEL_OTHER = x`];
+  writeFileSync(site.subnetFile, `${lines.join('\n')}\n${readFileSync(site.subnetFile, 'utf8')}`);
+  const pod = site.addPod();
+  // By an expression whose cost grows with the square it would take minutes.
+  const limited = { through: ['timeout', '10'] };
+  assert.is(site.add(pod, site.overlay(), limited).ips?.[0]?.address, '10.97.3.2/24');
+  site.delete(pod, site.overlay(), limited);
 });
 
 test('DEL needs neither file', () => {
