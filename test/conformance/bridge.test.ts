@@ -1,10 +1,11 @@
 /** The bridge, its ports and its gateways. */
 
 import * as assert from 'uvu/assert';
-import type { PodSpace } from '../lab/bare-host.ts';
+import { type PodSpace, presentLink } from '../lab/bare-host.ts';
 import { execute, run as runProgram } from '../lab/commands.ts';
 import { readLinks } from '../lab/kernel-state.ts';
-import { ipBatch } from '../lab/namespaces.ts';
+import { addCable, ipBatch } from '../lab/namespaces.ts';
+import { sendRaw } from '../lab/raw-packets.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fails, own } from '../support/cni.ts';
 import { fixture } from '../support/fixture.ts';
@@ -293,6 +294,52 @@ test('IPv6 forwarding costs the host no route that a router advertises', () => {
   assert.is(site.sysctl('net/ipv6/conf/all/forwarding'), '1');
   assert.is(site.sysctl('net/ipv6/conf/ra0/accept_ra'), '2');
   assert.is(site.sysctl('net/ipv6/conf/ra1/accept_ra'), '1', 'it has no such route');
+});
+
+type Interface = readonly [namespace: string, device: string];
+
+/** A router's advertisement, as anybody can send it to a neighbour. */
+async function advertise([from, fromDevice]: Interface, [to, toDevice]: Interface): Promise<void> {
+  const heard = (): number =>
+    Number(/Icmp6InRouterAdvertisements\s+(\d+)/.exec(runProgram(['cat', '/proc/net/snmp6'], { namespace: to }))![1]);
+  const linkLocal = (namespace: string, device: string): Promise<string> =>
+    waitFor('a link-local address', () => presentLink(namespace, device).linkLocal[0]?.split('/')[0]);
+  const before = heard();
+  const addresses = [await linkLocal(from, fromDevice), await linkLocal(to, toDevice)] as const;
+  // Hosts believe only what no router has forwarded.
+  runProgram(['sysctl', '-qw', `net/ipv6/conf/${fromDevice}/hop_limit=255`], { namespace: from });
+  const forHalfAnHour = `86000000400007080000000000000000`;
+  sendRaw(from, ...addresses, 58, forHalfAnHour, presentLink(from, fromDevice).index);
+  await waitFor('it to be heard', () => heard() > before);
+}
+
+test('a router’s advertisements: the host keeps its route and hears further ones, a container believes none', async () => {
+  const site = sites().make();
+  const router: Interface = [site.scratch.addNamespace(`${site.name}-router`), 'up0'];
+  const uplink: Interface = [site.namespace, 'up0'];
+  addCable({ namespace: site.namespace, device: 'up0' }, { namespace: router[0], device: 'up0' });
+  for (const [namespace, device] of [router, uplink]) {
+    runProgram(['sysctl', '-qw', `net/ipv6/conf/${device}/accept_dad=0`], { namespace });
+    runProgram(['ip', '-n', namespace, 'link', 'set', device, 'up']);
+  }
+  const defaults = ([namespace]: Interface): string =>
+    runProgram(['ip', '-n', namespace, '-6', 'route', 'show', 'default', 'proto', 'ra']);
+  await advertise(router, uplink);
+  await waitFor('the route', () => defaults(uplink).includes('dev up0'));
+  const [forging, believing] = site.addPods(2) as [PodSpace, PodSpace];
+  for (const pod of [forging, believing]) site.add(pod, site.bridge({ isGateway: true }, dual));
+  assert.is(site.sysctl('net/ipv6/conf/all/forwarding'), '1');
+  assert.match(defaults(uplink), /dev up0/);
+  site.ip('-6', 'route', 'del', 'default', 'dev', 'up0');
+  await advertise(router, uplink);
+  await waitFor('the next one', () => defaults(uplink).includes('dev up0'));
+  const victim: Interface = [believing.namespace, 'eth0'];
+  await advertise([forging.namespace, 'eth0'], victim);
+  assert.is(defaults(victim), '');
+  // It is the setting that prevents it.
+  runProgram(['sysctl', '-qw', 'net/ipv6/conf/eth0/accept_ra=1'], { namespace: believing.namespace });
+  await advertise([forging.namespace, 'eth0'], victim);
+  await waitFor('the forged route', () => defaults(victim).includes('dev eth0'));
 });
 
 test('two pods of a bridge reach each other, by both families', () => {
