@@ -55,6 +55,18 @@ const statusOf = (error: unknown): number | undefined =>
 
 /** The list or the watch cannot go on: the changes since then are forgotten. */
 export const isGone = (error: unknown): boolean => statusOf(error) === 410;
+/** Our version is ahead of the server's: its store was restored from a backup, or this server lags behind another. */
+export const isAhead = (error: unknown): boolean =>
+  error instanceof BusyError && error.message.includes('Too large resource version');
+
+/** The watch cannot go on, because its history is not the one that we know. */
+export const otherHistory = ({ op, subject }: Operation): AnswerError =>
+  new AnswerError(410, {
+    code: 'refused',
+    op,
+    subject,
+    message: `Cannot ${op}: its versions have gone back; was the cluster's etcd restored from a backup?`,
+  });
 export const isMissing = (error: unknown): boolean => statusOf(error) === 404;
 /** The object was changed, or is another one than the request is for. */
 export const isConflict = (error: unknown): boolean => statusOf(error) === 409 || statusOf(error) === 422;

@@ -13,8 +13,8 @@ import { isObject } from '../lease.ts';
 import { StoreError, StoreUnavailableError } from '../store-errors.ts';
 import type { StoreObserver } from '../store-observer.ts';
 import { accept, type Form, type KubeClient } from './client.ts';
-import { BusyError, isGone, type Operation, watchError } from './errors.ts';
-import type { NodeMeta } from './node-object.ts';
+import { BusyError, isAhead, isGone, type Operation, otherHistory, watchError } from './errors.ts';
+import { isOlder, type NodeMeta } from './node-object.ts';
 
 export interface FollowerOptions<T extends NodeMeta> {
   readonly client: Pick<KubeClient, 'ask' | 'follow'>;
@@ -64,6 +64,8 @@ export class NodeFollower<T extends NodeMeta> {
   /** Up to which everything is known; undefined: list. */
   #version: string | undefined;
   #isLive = false;
+  /** The server may have another history since the watch was lost. */
+  #isUnproved = false;
   /** Why nothing is known; undefined before the first attempt has ended. */
   #failure: StoreError | undefined;
   /** The outcome of the current attempt, or of the next one. */
@@ -112,7 +114,9 @@ export class NodeFollower<T extends NodeMeta> {
       let startedMs: number | undefined;
       let error: StoreError | undefined;
       try {
+        if (this.#version !== undefined && this.#isUnproved) await this.#prove(this.#version);
         this.#version ??= await this.#list();
+        this.#isUnproved = false;
         if (this.#isClosed) return;
         await this.#watch(this.#version, () => {
           startedMs = clock.nowMs();
@@ -122,6 +126,7 @@ export class NodeFollower<T extends NodeMeta> {
         });
       } catch (thrown) {
         error = this.#told(thrown);
+        this.#isUnproved = true;
       }
       if (this.#isClosed) return;
       if (startedMs !== undefined) observer?.watchLost();
@@ -131,7 +136,8 @@ export class NodeFollower<T extends NodeMeta> {
       if (error === undefined && failures === 0 && livedMs >= soundAfterMs) continue;
       failures++;
       let waitMs = this.#backoffMs(failures, error);
-      if (isGone(error)) {
+      // A server that lags behind needs a moment only; one that is still behind then has another history.
+      if (isGone(error) || (failures > 1 && isAhead(error))) {
         observer?.watchResync();
         this.#version = undefined;
         // Everybody's watch has been forgotten at the same instant.
@@ -209,6 +215,21 @@ export class NodeFollower<T extends NodeMeta> {
     };
   }
 
+  /**
+   * A watch from a version that the server does not have yet is silent, without a word. So it is after a restore from a
+   * backup: then everything is listed anew. @throws StoreError
+   */
+  async #prove(version: string): Promise<void> {
+    const { client, observer } = this.#options;
+    const path = `/api/v1/nodes?limit=1${this.#selector}`;
+    const page = await client.ask({ operation: this.#operation('list'), path, accept: accept.list.metadata });
+    const { metadata } = isObject(page) ? page : {};
+    const now = isObject(metadata) ? metadata['resourceVersion'] : undefined;
+    if (typeof now !== 'string' || !isOlder(now, version)) return;
+    observer?.watchResync();
+    this.#version = undefined;
+  }
+
   /** @returns the version that the watch can begin at @throws StoreError */
   async #list(): Promise<string> {
     for (let attempt = 1; ; attempt++) {
@@ -279,6 +300,8 @@ export class NodeFollower<T extends NodeMeta> {
     if (type === 'ERROR') throw watchError(operation, object);
     const { metadata } = isObject(object) ? object : {};
     const version = isObject(metadata) ? metadata['resourceVersion'] : undefined;
+    // Versions of a watch only grow.
+    if (typeof version === 'string' && isOlder(version, this.#version ?? '0')) throw otherHistory(operation);
     if (type !== 'BOOKMARK') {
       const node = this.#options.reduce(object);
       if (node) {

@@ -141,6 +141,30 @@ test('a missing right is told with the rule that grants it; weftd goes on once i
   kube.kubectl(['delete', 'clusterrolebinding', 'nobody']);
 });
 
+test('etcd is restored from a backup: the ways to the Nodes that it has lost stay, and later changes are followed', async () => {
+  const { kube } = cluster();
+  const [one] = hosts();
+  await kube.backUp();
+  await kube.startAgain();
+  addPeer('peer44', 44);
+  await hasRoute(one, '10.244.44.0/24');
+  // A backup is hours old. Its versions are behind, whatever the API server writes when it starts.
+  const items = Array.from({ length: 400 }, (_, i) => ({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: `filler-${i}`, namespace: 'default' },
+  }));
+  kube.kubectl(['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+  addPeer('peer46', 46);
+  await hasRoute(one, '10.244.46.0/24');
+  await kube.restore();
+  await kube.startAgain();
+  await told(one, /Kubernetes has lost leases, those of peer4\d, peer4\d;/);
+  for (const lost of ['10.244.44.0/24', '10.244.46.0/24']) await hasRoute(one, lost);
+  addPeer('peer45', 45);
+  await hasRoute(one, '10.244.45.0/24');
+});
+
 test('a new token in the file is read, without a restart', async () => {
   const { kube } = cluster();
   const [, two] = hosts();

@@ -33,6 +33,8 @@ class Scene {
   problems = 0;
   lives = 0;
   size = 0;
+  /** Of the store behind the server, as a short list tells it. */
+  serverVersion = 1000;
   /** Watches cannot even begin. */
   refusesWatch: Error | undefined;
   readonly follower: NodeFollower<NodeMeta>;
@@ -54,6 +56,10 @@ class Scene {
     };
     const client: Pick<KubeClient, 'ask' | 'follow'> = {
       ask: async ({ path }) => {
+        if (/limit=1$/.test(path)) {
+          if (this.refusesWatch) throw this.refusesWatch;
+          return page(this.serverVersion, []);
+        }
         this.asked.push(path);
         const answer = this.lists.shift() ?? away;
         if (answer instanceof Error) throw answer;
@@ -188,6 +194,45 @@ test('after 410 everything is listed again, at a time of its own in a large clus
   await settle();
   assert.is(await scene.tick(), 10_000);
   assert.equal(scene.heard, ['list a', 'list z']);
+  assert.is(scene.problems, 0);
+  scene.follower.close();
+});
+
+test('versions that go back, and a server that stays behind, mean a new list', async () => {
+  const scene = await watching();
+  scene.event('ADDED', nodeObject('b', 90));
+  scene.lists = [page(40, ['a'])];
+  assert.throws(() => scene.event('BOOKMARK', { metadata: { resourceVersion: '39' } }), /its versions have gone back/);
+  scene.watch!.end(gone);
+  await settle();
+  await scene.tick();
+  assert.is(scene.follower.version, '40');
+  const ahead = new BusyError(504, undefined, {
+    ...failure,
+    code: 'timeout',
+    message: 'Too large resource version: 40',
+  });
+  scene.lists = [page(30, ['a'])];
+  scene.refusesWatch = ahead;
+  scene.watch!.end(away);
+  await settle();
+  await scene.tick();
+  assert.is(scene.follower.version, undefined, 'to be listed');
+  scene.refusesWatch = undefined;
+  await scene.tick();
+  assert.is(scene.follower.version, '30');
+  scene.follower.close();
+});
+
+test('a server whose store was restored from a backup is listed anew after the loss of the watch', async () => {
+  const scene = await watching();
+  scene.event('BOOKMARK', { metadata: { resourceVersion: '900' } });
+  scene.serverVersion = 300;
+  scene.lists = [page(300, ['a'])];
+  scene.watch!.end(away);
+  await settle();
+  await scene.tick();
+  assert.is(scene.follower.version, '300');
   assert.is(scene.problems, 0);
   scene.follower.close();
 });
