@@ -2,12 +2,13 @@
  * The bridge. The first attachment creates it and gives it its addresses. It belongs to the host, not to an attachment:
  * no failure and no DEL removes it, because the next attachment may already be using it. It gets a MAC of its own, so
  * that its MAC stays the same when containers come and go. The kernel chooses that MAC, and it is set a second time before
- * the bridge is up: another one would take the carrier, and with it the link-local address, until a port is up. A bridge that others made keeps the MAC that it has, if that is
- * one: without ports, or with all of them down, its MAC is set once more, and the kernel then leaves it alone.
+ * the bridge is up: another one would take the carrier, and with it the link-local address, until a port is up. A bridge
+ * that others made keeps the MAC that it has, if that is one: without ports, or with all of them down, its MAC is set once
+ * more, and the kernel then leaves it alone.
  */
 
 import { check, hasCode } from '../linux/errors.ts';
-import { deleteAddress, dumpAddresses, newAddress } from '../linux/netlink/address.ts';
+import { deleteAddress, dumpAddresses, type InterfaceAddress, newAddress } from '../linux/netlink/address.ts';
 import { hasAny, type NetlinkConnection, type NetlinkRequest } from '../linux/netlink/connection.ts';
 import { changeLink, createBridge, dumpLinkIndexes, getLink, iff, type Link } from '../linux/netlink/link.ts';
 import type { Sys } from '../linux/sys.ts';
@@ -53,11 +54,11 @@ function executeUnless(
 function findOrCreate(
   connection: NetlinkConnection,
   { name, mtuBytes, vlanFiltering, gateways, isOnlyCarrier }: AttachmentPlan['bridge'],
-): { link: Link; isNew: boolean } {
+): { link: Link; isNew: boolean; addresses: readonly InterfaceAddress[] } {
   const found = connection.get(getLink({ name }));
-  if (isOnlyCarrier) checkOtherCarriers(connection, gateways, name, found?.index);
+  const addresses = isOnlyCarrier ? checkOtherCarriers(connection, gateways, name, found?.index) : [];
   // One that is down may be another call's that is about to set it up.
-  if (found) return { link: found, isNew: !found.up };
+  if (found) return { link: found, isNew: !found.up, addresses };
   const settings = {
     name,
     ...(mtuBytes === undefined ? {} : { mtuBytes }),
@@ -65,19 +66,30 @@ function findOrCreate(
   };
   executeUnless(connection, [createBridge(settings)], 'EEXIST');
   const link = connection.get(getLink({ name }));
-  if (link) return { link, isNew: true };
+  if (link) return { link, isNew: true, addresses };
   throw new CniError(errorCodes.kernelRefused, `The bridge "${name}" was deleted while a container was attached to it`);
 }
 
-/** @throws CniError 106 where the link has another address than the plan says */
-export function ensureAddresses(connection: NetlinkConnection, link: Link, plan: AttachmentPlan['bridge']): void {
+/**
+ * @param known addresses of the host that were read before
+ * @throws CniError 106 where the link has another address than the plan says
+ */
+export function ensureAddresses(
+  connection: NetlinkConnection,
+  link: Link,
+  plan: AttachmentPlan['bridge'],
+  known: readonly InterfaceAddress[] = [],
+): void {
   const { gateways, tolerated } = plan;
   const { index } = link;
   const add = (prefix: Prefix) => newAddress({ index, ...planAddress(prefix, false) });
   if (gateways.length === 0) return;
   if (tolerated === 'any') {
-    // There is nothing to compare with: one message adds the address, or reports that it exists.
-    executeUnless(connection, gateways.map(add), 'EEXIST');
+    // Other addresses do not matter: one message adds the address, or reports that it exists.
+    const isKnown = (gateway: Prefix) =>
+      known.some((address) => address.index === index && sameInterfaceAddress(address.prefix, gateway));
+    const unknown = gateways.filter((gateway) => !isKnown(gateway));
+    if (unknown.length > 0) executeUnless(connection, unknown.map(add), 'EEXIST');
     return;
   }
   const present = connection.dump(dumpAddresses({ index })).map(({ prefix }) => prefix);
@@ -110,10 +122,10 @@ export function ensureAddresses(connection: NetlinkConnection, link: Link, plan:
   executeUnless(connection, missing.map(add), 'EEXIST');
 }
 
-/** The bridge passes packets by its ports, or at least has some. */
+/** The bridge passes packets by its ports, or at least has some, or has its MAC from us. */
 function isInUse(sys: Sys, { index, flags, operstate }: Link): boolean {
   if ((flags & iff.IFF_LOWER_UP) === 0) return false;
-  // A bridge that has a carrier since it is up keeps its unknown state. It may have a thousand ports.
+  // Others' bridge that has a carrier since it is up keeps its unknown state. It may have a thousand ports.
   return operstate === iff.IF_OPER_UP || hasAny(sys, dumpLinkIndexes({ master: index }));
 }
 
@@ -143,7 +155,7 @@ function ensureMtuForIPv6(connection: NetlinkConnection, { index, mtuBytes }: Li
  */
 export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: AttachmentPlan): Link {
   const { bridge } = plan;
-  const { link, isNew } = findOrCreate(connection, bridge);
+  const { link, isNew, addresses } = findOrCreate(connection, bridge);
   if (link.kind !== 'bridge') {
     throw new CniError(
       errorCodes.notABridge,
@@ -164,12 +176,14 @@ export function ensureBridge(sys: Sys, connection: NetlinkConnection, plan: Atta
         { index: link.index },
         {
           up: true,
+          // A bridge that is up with a carrier keeps its unknown state, and each ADD would have to ask for its ports.
+          ...(isNew ? { operstate: iff.IF_OPER_UP } : {}),
           ...(promiscuous ? { promiscuous: true } : {}),
           ...(mac ? { mac } : {}),
         },
       ),
     ]);
   }
-  if (bridge.gatewayVlan === undefined) ensureAddresses(connection, link, bridge);
+  if (bridge.gatewayVlan === undefined) ensureAddresses(connection, link, bridge, addresses);
   return mac ? { ...link, mac } : link;
 }

@@ -6,7 +6,7 @@
  * The host's network may contain the whole cluster.
  */
 
-import { dumpAddresses } from '../linux/netlink/address.ts';
+import { dumpAddresses, type InterfaceAddress } from '../linux/netlink/address.ts';
 import type { NetlinkConnection } from '../linux/netlink/connection.ts';
 import { getLink } from '../linux/netlink/link.ts';
 import { addressBits } from '../net/address.ts';
@@ -23,6 +23,7 @@ const isWithin = (prefix: Prefix, subnet: Prefix): boolean =>
  * kernel's list. weftd looks at both families.
  * @param subnets with host bits or without
  * @param ownIndex the bridge that may have them; undefined where it does not exist
+ * @returns the host's IPv4 addresses, as far as they were needed
  * @throws CniError 116
  */
 export function checkOtherCarriers(
@@ -30,13 +31,14 @@ export function checkOtherCarriers(
   subnets: readonly Prefix[],
   bridge: string,
   ownIndex: number | undefined,
-): void {
+): readonly InterfaceAddress[] {
   const networks = subnets.filter(({ address }) => address.family === 4).map(networkOf);
-  if (networks.length === 0) return;
-  const other = host
-    .dump(dumpAddresses({ family: 4 }))
-    .find(({ index, prefix }) => index !== ownIndex && networks.some((network) => isWithin(prefix, network)));
-  if (!other) return;
+  if (networks.length === 0) return [];
+  const addresses = host.dump(dumpAddresses({ family: 4 }));
+  const other = addresses.find(
+    ({ index, prefix }) => index !== ownIndex && networks.some((network) => isWithin(prefix, network)),
+  );
+  if (!other) return addresses;
   const name = host.get(getLink({ index: other.index }))?.name ?? `interface ${other.index}`;
   const advice =
     name === 'docker0'

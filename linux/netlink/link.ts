@@ -145,6 +145,8 @@ export interface LinkChange {
   readonly promiscuous?: boolean;
   readonly arp?: boolean;
   readonly protoDown?: boolean;
+  /** RFC 2863's state, `iff.IF_OPER_UP`: the kernel takes it only where it is unknown, dormant or testing before. */
+  readonly operstate?: number;
   /** Only for a link that is a port of a bridge by the time the kernel handles this message. */
   readonly bridgePort?: { readonly hairpin?: boolean; readonly isolated?: boolean };
   /** A new name; the target must be an index. */
@@ -258,6 +260,7 @@ export function changeLink(target: LinkTarget, change: LinkChange): NetlinkReque
       if (change.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, change.mtuBytes);
       if (change.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, change.master);
       if (change.protoDown !== undefined) writer.attributeU8(ifla.IFLA_PROTO_DOWN, change.protoDown ? 1 : 0);
+      if (change.operstate !== undefined) writer.attributeU8(ifla.IFLA_OPERSTATE, change.operstate);
       if (change.alias !== undefined) writer.attributeText(ifla.IFLA_IFALIAS, change.alias);
       if (change.bridgePort) {
         const { hairpin, isolated } = change.bridgePort;
