@@ -171,26 +171,30 @@ export async function readSnapshot(connection: Pick<EtcdConnection, 'call'>, key
 export interface Digest {
   readonly revision: string;
   readonly count: number;
-  readonly newest: Entry | undefined;
+  /** All of the newest revision, since a transaction can write several; etcd's answer has one of them. */
+  readonly newest: readonly Entry[];
 }
 
-const sameEntry = (a: Entry | undefined, b: Entry | undefined): boolean =>
-  a?.key === b?.key &&
-  a?.modRevision === b?.modRevision &&
-  a?.createRevision === b?.createRevision &&
-  (a?.value === b?.value || a?.isForgotten === true || b?.isForgotten === true);
+const sameEntry = (a: Entry, b: Entry): boolean =>
+  a.key === b.key &&
+  a.modRevision === b.modRevision &&
+  a.createRevision === b.createRevision &&
+  (a.value === b.value || a.isForgotten === true || b.isForgotten === true);
 
 export const isBefore = (a: string, b: string): boolean => BigInt(a) < BigInt(b);
 
 export function digestOf({ revision, leases }: Snapshot): Digest {
-  let newest: Entry | undefined;
+  let newest: Entry[] = [];
   for (const entry of leases.values()) {
-    if (!newest || isBefore(newest.modRevision, entry.modRevision)) newest = entry;
+    const [first] = newest;
+    if (first?.modRevision === entry.modRevision) newest.push(entry);
+    else if (!first || isBefore(first.modRevision, entry.modRevision)) newest = [entry];
   }
   return { revision, count: leases.size, newest };
 }
 
-export const sameDigest = (a: Digest, b: Digest): boolean => a.count === b.count && sameEntry(a.newest, b.newest);
+export const sameDigest = (a: Digest, b: Digest): boolean =>
+  a.count === b.count && (a.count === 0 || a.newest.some((one) => b.newest.some((other) => sameEntry(one, other))));
 
 /** Whether writes alone can lead from `earlier` to `later`. If not, the etcd of `earlier` is lost. */
 export function isContinued(earlier: Snapshot, later: Snapshot): boolean {
@@ -214,6 +218,6 @@ export async function readDigest(connection: EtcdConnection, keys: Keys, revisio
   return {
     revision: revision === '0' ? header.revision : revision,
     count: Number(count),
-    newest: kvs[0] && toEntry(kvs[0]),
+    newest: kvs.slice(0, 1).map(toEntry),
   };
 }

@@ -220,6 +220,31 @@ test('keys that are not UTF-8, or very long, are kept apart: nothing is listed a
   assert.equal([lists(), seen.wakes - before], [1, 0]);
 });
 
+test('leases that one transaction has written are no sign of another etcd: nothing is listed again for them', async () => {
+  const server = await start();
+  put(server, 1);
+  const write = async (...numbers: number[]): Promise<void> => {
+    const success = numbers.map((n) => ({
+      requestPut: { key: Buffer.from(`${subnets}10.5.${n}.0-24`).toString('base64'), value: '' },
+    }));
+    const { status } = await fetch(`${server.endpoint}/v3/kv/txn`, {
+      method: 'POST',
+      body: JSON.stringify({ success }),
+    });
+    assert.is(status, 200);
+  };
+  await write(9, 7, 8);
+  const { store, seen, lists } = following(server, { verifyMs: 50 });
+  await waitFor('the first wake', () => seen.wakes > 0);
+  for (const numbers of [[], [13, 11, 12]]) {
+    if (numbers.length > 0) await write(...numbers);
+    await waitFor('them', async () => (await store.leases.list()).malformed.length === 3 + numbers.length);
+    const before = seen.wakes;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.equal([lists(), seen.wakes - before], [1, 0]);
+  }
+});
+
 test('etcd is restored from a backup: the lower revision reveals it, and everything is listed again', async () => {
   const server = await start();
   put(server, 1);

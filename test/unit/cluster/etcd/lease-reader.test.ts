@@ -79,7 +79,7 @@ test('a value that cannot be read, or is padded, is not kept', () => {
   // It is the same entry for comparisons, unless it was written again.
   const same = toEntry(kv('10.1.9.0-24', `{"PublicIP":${'['.repeat(8000)}`));
   const again = { ...same, modRevision: '2' };
-  const digest = (newest: Entry) => ({ revision: '9', count: 2, newest });
+  const digest = (newest: Entry) => ({ revision: '9', count: 2, newest: [newest] });
   assert.equal([sameDigest(digest(bad), digest(same)), sameDigest(digest(bad), digest(again))], [true, false]);
 });
 
