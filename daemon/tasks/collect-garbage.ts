@@ -6,12 +6,12 @@
 import type { Bell } from '../pace/bell.ts';
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
 
-const leastPauseMs = 1000;
-/** At most this share of the time is spent on collections. */
-const timeShare = 0.03;
+const leastPauseMs = 300;
+/** At most this share of the time is spent on collections. With less, memory grows by more than 20 MB in a flood. */
+const timeShare = 0.1;
 /** Less garbage is not worth the work. */
-const leastBytes = 6 * 2 ** 20;
-const leastShare = 0.2;
+const leastBytes = 2 * 2 ** 20;
+const leastShare = 0.05;
 
 export interface CollectGarbageOptions {
   readonly collect: () => void;

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { type AttackOptions, attack, keptMbAtMost } from './adversary.ts';
 
 /** Of each honest weftd, while 300 writes a second make garbage; at rest it may have grown by less. */
-const grownMbAtMost = 50;
+const grownMbAtMost = 30;
 const linesPerMinuteAtMost = 100;
 
 export async function checkAttack(options: Omit<AttackOptions, 'log'>): Promise<void> {
