@@ -1,6 +1,7 @@
 /**
- * The gate: `npm test` runs every part but `guest` and `soak`, and `kubernetes` in a short form where one is built; `npm test -- unit types` runs these parts, and
- * `npm test -- test/cluster/healing.test.ts` this file. Test files run in lanes, one process each (test/gate/lanes.mjs).
+ * The gate: `npm test` runs every part but `guest` and `soak`. It runs `kubernetes` in a short form, and only where one is
+ * built. `npm test -- unit types` runs these parts, and `npm test -- test/cluster/healing.test.ts` runs this file. Test files
+ * run in lanes, one process each (test/gate/lanes.mjs).
  * It prints a line for each part with what it counted, the output of what failed, the slowest files, and the sum last.
  * It installs what it needs first (setup.mjs).
  */
