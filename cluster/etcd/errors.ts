@@ -62,6 +62,13 @@ const meanings: readonly Meaning[] = [
     advice: 'check http or https in --etcd-endpoints',
   },
   {
+    // Also a server without TLS says no more than this, if it closes before it has read the whole greeting.
+    pattern: /ECONNRESET|EPIPE|socket hang up/,
+    retryable: true,
+    cause: 'it closed the connection',
+    advice: 'is etcd running there? check http or https in --etcd-endpoints',
+  },
+  {
     // Seen under Bun if the server speaks TLS or another protocol.
     pattern: /(Failed to connect|Protocol error) \(/,
     retryable: true,

@@ -28,6 +28,12 @@ test('etcd’s and gRPC’s words, as etcd 3.4 and Bun were seen to say them', (
       true,
       'its name cannot be resolved; check --etcd-endpoints and DNS',
     ],
+    [
+      '14 UNAVAILABLE: read ECONNRESET',
+      true,
+      true,
+      'it closed the connection; is etcd running there? check http or https in --etcd-endpoints',
+    ],
     ['etcdserver: no leader', true, true, 'the etcd cluster has no leader; see "etcdctl endpoint status --cluster"'],
     [
       '4 DEADLINE_EXCEEDED: Deadline exceeded after 5.0s',
