@@ -176,7 +176,7 @@ export async function composeNode(
     silenceMs: settings.silenceMs,
   });
   const files = new NodeFiles(sys, options);
-  const kernel = new Kernel(sys);
+  const kernel = new Kernel(sys, options.procSysDir);
   const filterStream = new KernelEvents(sys, packetFilterEvents, filterRetryMs);
   const filterEvents = new FilterEvents(() => filterStream.poll());
   const ways = new Ways(() => kernel.readInterfaces());

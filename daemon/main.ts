@@ -4,6 +4,7 @@ import { UsageError } from '../command/options.ts';
 import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
 import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks } from '../linux/sys.ts';
+import { readSysctl } from '../linux/sysctl.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { composeNode, type ProcessHost, startService } from './compose.ts';
 import { FolderBusyError, lockFolders } from './host/folder-lock.ts';
@@ -58,6 +59,13 @@ async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger)
   const { sys } = host;
   if (!hasCapability(sys, CAP_NET_ADMIN)) {
     logger.error('weftd needs the right to change the network (CAP_NET_ADMIN): run it as root');
+    return 1;
+  }
+  // Otherwise all settings would count as ones that this kernel lacks.
+  if (readSysctl(sys, ['net', 'ipv4', 'ip_forward'], options.procSysDir) === undefined) {
+    logger.error(
+      `Cannot find the kernel's settings: "${options.procSysDir}" (--proc-sys-dir) has no net/ipv4/ip_forward; mount the host's /proc/sys/net as "${options.procSysDir}/net"`,
+    );
     return 1;
   }
   for (const option of options.ignored) logger.warn(`option ${option} has no effect in weftd`);

@@ -27,6 +27,8 @@ export interface DaemonOptions {
   readonly renewMarginMs: number;
   /** The plugins' folder of reserved addresses. */
   readonly cniDataDir: string;
+  /** Where the kernel's settings are, as in /proc/sys. */
+  readonly procSysDir: string;
   /** The address of the probe port; undefined: probes are answered on the socket only. */
   readonly healthz: { readonly address: Address; readonly port: number } | undefined;
   readonly leave: boolean;
@@ -45,6 +47,7 @@ const defaults = {
   ...defaultPaths,
   renewMarginMinutes: 60,
   healthzIp: '127.0.0.1',
+  procSysDir: '/proc/sys',
 } as const;
 
 const onOff = ['on', 'off'] as const;
@@ -141,6 +144,13 @@ const specs: readonly OptionSpec[] = [
     placeholder: 'DIR',
     help: "the plugins' address store; weftd counts used and free addresses there",
     byDefault: defaults.cniDataDir,
+  },
+  {
+    name: 'proc-sys-dir',
+    kind: 'text',
+    placeholder: 'DIR',
+    help: "the kernel's settings; for a container, whose own /proc/sys is read-only: where the host's is mounted",
+    byDefault: defaults.procSysDir,
   },
   {
     name: 'healthz-ip',
@@ -294,6 +304,7 @@ export function parseDaemonOptions(
     },
     renewMarginMs: (options.integer('subnet-lease-renew-margin') ?? defaults.renewMarginMinutes) * 60_000,
     cniDataDir: folderOption(options, 'cni-data-dir', defaults.cniDataDir),
+    procSysDir: folderOption(options, 'proc-sys-dir', defaults.procSysDir),
     healthz: healthzOption(options),
     leave: options.flag('leave'),
     leaveLocally: options.flag('local'),

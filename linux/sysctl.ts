@@ -1,22 +1,27 @@
-/** Kernel settings below /proc/sys. Those below `net` are of the calling thread's network namespace. */
+/**
+ * Kernel settings below /proc/sys. Those below `net` are of the calling thread's network namespace, also where the host's
+ * folder is mounted at another place: a container may not write to its own /proc/sys.
+ */
 
 import { type Action, check, errno } from './errors.ts';
 import { readAll, writeAll } from './files.ts';
 import { open, type Sys } from './sys.ts';
 
+const defaultFolder = '/proc/sys';
+
 /** The path is a list, not `net.ipv4.…`, because a segment may contain dots (an interface named `eth0.5`). */
-function pathOf(segments: readonly string[]): string {
+function pathOf(segments: readonly string[], folder: string): string {
   for (const segment of segments) {
     if (segment === '' || segment === '.' || segment === '..' || segment.includes('/') || segment.includes('\0')) {
       throw new RangeError(`"${segment}" cannot be part of a sysctl's name`);
     }
   }
-  return `/proc/sys/${segments.join('/')}`;
+  return `${folder}/${segments.join('/')}`;
 }
 
 /** The value without the newline at its end, or undefined if this kernel or interface has no such setting. */
-export function readSysctl(sys: Sys, segments: readonly string[]): string | undefined {
-  const path = pathOf(segments);
+export function readSysctl(sys: Sys, segments: readonly string[], folder = defaultFolder): string | undefined {
+  const path = pathOf(segments, folder);
   const fd = sys.open(path, open.O_RDONLY, 0);
   if (fd === -errno.ENOENT) return undefined;
   check(fd, ['open', path]);
@@ -33,10 +38,10 @@ export function readSysctl(sys: Sys, segments: readonly string[]): string | unde
  * (`forwarding` walks all interfaces), and fails needlessly if /proc/sys is read-only.
  * @throws SyscallError ENOENT if there is no such setting
  */
-export function ensureSysctl(sys: Sys, segments: readonly string[], value: string): boolean {
-  const current = readSysctl(sys, segments);
+export function ensureSysctl(sys: Sys, segments: readonly string[], value: string, folder = defaultFolder): boolean {
+  const current = readSysctl(sys, segments, folder);
   if (current === value) return false;
-  const path = pathOf(segments);
+  const path = pathOf(segments, folder);
   const action: Action = ['set', path, `to "${value}"`];
   const fd = check(sys.open(path, open.O_WRONLY, 0), action);
   try {

@@ -107,10 +107,13 @@ const alreadyDone: Partial<Record<Operation['kind'], readonly ErrnoName[]>> = {
 
 export class Kernel {
   readonly #sys: Sys;
+  readonly #procSysDir: string | undefined;
   #connection: NetlinkConnection | undefined;
 
-  constructor(sys: Sys) {
+  /** @param procSysDir where the kernel's settings are; /proc/sys by default */
+  constructor(sys: Sys, procSysDir?: string) {
     this.#sys = sys;
+    this.#procSysDir = procSysDir;
   }
 
   close(): void {
@@ -136,7 +139,7 @@ export class Kernel {
 
   /** Whether the kernel has IPv6 at all. */
   hasIPv6(): boolean {
-    return readSysctl(this.#sys, ['net', 'ipv6', 'conf', 'all', 'forwarding']) !== undefined;
+    return this.readSysctl(['net', 'ipv6', 'conf', 'all', 'forwarding']) !== undefined;
   }
 
   readHost(): HostState {
@@ -336,11 +339,19 @@ export class Kernel {
    * @returns whether anything was written
    */
   ensureSysctl({ path, value }: SysctlSetting): boolean {
-    return readSysctl(this.#sys, path) === undefined ? false : ensureSysctl(this.#sys, path, value);
+    if (this.readSysctl(path) === undefined) return false;
+    try {
+      return ensureSysctl(this.#sys, path, value, this.#procSysDir);
+    } catch (error) {
+      if (!hasCode(error, 'EROFS')) throw error;
+      const advice =
+        "in a container, mount the host's /proc/sys/net elsewhere, and name the folder above it by --proc-sys-dir";
+      throw new Error(`${(error as Error).message}; ${advice}`, { cause: error });
+    }
   }
 
   readSysctl(path: readonly string[]): string | undefined {
-    return readSysctl(this.#sys, path);
+    return readSysctl(this.#sys, path, this.#procSysDir);
   }
 }
 

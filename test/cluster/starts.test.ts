@@ -11,6 +11,7 @@ import { Cluster, startCluster } from '../lab/cluster.ts';
 import { run } from '../lab/commands.ts';
 import type { Host } from '../lab/host.ts';
 import { difference, readRoutes } from '../lab/kernel-state.ts';
+import { MountNamespace } from '../lab/mount-namespace.ts';
 import { ping, startPing } from '../lab/packets.ts';
 import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -75,6 +76,40 @@ test('a folder or a FIFO in the place of a file: weftd starts, reports it, and w
   assert.is(one.subnet, subnet);
   await one.weftd!.stop();
   for (const path of [state, memory]) rmSync(path, { recursive: true });
+  one.startWeftd();
+  await one.reaches(hosts);
+});
+
+test("a container's /proc/sys is read-only: weftd says what to do, and uses the host's where that is mounted", async () => {
+  const { hosts, scratch } = cluster();
+  const [one] = hosts as [Host];
+  await one.weftd!.stop();
+  const mounts = await MountNamespace.open(scratch, 'private');
+  const settings = join(one.folder, 'settings');
+  mkdirSync(join(settings, 'net'), { recursive: true });
+  const through = mounts.enter();
+  const elsewhere = ['--proc-sys-dir', settings];
+  one.startWeftdWith({ through }, ...elsewhere);
+  assert.is(await one.weftd!.exited, 1);
+  const advice = `"${settings}" (--proc-sys-dir) has no net/ipv4/ip_forward; mount the host's /proc/sys/net as "${settings}/net"`;
+  assert.ok(one.log.includes(advice), one.log);
+  mounts.mount('--bind', '/proc/sys/net', join(settings, 'net'));
+  mounts.mount('--bind', '/proc/sys', '/proc/sys');
+  mounts.mount('-o', 'remount,bind,ro', '/proc/sys');
+  one.run('sysctl', '-qw', 'net/ipv4/conf/flannel.1/forwarding=0');
+  one.startWeftdWith({ through });
+  await one.waitForStatus('the problem', ({ problems }) =>
+    problems.some((line) =>
+      /Cannot set "\/proc\/sys\/net\/ipv4\/conf\/flannel\.1\/forwarding" to "1": EROFS.*; in a container, mount the host's \/proc\/sys\/net elsewhere, and name the folder above it by --proc-sys-dir/.test(
+        line,
+      ),
+    ),
+  );
+  await one.weftd!.stop();
+  one.startWeftdWith({ through }, ...elsewhere);
+  await one.waitForStatus('no problem', ({ problems, state }) => state === 'running' && problems.length === 0);
+  assert.is(one.run('cat', '/proc/sys/net/ipv4/conf/flannel.1/forwarding').trim(), '1');
+  await one.weftd!.stop();
   one.startWeftd();
   await one.reaches(hosts);
 });

@@ -19,6 +19,7 @@ test('defaults', () => {
   const options = parse();
   assert.is(options.runDir, '/run/weft');
   assert.is(options.stateDir, '/var/lib/weft');
+  assert.is(options.procSysDir, '/proc/sys');
   assert.is(options.subnetFile, '/run/flannel/subnet.env');
   assert.is(options.renewMarginMs, 3_600_000);
   assert.is(options.ipMasq, false);
@@ -46,6 +47,11 @@ test("flanneld's command line as it stands in a unit file", () => {
   assert.is(options.renewMarginMs, 1_800_000);
   assert.equal(options.healthz, { address: address('127.0.0.1'), port: 8080 });
   assert.equal(options.ignored, ['--iptables-resync']);
+});
+
+test('the folder of the kernel settings can be elsewhere', () => {
+  assert.is(parse('--proc-sys-dir', '/host/proc/sys/').procSysDir, '/host/proc/sys');
+  assert.is(errorOf('--proc-sys-dir', 'sys'), 'Option --proc-sys-dir is "sys": it must be an absolute path');
 });
 
 test('health is answered where it is said, on the host itself unless it is said, and nowhere without a port', () => {

@@ -240,6 +240,13 @@ test('a setting is written only if it differs, and only inside /proc/sys', () =>
   assert.is(value, '1\n');
   assert.is(opened.filter(([, flags]) => flags === 1).length, 1);
   assert.is(opened[0]![0], '/proc/sys/net/ipv4/conf/eth0.5/forwarding');
+  value = '0\n';
+  assert.is(ensureSysctl(fake, name, '1', '/host/sys'), true);
+  assert.is(value, '1\n');
+  assert.equal(
+    new Set(opened.splice(0).map(([path]) => path.slice(0, path.indexOf('/net/')))),
+    new Set(['/proc/sys', '/host/sys']),
+  );
   assert.is(readSysctl(fake, ['absent']), undefined);
   assert.throws(() => ensureSysctl(fake, ['absent'], '1'), /Cannot set "\/proc\/sys\/absent" to "1": ENOENT/);
   for (const bad of ['..', '.', '', 'a/b', 'a\0b']) assert.throws(() => readSysctl(fake, ['net', bad]), RangeError);
