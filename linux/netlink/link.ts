@@ -27,6 +27,8 @@ const ifla = {
   IFLA_NET_NS_FD: 28,
   IFLA_EXT_MASK: 29,
   IFLA_PROMISCUITY: 30,
+  IFLA_NUM_TX_QUEUES: 31,
+  IFLA_NUM_RX_QUEUES: 32,
   IFLA_LINK_NETNSID: 37,
   IFLA_PROTO_DOWN: 39,
   IFLA_PROP_LIST: 52,
@@ -60,6 +62,7 @@ export const iff = {
 } as const;
 
 const ifinfomsgBytes = 16;
+const vethQueues = 1;
 const AF_BRIDGE = 7;
 
 export interface BridgePort {
@@ -179,6 +182,13 @@ export interface NewLink {
   readonly mtuBytes?: number;
   readonly master?: number;
   readonly up?: boolean;
+  /** How many queues the link has for each direction; the driver's default if it is absent. */
+  readonly queues?: number;
+}
+
+function encodeQueues(writer: NetlinkWriter, queues: number): void {
+  writer.attributeU32(ifla.IFLA_NUM_TX_QUEUES, queues);
+  writer.attributeU32(ifla.IFLA_NUM_RX_QUEUES, queues);
 }
 
 /** A request that makes a link; `encodeData` writes the content of IFLA_INFO_DATA. */
@@ -194,6 +204,7 @@ export const createLink = (kind: string, link: NewLink, encodeData?: (writer: Ne
       if (link.mac) writer.attributeBytes(ifla.IFLA_ADDRESS, link.mac);
       if (link.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, link.mtuBytes);
       if (link.master !== undefined) writer.attributeU32(ifla.IFLA_MASTER, link.master);
+      if (link.queues !== undefined) encodeQueues(writer, link.queues);
       const info = writer.begin(ifla.IFLA_LINKINFO);
       writer.attributeText(ifla.IFLA_INFO_KIND, kind);
       if (encodeData) {
@@ -209,9 +220,12 @@ export const createLink = (kind: string, link: NewLink, encodeData?: (writer: Ne
  * Makes a veth pair: one end here, its peer directly in another namespace. The same message can set the host's end up
  * and make it a port. It cannot set the peer up (the kernel answers ENOTCONN). An alias and a port's flags need
  * `changeLink` by name, which may follow in the same batch.
+ *
+ * Each end gets one queue. Without a number the kernel allocates one for each processor, and then uses one of them: to
+ * change the number it waits twice while it holds the lock of all interfaces.
  */
 export const createVeth = (veth: VethSettings): NetlinkRequest =>
-  createLink('veth', veth, (writer) => {
+  createLink('veth', { ...veth, queues: vethQueues }, (writer) => {
     const { peer } = veth;
     const start = writer.begin(ifla.VETH_INFO_PEER);
     encodeHeader(writer, 0, 0, 0);
@@ -219,6 +233,7 @@ export const createVeth = (veth: VethSettings): NetlinkRequest =>
     writer.attributeBytes(ifla.IFLA_ADDRESS, peer.mac);
     if (peer.mtuBytes !== undefined) writer.attributeU32(ifla.IFLA_MTU, peer.mtuBytes);
     writer.attributeU32(ifla.IFLA_NET_NS_FD, peer.namespace);
+    encodeQueues(writer, vethQueues);
     writer.end(start);
   });
 

@@ -58,6 +58,8 @@ export interface Shown {
   readonly ifindex: number;
   readonly address: string;
   readonly mtu: number;
+  readonly num_tx_queues: number;
+  readonly num_rx_queues: number;
   readonly flags: string[];
   readonly master: string;
   readonly ifalias: string;

@@ -84,6 +84,8 @@ test('one batch creates a veth pair across namespaces, with port, hairpin, isola
   assert.is(inside.address, '02:00:00:00:00:03');
   assert.is(inside.mtu, 1450);
   assert.not(peer.up);
+  // The kernel gives a pair a queue for each processor otherwise, and then uses one of them.
+  for (const end of [shown, inside]) assert.equal([end.num_tx_queues, end.num_rx_queues], [1, 1]);
   host.execute([changeLink({ index: link.index }, { bridgePort: { hairpin: false } })]);
   const { bridgePort } = linkOf(host, 'v0');
   assert.equal([bridgePort?.hairpin, bridgePort?.isolated], [false, true]);
