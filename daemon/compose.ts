@@ -33,6 +33,7 @@ import { NodeFiles } from './host/files.ts';
 import { openFormerSubnets } from './host/former-subnets.ts';
 import { connectedNetworks, ownAddresses } from './host/host-state.ts';
 import { Lifelines } from './host/lifelines.ts';
+import { findLiveFlanneld } from './host/live-flanneld.ts';
 import { RememberedState } from './host/remembered-state.ts';
 import { Loop } from './loop.ts';
 import { IdentityKeeper } from './membership/identity.ts';
@@ -51,6 +52,7 @@ import { Metrics } from './report/metrics.ts';
 import type { ProblemKind } from './report/problem-catalogue.ts';
 import { Problems } from './report/problems.ts';
 import { Progress } from './report/progress.ts';
+import { StandAside } from './stand-aside.ts';
 import { makeTasks } from './tasks/all.ts';
 import { readTestSettings } from './test-settings.ts';
 
@@ -362,55 +364,73 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
   changed.listen(() => manager.statusMayHaveChanged());
   const reportEvents = (kind: ProblemKind, error: Error | undefined): void =>
     problems.report(kind, error && `Cannot receive the kernel's events: ${error.message}; comparing everything again`);
-  filterStream.start({
-    ownPort: () => packetFilter.port,
-    isRelevant: (message) => filterEvents.isRelevant(message, (family, table) => packetFilter.concerns(family, table)),
-    onEvent: () => tasks.mendFilter.heard(),
-    onProblem: (error) => reportEvents('packet filter events', error),
-  });
   const networkStream = new KernelEvents(sys, networkEvents, networkRetryMs);
-  networkStream.start({
-    interest: () => dataPath.interest,
-    onEvent: (subject) => {
-      if (subject === 'host') dataPath.disturb();
-      tasks.mendNetwork.heard();
-    },
-    onProblem: (error) => {
-      dataPath.noteHearing(error === undefined);
-      reportEvents('network events', error);
-    },
+  const watches: { close(): void }[] = [];
+  const begin = async (): Promise<void> => {
+    filterStream.start({
+      ownPort: () => packetFilter.port,
+      isRelevant: (message) =>
+        filterEvents.isRelevant(message, (family, table) => packetFilter.concerns(family, table)),
+      onEvent: () => tasks.mendFilter.heard(),
+      onProblem: (error) => reportEvents('packet filter events', error),
+    });
+    networkStream.start({
+      interest: () => dataPath.interest,
+      onEvent: (subject) => {
+        if (subject === 'host') dataPath.disturb();
+        tasks.mendNetwork.heard();
+      },
+      onProblem: (error) => {
+        dataPath.noteHearing(error === undefined);
+        reportEvents('network events', error);
+      },
+    });
+    // Otherwise the first comparison could let a peer's subnet cover them.
+    if (parts.lifelines.hasNames) {
+      const timeout = new Promise<void>((resolve) => setTimeout(resolve, namesTimeoutMs));
+      await Promise.race([parts.lifelines.refresh(), timeout]);
+    }
+    if (progress.isStopping) return;
+    loop.start();
+    watches.push(
+      store.watch(
+        () => tasks.syncCluster.heard(),
+        (error) => tasks.syncCluster.watchFailed(error),
+      ),
+      config.watch(() => tasks.syncCluster.heard()),
+    );
+  };
+  const aside = new StandAside({
+    find: () => findLiveFlanneld(sys),
+    report: (reason) => problems.report('flanneld', reason),
+    begin,
+    setTimer: clockOf(sys).setTimer,
   });
-  // Otherwise the first comparison could let a peer's subnet cover them.
-  if (parts.lifelines.hasNames) {
-    const timeout = new Promise<void>((resolve) => setTimeout(resolve, namesTimeoutMs));
-    await Promise.race([parts.lifelines.refresh(), timeout]);
-  }
-  loop.start();
-  const watches = [
-    store.watch(
-      () => tasks.syncCluster.heard(),
-      (error) => tasks.syncCluster.watchFailed(error),
-    ),
-    config.watch(() => tasks.syncCluster.heard()),
-  ];
+  await aside.start();
   manager.start();
   const tellReady = (): void => void progress.whenReady().then(() => manager.ready());
   tellReady();
   return {
     reload() {
       manager.reloading();
-      tasks.syncCluster.heard();
-      tasks.network.ring();
+      if (aside.hasBegun) {
+        tasks.syncCluster.heard();
+        tasks.network.ring();
+      }
       // Report READY now. The status shows the outcome.
       tellReady();
     },
     async stop() {
       manager.stopping();
       progress.stop();
+      aside.close();
       loop.stop();
       for (const watch of watches) watch.close();
-      membership.remember(true);
-      await tasks.publishNode.withdraw();
+      // Before that it knows nothing of the cluster, and is nobody in it.
+      if (aside.hasBegun) {
+        membership.remember(true);
+        await tasks.publishNode.withdraw();
+      }
       filterStream.close();
       networkStream.close();
       answers.close();

@@ -32,6 +32,7 @@ export const problemKinds = {
   'node name': warning('node-name', 'another host has the name of this node'),
   // The host.
   'external interface': error('external-interface', 'the external interface is missing or is not the right one'),
+  flanneld: error('flanneld', 'flanneld still runs on this host, and weftd waits'),
   'subnet carrier': error('subnet-carrier', "several interfaces have this node's subnet"),
   kernel: error('kernel', 'the data path cannot be compared with the kernel'),
   device: error('device', 'a tunnel device cannot be created'),
