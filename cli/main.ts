@@ -15,6 +15,7 @@ import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import { CliError, type CliHost } from './host.ts';
+import { importV2Verb } from './import-v2/verb.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
 import type { Verb } from './verb.ts';
@@ -91,6 +92,7 @@ const verbs: readonly Verb[] = [
     most: 1,
     load: () => import('./config-set.ts'),
   },
+  importV2Verb,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',
@@ -172,7 +174,7 @@ function findVerb(words: readonly string[]): { verb: Verb; rest: readonly string
   if (inner.length > 0) {
     throw new UsageError(
       second === undefined
-        ? `"${first}" needs a verb of its own: ${inner.join(' or ')}`
+        ? `"${first}" needs a verb of its own: ${inner.slice(0, -1).join(', ')}${inner.length > 1 ? ' or ' : ''}${inner.at(-1)}`
         : `Unknown verb "${first} ${second}"${suggestion(second, inner) || `; there are: ${inner.join(', ')}`}`,
     );
   }

@@ -135,12 +135,12 @@ export interface ConfigPorts {
   readonly leases: Pick<ClusterStore, 'list'>;
 }
 
-/** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, StoreError */
-export async function updateConfig(
+/** Refuses a network config that is wrong, or would do harm. @throws RefusedError, StoreError */
+export async function checkConfigUpdate(
   { config: source, leases }: ConfigPorts,
-  update: ConfigUpdate,
+  update: Pick<ConfigUpdate, 'text' | 'force'>,
   backends: BackendFormats,
-): Promise<ConfigDocument> {
+): Promise<void> {
   if (!source.write) {
     throw new RefusedError(
       'conflict',
@@ -170,7 +170,17 @@ export async function updateConfig(
       );
     }
   }
-  if (!(await source.write(update.text, update.expected))) {
+}
+
+/** Writes the network config, unless it is wrong or would do harm. @throws RefusedError, StoreError */
+export async function updateConfig(
+  ports: ConfigPorts,
+  update: ConfigUpdate,
+  backends: BackendFormats,
+): Promise<ConfigDocument> {
+  await checkConfigUpdate(ports, update, backends);
+  const { config: source } = ports;
+  if (!(await source.write!(update.text, update.expected))) {
     throw new RefusedError(
       'conflict',
       'Cannot write the network config: somebody else has changed it meanwhile; read it again',

@@ -35,23 +35,33 @@ export const etcdOptions: readonly OptionSpec[] = [
 ];
 
 /** @throws UsageError */
-function parseEndpoint(text: string): string {
+function parseEndpoint(text: string, subject: string): string {
   const match = /^(?:(https?):\/\/)?(\[[0-9A-Fa-f:.]+\]|[^\s/:[\]]+)(?::(\d{1,5}))?\/?$/.exec(text);
   if (!match) {
-    throw new UsageError(`Option --etcd-endpoints holds "${text}": an endpoint has the form "http://10.0.0.1:2379"`);
+    throw new UsageError(`${subject} holds "${text}": an endpoint has the form "http://10.0.0.1:2379"`);
   }
   const [, scheme = 'http', host, port = '2379'] = match;
   return `${scheme}://${host}:${port}`;
 }
 
-/** @throws UsageError */
-export function parseEtcdOptions(options: ParsedOptions): EtcdEndpoints {
-  const endpoints = (options.text('etcd-endpoints') ?? defaultEndpoints)
+/**
+ * Endpoints, comma-separated.
+ * @param subject for messages: where the text comes from
+ * @throws UsageError
+ */
+export function parseEndpoints(text: string, subject: string): string[] {
+  const endpoints = text
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '')
-    .map(parseEndpoint);
-  if (endpoints.length === 0) throw new UsageError('Option --etcd-endpoints is empty: give at least one endpoint');
+    .map((part) => parseEndpoint(part, subject));
+  if (endpoints.length === 0) throw new UsageError(`${subject} is empty: give at least one endpoint`);
+  return endpoints;
+}
+
+/** @throws UsageError */
+export function parseEtcdOptions(options: ParsedOptions): EtcdEndpoints {
+  const endpoints = parseEndpoints(options.text('etcd-endpoints') ?? defaultEndpoints, 'Option --etcd-endpoints');
   const texts = {
     caFile: options.text('etcd-cafile'),
     certFile: options.text('etcd-certfile'),

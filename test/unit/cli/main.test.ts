@@ -163,7 +163,7 @@ test('weftctl prints help and version, and refuses wrong words', async () => {
   for (const [args, message] of [
     [['nods'], 'Unknown verb "nods"; did you mean "nodes"?'],
     [['zzz'], 'Unknown verb "zzz"; see "weftctl --help"'],
-    [['config'], '"config" needs a verb of its own: get or set'],
+    [['config'], '"config" needs a verb of its own: get, set or import-v2'],
     [['config', 'sett'], 'Unknown verb "config sett"; did you mean "set"?'],
     [['nodes', '--jsn'], 'Unknown option "--jsn"; did you mean "--json"?'],
     [['nodes', '--force'], 'Option "--force" does not belong to "nodes"'],
