@@ -54,6 +54,7 @@ async function runWeftctl(): Promise<number> {
     args: isDockerScript ? ['docker-opts', ...args] : args,
     environment,
     version,
+    program: process.execPath,
     stdout,
     stderr,
     stdoutIsTerminal: process.stdout.isTTY === true,

@@ -7,6 +7,8 @@ export interface CliHost {
   readonly args: readonly string[];
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
+  /** The path of weftctl's own file. */
+  readonly program: string;
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
   readonly stdoutIsTerminal: boolean;

@@ -16,6 +16,7 @@ import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
+import { installVerbs } from './install/verbs.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
 import type { Verb } from './verb.ts';
@@ -93,6 +94,7 @@ const verbs: readonly Verb[] = [
     load: () => import('./config-set.ts'),
   },
   importV2Verb,
+  ...installVerbs,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',

@@ -14,7 +14,7 @@ export function withoutComments(source) {
 
 /** The modules that code imports, by the names it uses. */
 export function importsOf(code) {
-  const importing = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)'([^'$\n]+)'/g;
+  const importing = /(?:(?<!')\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)'([^'$\n]+)'/g;
   return [...code.matchAll(importing)].map((found) => found[1]);
 }
 

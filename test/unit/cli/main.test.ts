@@ -58,6 +58,7 @@ async function weftctl(args: string[], more: Partial<CliHost> = {}): Promise<Out
   const status = await run({
     args: args.includes('--run-dir') ? args : ['--run-dir', folder, ...args],
     environment: {},
+    program: '/nowhere/bin/weftctl',
     version: '0.1.0',
     stdout: (text) => {
       stdout += text;
