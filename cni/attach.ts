@@ -4,9 +4,18 @@ import { hasCode, NetlinkError } from '../linux/errors.ts';
 import { newAddress } from '../linux/netlink/address.ts';
 import { type NetlinkConnection, openNetlink } from '../linux/netlink/connection.ts';
 import { openEvents, rtnlgrp } from '../linux/netlink/events.ts';
-import { changeLink, createVeth, getLink, iff, type Link } from '../linux/netlink/link.ts';
+import {
+  changeLink,
+  createVeth,
+  getLink,
+  getLinkState,
+  iff,
+  type Link,
+  type LinkState,
+} from '../linux/netlink/link.ts';
 import { newRoute } from '../linux/netlink/route.ts';
 import { clock, type Sys } from '../linux/sys.ts';
+import { setNewSysctl } from '../linux/sysctl.ts';
 import type { Connections, Workplace } from './attachment-part.ts';
 import { ensureBridge, ensureSysctls } from './bridge.ts';
 import { removeLink } from './links.ts';
@@ -94,32 +103,35 @@ function explainRefusal(error: unknown, { container }: Connections, plan: Attach
   );
 }
 
-const isOperational = (link: Link): boolean => link.operstate === iff.IF_OPER_UP;
+type State = Pick<LinkState, 'operstate' | 'portState'>;
+const isOperational = (link: State): boolean => link.operstate === iff.IF_OPER_UP;
 /** A link that has not followed its carrier yet has the state unknown. */
-const isAwake = (link: Link): boolean => isOperational(link) || link.operstate === iff.IF_OPER_UNKNOWN;
+const isAwake = (link: State): boolean => isOperational(link) || link.operstate === iff.IF_OPER_UNKNOWN;
 /** It was awake when it was read: one that was just made has no carrier then. */
 const wasAwake = (link: Link): boolean => isAwake(link) && (link.flags & iff.IFF_LOWER_UP) !== 0;
-const isForwarding = (link: Link): boolean => isOperational(link) && link.bridgePort?.state === forwardingState;
+const isForwarding = (link: State): boolean => isOperational(link) && link.portState === forwardingState;
 
 /**
  * Waits until the link is ready. The kernel follows a carrier asynchronously. Since Linux 6.8 a query of the link makes
  * it do so at once; before that this waits for the event.
  * @param namespace the link's namespace; undefined for the host's
+ * @param first the link's state, if it was just asked for
  */
 function awaitLink(
   sys: Sys,
   connection: NetlinkConnection,
   name: string,
   namespace: number | undefined,
-  isReady: (link: Link) => boolean,
-): Link {
-  const look = (): Link => {
-    const link = connection.get(getLink({ name }));
+  isReady: (link: State) => boolean,
+  first?: LinkState,
+): LinkState {
+  const look = (): LinkState => {
+    const link = connection.get(getLinkState({ name }));
     if (link) return link;
     throw new CniError(errorCodes.kernelRefused, `The interface "${name}" was deleted while it was set up`);
   };
-  const first = look();
-  if (isReady(first)) return first;
+  const state = first ?? look();
+  if (isReady(state)) return state;
   const now = () => sys.clock_gettime(clock.CLOCK_MONOTONIC);
   const deadline = now() + upDeadlineMs;
   const events = openEvents(sys, [rtnlgrp.RTNLGRP_LINK], namespace === undefined ? {} : { namespace });
@@ -152,8 +164,8 @@ function configureContainer(
 ): void {
   const { name, mac, addresses, routes, up } = plan.container;
   if (!up) return;
-  container.execute([changeLink({ name }, { up: true })]);
-  const { index } = awaitLink(sys, container, name, namespace, isOperational);
+  const state = container.executeAndGet(changeLink({ name }, { up: true }), getLinkState({ name }));
+  const { index } = awaitLink(sys, container, name, namespace, isOperational, state);
   awaitLink(sys, host, plan.host.name, undefined, isForwarding);
   // A bridge whose ports are all down goes down, and its first port that is up wakes it, both asynchronously. Until
   // then it drops packets from the host to the container.
@@ -205,8 +217,8 @@ export function undoLinkFirst({ sys, undo }: Workplace, { host }: AttachmentPlan
 export function attach(place: Workplace, plan: AttachmentPlan, isConnected: boolean): Result {
   const { sys, namespaces, connections } = place;
   const { bridge, others } = connect(place, plan, isConnected);
-  ensureSysctls(sys, plan.hostSysctls);
-  inContainer(sys, namespaces, () => ensureSysctls(sys, plan.containerSysctls));
+  ensureSysctls(sys, plan.hostSysctls, setNewSysctl);
+  inContainer(sys, namespaces, () => ensureSysctls(sys, plan.containerSysctls, setNewSysctl));
   configureContainer(sys, connections, plan, namespaces.container, bridge);
   const result = plan.result(bridge.mac);
   return { ...result, interfaces: [...result.interfaces, ...others] };

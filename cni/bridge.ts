@@ -30,11 +30,18 @@ export function randomMacs(sys: Sys, count: number): Mac[] {
   return Array.from({ length: count }, (_, i) => localMac(new Uint8Array(random, i * macBytes, macBytes)));
 }
 
-/** Applies settings of the current namespace. */
-export function ensureSysctls(sys: Sys, sysctls: readonly Sysctl[]): void {
+/**
+ * Applies settings of the current namespace.
+ * @param set `setNewSysctl` for those of a link that was just made
+ */
+export function ensureSysctls(
+  sys: Sys,
+  sysctls: readonly Sysctl[],
+  set: (...setting: Parameters<typeof ensureSysctl>) => unknown = ensureSysctl,
+): void {
   for (const { path, value, optional } of sysctls) {
     try {
-      ensureSysctl(sys, path, value);
+      set(sys, path, value);
     } catch (error) {
       // A kernel without IPv6, or a /proc/sys that is read-only.
       if (!optional || !hasCode(error, 'ENOENT', 'EROFS', 'EACCES')) throw error;

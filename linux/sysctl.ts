@@ -3,7 +3,7 @@
  * folder is mounted at another place: a container may not write to its own /proc/sys.
  */
 
-import { type Action, check, errno } from './errors.ts';
+import { type Action, check, errno, hasCode } from './errors.ts';
 import { readAll, writeAll } from './files.ts';
 import { open, type Sys } from './sys.ts';
 
@@ -39,8 +39,25 @@ export function readSysctl(sys: Sys, segments: readonly string[], folder = defau
  * @throws SyscallError ENOENT if there is no such setting
  */
 export function ensureSysctl(sys: Sys, segments: readonly string[], value: string, folder = defaultFolder): boolean {
-  const current = readSysctl(sys, segments, folder);
-  if (current === value) return false;
+  if (readSysctl(sys, segments, folder) === value) return false;
+  writeSysctl(sys, segments, value, folder);
+  return true;
+}
+
+/**
+ * Sets the value of a link that was just made, without reading it first: the kernel's default is another value.
+ * @throws SyscallError ENOENT if there is no such setting
+ */
+export function setNewSysctl(sys: Sys, segments: readonly string[], value: string): void {
+  try {
+    writeSysctl(sys, segments, value, defaultFolder);
+  } catch (error) {
+    // /proc/sys is read-only, and the value may be right by `net.….conf.default`.
+    if (!hasCode(error, 'EROFS', 'EACCES', 'EPERM') || readSysctl(sys, segments) !== value) throw error;
+  }
+}
+
+function writeSysctl(sys: Sys, segments: readonly string[], value: string, folder: string): void {
   const path = pathOf(segments, folder);
   const action: Action = ['set', path, `to "${value}"`];
   const fd = check(sys.open(path, open.O_WRONLY, 0), action);
@@ -49,5 +66,4 @@ export function ensureSysctl(sys: Sys, segments: readonly string[], value: strin
   } finally {
     sys.close(fd);
   }
-  return true;
 }

@@ -245,6 +245,41 @@ export class NetlinkConnection {
     return outcome;
   }
 
+  /**
+   * Carries out one request and then queries one object, in one datagram.
+   * @returns as `get`
+   * @throws NetlinkError of the request if it failed
+   */
+  executeAndGet<T>(request: NetlinkRequest, query: NetlinkQuery<T>): T | undefined {
+    this.#writer.truncate(0);
+    this.#encode(request, 0);
+    this.#encode(query, 0);
+    this.#send(request);
+    const sequence = this.#sequence;
+    let outcome: { readonly found: T | undefined } | undefined;
+    let failed: NetlinkError | undefined;
+    let isWhole = true;
+    while (!outcome && isWhole) {
+      isWhole = this.#receive(query, (message) => {
+        if (message.sequence === sequence - 1 && message.type === nlmsg.NLMSG_ERROR) {
+          const answer = decodeAnswer(message);
+          if (answer.errno !== 0) failed ??= toError(request.action, answer);
+        }
+        if (message.sequence !== sequence || outcome) return;
+        if (message.type !== nlmsg.NLMSG_ERROR) {
+          outcome = { found: query.decode(message.type, message.body) };
+          return;
+        }
+        const answer = decodeAnswer(message);
+        if (answer.errno !== 0 && !query.absent.includes(answer.errno)) failed ??= toError(query.action, answer);
+        outcome = { found: undefined };
+      });
+    }
+    if (failed) throw failed;
+    // An answer that does not fit is the query's: those to requests are short. The buffer is larger now.
+    return outcome ? outcome.found : this.get(query);
+  }
+
   /** Sends requests from `from` on, as many as one datagram takes; returns the index of the first not sent. */
   #sendSome(requests: readonly NetlinkRequest[], from: number, outcome: (NetlinkError | undefined)[]): number {
     const writer = this.#writer;

@@ -324,6 +324,49 @@ export const getLinkIndex = (name: string): NetlinkQuery<number> =>
     (_type, body) => body.i32(4),
   );
 
+/** What `LinkState` has of a link. */
+export interface LinkState {
+  readonly index: number;
+  /** IFF_* bits. */
+  readonly flags: number;
+  /** IF_OPER_* number. */
+  readonly operstate: number;
+  /** BR_STATE_* number of a bridge's port. */
+  readonly portState?: number;
+}
+
+/** One link's state alone, at a third of the cost of `getLink`; undefined where there is none. */
+export const getLinkState = (target: LinkTarget): NetlinkQuery<LinkState> =>
+  makeQuery(
+    rtmLink.RTM_GETLINK,
+    () => ['get link', subjectOf(target)],
+    (writer) => {
+      encodeTarget(writer, target);
+      writer.attributeU32(ifla.IFLA_EXT_MASK, ifla.RTEXT_FILTER_SKIP_STATS);
+    },
+    (_type, body) => decodeLinkState(body),
+  );
+
+export function decodeLinkState(body: NetlinkReader): LinkState {
+  const attributes = () => body.attributes(ifinfomsgBytes, 'link');
+  const state = attributes();
+  const operstate = state.find(ifla.IFLA_OPERSTATE) ? state.u8() : iff.IF_OPER_UNKNOWN;
+  const portState = decodePortState(attributes());
+  const link = { index: body.i32(4), flags: body.u32(8), operstate };
+  return portState === undefined ? link : { ...link, portState };
+}
+
+/** Of a bridge's port: no other kind of master has a state there. */
+function decodePortState(link: NetlinkReader): number | undefined {
+  if (!link.find(ifla.IFLA_LINKINFO)) return undefined;
+  const kind = link.nested();
+  if (!kind.find(ifla.IFLA_INFO_SLAVE_KIND) || kind.text() !== 'bridge') return undefined;
+  const data = link.nested();
+  if (!data.find(ifla.IFLA_INFO_SLAVE_DATA)) return undefined;
+  const port = data.nested();
+  return port.find(ifla.IFLA_BRPORT_STATE) ? port.u8() : undefined;
+}
+
 interface LinkFilter {
   readonly kind?: string;
   readonly master?: number;

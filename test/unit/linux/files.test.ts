@@ -18,7 +18,7 @@ import { ensureDirectory, readAll, readFile, readText, writeAll, writeFileAtomic
 import { withLock } from '../../../linux/lock.ts';
 import type { Sys } from '../../../linux/sys.ts';
 import { sys } from '../../../linux/sys-bun.ts';
-import { ensureSysctl, readSysctl } from '../../../linux/sysctl.ts';
+import { ensureSysctl, readSysctl, setNewSysctl } from '../../../linux/sysctl.ts';
 import { fixture } from '../../support/fixture.ts';
 
 const test = suite('files');
@@ -247,6 +247,21 @@ test('a setting is written only if it differs, and only inside /proc/sys', () =>
     new Set(opened.splice(0).map(([path]) => path.slice(0, path.indexOf('/net/')))),
     new Set(['/proc/sys', '/host/sys']),
   );
+  value = '0\n';
+  setNewSysctl(fake, name, '1');
+  assert.is(value, '1\n');
+  assert.equal(
+    opened.splice(0).map(([, flags]) => flags),
+    [1],
+    'it is not read',
+  );
+  const readOnly: Sys = {
+    ...fake,
+    open: (path, flags, mode) => (flags === 1 ? -errno.EROFS : fake.open(path, flags, mode)),
+  };
+  setNewSysctl(readOnly, name, '1');
+  assert.throws(() => setNewSysctl(readOnly, name, '0'), /Cannot set ".*forwarding" to "0": EROFS/);
+  assert.throws(() => setNewSysctl(fake, ['absent'], '1'), /Cannot set "\/proc\/sys\/absent" to "1": ENOENT/);
   assert.is(readSysctl(fake, ['absent']), undefined);
   assert.throws(() => ensureSysctl(fake, ['absent'], '1'), /Cannot set "\/proc\/sys\/absent" to "1": ENOENT/);
   for (const bad of ['..', '.', '', 'a/b', 'a\0b']) assert.throws(() => readSysctl(fake, ['net', bad]), RangeError);

@@ -228,6 +228,46 @@ test('an answer that does not fit the buffer is requested again with a larger on
   assert.is(sent.length, 2);
 });
 
+test('a request and a query are one datagram, and the query answers for both', () => {
+  const cases: [answer: (s: number) => Received[], got: number | undefined | RegExp][] = [
+    [(s) => [item(s + 1, 42, 0)], 42],
+    [(s) => [ack(s - 1, errno.EPERM), Uint8Array.from([...ack(s), ...item(s + 1, 42, 0)])], 42],
+    [(s) => [ack(s + 1, errno.ENODEV)], undefined],
+    [(s) => [ack(s, errno.EPERM), item(s + 1, 42, 0)], /Cannot do "1": EPERM/],
+    [(s) => [ack(s, errno.EPERM), ack(s + 1, errno.ENODEV)], /Cannot do "1": EPERM/],
+    [(s) => [ack(s + 1, errno.EPERM)], /Cannot list things: EPERM/],
+  ];
+  for (const [answer, got] of cases) {
+    const { c, sent } = open(([first]) => answer(first!.sequence));
+    if (got instanceof RegExp) assert.throws(() => c.executeAndGet(request(1), query), got);
+    else assert.is(c.executeAndGet(request(1), query), got);
+    assert.is(sent.length, 1);
+    assert.equal(
+      sent[0]!.map(({ type, flags }) => [type, flags & nlmsg.NLM_F_ACK]),
+      [
+        [30, 0],
+        [query.type, 0],
+      ],
+    );
+  }
+  const { c } = open(() => []);
+  assert.throws(() => c.executeAndGet(request(1), query), /no answer within/);
+});
+
+test('an answer behind a request that does not fit the buffer is requested again, and the request is not', () => {
+  const { c, sent } = open((messages) => [
+    message(100, 0, messages.at(-1)!.sequence, (writer) => {
+      writer.u32(7);
+      writer.zeros(50_000);
+    }),
+  ]);
+  assert.is(c.executeAndGet(request(1), query), 7);
+  assert.equal(
+    sent.map((messages) => messages.length),
+    [2, 1],
+  );
+});
+
 test('a dump collects all datagrams until its end, filtered by the kernel', () => {
   const { c, sent, options } = open(([first]) => {
     const s = first!.sequence;

@@ -4,7 +4,14 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { formatAction } from '../../../../linux/errors.ts';
 import type { NetlinkRequest } from '../../../../linux/netlink/connection.ts';
-import { changeLink, createBridge, createVeth, decodeLink, deleteLink } from '../../../../linux/netlink/link.ts';
+import {
+  changeLink,
+  createBridge,
+  createVeth,
+  decodeLink,
+  decodeLinkState,
+  deleteLink,
+} from '../../../../linux/netlink/link.ts';
 import { NetlinkReader } from '../../../../linux/netlink/wire.ts';
 import { formatMac } from '../../../../net/mac.ts';
 import { readMessages } from '../../../support/netlink-fixture.ts';
@@ -50,6 +57,20 @@ test('all links are decoded, and unknown attributes are kept if asked for', () =
   assert.is(linkOf('link-veth').unknown, undefined);
 });
 
+test("a link's state is the same as in the whole link", () => {
+  for (const name of ['link-veth', 'link-bridge', 'link-vxlan', 'links']) {
+    for (const { body } of readMessages(name).filter(({ type }) => type === 16)) {
+      const { index, flags, operstate, bridgePort } = decodeLink(body);
+      assert.equal(decodeLinkState(body), {
+        index,
+        flags,
+        operstate,
+        ...(bridgePort ? { portState: bridgePort.state } : {}),
+      });
+    }
+  }
+});
+
 test('links are made as iproute2 makes them', () => {
   const nests = { '/18': 0, '/18/2': 0, '/18/2/1': 16 };
   const cases: [string, NetlinkRequest, RegExp?][] = [
@@ -88,6 +109,9 @@ test('a body that is cut off inside an attribute gives a DecodeError', () => {
 test('captured messages with random bytes give values or a DecodeError', () => {
   takesRandomBytes((bytes) => {
     for (const { body } of decodeMessages(bytes)) decodeLink(body);
+  });
+  takesRandomBytes((bytes) => {
+    for (const { body } of decodeMessages(bytes)) decodeLinkState(body);
   });
 });
 

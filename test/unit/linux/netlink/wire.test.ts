@@ -102,7 +102,29 @@ test('wrong lengths give a DecodeError', () => {
       (e: unknown) => e instanceof DecodeError,
       bytes.join(' '),
     );
+    const other = attribute(...bytes);
+    assert.throws(
+      () => other.find(7),
+      (e: unknown) => e instanceof DecodeError,
+      bytes.join(' '),
+    );
   }
+});
+
+test('an attribute is found by its type, behind others', () => {
+  const writer = new NetlinkWriter();
+  writer.attributeU8(1, 5);
+  writer.attributeText(2, 'abc');
+  writer.attributeU32(3, 7);
+  writer.attributeU32(3, 8);
+  const attributes = () => NetlinkReader.of('test', bytesOf(writer)).nested();
+  const r = attributes();
+  assert.is(r.find(3), true);
+  assert.is(r.u32(), 7);
+  assert.is(r.find(3), true);
+  assert.is(r.u32(), 8);
+  assert.is(r.find(1), false, 'it is not before the current one');
+  assert.is(attributes().find(9), false);
 });
 
 test('reading past a value gives a DecodeError that names the attribute', () => {
