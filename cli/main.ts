@@ -14,19 +14,14 @@ import {
 import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
+import { attachVerbs } from './attach/verbs.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
+import { jsonOption } from './output.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
 import type { Verb } from './verb.ts';
-
-const jsonOption: OptionSpec = {
-  name: 'json',
-  kind: 'flag',
-  help: 'print JSON, for programs',
-  commandLineOnly: true,
-};
 
 const verbs: readonly Verb[] = [
   {
@@ -95,6 +90,7 @@ const verbs: readonly Verb[] = [
   },
   importV2Verb,
   ...installVerbs,
+  ...attachVerbs,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',

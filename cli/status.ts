@@ -7,7 +7,7 @@ import { defaultPaths } from '../net/paths.ts';
 import { type Attachment, openAttachmentReader } from '../reservations/attachments.ts';
 import { hostVethName } from '../reservations/host-end.ts';
 import { CliError } from './host.ts';
-import { count, formatFacts, formatSpan, formatTable, forScreen, type Style } from './text.ts';
+import { count, formatFacts, formatSpan, formatTable, forScreen, type Style, shortId } from './text.ts';
 import type { VerbContext } from './verb.ts';
 import { waitUntilReady } from './wait.ts';
 
@@ -141,9 +141,6 @@ function formatPeers({ peers, state }: NodeStatus, style: Style): string {
   ]);
   return formatTable(['PEER', 'SUBNET', 'PUBLIC ADDRESS', 'PATH', 'STATE'], rows, style);
 }
-
-/** Shortens ids that are hashes of 64 digits, as the runtimes' own tools do. */
-const shortId = (id: string): string => (/^[0-9a-f]{32,}$/.test(id) ? id.slice(0, 12) : id);
 
 function hostEndState({ host }: Attachment, style: Style): string {
   if (host === 'unknown') return style.dim('not known');

@@ -90,3 +90,6 @@ export function formatSpan(spanMs: number): string {
 /** `1 node`, `2 nodes`, `0 entries`. */
 export const count = (number: number, noun: string): string =>
   `${number} ${number === 1 ? noun : noun.endsWith('y') ? `${noun.slice(0, -1)}ies` : `${noun}s`}`;
+
+/** Shortens ids that are hashes of 64 digits, as the runtimes' own tools do. */
+export const shortId = (id: string): string => (/^[0-9a-f]{32,}$/.test(id) ? id.slice(0, 12) : id);

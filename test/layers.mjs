@@ -53,7 +53,22 @@ const rooms = {
   ...Object.fromEntries(
     daemonFloors.map(([room, below]) => [room, ['net', 'linux', 'command', 'cluster', 'reservations', ...below]]),
   ),
-  cli: ['net', 'linux', 'command', 'cluster', 'cluster/etcd', 'cluster/stores', 'reservations', 'daemon/backends'],
+  // Other programs on this host: networks' plugins, and the container runtimes.
+  networks: ['net', 'linux', 'cni/spec'],
+  runtimes: ['linux'],
+  cli: [
+    'net',
+    'linux',
+    'command',
+    'cluster',
+    'cluster/etcd',
+    'cluster/stores',
+    'cni/spec',
+    'reservations',
+    'networks',
+    'runtimes',
+    'daemon/backends',
+  ],
 };
 
 /** Package → the rooms that may import it. The CNI programs get none but by `net`, lazily. */
