@@ -45,10 +45,19 @@ const debianSets = {
     kmod: ['depmod', "indexes that kernel's modules"],
     'xz-utils': ['xz', 'unpacks that kernel'],
   },
+  runtimes: {
+    containerd: ['containerd', 'a runtime that calls the plugins'],
+    runc: ['runc', 'starts the containers of all runtimes'],
+    podman: ['podman', 'a runtime that calls the plugins'],
+    'docker.io': ['dockerd', 'a runtime with its own bridge'],
+  },
 };
 
 /** Services that Debian's packages start unasked. */
 const services = { etcd: 2379, iperf3: 5201 };
+
+/** Units that must not run even once: Docker changes the machine's firewall when it starts. systemd starts them unasked. */
+const maskedUnits = ['docker.service', 'docker.socket', 'containerd.service', 'podman.service', 'podman.socket'];
 
 export const say = (line) => console.log(`setup: ${line}`);
 
@@ -147,7 +156,10 @@ function missingPackages(sets) {
   return packages.filter(([, [command]]) => !findCommand(command)).map(([name, [, purpose]]) => [name, purpose]);
 }
 
-/** Installs the missing packages of these sets: `build`, `demo`, `test` (which includes `demo`), `guest`. */
+/** Whether all packages of a set are installed. */
+export const hasDebian = (set) => missingPackages([set]).length === 0;
+
+/** Installs the missing packages of these sets: `build`, `demo`, `test` (which includes `demo`), `guest`, `runtimes`. */
 export function ensureDebian(...sets) {
   const wanted = sets.flatMap((set) => (set === 'test' ? ['demo', 'test'] : [set]));
   const missing = missingPackages([...new Set(wanted)]);
@@ -164,6 +176,8 @@ function aptInstall(names) {
   // Many packages' scripts start nothing in runlevel 1.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const before = Object.keys(services).filter(isListening);
+  const units = existsSync('/run/systemd/system') && names.includes('docker.io') ? maskedUnits : [];
+  if (units.length > 0) run('systemctl', ['mask', '--quiet', ...units]);
   const install = () => run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...names], { env });
   try {
     install();
@@ -171,7 +185,10 @@ function aptInstall(names) {
     // Usually the package lists are missing or out of date.
     run('apt-get', ['update', '-qq'], { env });
     install();
+  } finally {
+    if (units.length > 0) run('systemctl', ['unmask', '--quiet', ...units]);
   }
+  if (units.length > 0) run('systemctl', ['disable', '--quiet', ...units], { mayFail: true });
   for (const service of Object.keys(services)) {
     if (!before.includes(service) && isListening(service)) stopService(service);
   }

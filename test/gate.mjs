@@ -1,6 +1,6 @@
 /**
  * The gate: `npm test` runs every part but `guest` and `soak`. It runs `kubernetes` in a short form, and only where one is
- * built. `npm test -- unit types` runs these parts, and `npm test -- test/cluster/healing.test.ts` runs this file. Test files
+ * built; `runtimes` likewise, only where the runtimes are installed. `npm test -- unit types` runs these parts, and `npm test -- test/cluster/healing.test.ts` runs this file. Test files
  * run in lanes, one process each (test/gate/lanes.mjs).
  * It prints a line for each part with what it counted, the output of what failed, the slowest files, and the sum last.
  * It installs what it needs first (setup.mjs).
@@ -12,7 +12,7 @@ import { changedParts } from './gate/changed.mjs';
 import { partOf, testFiles } from './gate/files.mjs';
 import { runInLanes } from './gate/lanes.mjs';
 import { listTests } from './gate/list.mjs';
-import { byNameOnly, filePart, jobsOf, kubernetesInGate, parts } from './gate/parts.mjs';
+import { byNameOnly, filePart, jobsOf, parts, shortInGate } from './gate/parts.mjs';
 import { endWithThisProcess } from './gate/processes.mjs';
 import { partLines, sumLine, sumOf, timeLines } from './gate/report.mjs';
 
@@ -34,7 +34,7 @@ class UsageError extends Error {}
 function chosenParts(words, { list }) {
   if (words.length === 0) {
     const wanted = Object.keys(parts).filter((part) => list || !byNameOnly.includes(part));
-    return new Map(wanted.map((part) => [part, part === 'kubernetes' && !list ? kubernetesInGate() : undefined]));
+    return new Map(wanted.map((part) => [part, list ? undefined : shortInGate[part]?.()]));
   }
   const chosen = new Map();
   const add = (part, files) => {

@@ -5,13 +5,13 @@ import { basename, dirname, join } from 'node:path';
 import { ask, run as runSync } from '../../setup.mjs';
 import { filesReachedFrom, root } from '../import-graph.mjs';
 import { partOf, testFiles } from './files.mjs';
-import { kubernetesInGate } from './parts.mjs';
+import { shortInGate } from './parts.mjs';
 
 /** These see the whole tree, and take seconds. */
 const always = ['lint', 'types', 'layers'];
 
 /** The parts whose tests run the executables. */
-const programParts = ['conformance', 'differential', 'stress', 'cluster', 'kubernetes'];
+const programParts = ['conformance', 'differential', 'stress', 'cluster', 'kubernetes', 'runtimes'];
 
 /** These read documents and other tests, whatever they import; they take milliseconds. */
 const readers = /^unit\/docs\//;
@@ -60,10 +60,10 @@ export function partsReachedBy(changed) {
     const text = readFileSync(join(root, path), 'utf8');
     return names.some((name) => text.includes(name));
   };
-  const kubernetes = kubernetesInGate();
+  const short = Object.fromEntries(Object.entries(shortInGate).map(([part, files]) => [part, files()]));
   for (const name of testFiles()) {
     const part = partOf(name);
-    if (part === 'guest' || part === 'soak' || (part === 'kubernetes' && !kubernetes.includes(name))) continue;
+    if (part === 'guest' || part === 'soak' || short[part]?.includes(name) === false) continue;
     const reached = [...filesReachedFrom(`test/${name}`)];
     const isReached =
       ofAll ||

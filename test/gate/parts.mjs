@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cargoEnvironment } from '../../build/cargo.mjs';
 import { targets } from '../../build/tools.mjs';
-import { ensureDebian, ensureRust, ensureRustfmt, SetupError } from '../../setup.mjs';
+import { ensureDebian, ensureRust, ensureRustfmt, hasDebian, SetupError } from '../../setup.mjs';
 import { ensureMachine, runInGuest } from '../guest/machine.mjs';
 import { root } from '../import-graph.mjs';
 import { findKube } from '../kubernetes/kube.mjs';
@@ -29,6 +29,7 @@ const needs = {
   stress: { root: true, programs: true },
   cluster: { root: true, programs: true },
   kubernetes: { root: true, programs: true },
+  runtimes: { root: true, programs: true },
   soak: { root: true, programs: true, longestMs: Number(process.env.WEFT_SOAK_SECONDS ?? 600) * 1000 + guestLimitMs },
 };
 /** The parts whose test files are jobs. */
@@ -40,6 +41,7 @@ const filesOf = (part) => testFiles().filter((name) => partOf(name) === part);
 const buildJob = 'executables';
 const kubeJob = 'kubernetes executable';
 const cnitoolJob = 'cnitool';
+const runtimesJob = 'container runtimes';
 
 let built = true;
 /** Builds what the tests of the executables run. Only its failure counts, unless the part `build` was asked for. */
@@ -247,8 +249,7 @@ const kubernetesJob = (name) => {
 };
 
 /** The files of the part that the gate runs, too; none where no Kubernetes is in the cache. */
-export const kubernetesInGate = () =>
-  findKube() ? filesOf('kubernetes').filter((name) => !isMarked(name, 'long')) : [];
+const kubernetesInGate = () => (findKube() ? filesOf('kubernetes').filter((name) => !isMarked(name, 'long')) : []);
 
 /** The part's line in a gate that has no Kubernetes. */
 const kubernetesLeftOut = {
@@ -261,6 +262,51 @@ const kubernetesLeftOut = {
     notes: ['skipped: no Kubernetes was built here yet; "npm test -- kubernetes" does it once, in 7 minutes'],
   }),
 };
+
+let runtimesMissing;
+/** Installs the container runtimes. Where that is impossible, the part is skipped with the reason. */
+const installRuntimes = {
+  part: 'runtimes',
+  name: runtimesJob,
+  async run() {
+    try {
+      ensureDebian('runtimes');
+      return { passed: 0, failed: 0 };
+    } catch (error) {
+      if (!(error instanceof SetupError)) throw error;
+      runtimesMissing = error.message;
+      return { passed: 0, failed: 0, skipped: 1, notes: [`skipped: ${error.message}`] };
+    }
+  },
+};
+
+const runtimesJobFor = (name) => {
+  const job = testJob('runtimes', [name], { after: [runtimesJob] });
+  return {
+    ...job,
+    // The reason is told once, by the job that installs them.
+    run: async () => (runtimesMissing ? { passed: 0, failed: 0 } : await job.run()),
+  };
+};
+
+/** The files of the part that the gate runs, too; none where the packages are missing. */
+const runtimesInGate = () =>
+  hasDebian('runtimes') ? filesOf('runtimes').filter((name) => !isMarked(name, 'long')) : [];
+
+/** The part's line in a gate without the packages. */
+const runtimesLeftOut = {
+  part: 'runtimes',
+  name: 'runtimes',
+  run: async () => ({
+    passed: 0,
+    failed: 0,
+    skipped: 1,
+    notes: ['skipped: container runtimes are not installed here; "npm test -- runtimes" installs Debian\'s'],
+  }),
+};
+
+/** The parts of which the gate runs some files only, or none. @type {Record<string, () => string[]>} */
+export const shortInGate = { kubernetes: kubernetesInGate, runtimes: runtimesInGate };
 
 /** The soak's own lines. */
 function toldBySoak({ failed, shown = '' }) {
@@ -308,6 +354,8 @@ export const parts = {
   cluster: (files = filesOf('cluster')) => fileJobs('cluster', files),
   kubernetes: (files = filesOf('kubernetes')) =>
     files.length === 0 ? [kubernetesLeftOut] : [buildKube, ...files.map(kubernetesJob)],
+  runtimes: (files = filesOf('runtimes')) =>
+    files.length === 0 ? [runtimesLeftOut] : [installRuntimes, ...files.map(runtimesJobFor)],
   guest: () => [{ part: 'guest', name: 'guest', run: guest }],
   soak: (files = filesOf('soak')) => fileJobs('soak', files).map(soakJob),
 };

@@ -1,0 +1,53 @@
+/** Debian's containerd with Weft: containers of `ctr run --cni`, and pods by the CRI as a kubelet makes them. */
+
+import { readFileSync } from 'node:fs';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { exampleConflist } from '../lab/project.ts';
+import { fixture } from '../support/fixture.ts';
+import { ask, asking, parseAnswer } from './answers.ts';
+import { type Containerd, startContainerdCluster } from './containerd.ts';
+import { answerPort, imageName } from './image.ts';
+
+const test = suite('runtimes: containerd');
+const portmap = readFileSync(exampleConflist.replace('.conflist', '-portmap.conflist'), 'utf8');
+const lab = fixture(
+  test,
+  () => startContainerdCluster('containerd', { hosts: 2, conflist: portmap }),
+  (made) => made.remove(),
+);
+
+test('a container of "ctr run --cni" reaches a pod of the other host by its own address, and nothing is left', async () => {
+  const [here, there] = lab().runtimes as [Containerd, Containerd];
+  const pod = await there.runPod({ name: 'web', hostPorts: [{ hostPort: 8081, containerPort: answerPort }] });
+  const [address] = pod.addresses;
+  await ask((argv) => there.machine.execute(argv), address!);
+
+  const group = `${here.machine.cgroupParent}/asker`;
+  const said = here.ctr('run', '--rm', '--cni', '--cgroup', group, imageName, 'asker', ...asking(address!));
+  const { source, name } = parseAnswer(said);
+  assert.is(name, 'web');
+  assert.ok(source.startsWith(here.machine.subnet.replace(/0\/24$/, '')), source);
+  assert.equal(here.machine.leftovers(), []);
+
+  // From outside of the cluster, by the node's address.
+  const outside = (argv: readonly string[]) => here.machine.execute(argv);
+  assert.is((await ask(outside, there.machine.address, 8081)).name, 'web');
+  await there.cri.removePod(pod.id);
+  assert.equal(there.machine.leftovers(), []);
+});
+
+test('"ctr task rm" and "ctr container rm" call no plugin: the address stays reserved until the next GC', () => {
+  const [here] = lab().runtimes as [Containerd, Containerd];
+  const group = `${here.machine.cgroupParent}/leak`;
+  here.ctr('run', '-d', '--cni', '--cgroup', group, imageName, 'leak');
+  const reserved = here.machine.reservations();
+  assert.is(reserved.length, 1);
+  here.ctr('task', 'rm', '-f', 'leak');
+  here.ctr('container', 'rm', 'leak');
+  assert.equal(here.machine.reservations(), reserved);
+  here.machine.collect([]);
+  assert.equal(here.machine.reservations(), []);
+});
+
+test.run();
