@@ -4,7 +4,8 @@
  * An event only wakes weftd. If some are lost (ENOBUFS), it looks at everything once.
  *
  * The netlink port in an event shows whether weftd itself caused the change. The kernel does not report it for VXLAN's
- * forwarding entries. Such an event counts as somebody else's if it differs from the desired state.
+ * forwarding entries and for deleted neighbours. Such an event counts as somebody else's if it differs from the desired
+ * state.
  */
 
 import { check, DecodeError, errno } from '../../linux/errors.ts';
@@ -44,7 +45,7 @@ export interface EventInterest {
   readonly networks: readonly Prefix[];
   /** The number by which events name weftd as their cause. */
   readonly port: number | undefined;
-  /** Whether an entry of the bridge family is as desired. Such events do not name their cause. */
+  /** Whether an entry of the bridge family, or a deleted neighbour, is as desired. Such events do not name their cause. */
   readonly expects: (entry: Neighbour, isThere: boolean) => boolean;
 }
 
@@ -72,8 +73,9 @@ export function subjectOf({ type, port, body }: NetlinkMessage, interest: EventI
   if (type === rtmNeighbour.RTM_NEWNEIGH || type === rtmNeighbour.RTM_DELNEIGH) {
     if (!interest.tunnels.has(body.i32(4))) return undefined;
     const entry = decodeNeighbour(body, false);
-    if (entry?.family !== 'bridge') return 'entry';
-    return interest.expects(entry, type === rtmNeighbour.RTM_NEWNEIGH) ? undefined : 'entry';
+    const isThere = type === rtmNeighbour.RTM_NEWNEIGH;
+    if (!entry || (isThere && entry.family !== 'bridge')) return 'entry';
+    return interest.expects(entry, isThere) ? undefined : 'entry';
   }
   if (type === RTM_NEWNETCONF) {
     const index = decodeNetconfIndex(body);

@@ -213,6 +213,11 @@ export class PeerTable implements Placements {
     return placementsOf(this.peers);
   }
 
+  /** Whether an address is in a peer's subnet. All neighbours of the tunnels are. */
+  covers(address: Address): boolean {
+    return this.#subnets[address.family].find(hostPrefix(address)) !== undefined;
+  }
+
   /** The host whose claim this is. */
   hostOf(family: Family, key: ClaimKey): Address | undefined {
     return this.#holders[family]!.get(key)?.publicAddresses[family];

@@ -30,6 +30,7 @@ export function interestOf(
     expects(entry, isThere) {
       const { address } = entry;
       if (!address) return false;
+      if (entry.family !== 'bridge') return !isThere && !desired.table.covers(address);
       return backend.expects?.(entry, isThere, (key) => desired.table.hostOf(address.family, key)) ?? false;
     },
   };

@@ -6,12 +6,18 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { DesiredState } from '../../daemon/backends/entries.ts';
+import { backends } from '../../daemon/backends/map.ts';
 import { tableName } from '../../daemon/filter/packet-filter.ts';
 import { DeviceBusyError, DeviceLocks } from '../../daemon/host/device-lock.ts';
+import { type EventSubject, subjectOf } from '../../daemon/host/events.ts';
 import { chooseInterface } from '../../daemon/host/external-interface.ts';
-import { deriveDesired, nothingDesired } from '../../daemon/overlay/desired.ts';
+import { type Desired, deriveDesired, nothingDesired } from '../../daemon/overlay/desired.ts';
+import { interestOf } from '../../daemon/overlay/interest.ts';
 import { Kernel } from '../../daemon/overlay/kernel.ts';
+import { narrowToPeers } from '../../daemon/overlay/narrow.ts';
 import { formatOperation, plan } from '../../daemon/overlay/plan.ts';
+import { openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
+import { decodeNeighbour, rtmNeighbour } from '../../linux/netlink/neighbour.ts';
 import { openNft, tableDifference } from '../../linux/nft/connection.ts';
 import { sys } from '../../linux/sys-bun.ts';
 import { run } from '../lab/commands.ts';
@@ -22,6 +28,7 @@ import { Scratch } from '../lab/scratch.ts';
 import { startSquatter } from '../lab/strangers.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
+import { decodeMessages } from '../support/netlink-messages.ts';
 import { removeTable } from '../support/nft-tables.ts';
 import {
   address,
@@ -86,10 +93,11 @@ const externalIndex = (): number =>
     return chooseInterface(choice, [4, 6], view).index;
   });
 
-const desired = (changes: Parameters<typeof overlay>[0] = {}): DesiredState => {
+const derive = (changes: Parameters<typeof overlay>[0] = {}): Desired => {
   const { external } = overlay();
-  return deriveDesired(overlay({ external: { ...external, index: externalIndex() }, ...changes })).state;
+  return deriveDesired(overlay({ external: { ...external, index: externalIndex() }, ...changes }));
 };
+const desired = (changes?: Parameters<typeof overlay>[0]): DesiredState => derive(changes).state;
 
 test('one run makes the devices, routes and entries of both families, and the second run changes nothing', () => {
   const state = desired(dualStack);
@@ -117,6 +125,53 @@ test('one run makes the devices, routes and entries of both families, and the se
   );
   assert.is(readNeighbours(name).filter(({ device }) => names.has(device)).length, 4);
   assert.equal(reconcile(state), []);
+});
+
+test('a peer that leaves causes no event that wakes weftd, but somebody who deletes a neighbour does', () => {
+  reconcile(desired(dualStack));
+  const derived = derive(dualStack);
+  const [, leaving] = derived.peers;
+  const state = {
+    devices: new Map([...names].map((name) => [name, undefined])),
+    networks: [],
+    subnets: [],
+    gateways: [],
+  };
+  const { RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE } = rtnlgrp;
+  inside(() => {
+    const kernel = new Kernel(sys);
+    const now = kernel.readHost();
+    const events = openEvents(sys, [RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE], { receiveTimeoutMs: 5000 });
+    try {
+      const changed = derived.table.change([leaving!.peer], [])!;
+      const { desired: wanted, actual } = narrowToPeers(derived.state, changed);
+      const { operations } = plan(wanted, actual);
+      assert.is(operations.length, 6, 'route, neighbour and FDB entry of both families');
+      for (const { error } of kernel.apply(operations, now)) if (error) throw error;
+      const interest = interestOf(backends.get('vxlan')!, derived, 'eth0', state, now, kernel);
+      const subjects: (EventSubject | undefined)[] = [];
+      const deletedNeighbour = (): void => {
+        for (let isOver = false; !isOver; ) {
+          const bytes = events.receiveEvents();
+          assert.ok(bytes instanceof Uint8Array, `${bytes} after ${subjects.join()}`);
+          for (const message of decodeMessages(bytes)) {
+            subjects.push(subjectOf(message, interest));
+            const isDeleted = message.type === rtmNeighbour.RTM_DELNEIGH;
+            isOver ||= isDeleted && decodeNeighbour(message.body)?.family === 4;
+          }
+        }
+      };
+      deletedNeighbour();
+      assert.equal(new Set(subjects), new Set([undefined]));
+      run(['ip', 'neigh', 'del', '10.1.2.0', 'dev', 'flannel.1']);
+      deletedNeighbour();
+      assert.is(subjects.at(-1), 'entry');
+    } finally {
+      events.close();
+      kernel.close();
+    }
+  });
+  assert.is(reconcile(desired(dualStack)).length, 7, 'what was deleted is made again');
 });
 
 test('everything that is deleted or changed is restored as it was', async () => {

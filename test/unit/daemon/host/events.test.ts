@@ -41,6 +41,16 @@ test('events of our own doing are nobody’s business, nor entries that are as t
   assert.is(event(neighbour(7), 78), 'entry');
   assert.is(event(neighbour(7), 77), undefined);
   assert.is(event(neighbour(2), 78), undefined, "the external interface's own neighbours");
+  const deleted = (interestIn: Partial<EventInterest>) => {
+    const { type, encodeBody } = neighbour(7);
+    const writer = new NetlinkWriter();
+    const start = writer.beginMessage(type + 1, 0, 1);
+    encodeBody(writer);
+    writer.endMessage(start);
+    return subjectOf(decodeMessages(bytesOf(writer))[0]!, { ...interest, ...interestIn });
+  };
+  assert.is(deleted({}), 'entry', 'somebody has deleted a neighbour');
+  assert.is(deleted({ expects: () => true }), undefined, 'we have, or nobody misses it');
   const fdb = newFdbEntry({ index: 7, mac: mac(2), destination: address('192.0.2.2') });
   assert.is(event(fdb, 0), undefined, 'it is there, and should be');
   assert.is(event(fdb, 0, fdb.type + 1), 'entry', 'it is gone, and should not be');

@@ -45,6 +45,15 @@ test('the device: external MTU less the overhead, the subnet as one address', ()
   assert.is(mtuBytes, 1430);
 });
 
+test('an address is covered by the subnet of a peer, as long as the peer is there', () => {
+  const { table, peers } = deriveDesired(overlay(dualStack));
+  const all = ['10.1.2.0', '10.1.2.77', '10.1.9.0', '192.0.2.2', 'fd00:0:0:3::', 'fd00:0:0:9::'];
+  const covered = (): string[] => all.filter((each) => table.covers(address(each)));
+  assert.equal(covered(), ['10.1.2.0', '10.1.2.77', 'fd00:0:0:3::']);
+  table.change([peers[0]!.peer], []);
+  assert.equal(covered(), ['fd00:0:0:3::']);
+});
+
 test('MTU: of the configuration where it gives one, of the interface for plain routes', () => {
   assert.is(containerMtu(vxlan, [4], 1500), 1450);
   assert.is(containerMtu({ ...vxlan, mtuBytes: 1400 }, [4], 1500), 1350);
