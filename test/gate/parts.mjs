@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { cargoEnvironment } from '../../build/cargo.mjs';
 import { targets } from '../../build/tools.mjs';
 import { ensureDebian, ensureRust, ensureRustfmt, hasDebian, SetupError } from '../../setup.mjs';
+import { flannelEnvironment } from '../flannel/programs.mjs';
 import { ensureMachine, runInGuest } from '../guest/machine.mjs';
 import { root } from '../import-graph.mjs';
 import { findKube } from '../kubernetes/kube.mjs';
@@ -29,6 +30,7 @@ const needs = {
   stress: { root: true, programs: true },
   cluster: { root: true, programs: true },
   kubernetes: { root: true, programs: true },
+  flannel: { root: true, programs: true },
   runtimes: { root: true, programs: true },
   soak: { root: true, programs: true, longestMs: Number(process.env.WEFT_SOAK_SECONDS ?? 600) * 1000 + guestLimitMs },
 };
@@ -41,6 +43,7 @@ const filesOf = (part) => testFiles().filter((name) => partOf(name) === part);
 const buildJob = 'executables';
 const kubeJob = 'kubernetes executable';
 const cnitoolJob = 'cnitool';
+const flannelJob = 'flannel executables';
 const runtimesJob = 'container runtimes';
 
 let built = true;
@@ -308,6 +311,26 @@ const runtimesLeftOut = {
 /** The parts of which the gate runs some files only, or none. @type {Record<string, () => string[]>} */
 export const shortInGate = { kubernetes: kubernetesInGate, runtimes: runtimesInGate };
 
+/** Builds flanneld and flannel's CNI plugin, which takes minutes the first time. */
+const buildFlannel = {
+  part: 'flannel',
+  name: flannelJob,
+  uncounted: true,
+  // flanneld needs gcc, as the executables do.
+  after: [buildJob],
+  run: () => checks([process.execPath, [join('test', 'flannel', 'programs.mjs')]]),
+};
+
+/** These also run in the gate, with imitations of flannel's programs. */
+const flannelFiles = ['flannel-chain', 'mixed', 'swap'].map((name) => `cluster/${name}.test.ts`);
+
+/** The file again, with the programs by their paths. */
+const withFlannel = (name) => {
+  const options = { name: `${name} with flannel's programs`, after: [flannelJob] };
+  const job = testJob('flannel', [name], options);
+  return { ...job, run: () => testJob('flannel', [name], { ...options, environment: flannelEnvironment() }).run() };
+};
+
 /** The soak's own lines. */
 function toldBySoak({ failed, shown = '' }) {
   const told = shown.split('\n').filter((line) => /^ {2}(?!Total|Passed|Skipped|Duration)/.test(line));
@@ -356,12 +379,16 @@ export const parts = {
     files.length === 0 ? [kubernetesLeftOut] : [buildKube, ...files.map(kubernetesJob)],
   runtimes: (files = filesOf('runtimes')) =>
     files.length === 0 ? [runtimesLeftOut] : [installRuntimes, ...files.map(runtimesJobFor)],
+  flannel: () => [buildFlannel, ...flannelFiles.map(withFlannel)],
   guest: () => [{ part: 'guest', name: 'guest', run: guest }],
   soak: (files = filesOf('soak')) => fileJobs('soak', files).map(soakJob),
 };
 
-/** Emulated, the guest takes as long as all other parts together; the soak is long on purpose. */
-export const byNameOnly = ['guest', 'soak'];
+/**
+ * Emulated, the guest takes as long as all other parts together; the soak is long on purpose; flannel's programs take
+ * minutes to build.
+ */
+export const byNameOnly = ['flannel', 'guest', 'soak'];
 
 /** The jobs of these parts, and those that they depend on. @param {Map<string, string[] | undefined>} chosen part → its test files, or all */
 export function jobsOf(chosen) {

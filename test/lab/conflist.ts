@@ -34,6 +34,10 @@ export interface RunnerOptions {
   readonly cacheFolder: string;
   /** Folders of plugins besides the ones under test. */
   readonly folders?: readonly string[];
+  /** All folders, instead: a plugin is found in the first that has it. */
+  readonly path?: string;
+  /** A program and its arguments that run each plugin: `nsenter …`. */
+  readonly through?: readonly string[];
 }
 
 export const readConflist = (path: string): Conflist => JSON.parse(readFileSync(path, 'utf8')) as Conflist;
@@ -59,10 +63,9 @@ export class Network {
 
   #call(command: string, index: number, attachment: Attachment, prevResult: CniDocument | undefined): CniDocument {
     const { cniVersion, name, plugins } = this.conflist;
-    const { namespace, folders = [] } = this.#options;
+    const { namespace, folders = [], path = [pluginFolder, ...folders].join(':'), through } = this.#options;
     const { capabilities = {}, ...plugin } = plugins[index]!;
     const asked = Object.entries(attachment.runtimeConfig ?? {}).filter(([key]) => capabilities[key]);
-    const path = [pluginFolder, ...folders].join(':');
     const outcome = callPlugin('weft', {
       command,
       containerId: attachment.containerId,
@@ -74,6 +77,7 @@ export class Network {
       // iptables has to be found by portmap.
       environment: { PATH: process.env['PATH'] ?? '' },
       namespace,
+      ...(through && { through }),
       stdin: {
         ...plugin,
         cniVersion,

@@ -8,7 +8,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Family } from '../../net/address.ts';
 import { etcdPrefix } from './cluster.ts';
@@ -282,8 +282,11 @@ class RealFlanneld implements Flannel {
   async start(): Promise<void> {
     const { scratch, etcd, namespace, folder, subnetFile } = this.#host;
     const logFile = join(folder, `flanneld-${this.#starts++}.log`);
+    // Under the name by which weftd finds it, whatever the file's own name is.
+    const program = join(folder, 'flanneld');
+    if (!existsSync(program)) symlinkSync(this.#path, program);
     const argv = [
-      ...[this.#path, '-etcd-endpoints', etcd.endpoint, '-subnet-file', subnetFile],
+      ...[program, '-etcd-endpoints', etcd.endpoint, '-subnet-file', subnetFile],
       ...(this.#options.ipMasq ? ['-ip-masq'] : []),
     ];
     const service = scratch.start(argv, { namespace, logFile });
