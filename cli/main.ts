@@ -15,6 +15,7 @@ import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import { attachVerbs } from './attach/verbs.ts';
+import { gcVerb } from './gc/verb.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
@@ -91,6 +92,7 @@ const verbs: readonly Verb[] = [
   importV2Verb,
   ...installVerbs,
   ...attachVerbs,
+  gcVerb,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',

@@ -6,7 +6,7 @@
 import { readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BareHost } from './bare-host.ts';
-import type { Finished, Service } from './commands.ts';
+import { type Finished, run, type Service } from './commands.ts';
 import { program, root } from './project.ts';
 import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
@@ -17,6 +17,16 @@ export interface Contained {
   readonly pid: number;
   readonly namespace: string;
 }
+
+interface LinkLine {
+  readonly ifname: string;
+  readonly ifindex: number;
+  /** Of the other end, where it is in another namespace. */
+  readonly link_index?: number;
+}
+
+const linksOf = (namespace: string): LinkLine[] =>
+  JSON.parse(run(['ip', '-n', namespace, '-json', 'link']) || '[]') as LinkLine[];
 
 export class PluginHost extends BareHost {
   #count = 0;
@@ -74,7 +84,22 @@ export class PluginHost extends BareHost {
   /** Ends a process, and its namespace with it. */
   async end({ service, namespace }: Contained): Promise<void> {
     await service.stop('SIGKILL');
+    await this.endNamespace(namespace);
+  }
+
+  /** The kernel removes a namespace's interfaces some time after its end. */
+  async endNamespace(namespace: string): Promise<void> {
+    const peers = linksOf(namespace).flatMap(({ link_index }) => link_index ?? []);
     this.scratch.removeNamespaces([namespace]);
+    await waitFor(
+      'the end of the pairs',
+      () => !linksOf(this.namespace).some(({ ifindex }) => peers.includes(ifindex)),
+    );
+  }
+
+  /** The names of the host's ends. */
+  veths(): string[] {
+    return linksOf(this.namespace).flatMap(({ ifname }) => (ifname.startsWith('veth') ? ifname : []));
   }
 
   /** weftctl with this host's folders. */
