@@ -15,6 +15,7 @@ import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import { attachVerbs } from './attach/verbs.ts';
+import { doctorVerb } from './doctor/description.ts';
 import { gcVerb } from './gc/verb.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
@@ -90,6 +91,7 @@ const verbs: readonly Verb[] = [
     load: () => import('./config-set.ts'),
   },
   importV2Verb,
+  doctorVerb,
   ...installVerbs,
   ...attachVerbs,
   gcVerb,

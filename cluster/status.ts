@@ -100,6 +100,16 @@ export interface PeerStatus {
   readonly problem?: string;
 }
 
+/** A current problem, by its code in daemon/report/problem-catalogue.ts. */
+export interface FindingStatus {
+  readonly code: string;
+  readonly severity: 'warning' | 'error';
+  /** The peer, the device or the file; empty if there is one only. */
+  readonly subject: string;
+  readonly message: string;
+  readonly since: string;
+}
+
 export interface NodeStatus {
   readonly node: string;
   readonly version: string;
@@ -111,6 +121,8 @@ export interface NodeStatus {
   readonly stuck?: string;
   /** Current problems, one line each. */
   readonly problems: readonly string[];
+  /** The same and the peers' problems, for programs. Absent from older versions. */
+  readonly findings?: readonly FindingStatus[];
   readonly networks: readonly string[];
   readonly subnets: readonly string[];
   readonly publicAddresses: readonly string[];

@@ -68,6 +68,12 @@ const rooms = {
     'networks',
     'runtimes',
     'daemon/backends',
+    'cli/doctor',
+  ],
+  // It knows what weftd knows of hosts, rules and problems, and imports the code, not the running parts.
+  'cli/doctor': [
+    ...['net', 'linux', 'command', 'cluster', 'cluster/etcd', 'reservations', 'cli'],
+    ...['daemon/backends', 'daemon/host', 'daemon/filter', 'daemon/report'],
   ],
 };
 

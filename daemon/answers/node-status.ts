@@ -33,7 +33,7 @@ export interface NodeStatusOptions {
     };
   };
   readonly filter: Pick<FilterUpkeep, 'peerLock' | 'droppedFrom' | 'tracking'>;
-  readonly problems: Pick<Problems, 'list'>;
+  readonly problems: Pick<Problems, 'list' | 'all'>;
   readonly store: Pick<ClusterStore, 'health' | 'place' | 'kind'>;
   readonly nodes: Pick<ClusterNodesSource, 'refresh' | 'livenessOf'>;
   readonly metrics: Pick<Metrics, 'summary' | 'leaseAgeSeconds'>;
@@ -47,6 +47,9 @@ export interface NodeStatusOptions {
 
 /** How long a question waits for the store. */
 const storeTimeoutMs = 500;
+
+/** Thousands of peers may have a problem each. */
+const shownFindings = 200;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -90,6 +93,7 @@ export class NodeStatusSource {
       ...(stuck === undefined ? {} : { stuck }),
       // A peer's problem is shown with the peer.
       problems: problems.list(['peer']),
+      findings: this.#findings(),
       networks: view ? families.flatMap((family) => view.config.networks[family]?.network ?? []).map(formatPrefix) : [],
       subnets: subnets.map(formatPrefix),
       publicAddresses: view
@@ -107,6 +111,17 @@ export class NodeStatusSource {
       addresses: view ? countAddresses(attachments.addresses(), subnets) : [],
       peers: this.#peers(),
     };
+  }
+
+  #findings(): NonNullable<NodeStatus['findings']> {
+    const { problems, now, monotonic } = this.#options;
+    return problems.all.slice(0, shownFindings).map(({ head, subject, message, sinceMs }) => ({
+      code: head.code,
+      severity: head.severity,
+      subject,
+      message,
+      since: iso(now() - monotonic() + sinceMs),
+    }));
   }
 
   #lease(): Pick<NodeStatus, 'lease'> {

@@ -2,8 +2,7 @@
  * A check: a possible problem, how to detect it, and what to do about it.
  *
  * weftd's own problems have the same head and the same findings (problem-catalogue.ts, problems.ts). Problems of checks are
- * reported together with them. No check exists yet: a later `weftctl doctor` can add some, such as peers through the real
- * tunnel, the runtime's folders, sysctls, other programs' rules.
+ * reported together with them. `weftctl doctor` has its checks in cli/doctor/checks/.
  */
 
 /** error: containers cannot start, or packets may not arrive. warning: it may get worse, or is not as requested. */
