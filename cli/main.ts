@@ -20,6 +20,7 @@ import { gcVerb } from './gc/verb.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
+import { logsVerb } from './logs/verb.ts';
 import { jsonOption } from './output.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { styleFor } from './text.ts';
@@ -95,6 +96,7 @@ const verbs: readonly Verb[] = [
   ...installVerbs,
   ...attachVerbs,
   gcVerb,
+  logsVerb,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',

@@ -3,7 +3,7 @@
 import { request } from 'node:http';
 import type { Clock } from '../cluster/clock.ts';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
-import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus } from '../cluster/status.ts';
+import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus, RecentLog } from '../cluster/status.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
 import { backends } from '../daemon/backends/map.ts';
 import { CliError, type CliHost } from './host.ts';
@@ -14,6 +14,8 @@ export interface Source {
   /** Only weftd knows this node's status: every source asks the socket. */
   status(): Promise<NodeStatus>;
   nodes(): Promise<ClusterNodes>;
+  /** The lines after this number, from weftd. */
+  logs(after: number): Promise<RecentLog>;
   /** undefined: there is no config. */
   config(): Promise<ConfigDocument | undefined>;
   /** @throws CliError if it is refused */
@@ -100,6 +102,10 @@ export class SocketSource implements Source {
     return bodyOf(await ask(this.name, 'GET', '/nodes'));
   }
 
+  async logs(after: number): Promise<RecentLog> {
+    return bodyOf(await ask(this.name, 'GET', `/logs?after=${after}`));
+  }
+
   async config(): Promise<ConfigDocument | undefined> {
     const reply = await ask(this.name, 'GET', '/config');
     return reply.status === 404 ? undefined : bodyOf(reply);
@@ -158,6 +164,10 @@ export class EtcdSource implements Source {
 
   status(): Promise<NodeStatus> {
     return this.#socket.status();
+  }
+
+  logs(after: number): Promise<RecentLog> {
+    return this.#socket.logs(after);
   }
 
   nodes(): Promise<ClusterNodes> {

@@ -8,6 +8,7 @@
  *   GET  /nodes             → ClusterNodes
  *   GET  /config            → ConfigDocument; 404 if there is none
  *   PUT  /config            body: ConfigUpdate → 200 ConfigDocument; 400 invalid; 409 strands leases, or changed meanwhile
+ *   GET  /logs?after=N      → RecentLog
  *
  *   GET  /healthz, /readyz  → text: 200 "ok", or 503 and why not
  *   GET  /metrics           → Prometheus' text format
@@ -34,6 +35,24 @@ export interface ConfigUpdate {
   readonly expected?: string;
   /** Write it even though leases lie outside the new network. */
   readonly force?: boolean;
+}
+
+/** A line of weftd's log. */
+export interface LogEntry {
+  /** Counts from 1 at weftd's start. */
+  readonly number: number;
+  readonly time: string;
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** The last lines of weftd's log, as many as it keeps. */
+export interface RecentLog {
+  /** When this weftd began, and with it the numbers. */
+  readonly startedAt: string;
+  /** Those after the requested number, oldest first. */
+  readonly entries: readonly LogEntry[];
 }
 
 export interface EtcdStatus {

@@ -47,7 +47,7 @@ import { removeEverything } from './overlay/removal.ts';
 import { Bell } from './pace/bell.ts';
 import { foldRepeats } from './report/folding-logger.ts';
 import { limitLines, storeLines } from './report/line-budget.ts';
-import type { Logger } from './report/log.ts';
+import type { OpenedLogger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
 import type { ProblemKind } from './report/problem-catalogue.ts';
 import { Problems } from './report/problems.ts';
@@ -73,7 +73,7 @@ export interface ProcessHost {
 export interface NodeParts {
   readonly options: DaemonOptions;
   readonly node: string;
-  readonly logger: Logger;
+  readonly logger: OpenedLogger;
   readonly problems: Problems;
   readonly metrics: Metrics;
   readonly config: ConfigSource;
@@ -154,7 +154,7 @@ async function nodeName(
 export async function composeNode(
   host: ProcessHost,
   options: DaemonOptions,
-  logger: Logger,
+  logger: OpenedLogger,
   open: (...parameters: Parameters<typeof openStore>) => Promise<Stores> = openStore,
 ): Promise<NodeParts> {
   const { sys, version } = host;

@@ -12,7 +12,7 @@ import { readServiceSettings } from './host/service-settings.ts';
 import { leave } from './leave.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Bell } from './pace/bell.ts';
-import { type Logger, openLogger } from './report/log.ts';
+import { type OpenedLogger, openLogger } from './report/log.ts';
 
 type Signal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
@@ -28,7 +28,7 @@ export interface DaemonHost extends ProcessHost {
 }
 
 /** Runs until a signal ends it. */
-async function serve(host: DaemonHost, options: DaemonOptions, logger: Logger): Promise<number> {
+async function serve(host: DaemonHost, options: DaemonOptions, logger: OpenedLogger): Promise<number> {
   const parts = await composeNode(host, options, logger);
   logger.info('weftd starts', {
     version: host.version,
@@ -55,7 +55,7 @@ async function serve(host: DaemonHost, options: DaemonOptions, logger: Logger): 
   return 0;
 }
 
-async function runWith(host: DaemonHost, options: DaemonOptions, logger: Logger): Promise<number> {
+async function runWith(host: DaemonHost, options: DaemonOptions, logger: OpenedLogger): Promise<number> {
   const { sys } = host;
   if (!hasCapability(sys, CAP_NET_ADMIN)) {
     logger.error('weftd needs the right to change the network (CAP_NET_ADMIN): run it as root');

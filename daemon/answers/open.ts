@@ -4,7 +4,7 @@ import type { ClusterStore, ConfigSource } from '../../cluster/store.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Address } from '../../net/address.ts';
 import type { Attachments } from '../../reservations/attachments.ts';
-import type { Logger } from '../report/log.ts';
+import type { OpenedLogger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
@@ -26,7 +26,7 @@ export interface AnswersOptions extends Pick<ConditionOptions, 'membership' | 'a
   readonly socketPath: string;
   /** The address of the probe port; undefined: none. */
   readonly healthz: { readonly address: Address; readonly port: number } | undefined;
-  readonly logger: Pick<Logger, 'info' | 'error'>;
+  readonly logger: Pick<OpenedLogger, 'info' | 'error' | 'recent'>;
   readonly problems: Problems;
   readonly metrics: Metrics;
   readonly progress: Progress;
@@ -65,6 +65,7 @@ export async function openAnswers(options: AnswersOptions): Promise<Answers> {
   const routes = weftdRoutes({
     status: () => status.read(),
     nodes: () => nodes.list(),
+    logs: (number) => logger.recent.after(number),
     stores: { config, leases: store },
     probes,
     now: monotonic,

@@ -1,7 +1,7 @@
 /** Every route of weftd. The probe port has only the probes. cluster/status.ts defines the answers. */
 
 import type { ConfigPorts } from '../../cluster/administration.ts';
-import type { ClusterNodes, NodeStatus } from '../../cluster/status.ts';
+import type { ClusterNodes, NodeStatus, RecentLog } from '../../cluster/status.ts';
 import { configRoutes } from './config-routes.ts';
 import { answerAgeMs, keepFor, type ProbeSources, probeRoutes, shareRunning } from './probes.ts';
 import { jsonAnswer, type Route } from './route.ts';
@@ -9,17 +9,23 @@ import { jsonAnswer, type Route } from './route.ts';
 export interface RouteSources {
   readonly status: () => Promise<NodeStatus>;
   readonly nodes: () => Promise<ClusterNodes>;
+  /** @param number of the last line that the client knows */
+  readonly logs: (number: number) => RecentLog;
   readonly stores: ConfigPorts;
   readonly probes: ProbeSources;
   /** Milliseconds on a clock that does not go back. */
   readonly now: () => number;
 }
 
-export const weftdRoutes = ({ status, nodes, stores, probes, now }: RouteSources): Route[] => [
+/** Of the query `?after=N`; 0 for any other. */
+const numberAfter = (target: string): number => Number(/[?&]after=([0-9]{1,15})(?:&|$)/.exec(target)?.[1] ?? 0);
+
+export const weftdRoutes = ({ status, nodes, logs, stores, probes, now }: RouteSources): Route[] => [
   // With thousands of peers each takes tens of milliseconds, and a client that has gone is not noticed before the answer
   // is written. So requests share one answer, instead of occupying weftd one after the other.
   { method: 'GET', path: '/status', handle: shareRunning(async () => jsonAnswer(200, await status())) },
   { method: 'GET', path: '/nodes', handle: shareRunning(async () => jsonAnswer(200, await nodes())) },
+  { method: 'GET', path: '/logs', handle: ({ target }) => jsonAnswer(200, logs(numberAfter(target))) },
   ...configRoutes(stores),
   // Root gets current figures on the socket.
   ...probeRoutes(probes, 'socket'),

@@ -1,8 +1,10 @@
 /** Logs: one line per event. Text for people on a terminal, JSON otherwise. */
 
+import { formatLogLine } from '../../command/log-line.ts';
 import { printable } from '../../command/printable.ts';
 import { joinLines } from '../../net/text.ts';
 import { Budget } from '../pace/budget.ts';
+import { RecentLines } from './recent-lines.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -22,6 +24,12 @@ export interface Logger {
   error(message: string, fields?: LogFields): void;
 }
 
+/** The process's own logger. */
+export interface OpenedLogger extends Logger {
+  /** The lines that were written last. */
+  readonly recent: Pick<RecentLines, 'after'>;
+}
+
 type LogAt = (message: string, fields?: LogFields) => void;
 
 export interface LoggerOptions {
@@ -34,30 +42,22 @@ export interface LoggerOptions {
   readonly now: () => number;
 }
 
-/** The value in `key=value`: quoted if a space, a quote or an empty text would make it ambiguous. */
-function formatValue(value: string | number | boolean): string {
-  const text = String(value);
-  return printable(/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text));
-}
+type Entries = readonly (readonly [string, string | number | boolean])[];
 
-function formatLine(options: LoggerOptions, level: LogLevel, message: string, fields: LogFields): string {
-  const entries = Object.entries(fields)
-    .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
-  const time = new Date(options.now()).toISOString();
-  if (options.format === 'json') {
+function formatLine(format: LogFormat, time: string, level: LogLevel, message: string, entries: Entries): string {
+  if (format === 'json') {
     return `${printable(JSON.stringify({ time, level, message, ...Object.fromEntries(entries) }))}\n`;
   }
-  const pairs = entries.map(([key, value]) => ` ${key}=${formatValue(value)}`).join('');
   // A message with a line break, such as a library's, still becomes one line.
-  return `${time} ${level.padEnd(5)} ${printable(joinLines(message, ' '))}${pairs}\n`;
+  return formatLogLine(time, level, joinLines(message, ' '), entries);
 }
 
 /** Limits `info`: if another program undoes weftd's changes again and again, the log must not fill the disk. */
 const infoBurst = 2000;
 const infoPerSecond = 10;
 
-export function openLogger(options: LoggerOptions): Logger {
+export function openLogger(options: LoggerOptions): OpenedLogger {
+  const recent = new RecentLines(new Date(options.now()).toISOString());
   const threshold = logLevels.indexOf(options.level);
   const budget = new Budget(infoBurst, infoPerSecond / 1000, options.now);
   let leftOut = 0;
@@ -72,9 +72,17 @@ export function openLogger(options: LoggerOptions): Logger {
     (level: LogLevel) =>
     (message: string, fields: LogFields = {}): void => {
       if (logLevels.indexOf(level) < threshold) return;
-      if (level === 'info' && !budget.take()) leftOut++;
-      else options.write(formatLine(options, level, message, withLeftOut(fields)));
+      if (level === 'info' && !budget.take()) {
+        leftOut++;
+        return;
+      }
+      const entries = Object.entries(withLeftOut(fields))
+        .filter(([, value]) => value !== undefined)
+        .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
+      const time = new Date(options.now()).toISOString();
+      options.write(formatLine(options.format, time, level, message, entries));
+      recent.add({ time, level, message: joinLines(message, ' '), fields: Object.fromEntries(entries) });
     };
   const [debug, info, warn, error] = logLevels.map(logAt) as [LogAt, LogAt, LogAt, LogAt];
-  return { tellsDebug: threshold === 0, debug, info, warn, error };
+  return { tellsDebug: threshold === 0, debug, info, warn, error, recent };
 }

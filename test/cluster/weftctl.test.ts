@@ -88,6 +88,33 @@ test('the exit status tells whether the output was written', () => {
   assert.equal([full.status, full.stderr], [1, 'weftctl: Cannot write the output: ENOSPC\n']);
 });
 
+test("logs: weftd's last lines, as they come, also after a restart", async () => {
+  const [one] = cluster().hosts as [Host];
+  assert.match(prints(one, 'logs'), /^\S+Z info {2}weftd starts .*node=host1/m);
+  assert.is(prints(one, 'logs', '--lines', '1').trim().split('\n').length, 1);
+  assert.is(prints(one, 'logs', '--level', 'error'), '');
+  refuses(one, /"loud" \(--level\) is none of debug, info, warn, error/, 'logs', '--level', 'loud');
+  const entries = prints(one, 'logs', '--json', '--lines', '1000').trim().split('\n');
+  assert.is((JSON.parse(entries[0]!) as { number: number }).number, 1);
+  const words = ['--run-dir', one.runDir, 'logs', '--follow', '--lines', '0', '--timeout', '300'];
+  const logFile = join(one.folder, 'follow.log');
+  const follower = one.scratch.start([program('weftctl'), ...words], { logFile });
+  const shown = (): string => readFileSync(logFile, 'utf8');
+  const signalled = (): boolean => {
+    // The first signals may come before the follower's first look.
+    one.weftd?.child.kill('SIGHUP');
+    return shown().includes('asked to look at everything again signal=SIGHUP');
+  };
+  await waitFor('the line about the signal', signalled, { intervalMs: 300 });
+  await one.weftd?.stop();
+  await waitFor('the follower to miss weftd', () => shown().includes('weftctl: waiting: Cannot ask weftd'));
+  one.startWeftd();
+  await waitFor('the first line of the new weftd', () => /info {2}weftd starts/.test(shown()));
+  assert.is(shown().match(/weftctl: waiting/g)?.length, 1);
+  await follower.stop();
+  await one.waitForStatus('the node to run', ({ state }) => state === 'running');
+});
+
 test('nodes: all of them, from weftd or from etcd', async () => {
   const { hosts } = cluster();
   const [one] = hosts as [Host];

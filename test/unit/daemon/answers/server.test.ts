@@ -45,6 +45,7 @@ function routesOf(changes: Partial<RouteSources> = {}): Route[] {
         message: 'Cannot list "/p/subnets/": no answer',
       });
     },
+    logs: (number) => ({ startedAt: `after ${number}`, entries: [] }),
     stores,
     probes: { health: () => undefined, readiness: () => 'starting', metrics: async () => 'x 1\n' },
     now: () => performance.now(),
