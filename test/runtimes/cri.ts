@@ -174,7 +174,8 @@ export class CriClient {
     return {
       ...sandboxOf(status),
       addresses: [...(ip ? [ip] : []), ...additional_ips.map((further) => further.ip)],
-      netns: runtimeSpec.linux.namespaces.find(({ type }) => type === 'network')?.path ?? '',
+      // /var/run is an absolute link, which would leave the machine's files.
+      netns: (runtimeSpec.linux.namespaces.find(({ type }) => type === 'network')?.path ?? '').replace(/^\/var/, ''),
       pid,
     };
   }

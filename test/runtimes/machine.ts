@@ -50,6 +50,7 @@ export class Machine extends Host {
 
   /** Makes its namespaces. */
   async boot(): Promise<void> {
+    living.add(this);
     // The first process of a PID namespace has to collect the children of others: a shell does.
     const init = ['sh', '-c', 'while :; do sleep 1000; done'];
     const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'];
@@ -208,7 +209,7 @@ export class Machine extends Host {
     return [
       ...this.reservations().map((name) => `reservation ${name}`),
       ...readLinks(this.namespace)
-        .filter(({ kind, name }) => !['eth0', 'cni0', 'docker0'].includes(name) && !/^vxlan$/.test(kind))
+        .filter(({ kind, name }) => name !== 'eth0' && !['bridge', 'vxlan'].includes(kind))
         .map(({ name, kind }) => `${kind} link ${name}`),
       ...this.list('/run/netns').map((name) => `network namespace ${name}`),
       ...this.list('/var/lib/cni/results').map((name) => `cached result ${name}`),
@@ -216,15 +217,38 @@ export class Machine extends Host {
     ];
   }
 
+  /** Its control groups that are there, by hierarchy. */
+  get cgroups(): string[] {
+    return readdirSync(cgroupRoot)
+      .map((hierarchy) => join(cgroupRoot, hierarchy, this.cgroupParent))
+      .filter((folder) => existsSync(folder));
+  }
+
   /** Ends all that runs on it, and removes its control groups. */
   async halt(): Promise<void> {
     await this.#init?.stop('SIGKILL');
-    for (const hierarchy of readdirSync(cgroupRoot)) {
-      const folder = join(cgroupRoot, hierarchy, this.cgroupParent);
-      await waitFor(`the control groups below ${folder} to go`, () => !existsSync(folder) || removeGroups(folder));
-    }
+    await waitFor('the control groups of a host to go', () => this.cgroups.every(removeGroups));
+    living.delete(this);
   }
 }
+
+const living = new Set<Machine>();
+
+// Where a test is interrupted, `scratch` has ended all processes just before. They need a moment.
+process.on('exit', () => {
+  const end = performance.now() + 3000;
+  for (const machine of living) {
+    for (;;) {
+      try {
+        machine.cgroups.every(removeGroups);
+        break;
+      } catch {
+        if (performance.now() > end) break;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+      }
+    }
+  }
+});
 
 /** Control groups go from below; one whose last process has not quite ended refuses. */
 function removeGroups(folder: string): boolean {
@@ -242,6 +266,8 @@ export interface MachinesOptions {
   readonly conflist?: string;
   /** weftd's further arguments. */
   readonly arguments?: readonly string[];
+  /** What a host has been used for before weftd comes. */
+  readonly before?: (host: Machine) => Promise<void>;
 }
 
 /** A cluster whose hosts are machines with weftd and the plugins. */
@@ -263,6 +289,7 @@ export class Machines {
       for (const host of hosts) {
         await host.boot();
         host.installPlugins(conflist);
+        await options.before?.(host);
         host.startWeftd(...(options.arguments ?? []));
       }
       for (const host of hosts) await host.reaches(hosts);
