@@ -108,7 +108,8 @@ export const ruleOf = ({ resource, verb }: Right): string =>
 function adviceFor(status: number, { right }: Operation, { origin }: Access, said: string): string {
   if (status === 401)
     return `it does not know the credentials of ${origin}; renew them: they are read for every request`;
-  if (status !== 403) return said;
+  // A policy or a webhook has said no: no right would help.
+  if (status !== 403 || /\bdenied (the )?request\b/.test(said)) return said;
   const user = /User "([^"]*)"/.exec(said)?.[1];
   const who = user === undefined ? 'our user' : `user "${user}"`;
   return `${who} lacks a right; add this rule to a ClusterRole that is bound to it: ${ruleOf(right)}`;

@@ -96,6 +96,13 @@ export class NodeTable {
     return entry?.meta.uid === uid && this.#put([[entry, this.#read(entry.meta)]]);
   }
 
+  /** The podCIDRs of a Node cannot be asked for. @returns whether that is new */
+  refuse({ uid, name }: Pick<NodeMeta, 'uid' | 'name'>, reason: string): boolean {
+    const entry = this.#entries.get(name);
+    if (entry?.meta.uid !== uid || !this.isLacking(entry.meta) || malformedIn(entry)?.reason === reason) return false;
+    return this.#put([[entry, { meta: entry.meta, read: { ownerId: ownerIdOf(entry.meta), reason } }]]);
+  }
+
   /** These Nodes and no others. @returns whether the leases have changed */
   replace(nodes: readonly NodeMeta[]): boolean {
     const before = this.#entries;

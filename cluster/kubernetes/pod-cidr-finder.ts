@@ -4,7 +4,7 @@
  */
 
 import type { Clock, Random, Timer } from '../clock.ts';
-import { StoreError } from '../store-errors.ts';
+import { StoreError, StoreRefusedError } from '../store-errors.ts';
 import { isMissing } from './errors.ts';
 import type { NodeMeta, PodCidrs, WholeNode } from './node-object.ts';
 
@@ -14,6 +14,8 @@ export interface FinderOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly onFound: (node: NodeMeta, cidrs: PodCidrs) => void;
+  /** The API server says no: a person has to mend that. */
+  readonly onRefused: (node: NodeMeta, error: StoreRefusedError) => void;
   /** Whether the Node is still there, and its podCIDRs are still wanted. */
   readonly isWanted: (node: NodeMeta) => boolean;
 }
@@ -68,14 +70,14 @@ export class PodCidrFinder {
   }
 
   async #ask(search: Search): Promise<void> {
-    const { readNode, clock, random, onFound, isWanted } = this.#options;
+    const { readNode, clock, random, onFound, onRefused, isWanted } = this.#options;
     const { node } = search;
     let found: WholeNode | undefined;
     try {
       found = await readNode(node.name);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      if (isMissing(error)) found = undefined;
+      if (error instanceof StoreRefusedError && !isMissing(error) && !this.#isClosed) onRefused(node, error);
     }
     if (this.#isClosed) return;
     if (found?.uid === node.uid && found.podCidrs) {

@@ -129,6 +129,9 @@ class KubernetesStore implements ClusterStore {
       onFound: (found, cidrs) => {
         if (this.#table.learn(found, cidrs)) this.#wake();
       },
+      onRefused: (refused, { message }) => {
+        if (this.#table.refuse(refused, message)) this.#wake();
+      },
       isWanted: ({ name, uid }) => {
         const node = this.#table.node(name);
         return node?.uid === uid && this.#table.isLacking(node);

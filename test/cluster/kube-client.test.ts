@@ -162,6 +162,10 @@ test('each refusal has its meaning', async () => {
     denied.message,
     /refuses: user "eve" lacks a right; add this rule to a ClusterRole that is bound to it: \{apiGroups: \[""\], resources: \["nodes"\], verbs: \["list"\]\}$/,
   );
+  const policy = await answer(403, said(`nodes "a" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no`));
+  assert.match(policy.message, /refuses: nodes "a" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no$/);
+  const hook = await answer(403, said('admission webhook "h" denied the request: never'));
+  assert.match(hook.message, /refuses: admission webhook "h" denied the request: never$/, 'no right would help');
   assert.match((await answer(401, said('Unauthorized'))).message, /does not know the credentials of --kube-api-url/);
   assert.ok(isGone(await answer(410, said('The provided continue parameter is too old'))));
   const busy = await answer(429, said('slow down', { details: { retryAfterSeconds: 7 } }));

@@ -16,6 +16,8 @@ export const annotationPrefix = 'flannel.alpha.coreos.com/';
 
 export class KubeHost extends Host {
   kube!: Kube;
+  /** Instead of the one that the lab gives to all of them. */
+  kubeconfig: string | undefined;
 
   get netConfPath(): string {
     return join(this.folder, 'conf', 'net-conf.json');
@@ -29,7 +31,8 @@ export class KubeHost extends Host {
   override get weftdArguments(): string[] {
     return [
       ...folderArguments(this.files, this.name),
-      ...['--kube-subnet-mgr', '--kubeconfig-file', this.kube.kubeconfig(), '--net-config-path', this.netConfPath],
+      ...['--kube-subnet-mgr', '--kubeconfig-file', this.kubeconfig ?? this.kube.kubeconfig()],
+      ...['--net-config-path', this.netConfPath],
     ];
   }
 

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CertificateAuthority } from '../support/certificates.ts';
-import { execute, run, type Service } from './commands.ts';
+import { execute, type Finished, run, type Service } from './commands.ts';
 import type { Scratch } from './scratch.ts';
 import { waitFor } from './wait.ts';
 
@@ -212,9 +212,19 @@ export class Kube {
     process.kill(this.#services.get(name)!.pid, 'SIGCONT');
   }
 
-  #kubectl(words: readonly string[]): string[] {
-    const files = ['--kubeconfig', this.#file('admin.kubeconfig'), '--cache-dir', this.#file('kubectl')];
+  #kubectl(words: readonly string[], kubeconfig = this.#file('admin.kubeconfig')): string[] {
+    const files = ['--kubeconfig', kubeconfig, '--cache-dir', this.#file('kubectl')];
     return [this.#program, 'kubectl', ...files, ...words];
+  }
+
+  /** With an administrator's rights, and no exception where it fails. */
+  ask(words: readonly string[], stdin = ''): Finished {
+    return this.kubectlAs(this.#file('admin.kubeconfig'), words, stdin);
+  }
+
+  /** With another user's kubeconfig. */
+  kubectlAs(kubeconfig: string, words: readonly string[], stdin = ''): Finished {
+    return execute(this.#kubectl(words, kubeconfig), { namespace: this.#options.namespace, stdin });
   }
 
   /** kubectl's output. @throws where it fails */

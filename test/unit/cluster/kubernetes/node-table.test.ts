@@ -38,6 +38,24 @@ const node = (name: string, uid: string, version: number, more: Record<string, s
 const cidrs = (...list: string[]) => parsePodCidrs(list)!;
 const subnetsOf = (table: NodeTable): string[] => table.leases.all.map(({ subnets }) => formatSubnets(subnets));
 
+test('a Node whose podCIDRs cannot be asked for is reported until they are known', () => {
+  const table = new NodeTable(backends);
+  table.apply(node('a', 'u1', 1));
+  const refuse = (uid: string): boolean => table.refuse({ name: 'a', uid }, 'no right');
+  assert.equal([refuse('u2'), refuse('u1'), refuse('u1')], [false, true, false], 'once, and for this Node alone');
+  assert.equal(table.malformed, [{ ownerId: 'a/u1', reason: 'no right' }]);
+  table.apply(node('a', 'u1', 2));
+  assert.is(table.malformed.length, 1);
+  assert.equal(
+    table.lacking().map(({ name }) => name),
+    ['a'],
+    'it is still asked about',
+  );
+  table.learn({ name: 'a', uid: 'u1' }, cidrs('10.244.1.0/24'));
+  assert.equal([table.malformed, subnetsOf(table)], [[], ['10.244.1.0/24']]);
+  assert.not.ok(refuse('u1'), 'they are known');
+});
+
 test('a Node is a lease once it is managed and its podCIDRs are known', () => {
   const table = new NodeTable(backends);
   assert.not.ok(table.apply(node('a', 'u1', 1)));
