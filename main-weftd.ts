@@ -48,6 +48,16 @@ async function readStdin(): Promise<string> {
   return Buffer.concat(parts).toString('utf8');
 }
 
+async function askLine(question: string): Promise<string> {
+  const { createInterface } = await import('node:readline/promises');
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return await lines.question(question);
+  } finally {
+    lines.close();
+  }
+}
+
 async function runWeftctl(): Promise<number> {
   const { run } = await import('./cli/main.ts');
   return run({
@@ -60,6 +70,7 @@ async function runWeftctl(): Promise<number> {
     stdoutIsTerminal: process.stdout.isTTY === true,
     stdinIsTerminal: process.stdin.isTTY === true,
     readStdin,
+    askLine: process.stdin.isTTY === true ? askLine : undefined,
     loadSys: async () => (await import('./linux/sys-bun.ts')).sys,
     nowMs: () => Date.now(),
     random: () => Math.random(),

@@ -14,6 +14,8 @@ export interface CliHost {
   readonly stdoutIsTerminal: boolean;
   readonly stdinIsTerminal: boolean;
   readonly readStdin: () => Promise<string>;
+  /** Asks the person at the terminal one question; absent if there is none. */
+  readonly askLine?: ((question: string) => Promise<string>) | undefined;
   /** The adapter to the operating system; loaded when a verb asks the kernel. */
   readonly loadSys: () => Promise<Sys>;
   /** Milliseconds since the epoch. */

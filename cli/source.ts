@@ -118,18 +118,20 @@ export class SocketSource implements Source {
   close(): void {}
 }
 
+/** The clock that the cluster's stores want. */
+export const clockOf = (host: Pick<CliHost, 'nowMs'>): Clock => ({
+  nowMs: host.nowMs,
+  setTimer(callback, delayMs) {
+    const timer = setTimeout(callback, delayMs);
+    return { cancel: () => clearTimeout(timer) };
+  },
+});
+
 type Opened = Awaited<ReturnType<typeof open>>;
 
 async function open(etcd: EtcdEndpoints, host: CliHost) {
-  const clock: Clock = {
-    nowMs: host.nowMs,
-    setTimer(callback, delayMs) {
-      const timer = setTimeout(callback, delayMs);
-      return { cancel: () => clearTimeout(timer) };
-    },
-  };
   const [stores, administration] = await Promise.all([
-    openStore({ etcd, backends, clock, random: host.random }),
+    openStore({ etcd, backends, clock: clockOf(host), random: host.random }),
     import('../cluster/administration.ts'),
   ]);
   return { stores, administration };

@@ -83,6 +83,19 @@ function ask(title: string, socketPath: string, method: string, message: Uint8Ar
   });
 }
 
+/** One call that must succeed. @throws RuntimeError */
+export async function callCri(
+  title: string,
+  socketPath: string,
+  method: string,
+  fields: Parameters<typeof encodeFields>[0],
+): Promise<Fields> {
+  const answer = await ask(title, socketPath, method, encodeFields(fields));
+  if ('fields' in answer) return answer.fields;
+  const why = answer.message || `gRPC status ${answer.grpcStatus}`;
+  throw new RuntimeError(`Cannot ask ${title} on "${socketPath}": ${why}`);
+}
+
 /** The process that a sandbox's verbose status names, in a JSON text of each runtime's own. */
 export function pidOfInfo(info: string): number | undefined {
   try {

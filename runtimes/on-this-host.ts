@@ -11,7 +11,8 @@ import { openPodman } from './podman.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const criSockets = [
+/** The usual places of CRI runtimes, with the runtimes' names. */
+export const criSockets = [
   ['/run/containerd/containerd.sock', 'containerd'],
   ['/run/crio/crio.sock', 'CRI-O'],
   ['/run/k3s/containerd/containerd.sock', "k3s' containerd"],

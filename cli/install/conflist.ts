@@ -97,3 +97,36 @@ export function firstName(others: readonly string[], usual = '10-weft.conflist')
 export const asideName = (file: string): string => `${file}${asideSuffix}`;
 export const nameBefore = (aside: string): string | undefined =>
   aside.endsWith(asideSuffix) ? aside.slice(0, -asideSuffix.length) : undefined;
+
+/** Plugins that others chain behind the one that attaches the container; they keep what they have been told. */
+const chainable = ['portmap', 'bandwidth', 'tuning', 'firewall', 'sbr'];
+
+/** What CNI's lists are; `plugins` are objects with a type. */
+interface ConflistDocument {
+  readonly cniVersion?: unknown;
+  readonly plugins?: unknown;
+}
+
+const spoken = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
+
+/**
+ * The configuration of Weft's network, in the place of another: with its name, its version, and the plugins that it
+ * chains, as far as they are in the folder of plugins.
+ * @param before the text of the configuration that is there; undefined if there is none
+ * @param hasPlugin whether the folder of plugins has this one
+ */
+export function formatConflist(before: string | undefined, hasPlugin: (type: string) => boolean): string {
+  const named = before === undefined ? undefined : parseConflist('', before);
+  const old: ConflistDocument = named?.fault === undefined && before !== undefined ? JSON.parse(before) : {};
+  const entries = Array.isArray(old.plugins) ? (old.plugins as { type: string }[]).slice(1) : [];
+  const kept = entries.filter(({ type }) => chainable.includes(type) && hasPlugin(type));
+  const portmap = { type: 'portmap', capabilities: { portMappings: true } };
+  const isMissing = hasPlugin('portmap') && !kept.some(({ type }) => type === 'portmap');
+  const { cniVersion } = old;
+  const document = {
+    cniVersion: typeof cniVersion === 'string' && spoken.includes(cniVersion) ? cniVersion : '1.0.0',
+    name: named?.network ?? 'weft',
+    plugins: [{ type: 'weft', ipam: { type: 'weft-ipam' } }, ...(isMissing ? [portmap] : []), ...kept],
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}

@@ -29,6 +29,8 @@ const temporaryPrefix = '.weft-new-';
 /** An unfinished file of an installation that was killed. A running one is done long before. */
 const abandonedMs = 3_600_000;
 
+const smallBytes = 64 * 1024;
+
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
 
 /** A failed file operation as one line. */
@@ -80,7 +82,8 @@ export function readBytes(path: string, limitBytes: number): Buffer | undefined 
   try {
     const status = statSync(`/proc/self/fd/${fd}`);
     if (!status.isFile()) throw new CliError(`Cannot read "${path}": it is no regular file`);
-    const buffer = Buffer.alloc(limitBytes + 1 < status.size + 1 ? limitBytes + 1 : status.size + 1);
+    // Files in /proc tell no size.
+    const buffer = Buffer.alloc(Math.min(limitBytes, Math.max(status.size, smallBytes)) + 1);
     let length = 0;
     for (;;) {
       const got = readSync(fd, buffer, length, buffer.length - length, null);
@@ -215,11 +218,17 @@ function removeQuietly(path: string): void {
 
 /** Removes the unfinished files of installations that were killed. */
 export function removeAbandoned(folder: string, nowMs: number): void {
+  removeUnfinished(folder, (ctimeMs) => nowMs - ctimeMs > abandonedMs);
+}
+
+/** @param isMeant by the time of a file's last change */
+export function removeUnfinished(folder: string, isMeant: (ctimeMs: number) => boolean = () => true): void {
+  if (kindOf(folder) !== 'folder') return;
   for (const name of readdirSync(folder)) {
     if (!name.startsWith(temporaryPrefix)) continue;
     const path = join(folder, name);
     const status = lstatSync(path, { throwIfNoEntry: false });
-    if (status?.isFile() && nowMs - status.ctimeMs > abandonedMs) removeQuietly(path);
+    if (status?.isFile() && isMeant(status.ctimeMs)) removeQuietly(path);
   }
 }
 

@@ -1,4 +1,4 @@
-/** `weftctl install --plugins`: the plugins, and then the network configuration that makes runtimes call them. */
+/** `weftctl install`. With `--plugins`: the plugins alone, and then the network configuration that makes runtimes call them. */
 
 import { basename, join } from 'node:path';
 import { UsageError } from '../../command/options.ts';
@@ -72,7 +72,11 @@ function installPlugins(context: VerbContext): void {
 }
 
 export async function run(context: VerbContext): Promise<number> {
-  if (!context.options.flag('plugins')) throw new UsageError('"install" needs --plugins');
-  installPlugins(context);
-  return 0;
+  if (context.options.flag('plugins')) {
+    installPlugins(context);
+    return 0;
+  }
+  if (context.options.has('conflist')) throw new UsageError('Option --conflist belongs to --plugins');
+  const { installHost } = await import('./install-host.ts');
+  return installHost(context);
 }

@@ -219,8 +219,11 @@ export function putPlugins({ folder, sources, steps }: PluginPlan, host: Pick<Cl
 const list = (names: readonly string[]): string =>
   names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 
-/** One line a kind of outcome. */
-export function tellPlugins({ folder, steps, version }: PluginPlan, dryRun: boolean): string[] {
+/**
+ * One line a kind of outcome.
+ * @param here the folder's path on this host, where it differs from the one that is told
+ */
+export function tellPlugins({ folder, steps, version }: PluginPlan, dryRun: boolean, here = folder): string[] {
   const names = (does: PluginStep['does']): string[] =>
     steps.filter((each) => each.does === does).map(({ name }) => name);
   const [put, same] = [names('put'), names('same')];
@@ -228,7 +231,7 @@ export function tellPlugins({ folder, steps, version }: PluginPlan, dryRun: bool
     ...(put.length > 0 ? [`${dryRun ? 'would put' : 'put'} ${list(put)} into ${folder} (version ${version})`] : []),
     ...(same.length > 0 ? [`${list(same)} in ${folder}: already this version`] : []),
     ...steps.flatMap(({ name, does, reason }) => (does === 'leave' ? [`left ${name} in ${folder}: ${reason}`] : [])),
-    ...(steps.some(({ name }) => name === 'portmap') || isFile(join(folder, 'portmap'))
+    ...(steps.some(({ name }) => name === 'portmap') || isFile(join(here, 'portmap'))
       ? []
       : [`no portmap in ${folder}, so that containers get no host ports: ${portmapAdvice}`]),
   ].map(printable);

@@ -17,23 +17,64 @@ const text = (name: string, placeholder: string, help: string, byDefault?: strin
 export const installVerbs: readonly Verb[] = [
   {
     name: 'install',
-    usage: '--plugins',
-    summary: 'put the plugins into the folder of the container runtime',
-    description: `Puts weft, weft-ipam, flannel and loopback into the runtime's folder, and portmap if it is beside them. Every name
-has the old file or the new one at any time. It leaves a newer file and another package's file alone and says so.
-The plugins come from the folder of weftctl itself or from "cni" beside it, as in an unpacked release.
-With --conflist, it then puts that network configuration into the runtime's folder of configurations.`,
+    usage: '',
+    summary: 'make this host a node: plugins, weftd, its service, the network configuration',
+    description: `Run it as root from an unpacked release. It asks the container runtime for its folders and etcd for the rights that
+weftd needs, and changes nothing if etcd refuses. Then it puts all files, starts weftd and says why it waits. When
+containers can start, the network configuration comes first in the runtime's folder, under the name of the network
+that was there; the old file is set aside. Run again, it upgrades. What it did is in /var/lib/weft/install.json.
+
+With --plugins it puts weft, weft-ipam, flannel and loopback into the runtime's folder, and portmap if it is beside
+them, and nothing else. Every name has the old file or the new one at any time. It leaves a newer file and another
+package's file alone and says so. With --conflist, that network configuration follows as the last step.`,
     options: [
       option('plugins', 'put the plugins in place, and nothing else'),
-      text('bin-dir', 'DIR', "the runtime's folder of plugins", '/opt/cni/bin'),
-      text('conf-dir', 'DIR', "the runtime's folder of network configurations", '/etc/cni/net.d'),
-      text('conflist', 'FILE', 'put this network configuration there, as the last step', 'none'),
-      text('from', 'DIR', 'take the plugins from this folder', "weftctl's own"),
+      text('bin-dir', 'DIR', "the runtime's folder of plugins", 'as the runtime says; with --plugins: /opt/cni/bin'),
+      text(
+        'conf-dir',
+        'DIR',
+        "the runtime's folder of networks",
+        'as the runtime says; with --plugins: /etc/cni/net.d',
+      ),
+      text('conflist', 'FILE', 'with --plugins: put this network configuration there', 'none'),
+      text('from', 'DIR', 'take the files from this folder', "weftctl's own release"),
+      text('cri-socket', 'PATH', 'ask the container runtime on this socket', 'containerd, CRI-O, k3s'),
+      option('docker', "give Docker's own bridge this node's subnet instead of installing plugins (on a Docker host)"),
+      option('ip-masq', "masquerade packets that leave the cluster's network (true)"),
+      option('set', 'a setting of weftd, such as iface=eth1; may be given several times', {
+        kind: 'list',
+        placeholder: 'NAME=VALUE',
+      }),
+      option('timeout', 'how long to wait for weftd; 0: without end', {
+        kind: 'integer',
+        placeholder: 'SECONDS',
+        byDefault: '120',
+        lowest: 0,
+        highest: 86_400,
+      }),
       text('root', 'DIR', 'install into an image: all other folders are below this one', '/'),
       option('force', "replace newer files and other packages' files, too"),
       option('dry-run', 'say what would be done and do nothing'),
     ],
     most: 0,
     load: () => import('./install.ts'),
+  },
+  {
+    name: 'uninstall',
+    usage: '',
+    summary: 'undo "weftctl install": this host is as it was before',
+    description: `Refuses while containers of Weft's network live on this host, and says which. Then it disables weftd, gives the subnet
+back, brings the runtime's former network back, and removes interfaces, rules and files. Kernel settings go back if Weft
+changed them, nobody has changed them since, and nothing else on the host needs them. A file that somebody has changed
+stays and is named. It undoes what /var/lib/weft/install.json records.`,
+    options: [
+      option('drain-first', "stop the containers of Weft's network by their runtime first"),
+      option('force', 'go on while containers live: they lose their network'),
+      option('local', "do not ask etcd: the subnet's lease there ends by itself"),
+      text('root', 'DIR', 'uninstall from an image', '/'),
+      option('dry-run', 'say what would be done and do nothing'),
+    ],
+    most: 0,
+    load: () => import('./uninstall.ts'),
   },
 ];

@@ -224,10 +224,12 @@ test('two installations at once end with whole files', async () => {
   for (const name of names) assert.ok(readFileSync(join(bin, name)).equals(whole));
 });
 
-test('options without --plugins, and of others, are refused', () => {
-  const { status, stderr } = execute([weftctl, 'install'], { environment: {} });
+test('--conflist without --plugins is refused', () => {
+  const { status, stderr } = execute([weftctl, 'install', '--root', newFolder(), '--conflist', 'x'], {
+    environment: {},
+  });
   assert.is(status, 2);
-  assert.is(stderr, 'weftctl: "install" needs --plugins\n');
+  assert.is(stderr, 'weftctl: Option --conflist belongs to --plugins\n');
 });
 
 test.run();
