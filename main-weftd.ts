@@ -68,6 +68,7 @@ async function runWeftctl(): Promise<number> {
     stdout,
     stderr,
     stdoutIsTerminal: process.stdout.isTTY === true,
+    stdoutColumns: process.stdout.columns || undefined,
     stdinIsTerminal: process.stdin.isTTY === true,
     readStdin,
     askLine: process.stdin.isTTY === true ? askLine : undefined,

@@ -12,6 +12,8 @@ export interface CliHost {
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
   readonly stdoutIsTerminal: boolean;
+  /** The width of the terminal on stdout; undefined if it is none, or does not say. */
+  readonly stdoutColumns?: number | undefined;
   readonly stdinIsTerminal: boolean;
   readonly readStdin: () => Promise<string>;
   /** Asks the person at the terminal one question; absent if there is none. */

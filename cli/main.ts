@@ -21,9 +21,9 @@ import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
 import { logsVerb } from './logs/verb.ts';
-import { jsonOption } from './output.ts';
+import { jsonOption, outputOptions } from './output.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
-import { styleFor } from './text.ts';
+import { type Style, styleFor } from './text.ts';
 import type { Verb } from './verb.ts';
 
 const verbs: readonly Verb[] = [
@@ -35,7 +35,7 @@ const verbs: readonly Verb[] = [
       "Asks weftd on this host. Containers come from the plugins' address store and the host's interfaces.\n" +
       'With --wait, it first waits until weftd is ready, and tells why it is not. The exit status is 1 if time runs out.',
     options: [
-      jsonOption,
+      ...outputOptions,
       { name: 'wait', kind: 'flag', help: 'wait until containers can start', commandLineOnly: true },
       {
         name: 'timeout',
@@ -64,7 +64,7 @@ const verbs: readonly Verb[] = [
     summary: 'show all nodes of the cluster',
     description:
       'Lists every subnet lease with its node. A flannel node publishes neither its name nor whether it is alive.',
-    options: [jsonOption],
+    options: outputOptions,
     most: 0,
     load: () => import('./nodes.ts'),
   },
@@ -204,6 +204,12 @@ function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions)
   return asksEtcd ? new EtcdSource(parseEtcdOptions(options), host, socket) : socket;
 }
 
+/** Colours and a width only for a terminal (no-color.org). */
+function styleOf({ stdoutIsTerminal, stdoutColumns, environment }: CliHost, options: ParsedOptions): Style {
+  const hasColours = stdoutIsTerminal && !environment['NO_COLOR'] && environment['TERM'] !== 'dumb';
+  return styleFor(hasColours, stdoutIsTerminal && options.text('o') !== 'wide' ? stdoutColumns : undefined);
+}
+
 async function dispatch(host: CliHost): Promise<number> {
   const [first, ...others] = host.args;
   const independent = verbs.find(({ name, readsArguments }) => readsArguments && name === first)?.readsArguments;
@@ -231,8 +237,7 @@ async function dispatch(host: CliHost): Promise<number> {
   const source = openSource(host, given, options);
   try {
     const module = await verb.load();
-    const style = styleFor(host.stdoutIsTerminal && !host.environment['NO_COLOR']);
-    return await module.run({ host, options, words: rest, style, source });
+    return await module.run({ host, options, words: rest, style: styleOf(host, options), source });
   } finally {
     source.close();
   }

@@ -1,6 +1,7 @@
 /** `weftctl nodes`: every lease of the cluster, with its node. */
 
 import type { NodeSummary } from '../cluster/status.ts';
+import { formatDocument, outputForm } from './output.ts';
 import { count, formatSpan, formatTable, forScreen, type Style } from './text.ts';
 import type { VerbContext } from './verb.ts';
 
@@ -17,10 +18,11 @@ function stateOf(node: NodeSummary, style: Style): string {
 const orDash = (text: string | undefined): string => (text === undefined || text === '' ? '-' : text);
 
 export async function run({ host, options, source, style }: VerbContext): Promise<number> {
+  const form = outputForm(options);
   const answer = await source.nodes();
-  if (options.flag('json')) {
-    const { nodes, malformed } = answer;
-    host.stdout(`${JSON.stringify({ nodes, malformed }, null, 2)}\n`);
+  const document = formatDocument(form, { nodes: answer.nodes, malformed: answer.malformed });
+  if (document !== undefined) {
+    host.stdout(document);
     return 0;
   }
   const { nodes, malformed } = forScreen(answer);
@@ -33,8 +35,10 @@ export async function run({ host, options, source, style }: VerbContext): Promis
     stateOf(node, style),
     node.alive && node.startedAt !== undefined ? formatSpan(host.nowMs() - Date.parse(node.startedAt)) : '-',
     node.containers === undefined ? '-' : String(node.containers),
+    ...(form === 'wide' ? [orDash(node.startedAt), orDash(node.health)] : []),
   ]);
   const titles = ['NODE', 'SUBNET', 'PUBLIC ADDRESS', 'BACKEND', 'VERSION', 'STATE', 'UP FOR', 'CONTAINERS'];
+  if (form === 'wide') titles.push('SINCE', 'HEALTH');
   if (rows.length === 0) host.stdout('No node has a subnet yet.\n');
   else host.stdout(formatTable(titles, rows, style));
   const ill = nodes.filter((node) => node.alive && !isWell(node));

@@ -7,6 +7,7 @@ import { defaultPaths } from '../net/paths.ts';
 import { type Attachment, openAttachmentReader } from '../reservations/attachments.ts';
 import { hostVethName } from '../reservations/host-end.ts';
 import { CliError } from './host.ts';
+import { formatDocument, type OutputForm, outputForm } from './output.ts';
 import { count, formatFacts, formatSpan, formatTable, forScreen, type Style, shortId } from './text.ts';
 import type { VerbContext } from './verb.ts';
 import { waitUntilReady } from './wait.ts';
@@ -129,7 +130,7 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
   return `${title}\n${problems}${formatFacts(facts, style)}`;
 }
 
-function formatPeers({ peers, state }: NodeStatus, style: Style): string {
+function formatPeers({ peers, state }: NodeStatus, form: OutputForm, style: Style): string {
   if (peers.length === 0)
     return state === 'starting' ? 'Peers are not known yet.\n' : 'No other node has a subnet yet.\n';
   const rows = peers.map((peer) => [
@@ -137,9 +138,11 @@ function formatPeers({ peers, state }: NodeStatus, style: Style): string {
     peer.subnets.join('\n') || '-',
     peer.publicAddresses.join('\n') || '-',
     peer.path === 'none' ? '-' : peer.path,
+    ...(form === 'wide' ? [peer.backend || '-', peer.version ?? '-', peer.health ?? '-'] : []),
     peerState(peer, style),
   ]);
-  return formatTable(['PEER', 'SUBNET', 'PUBLIC ADDRESS', 'PATH', 'STATE'], rows, style);
+  const further = form === 'wide' ? ['BACKEND', 'VERSION', 'HEALTH'] : [];
+  return formatTable(['PEER', 'SUBNET', 'PUBLIC ADDRESS', 'PATH', ...further, 'STATE'], rows, style);
 }
 
 function hostEndState({ host }: Attachment, style: Style): string {
@@ -148,11 +151,11 @@ function hostEndState({ host }: Attachment, style: Style): string {
   return host.up ? style.green('up') : style.red('down');
 }
 
-function formatContainers(containers: readonly ContainerAddress[], style: Style): string {
+function formatContainers(containers: readonly ContainerAddress[], form: OutputForm, style: Style): string {
   if (containers.length === 0) return 'No container has an address here.\n';
   const rows = containers.map(({ address, attachment }) => [
     formatAddress(address),
-    printable(shortId(attachment.containerId)),
+    printable(form === 'wide' ? attachment.containerId : shortId(attachment.containerId)),
     printable(attachment.ifname) || '-',
     typeof attachment.host === 'object' ? printable(attachment.host.name) : '-',
     printable(attachment.network),
@@ -176,6 +179,7 @@ function containerDocument({ address, attachment }: ContainerAddress): object {
 }
 
 export async function run({ host, options, source, style }: VerbContext): Promise<number> {
+  const form = outputForm(options);
   const dataDir = options.text('data-dir') ?? defaultPaths.cniDataDir;
   if (options.flag('wait')) await waitUntilReady(host, source, (options.integer('timeout') ?? 60) * 1000);
   const [answer, sys] = await Promise.all([
@@ -187,19 +191,18 @@ export async function run({ host, options, source, style }: VerbContext): Promis
     host.loadSys(),
   ]);
   const containers = containerAddresses(openAttachmentReader(sys, dataDir).list());
-  if (options.flag('json')) {
+  if (form === 'json' || form === 'yaml') {
     if (answer instanceof CliError) throw answer;
-    const document = { ...answer, containers: containers.map(containerDocument) };
-    host.stdout(`${JSON.stringify(document, null, 2)}\n`);
+    host.stdout(formatDocument(form, { ...answer, containers: containers.map(containerDocument) })!);
     return 0;
   }
   if (!(answer instanceof CliError)) {
     const nowMs = host.nowMs();
     const shown = forScreen(answer);
-    host.stdout(`${formatNode(shown, nowMs, style)}\n${formatPeers(shown, style)}\n`);
+    host.stdout(`${formatNode(shown, nowMs, style)}\n${formatPeers(shown, form, style)}\n`);
   }
   if (!(answer instanceof CliError) || containers.length > 0) {
-    host.stdout(formatContainers(containers, style));
+    host.stdout(formatContainers(containers, form, style));
   }
   if (answer instanceof CliError) throw answer;
   return 0;

@@ -179,7 +179,7 @@ export function parseOptions(
 export function formatOptions(specs: readonly OptionSpec[]): string {
   const left = specs.map(
     (spec) =>
-      `  --${spec.name}${spec.kind === 'flag' ? '' : ` ${spec.placeholder ?? (spec.kind === 'integer' ? 'N' : 'TEXT')}`}`,
+      `  ${spec.name.length === 1 ? '-' : '--'}${spec.name}${spec.kind === 'flag' ? '' : ` ${spec.placeholder ?? (spec.kind === 'integer' ? 'N' : 'TEXT')}`}`,
   );
   const width = Math.max(...left.map((text) => text.length));
   return specs

@@ -2,7 +2,9 @@
 
 const takesPath = ({ value }) => /^(FILE|DIR)$/.test(value);
 const wordsOf = ({ value }) => (value.includes('|') ? value.split('|') : []);
-const flags = (options) => options.map(({ name }) => `--${name}`);
+/** As it is written: one dash before a single letter. */
+const flag = ({ name }) => `${name.length === 1 ? '-' : '--'}${name}`;
+const flags = (options) => options.map(flag);
 
 /** Options of all programs that have these by name, once. */
 const unique = (options) => [...new Map(options.map((option) => [option.name, option])).values()];
@@ -16,7 +18,7 @@ function bashValues(options) {
   const paths = options.filter(takesPath);
   const lines = options.flatMap((option) =>
     wordsOf(option).length > 0
-      ? [`    --${option.name}) COMPREPLY=($(compgen -W '${wordsOf(option).join(' ')}' -- "$word")); return ;;`]
+      ? [`    ${flag(option)}) COMPREPLY=($(compgen -W '${wordsOf(option).join(' ')}' -- "$word")); return ;;`]
       : [],
   );
   if (paths.length > 0) lines.push(`    ${flags(paths).join('|')}) COMPREPLY=($(compgen -f -- "$word")); return ;;`);
@@ -62,9 +64,9 @@ complete -F _${program} ${program}
 const zshText = (text) => text.replaceAll("'", '’').replaceAll(/([[\]:\\])/g, '\\$1');
 
 function zshOption(option) {
-  const { name, value, help } = option;
+  const { value, help } = option;
   const action = takesPath(option) ? '_files' : wordsOf(option).length > 0 ? `(${wordsOf(option).join(' ')})` : ' ';
-  return `  '--${name}[${zshText(help)}]${value === '' ? '' : `:${zshText(value.toLowerCase())}:${action}`}'`;
+  return `  '${flag(option)}[${zshText(help)}]${value === '' ? '' : `:${zshText(value.toLowerCase())}:${action}`}'`;
 }
 
 /** @param {Help} help @param {'weftd' | 'weftctl'} program */
@@ -101,7 +103,7 @@ export function formatFish({ weftd, weftctl, verbs }, program) {
     const words = wordsOf(option);
     const takes =
       value === '' ? '' : takesPath(option) ? ' -r -F' : ` -x${words.length ? ` -a '${words.join(' ')}'` : ''}`;
-    lines.push(`complete -c ${program} -l ${name}${takes} -d ${fishText(help)}`);
+    lines.push(`complete -c ${program} -${name.length === 1 ? 's' : 'l'} ${name}${takes} -d ${fishText(help)}`);
   }
   return `${[...new Set(lines)].join('\n')}\n`;
 }

@@ -7,7 +7,7 @@ import { run } from '../tools.mjs';
  * @typedef {{ name: string; summary: string; usage: string; paragraphs: string[]; options: HelpOption[]; ownsArguments: boolean }} HelpPage
  */
 
-const optionPattern = /^ {2}--([a-z][a-z0-9-]*)(?: (\S+))? +(.*)$/;
+const optionPattern = /^ {2}--?([a-z][a-z0-9-]*)(?: (\S+))? +(.*)$/;
 
 /** @param {string} text @returns {HelpPage} */
 export function parseHelp(text) {

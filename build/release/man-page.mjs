@@ -8,7 +8,7 @@ const escapeRoff = (text) =>
     .replace(/^([.'])/gm, '\\&$1');
 
 const formatOption = ({ name, value, help }) =>
-  `.TP\n\\fB\\-\\-${escapeRoff(name)}\\fR${value === '' ? '' : ` \\fI${escapeRoff(value)}\\fR`}\n${escapeRoff(help)}\n`;
+  `.TP\n\\fB${name.length === 1 ? '' : '\\-'}\\-${escapeRoff(name)}\\fR${value === '' ? '' : ` \\fI${escapeRoff(value)}\\fR`}\n${escapeRoff(help)}\n`;
 
 /** A paragraph; lines that are indented stay as they are. */
 const formatParagraph = (text) =>

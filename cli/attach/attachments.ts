@@ -3,6 +3,7 @@
 import { namespaceIdentity } from '../../linux/process.ts';
 import { checkByChain } from '../../networks/chain.ts';
 import { NetworkError, parseNetworkList } from '../../networks/list.ts';
+import { formatDocument, outputForm } from '../output.ts';
 import { formatSpan, formatTable, forScreen, type Style, shortId } from '../text.ts';
 import type { VerbContext } from '../verb.ts';
 import { toCliError } from './attach.ts';
@@ -55,11 +56,13 @@ function stateText({ state, fault }: ReturnType<typeof toDocument>, style: Style
 }
 
 export async function run({ host, options, style }: VerbContext): Promise<number> {
+  const form = outputForm(options);
   const place = await networkPlace(host, options);
   try {
     const documents = readRecords(place).map((record) => toDocument(place, record, options.flag('check')));
-    if (options.flag('json')) {
-      host.stdout(`${JSON.stringify({ attachments: documents }, null, 2)}\n`);
+    const document = formatDocument(form, { attachments: documents });
+    if (document !== undefined) {
+      host.stdout(document);
       return 0;
     }
     if (documents.length === 0) {
@@ -73,9 +76,11 @@ export async function run({ host, options, style }: VerbContext): Promise<number
       each.addresses.join('\n') || '-',
       each.network,
       formatSpan(host.nowMs() - Date.parse(each.since)),
+      ...(form === 'wide' ? [each.containerId, String(each.pid), each.since] : []),
       stateText(each, style),
     ]);
-    const titles = ['CONTAINER', 'RUNTIME', 'INTERFACE', 'ADDRESS', 'NETWORK', 'SINCE', 'STATE'];
+    const further = form === 'wide' ? ['ID', 'PID', 'AT'] : [];
+    const titles = ['CONTAINER', 'RUNTIME', 'INTERFACE', 'ADDRESS', 'NETWORK', 'SINCE', ...further, 'STATE'];
     host.stdout(formatTable(titles, rows, style));
     return 0;
   } catch (error) {

@@ -1,7 +1,7 @@
 /** The descriptions of `attach`, `detach` and `attachments`. */
 
 import type { OptionSpec } from '../../command/options.ts';
-import { jsonOption } from '../output.ts';
+import { jsonOption, outputOptions } from '../output.ts';
 import type { Verb } from '../verb.ts';
 import { networkOptions } from './options.ts';
 
@@ -49,7 +49,7 @@ export const attachVerbs: readonly Verb[] = [
     summary: 'show the interfaces that "attach" made',
     description: 'With --check, the plugins say whether each interface is as it should be.',
     options: [
-      jsonOption,
+      ...outputOptions,
       { name: 'check', kind: 'flag', help: 'have the plugins check each interface', commandLineOnly: true },
       ...networkOptions,
     ],

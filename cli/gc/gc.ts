@@ -12,6 +12,7 @@ import type { Runtime } from '../../runtimes/container.ts';
 import { runtimesOfHost } from '../../runtimes/on-this-host.ts';
 import { toCliError } from '../attach/attach.ts';
 import { type NetworkPlace, networkPlace } from '../attach/options.ts';
+import { formatDocument, type OutputForm, outputForm } from '../output.ts';
 import { count, formatTable, forScreen, type Style, shortId } from '../text.ts';
 import type { VerbContext } from '../verb.ts';
 import { type Evidence, lookAround, type Subject } from './evidence.ts';
@@ -47,11 +48,11 @@ function free(place: NetworkPlace, { network, containerId, ifname, cached, list 
   return undefined;
 }
 
-function formatOutcomes(outcomes: readonly Outcome[], style: Style): string {
+function formatOutcomes(outcomes: readonly Outcome[], form: OutputForm, style: Style): string {
   const colour = { freed: style.green, 'would free': style.yellow, kept: style.dim, failed: style.red };
   const rows = outcomes.map(({ subject, action, why }) => [
     subject.addresses.join('\n') || '-',
-    shortId(subject.containerId),
+    form === 'wide' ? subject.containerId : shortId(subject.containerId),
     subject.ifname || '-',
     subject.network,
     colour[action](action),
@@ -89,6 +90,7 @@ async function findDead(
 
 export async function run(context: VerbContext): Promise<number> {
   const { host, options, style } = context;
+  const form = outputForm(options);
   const place = await networkPlace(host, options);
   const dataDir = options.text('data-dir') ?? defaultPaths.cniDataDir;
   const left = new Set(options.list('without'));
@@ -116,10 +118,11 @@ export async function run(context: VerbContext): Promise<number> {
           : { subject, action: 'failed', why: failure },
       ];
     });
-    if (options.flag('json')) {
-      host.stdout(`${JSON.stringify({ living, attachments: outcomes.map(toDocument) }, null, 2)}\n`);
+    const document = formatDocument(form, { living, attachments: outcomes.map(toDocument) });
+    if (document !== undefined) {
+      host.stdout(document);
     } else {
-      if (outcomes.length > 0) host.stdout(formatOutcomes(forScreen(outcomes), style));
+      if (outcomes.length > 0) host.stdout(formatOutcomes(forScreen(outcomes), form, style));
       host.stdout(`${outcomes.length > 0 ? '\n' : 'Nothing to free: '}${count(living, 'attachment')} alive.\n`);
     }
     return outcomes.some(({ action }) => action === 'failed') ? 1 : 0;

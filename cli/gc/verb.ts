@@ -2,7 +2,7 @@
 
 import { defaultPaths } from '../../net/paths.ts';
 import { networkOptions } from '../attach/options.ts';
-import { jsonOption } from '../output.ts';
+import { outputOptions } from '../output.ts';
 import type { Verb } from '../verb.ts';
 
 export const gcVerb: Verb = {
@@ -14,7 +14,7 @@ export const gcVerb: Verb = {
     'runtime (CRI, Podman, Docker) knows the container, both now and after --grace. If a runtime does not answer, nothing\n' +
     'is freed. It shows what it frees or keeps, and why. The exit status is 1 if a plugin fails.',
   options: [
-    jsonOption,
+    ...outputOptions,
     { name: 'dry-run', kind: 'flag', help: 'show what would be freed, and free nothing', commandLineOnly: true },
     {
       name: 'grace',

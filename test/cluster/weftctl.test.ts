@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ClusterNodes } from '../../cluster/status.ts';
@@ -48,6 +49,32 @@ test('status: this node, its subnet and its peers, for people and for programs',
   assert.equal(status.problems, []);
   assert.is(status.peers.length, 2);
   assert.not(text.includes('\u001b'), 'no colours where nobody looks');
+});
+
+test('-o: JSON, YAML and all columns; on a terminal colours and lines that fit', () => {
+  const [one] = cluster().hosts as [Host];
+  assert.is(JSON.parse(prints(one, 'status', '-o', 'json')).node, one.name);
+  assert.match(prints(one, 'nodes', '-o', 'yaml'), /^nodes:\n {2}- [a-z][\s\S]*^malformed: \[\]$/m);
+  assert.match(prints(one, 'nodes', '-o', 'wide'), /^NODE .* SINCE +HEALTH$/m);
+  assert.match(prints(one, 'status', '-o=wide'), /^PEER .* BACKEND +VERSION +HEALTH +STATE$/m);
+  refuses(one, /"xml" \(-o\) is none of json, wide, yaml/, 'status', '-o', 'xml');
+  refuses(one, /--json and -o yaml exclude each other/, 'nodes', '--json', '-o', 'yaml');
+  refuses(one, /Option "--o" does not belong to "config get"/, 'config', 'get', '-o', 'json');
+  const onTerminal = (columns: number, environment: string, ...words: string[]): string => {
+    const command = `stty cols ${columns}; ${environment} exec ${program('weftctl')} --run-dir ${one.runDir} ${words.join(' ')}`;
+    return one.run('script', '-qec', command, '/dev/null').replaceAll('\r', '');
+  };
+  const narrow = onTerminal(72, '', 'nodes');
+  assert.ok(narrow.includes('\u001b[32mup'), 'colours');
+  for (const line of narrow.split('\n')) assert.ok(stripVTControlCharacters(line).length <= 72, line);
+  for (const environment of ['NO_COLOR=1', 'TERM=dumb']) {
+    assert.not(onTerminal(60, environment, 'status').includes('\u001b'), environment);
+  }
+  assert.ok(
+    onTerminal(60, '', 'nodes', '-o', 'wide')
+      .split('\n')
+      .some((line) => stripVTControlCharacters(line).length > 60),
+  );
 });
 
 test('a long answer is written whole, however slowly the reader takes it', async () => {
