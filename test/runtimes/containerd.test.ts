@@ -37,17 +37,31 @@ test('a container of "ctr run --cni" reaches a pod of the other host by its own 
   assert.equal(there.machine.leftovers(), []);
 });
 
-test('"ctr task rm" and "ctr container rm" call no plugin: the address stays reserved until the next GC', () => {
+test('"ctr task rm" and "ctr container rm" call no plugin: "weftctl gc" frees the address, and no other', async () => {
   const [here] = lab().runtimes as [Containerd, Containerd];
-  const group = `${here.machine.cgroupParent}/leak`;
-  here.ctr('run', '-d', '--cni', '--cgroup', group, imageName, 'leak');
-  const reserved = here.machine.reservations();
-  assert.is(reserved.length, 1);
+  const { machine } = here;
+  const pod = await here.runPod({ name: 'stays' });
+  here.ctr('run', '-d', '--cni', '--cgroup', `${machine.cgroupParent}/leak`, imageName, 'leak');
+  const reserved = machine.reservations();
+  assert.is(reserved.length, 2);
   here.ctr('task', 'rm', '-f', 'leak');
   here.ctr('container', 'rm', 'leak');
-  assert.equal(here.machine.reservations(), reserved);
-  here.machine.collect([]);
-  assert.equal(here.machine.reservations(), []);
+  assert.equal(machine.reservations(), reserved);
+  const { status, stdout, stderr } = machine.weftctlGc();
+  assert.is(status, 0, stderr);
+  assert.match(stdout, /default-leak +eth0 +weft +freed +no namespace has it; unknown to containerd/);
+  assert.equal(machine.reservations(), [`weft/${pod.addresses[0]}`]);
+  await here.cri.removePod(pod.id);
+  assert.equal(machine.leftovers(), []);
+});
+
+test('weftctl doctor finds nothing wrong on these hosts', async () => {
+  for (const { machine, cri } of lab().runtimes) {
+    const id = await cri.runPod({ name: 'healthy', cgroupParent: machine.cgroupParent });
+    const { status, stdout } = machine.weftctl('doctor');
+    assert.is(status, 0, stdout);
+    await cri.removePod(id);
+  }
 });
 
 test.run();

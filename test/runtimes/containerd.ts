@@ -1,6 +1,6 @@
 /** containerd on a machine: at its default paths, with one image, which is also that of every sandbox. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Service } from '../lab/commands.ts';
 import { waitFor } from '../lab/wait.ts';
@@ -9,6 +9,8 @@ import { imageName, makeImage } from './image.ts';
 import { type Machine, Machines, type MachinesOptions } from './machine.ts';
 
 const configuration = `version = 2
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/opt/cni/bin"
 [plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
   sandbox_image = "${imageName}"
@@ -28,9 +30,8 @@ export class Containerd {
 
   /** Starts it, and waits until it answers and has read the network's configuration. */
   async start(): Promise<void> {
-    const file = join(this.machine.folder, 'containerd.toml');
-    writeFileSync(file, configuration);
-    this.#service = this.machine.serve(['containerd', '--config', file], this.logFile);
+    this.machine.writeFile('/etc/containerd/config.toml', configuration);
+    this.#service = this.machine.serve(['containerd'], this.logFile);
     const isReady = async (): Promise<boolean> => {
       if (!this.#service!.alive) throw new Error(`containerd has ended:\n${this.log.slice(-2000)}`);
       const unready = await this.cri.unready();

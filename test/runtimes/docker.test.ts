@@ -15,6 +15,18 @@ import { type Machine, Machines } from './machine.ts';
 
 const test = suite('runtimes: docker');
 
+/** A network of one host, for further interfaces. */
+const lan = JSON.stringify({
+  cniVersion: '1.0.0',
+  name: 'lan',
+  plugins: [
+    {
+      ...{ type: 'weft', bridge: 'lan0', isGateway: true, capabilities: { ips: true, mac: true } },
+      ipam: { type: 'weft-ipam', ranges: [[{ subnet: '10.99.0.0/24' }]] },
+    },
+  ],
+});
+
 /** Docker for itself, before anybody knows of Weft. */
 async function beforeWeft(host: Machine): Promise<void> {
   host.run('sysctl', '-qw', 'net.ipv4.ip_forward=0');
@@ -104,6 +116,35 @@ test('a restart of Docker keeps the path to its containers', async () => {
   await ask((argv) => two.machine.execute(argv), two.address('web1'));
   const text = one.run('exec', 'web0', ...asking(two.address('web1')));
   assert.equal(parseAnswer(text), { source: one.address('web0'), name: 'web1' });
+});
+
+test('weftctl attach gives a running container one more interface, by name, until detach', async () => {
+  const [one] = lab().dockers as [Docker, ...Docker[]];
+  const { machine } = one;
+  machine.writeFile('/etc/cni/net.d/20-lan.conflist', lan);
+  one.start('alone', '--network', 'none');
+  const said = machine.weftctl('attach', 'alone', 'lan', '--ip', '10.99.0.9', '--mac', '02:00:00:00:00:99');
+  assert.is(said.stdout, 'alone has eth1 with 10.99.0.9 in the network "lan".\n', said.stderr);
+  assert.match(one.run('exec', 'alone', 'ip', 'link', 'show', 'eth1'), /02:00:00:00:00:99/);
+  assert.is((await ask((argv) => machine.execute(argv), '10.99.0.9')).name, 'alone');
+  assert.match(machine.weftctl('attachments').stdout, /^alone +docker +eth1 +10\.99\.0\.9 +lan .* up$/m);
+  // A restart makes a new namespace: the interface is gone, and so is its reservation after `weftctl gc`.
+  one.run('restart', '-t', '0', 'alone');
+  assert.not.match(one.run('exec', 'alone', 'ip', 'link'), /eth1/);
+  assert.is(machine.weftctlGc().status, 0);
+  assert.equal(machine.reservations(), []);
+  machine.weftctl('attach', 'alone', 'lan');
+  assert.is(machine.reservations().length, 1);
+  assert.is(machine.weftctl('detach', 'alone', 'lan').status, 0);
+  assert.equal(machine.reservations(), []);
+  one.run('rm', '-f', 'alone');
+});
+
+test('weftctl doctor finds nothing wrong on these hosts', () => {
+  for (const { machine } of lab().dockers) {
+    const { status, stdout } = machine.weftctl('doctor');
+    assert.is(status, 0, stdout);
+  }
 });
 
 test.run();

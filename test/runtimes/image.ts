@@ -23,8 +23,8 @@ const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).dig
 const tar = (folder: string, archive: string): void =>
   void run(['tar', '--sort=name', '--owner=0', '--group=0', '--numeric-owner', '-cf', archive, '-C', folder, '.']);
 
-/** Writes the archive into the folder and gives its path. */
-export function makeImage(folder: string): string {
+/** Makes the root of the image's file system in the folder, and gives its path. */
+export function makeRootfs(folder: string): string {
   const rootfs = join(folder, 'rootfs');
   for (const name of ['bin', 'dev', 'etc', 'proc', 'sys', 'tmp', 'www/cgi-bin']) {
     mkdirSync(join(rootfs, name), { recursive: true });
@@ -34,7 +34,12 @@ export function makeImage(folder: string): string {
   writeFileSync(join(rootfs, 'www/cgi-bin/who'), answer);
   chmodSync(join(rootfs, 'www/cgi-bin/who'), 0o755);
   writeFileSync(join(rootfs, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n');
+  return rootfs;
+}
 
+/** Writes the archive into the folder and gives its path. */
+export function makeImage(folder: string): string {
+  const rootfs = makeRootfs(folder);
   const image = join(folder, 'image');
   mkdirSync(image, { recursive: true });
   tar(rootfs, join(image, 'layer.tar'));

@@ -1,7 +1,7 @@
 /**
  * A host that may run a container runtime at its usual paths: besides the network namespace of its own, it has
- * - a mount namespace with its own /run, /var/lib, /opt and /etc/cni, so that weftd, the plugins and the runtime use
- *   their default paths, and several hosts do not meet;
+ * - a mount namespace with its own /run, /var/lib, /opt and some of /etc, so that weftd, the plugins and the runtime
+ *   use their default paths, and several hosts do not meet;
  * - a PID namespace: everything that the runtime leaves running ends with the host.
  * Control groups are the machine's: a runtime gets `cgroupParent`, and `halt` removes what is below it.
  */
@@ -33,7 +33,7 @@ import { exampleConflist, program, referenceFolder } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 
 /** The folders that each host has for itself, and every one below that must be there from the start. */
-const ownFolders = ['/run', '/var/lib', '/opt', '/etc/cni'];
+const ownFolders = ['/run', '/var/lib', '/opt', '/etc/cni', '/etc/containerd', '/etc/docker'];
 const emptyFolders = ['/run/netns', '/run/lock', '/opt/cni/bin', '/etc/cni/net.d', '/var/lib/cni'];
 
 const cgroupRoot = '/sys/fs/cgroup';
@@ -64,6 +64,7 @@ export class Machine extends Host {
       // It has finished its own mounts once it has become another program.
       return child !== '' && readFileSync(`/proc/${child}/comm`, 'utf8').trim() === 'sh' && Number(child);
     });
+    mkdirSync('/etc/docker', { recursive: true });
     for (const folder of ownFolders) this.inside('mount', '-t', 'tmpfs', 'tmpfs', folder);
     for (const folder of emptyFolders) mkdirSync(this.outside(folder), { recursive: true });
   }
@@ -96,6 +97,12 @@ export class Machine extends Host {
 
   override weftctl(...words: string[]): Finished {
     return this.executeInside([program('weftctl'), ...words]);
+  }
+
+  /** `weftctl gc` believes that a container is gone only if it sees all processes of the machine. */
+  weftctlGc(): Finished {
+    const argv = ['unshare', '--mount', 'sh', '-c', 'mount -t proc proc /proc && exec "$@"', 'sh', program('weftctl')];
+    return execute([...this.#enter('mount', 'net'), ...argv, 'gc', '--grace', '0']);
   }
 
   #enter(...kinds: string[]): string[] {
@@ -166,7 +173,7 @@ export class Machine extends Host {
     copyFileSync(program('weft'), join(folder, 'weft'));
     linkSync(join(folder, 'weft'), join(folder, 'weft-ipam'));
     linkSync(join(folder, 'weft'), join(folder, 'loopback'));
-    for (const name of ['portmap', 'bandwidth', 'tuning'])
+    for (const name of ['portmap', 'bandwidth', 'firewall', 'tuning'])
       copyFileSync(join(referenceFolder, name), join(folder, name));
     this.writeFile('/etc/cni/net.d/10-weft.conflist', conflist);
   }
@@ -192,15 +199,6 @@ export class Machine extends Host {
         .filter((name) => /^[0-9a-f]+[.:]/.test(name))
         .map((name) => `${network}/${name}`),
     );
-  }
-
-  /** Calls the plugin's GC as libcni does, for the network of the conflist. @param valid the containers that live */
-  collect(valid: readonly { readonly containerID: string; readonly ifname: string }[]): void {
-    const { name, plugins } = JSON.parse(this.read('/etc/cni/net.d/10-weft.conflist'));
-    const stdin = { ...plugins[0], cniVersion: '1.1.0', name, 'cni.dev/valid-attachments': valid };
-    const environment = { CNI_COMMAND: 'GC', CNI_PATH: '/opt/cni/bin', PATH: process.env['PATH'] ?? '' };
-    const { status, stdout } = this.executeInside(['/opt/cni/bin/weft'], { stdin: JSON.stringify(stdin), environment });
-    if (status !== 0) throw new Error(`weft GC: ${stdout}`);
   }
 
   /** What containers have left behind: nothing, after the last one. */

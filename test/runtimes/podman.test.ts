@@ -121,4 +121,11 @@ test('the containers of a pod share one address, which goes and comes with the p
   assert.equal(one.machine.leftovers(), []);
 });
 
+test('weftctl doctor finds nothing wrong on these hosts', () => {
+  for (const { machine } of lab().podmen) {
+    const { status, stdout } = machine.weftctl('doctor');
+    assert.is(status, 0, stdout);
+  }
+});
+
 test.run();
