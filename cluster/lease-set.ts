@@ -80,8 +80,13 @@ export class LeaseSet implements Iterable<Lease> {
     return this.all[Symbol.iterator]();
   }
 
+  /** Whether it has this very lease. */
+  has(lease: Lease): boolean {
+    return this.all.includes(lease);
+  }
+
   byOwner(ownerId: string): Lease | undefined {
-    if (this.#found?.ownerId !== ownerId || !this.all.includes(this.#found)) {
+    if (this.#found?.ownerId !== ownerId || !this.has(this.#found)) {
       this.#found = this.all.find((lease) => lease.ownerId === ownerId);
     }
     return this.#found;

@@ -7,6 +7,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import { compareSeniority, type Lease } from '../../cluster/lease.ts';
+import type { LeaseSet } from '../../cluster/lease-set.ts';
 import { families, type NetworkConfig, type PerFamily, perFamily, valuesOf } from '../../cluster/network-config.ts';
 import type { LeaseRequest } from '../../cluster/store.ts';
 import { currentLease, supersededLeases } from '../../cluster/subnet-choice.ts';
@@ -70,10 +71,7 @@ export class IdentityKeeper {
   readonly #changes: Rivalry;
   #adopted: Proposal | undefined;
   /** The leases that were compared with the data of a proposal. */
-  #compared: { readonly of: Proposal | undefined; readonly leases: WeakSet<Lease> } = {
-    of: undefined,
-    leases: new WeakSet(),
-  };
+  #compared: { readonly of: Proposal; readonly leases: LeaseSet } | undefined;
 
   constructor(options: IdentityOptions) {
     this.#options = options;
@@ -82,14 +80,14 @@ export class IdentityKeeper {
 
   /**
    * This node's identity under the config. Has no effect.
-   * @param leases those in the store now
+   * @param set the leases in the store now
    * @param memory the subnets that this node remembers, and the lease that it held last: it is as old as it was, even if
    *   somebody has deleted it, or written another node into it
    * @throws InterfaceError
    */
   propose(
     config: NetworkConfig,
-    leases: readonly Lease[],
+    set: LeaseSet,
     { held, ...memory }: Pick<LeaseRequest, 'previous' | 'former'> & { readonly held?: Lease | undefined } = {},
   ): Proposal {
     const { node, external, readHost, hostView, settledHost, findOwn } = this.#options;
@@ -101,9 +99,10 @@ export class IdentityKeeper {
       before.host === settled &&
       before.config === config &&
       before.told === told &&
-      leases.includes(before.own) &&
-      !this.#isCopied(before, leases);
+      set.has(before.own) &&
+      !this.#isCopied(before, set);
     if (isUnchanged) return before;
+    const leases = set.all;
     const host = settled ?? readHost();
     const found = external.find(config, hostView(host));
     const { publicAddresses } = found.external;
@@ -123,18 +122,17 @@ export class IdentityKeeper {
   }
 
   /** Whether a lease has our data that was not there at the proposal, or said something else. Each is compared once. */
-  #isCopied(of: Proposal, leases: readonly Lease[]): boolean {
-    if (this.#compared.of !== of) this.#compared = { of, leases: new WeakSet() };
+  #isCopied(of: Proposal, leases: LeaseSet): boolean {
+    const compared = this.#compared?.of === of ? this.#compared.leases : undefined;
     const { own, identity } = of;
-    for (const lease of leases) {
-      if (this.#compared.leases.has(lease)) continue;
-      this.#compared.leases.add(lease);
-      const isSame = families.some((family) => {
+    for (const lease of compared ? leases.differenceTo(compared).added : leases) {
+      if (lease === own) continue;
+      for (const family of families) {
         const data = identity.leaseData[family];
-        return data !== undefined && isDeepStrictEqual(lease.backendData[family], data);
-      });
-      if (isSame && lease !== own) return true;
+        if (data !== undefined && isDeepStrictEqual(lease.backendData[family], data)) return true;
+      }
     }
+    this.#compared = { of, leases };
     return false;
   }
 

@@ -128,7 +128,7 @@ export class Membership {
     const config = await this.#config.follow(list.leases.size, this.#view === undefined);
     this.#reportMalformed(list.malformed);
     if (!config) return this.#view;
-    const proposal = identity.propose(config.value, list.leases.all, {
+    const proposal = identity.propose(config.value, list.leases, {
       ...this.#holder.remembered,
       held: this.#holder.own,
     });

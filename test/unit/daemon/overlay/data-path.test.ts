@@ -86,6 +86,7 @@ class FakeHost {
           if (this.noFilter) throw new SyscallError('change the packet filter', errno.EBUSY);
           return { changes: 0, mended: [], forward: [], againMs: Number.POSITIVE_INFINITY };
         },
+        followed() {},
         counters: () => undefined,
         senders: () => [],
         stateJudges: () => ({ judges: [], againMs: Number.POSITIVE_INFINITY }),
@@ -144,7 +145,7 @@ class FakeHost {
   }
 
   identify(of: NetworkConfig, leases: readonly Lease[]): Identity {
-    return this.identity.adopt(this.identity.propose(of, leases));
+    return this.identity.adopt(this.identity.propose(of, LeaseSet.of(leases)));
   }
 
   #kernel(): Kernel {
