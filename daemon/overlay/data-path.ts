@@ -34,7 +34,7 @@ import { type ClusterView, familiesInUse, formatAddresses } from '../membership/
 import type { Logger } from '../report/log.ts';
 import type { Problems } from '../report/problems.ts';
 import { doubleCarriers } from './carriers.ts';
-import { type Desired, deriveDesired } from './desired.ts';
+import { type Desired, deriveDesired, type PeerCounts } from './desired.ts';
 import { Failures } from './failures.ts';
 import { fittingFamilies } from './fitting-families.ts';
 import { gatewayFinder } from './flannel-routes.ts';
@@ -44,7 +44,7 @@ import { interestOf } from './interest.ts';
 import { countKinds, type Kernel, type Outcome } from './kernel.ts';
 import { KernelSettings } from './kernel-settings.ts';
 import { LastResult } from './last-result.ts';
-import { countPeers, type PeerCounts, type PeerState, peerState, reportPeers } from './peer-states.ts';
+import { countPeers, type PeerState, peerState, reportPeers } from './peer-states.ts';
 import { isDeviceOperation, plan } from './plan.ts';
 import { findShadows, withoutTaken } from './shadows.ts';
 
@@ -384,7 +384,6 @@ export class DataPath {
 
   #noteState(desired: Desired, external: ExternalInterface): void {
     const failures = this.#failures.list;
-    let counts: PeerCounts | undefined;
     this.#state = {
       external,
       devices: desired.state.devices.map(({ name }) => name),
@@ -394,8 +393,7 @@ export class DataPath {
         return desired.peers.map((outcome) => peerState(outcome, failures));
       },
       get peerCounts() {
-        counts ??= countPeers(desired.peers, failures);
-        return counts;
+        return failures.length > 0 ? countPeers(desired.peers, failures) : desired.peerCounts;
       },
     };
   }

@@ -64,12 +64,20 @@ export interface PeerOutcome {
 export interface Desired {
   readonly state: DesiredState;
   readonly peers: readonly PeerOutcome[];
+  /** Of the peers, by their outcomes alone: without the kernel's refusals. */
+  readonly peerCounts: PeerCounts;
   /** MTU of a container's interface. */
   readonly mtuBytes: number;
   /** Why it differs from the network config. */
   readonly mtuProblem: string | undefined;
   /** The derivation, for later changes. */
   readonly table: PeerTable;
+}
+
+export interface PeerCounts {
+  readonly total: number;
+  readonly programmed: number;
+  readonly withProblem: number;
 }
 
 export const familiesOf = (networks: PerFamily<Prefix>): Family[] =>
@@ -164,6 +172,8 @@ export class PeerTable implements Placements {
   #rooms: PeerRooms;
   /** Leases that want or share the same as another one. */
   readonly #contested = new Set<string>();
+  #programmed = 0;
+  #withProblem = 0;
   #lists: Partial<Entries> = {};
 
   constructor(overlay: Overlay, backend: Backend, node: NodeSide<BackendConfig, unknown>) {
@@ -188,12 +198,24 @@ export class PeerTable implements Placements {
     this.#subnets = { 4: new DisjointSubnets(), 6: new DisjointSubnets() };
     this.#rooms = this.#emptyRooms();
     for (const holders of valuesOf(this.#holders)) holders.clear();
+    this.#programmed = 0;
+    this.#withProblem = 0;
     // A key that is there already keeps its place in a Map: the order of the list stays.
     for (const peer of [...this.#overlay.peers].sort(compareSeniority)) this.#add(peer);
   }
 
   get peers(): PlacedPeer[] {
     return [...this.#placed.values()];
+  }
+
+  /** Asked for every second: without a look at each of thousands. */
+  get counts(): PeerCounts {
+    return { total: this.#placed.size, programmed: this.#programmed, withProblem: this.#withProblem };
+  }
+
+  #count({ problem, paths }: PlacedPeer, step: 1 | -1): void {
+    if (problem !== undefined) this.#withProblem += step;
+    else if (paths !== noPaths) this.#programmed += step;
   }
 
   /** All current entries of one kind; the same list until something changes. */
@@ -238,6 +260,7 @@ export class PeerTable implements Placements {
       if (!place || this.#contested.has(lease.ownerId)) return undefined;
       gone.push(place);
       this.#placed.delete(lease);
+      this.#count(place, -1);
       for (const { destination } of place.routes) {
         this.#subnets[destination.address.family].remove(destination);
         this.#rooms.remove(destination);
@@ -268,6 +291,7 @@ export class PeerTable implements Placements {
       place.problem === undefined ? undefined : rivalOf(peer, this.#overlay, this.#backend.claims !== undefined);
     if (rival) place.rival = rival;
     this.#placed.set(peer, place);
+    this.#count(place, 1);
     return place;
   }
 
@@ -363,6 +387,9 @@ export function deriveDesired(overlay: Overlay): Desired {
     },
     get peers() {
       return table.peers;
+    },
+    get peerCounts() {
+      return table.counts;
     },
     table,
     mtuBytes: containerMtu(config, families, external.mtuBytes, backends),

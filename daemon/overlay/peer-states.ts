@@ -6,7 +6,7 @@ import { families, valuesOf } from '../../cluster/network-config.ts';
 import { sameAddress } from '../../net/address.ts';
 import { networkOf, samePrefix } from '../../net/prefix.ts';
 import type { Problems } from '../report/problems.ts';
-import type { PeerOutcome } from './desired.ts';
+import type { PeerCounts, PeerOutcome } from './desired.ts';
 import type { Failure } from './failures.ts';
 import type { Operation } from './plan.ts';
 import { rivalProblems } from './rivals.ts';
@@ -70,14 +70,8 @@ export function peerState({ peer, paths, problem }: PeerOutcome, failures: reado
   };
 }
 
-export interface PeerCounts {
-  readonly total: number;
-  readonly programmed: number;
-  readonly withProblem: number;
-}
-
 /** Without an object for each of thousands of peers that are in order. */
-export function countPeers(peers: readonly PeerOutcome[], failures: readonly Failure[]): PeerCounts {
+export function countPeers(peers: readonly PeerOutcome[], failures: readonly Failure[] = []): PeerCounts {
   let [programmed, withProblem] = [0, 0];
   for (const outcome of peers) {
     const { paths } = outcome;

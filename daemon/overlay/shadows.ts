@@ -15,6 +15,7 @@ import { defaultMetric, type RouteEntry, routeProtocol } from '../backends/entri
 import { type HostState, isConnectedRoute } from '../host/host-state.ts';
 import { leftoverProblem } from './admission.ts';
 import type { Desired } from './desired.ts';
+import { countPeers } from './peer-states.ts';
 
 export interface Shadows {
   /** By route: the problem and what to do. */
@@ -91,19 +92,21 @@ export function withoutTaken(desired: Desired, taken: readonly Prefix[], former:
   if (taken.length === 0) return desired;
   const isTaken = (prefix: Prefix | undefined): boolean =>
     prefix !== undefined && taken.some((other) => samePrefix(networkOf(prefix), other));
+  const peers = desired.peers.map((outcome) => {
+    const { peer } = outcome;
+    const family = families.find((candidate) => isTaken(peer.subnets[candidate]));
+    if (family === undefined) return outcome;
+    const { [family]: _, ...paths } = outcome.paths;
+    const subnet = peer.subnets[family]!;
+    const problem = former.some((each) => samePrefix(each, subnet))
+      ? leftoverProblem(subnet)
+      : `its subnet "${formatPrefix(subnet)}" is the network of an interface of this host; give that interface another address`;
+    return { peer, paths, problem: outcome.problem ? `${outcome.problem}; ${problem}` : problem };
+  });
   return {
     ...desired,
     state: { ...desired.state, routes: desired.state.routes.filter(({ destination }) => !isTaken(destination)) },
-    peers: desired.peers.map((outcome) => {
-      const { peer } = outcome;
-      const family = families.find((candidate) => isTaken(peer.subnets[candidate]));
-      if (family === undefined) return outcome;
-      const { [family]: _, ...paths } = outcome.paths;
-      const subnet = peer.subnets[family]!;
-      const problem = former.some((each) => samePrefix(each, subnet))
-        ? leftoverProblem(subnet)
-        : `its subnet "${formatPrefix(subnet)}" is the network of an interface of this host; give that interface another address`;
-      return { peer, paths, problem: outcome.problem ? `${outcome.problem}; ${problem}` : problem };
-    }),
+    peers,
+    peerCounts: countPeers(peers),
   };
 }

@@ -5,6 +5,7 @@ import { differenceOf, type LeaseChange, patchList, sumOf } from '../../../../cl
 import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries.ts';
 import { containerMtu, deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { narrowToPeers } from '../../../../daemon/overlay/narrow.ts';
+import { countPeers } from '../../../../daemon/overlay/peer-states.ts';
 import { formatOperation, plan } from '../../../../daemon/overlay/plan.ts';
 import type { VxlanData } from '../../../../linux/netlink/vxlan.ts';
 import { addressKey } from '../../../../net/address.ts';
@@ -420,6 +421,8 @@ test('property: following changes comes to what a comparison of everything comes
         const problems = (peersOf: typeof whole.peers) =>
           peersOf.map(({ peer: { ownerId }, problem }) => [ownerId, problem]);
         assert.equal(problems(desired.peers).sort(), problems(whole.peers).sort(), `seed ${seed}`);
+        assert.equal(desired.peerCounts, countPeers(desired.peers), `seed ${seed}`);
+        assert.equal(whole.peerCounts, desired.peerCounts, `seed ${seed}`);
       } else {
         desired = reconcile(kernel, of(next));
       }
