@@ -53,6 +53,7 @@ export class FilterSession {
   readonly #sys: Sys;
   readonly #known: Knowledge<unknown>[] = [];
   #connection: NftConnection | undefined;
+  #lastGeneration: number | undefined;
 
   constructor(sys: Sys) {
     this.#sys = sys;
@@ -85,7 +86,16 @@ export class FilterSession {
   }
 
   generation(nft: NftConnection): number {
-    return nft.generation() ?? unknownGeneration;
+    this.#lastGeneration = nft.generation() ?? unknownGeneration;
+    return this.#lastGeneration;
+  }
+
+  /**
+   * The generation of the last look: enough before a transaction. If others have changed something since, `settle` finds
+   * that out afterwards.
+   */
+  lastGeneration(nft: NftConnection): number {
+    return this.#lastGeneration ?? this.generation(nft);
   }
 
   /**
@@ -103,6 +113,7 @@ export class FilterSession {
   close(): void {
     this.#connection?.close();
     this.#connection = undefined;
+    this.#lastGeneration = undefined;
     for (const known of this.#known) known.forget();
   }
 }

@@ -213,13 +213,18 @@ export class PacketFilter {
       if (!steps.every((step) => step !== undefined)) return false;
       const requests = steps.flatMap((step) => step.requests);
       if (requests.length === 0) return true;
-      const generation = this.#session.generation(nft);
+      const generation = this.#session.lastGeneration(nft);
       nft.transact(requests);
       for (const { commit } of steps) commit(generation);
       const isSettled = this.#session.settle(nft, generation);
       for (const { conclude } of steps) conclude(isSettled);
       return true;
     });
+  }
+
+  /** All changes of peers were made by `change`: the sets have what was wanted of them, with these changes. */
+  followed(): void {
+    for (const keeper of this.#keepers) keeper.followed();
   }
 
   /** The part's counters, read from the kernel now; undefined if the part is absent. */

@@ -86,9 +86,12 @@ export interface PartSet {
   readonly timeoutMs?: number;
   /** Rules add elements to it, at most this many. Nobody else does. */
   readonly dynamicSize?: number;
-  /** The elements depend on this alone: while it is identical (`===`), they are not computed again. */
+  /**
+   * The elements depend on this, and on the changes of peers that were followed: while it is identical (`===`), they are not
+   * computed again.
+   */
   readonly source: unknown;
-  /** Keys, each of the key type's length. Duplicates are harmless. */
+  /** Keys, each of the key type's length, as they should be when it is called. Duplicates are harmless. */
   readonly elements: () => readonly Uint8Array[];
 }
 
@@ -132,4 +135,6 @@ export interface FilterPart {
     removed: readonly Lease[],
     placed?: PlacementChanges,
   ): readonly ElementChange[] | undefined;
+  /** All changes of elements up to this view were made, so that the last content holds, with the same sources. */
+  followed?(view: FilterView): void;
 }

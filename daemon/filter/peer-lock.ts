@@ -49,6 +49,8 @@ export interface PeerLock {
   readonly lifeMs: number;
   /** Public addresses; other families, unspecified addresses and duplicates are left out. */
   readonly peers: readonly Address[];
+  /** What the peers depend on, where the list is another one at each look. */
+  readonly source?: unknown;
   /** Packets from here that look like the tunnel's and go to a peer are dropped: the cluster's networks. */
   readonly containers: readonly Prefix[];
 }
@@ -58,7 +60,8 @@ export const lockLifeMs = 30_000;
 
 const chainNames = { in: 'peer-lock', out: 'peer-lock-out', drop: 'peer-lock-drop' } as const;
 
-function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
+function lockSets(lock: PeerLock): PartSet[] {
+  const { outer, lifeMs } = lock;
   const headers = valuesOf(outer);
   const ports = new Set(headers.flatMap(({ udpPort }) => udpPort ?? []));
   const protocols = new Set(
@@ -77,8 +80,8 @@ function lockSets({ outer, lifeMs, peers }: PeerLock): PartSet[] {
             {
               name: peerSets[family],
               keyType: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
-              source: peers,
-              elements: () => addressKeys(peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
+              source: lock.source ?? lock.peers,
+              elements: () => addressKeys(lock.peers.filter((peer) => peer.family === family && !isUnspecified(peer))),
             },
           ],
     ),
@@ -129,13 +132,16 @@ export const lockContent = (lock: PeerLock): PartContent => ({
  * Public addresses of leases of the backend that this host runs, too: only their hosts have such a tunnel. Addresses that
  * no peer can have are never admitted, whatever a lease says.
  */
-function publicAddressesOf(leases: readonly Lease[], { backend, own }: FilterView): Address[] {
+function publicAddressesOf(leases: readonly Lease[], { backend, own }: Pick<FilterView, 'backend' | 'own'>): Address[] {
   const ours = valuesOf(own.publicAddresses);
   return leases
     .filter(({ backendType }) => backendType === backend.type)
     .flatMap(({ publicAddresses }) => valuesOf(publicAddresses))
     .filter((address) => peerAddressProblem(address, ours) === undefined);
 }
+
+/** Without the rest of the view, which would stay in memory. */
+type PeersView = Pick<FilterView, 'peers' | 'backend' | 'own'>;
 
 /** Public addresses of removed leases that no peer still has. */
 function unusedAddresses(removed: readonly Address[], added: readonly Address[], { peers }: FilterView): Address[] {
@@ -154,14 +160,14 @@ function unusedAddresses(removed: readonly Address[], added: readonly Address[],
 }
 
 export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
-  /** The same list for the same peers: others' changes of the view do not cause a comparison of thousands. */
-  let known: (Pick<FilterView, 'peers' | 'backend' | 'own'> & { readonly addresses: readonly Address[] }) | undefined;
-  const peersOf = (view: FilterView): readonly Address[] => {
-    const { peers, backend, own } = view;
-    const isSame = known?.peers === peers && known.backend === backend && known.own === own;
-    // Without the rest of the view, which would stay in memory.
-    if (!isSame) known = { peers, backend, own, addresses: publicAddressesOf(peers.all, view) };
-    return known!.addresses;
+  /** The same object for the same peers: others' changes of the view do not cause a comparison of thousands. */
+  let source: { of: PeersView; hasChanged: boolean } | undefined;
+  const sourceOf = ({ peers, backend, own }: FilterView) => {
+    const { of, hasChanged } = source ?? {};
+    const isSame = of?.peers === peers && of.backend === backend && of.own === own;
+    // After changes that were followed, too, so that a look at everything compares their outcome.
+    if (!source || !isSame || hasChanged) source = { of: { peers, backend, own }, hasChanged: false };
+    return source;
   };
   return {
     name: peerLockPart,
@@ -170,11 +176,15 @@ export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
       const outer = tunnelOf(view);
       if (!outer) return undefined;
       const { networks } = prefixesOf(view);
+      const made = sourceOf(view);
       return lockContent({
         outer,
         lifeMs,
+        source: made,
         containers: families.flatMap((family) => (outer[family] && networks[family] ? [networks[family]] : [])),
-        peers: peersOf(view),
+        get peers() {
+          return publicAddressesOf(made.of.peers.all, made.of);
+        },
       });
     },
     changes(view, added, removed): readonly ElementChange[] {
@@ -187,6 +197,9 @@ export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
           ? []
           : [{ family: 'inet', set: peerSets[family], added: some!, removed: others! }];
       });
+    },
+    followed({ peers, backend, own }) {
+      if (source) Object.assign(source, { of: { peers, backend, own }, hasChanged: true });
     },
   };
 }

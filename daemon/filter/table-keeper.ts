@@ -34,6 +34,8 @@ import type { ElementChange, PartContent, PartSet } from './part.ts';
 interface KnownSet {
   readonly elements: Elements;
   readonly source?: unknown;
+  /** The source of before changes that are not complete yet. */
+  readonly sourceBefore?: unknown;
 }
 
 /** The knowledge of the table in the kernel. */
@@ -333,7 +335,9 @@ export class TableKeeper {
           // In place: there may be thousands, and changes every second.
           for (const key of come) elements.add(key);
           for (const key of gone) elements.delete(key);
-          known.sets.set(set, { elements });
+          const before = known.sets.get(set)!;
+          const isExact = 'source' in before || 'sourceBefore' in before;
+          known.sets.set(set, { elements, ...(isExact ? { sourceBefore: before.source ?? before.sourceBefore } : {}) });
         }
         this.#known.set(known, this.#known.isOf(generation) ? generation : unknownGeneration);
       },
@@ -342,6 +346,14 @@ export class TableKeeper {
         return true;
       },
     };
+  }
+
+  /** The changes since the last look are complete: what the sources give has changed in the same way. */
+  followed(): void {
+    const sets = this.#known.value?.sets ?? new Map<string, KnownSet>();
+    for (const [name, { elements, ...set }] of sets) {
+      if ('sourceBefore' in set) sets.set(name, { elements, source: set.sourceBefore });
+    }
   }
 
   #noteCounts(chains: readonly NftChain[]): void {

@@ -78,6 +78,8 @@ export interface FilterPort {
    * @returns false: the change could not be made this way; call `ensure`
    */
   change(view: FilterView, added: readonly Lease[], removed: readonly Lease[], placed?: PlacementChanges): boolean;
+  /** By such changes everything is as `view` wants it: `ensure` with it has nothing to compute. */
+  followed(view: FilterView): void;
   /** Removes everything. @throws Error: some of it could not be removed */
   remove(): void;
 }
@@ -89,7 +91,10 @@ export interface FilterHealing {
 }
 
 export interface UpkeepOptions {
-  readonly filter: Pick<PacketFilter, 'ensure' | 'change' | 'counters' | 'remove' | 'senders' | 'stateJudges'>;
+  readonly filter: Pick<
+    PacketFilter,
+    'ensure' | 'change' | 'followed' | 'counters' | 'remove' | 'senders' | 'stateJudges'
+  >;
   readonly parts: readonly FilterPart[];
   /** What the parts ask for. */
   readonly features: FilterFeatures;
@@ -220,6 +225,14 @@ export class FilterUpkeep implements FilterPort {
       // `ensure` meets the error again, and reports it.
       return false;
     }
+  }
+
+  followed(view: FilterView): void {
+    const { filter, parts } = this.#options;
+    if (!this.#current) return;
+    this.#current = { ...this.#current, view };
+    for (const part of parts) part.followed?.(view);
+    filter.followed();
   }
 
   remove(): void {

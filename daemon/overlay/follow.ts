@@ -41,7 +41,7 @@ export interface Baseline {
 export interface FollowOptions {
   readonly kernel: Pick<Kernel, 'apply'>;
   readonly settings: Pick<KernelSettings, 'ensure'>;
-  readonly filter: Pick<FilterPort, 'ensure' | 'change'>;
+  readonly filter: Pick<FilterPort, 'ensure' | 'change' | 'followed'>;
   readonly failures: Failures;
   readonly healing: Pick<Healing, 'forget' | 'note'>;
   readonly logger: Logger;
@@ -102,6 +102,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   }
   const isLocked =
     admitted && (removed.length === 0 || filter.change(view, added, removed, { added: come, removed: gone }));
+  if (isLocked) filter.followed(view);
   const rules = isLocked ? undefined : filter.ensure(view, { trust: true });
   const changes = outcomes.filter(({ error }) => !error).length;
   if (changes > 0) {

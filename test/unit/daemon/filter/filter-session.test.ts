@@ -29,6 +29,19 @@ test('the generation after the last number is 1', () => {
   assert.is(session.generation(nftAt(undefined)), unknownGeneration);
 });
 
+test('the generation of the last look serves the next transaction, which finds changes by others', () => {
+  const session = new FilterSession({} as Sys);
+  const known = session.knowledge<string>();
+  assert.is(session.lastGeneration(nftAt(5)), 5, 'nothing was looked at yet');
+  known.set('a', 5);
+  assert.is(session.lastGeneration(nftAt(9)), 5);
+  assert.not(session.settle(nftAt(10), 5), 'others were there in between');
+  assert.not(known.isOf(10));
+  assert.is(session.lastGeneration(nftAt(11)), 10);
+  session.close();
+  assert.is(session.lastGeneration(nftAt(12)), 12);
+});
+
 test('all is forgotten with the connection', () => {
   const session = new FilterSession({} as Sys);
   const known = session.knowledge<string>();

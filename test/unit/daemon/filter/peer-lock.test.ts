@@ -111,6 +111,19 @@ test('peers that come and go; an address stays as long as somebody has it', () =
   assert.equal(change([peer(2)], [], [peer(3, { backendType: 'host-gw' })]), []);
 });
 
+test('the peers of a content advance with changes that were followed; the next look compares them', () => {
+  const made = peerLocking({ lifeMs: 1000 });
+  const setOf = (of: FilterView) => made.wants(of)!.sets.find(({ name }) => name === 'peers4')!;
+  const before = view([peer(2)]);
+  const set = setOf(before);
+  assert.is(setOf(before).source, set.source);
+  const after = view([peer(2), peer(3)]);
+  made.followed!(after);
+  assert.equal(set.elements(), bytes('192.0.2.2', '192.0.2.3'));
+  assert.is.not(setOf(after).source, set.source);
+  assert.is.not(setOf(before).source, set.source, 'a view that was not followed');
+});
+
 test('an address that no peer can have is never admitted', () => {
   const texts = ['127.0.0.1', '224.0.0.1', '255.255.255.255', '240.0.0.1', '0.0.0.0', '169.254.1.1', '192.0.2.1'];
   const bad = texts.map((text, i) => peer(10 + i, { publicAddresses: { 4: address(text) } }));

@@ -184,7 +184,16 @@ test('single changes of elements: those that are so already are left out; unknow
   assert.ok(step.conclude(bench.session.settle(bench.nft, bench.generation - 1)));
   assert.is(change(['192.0.2.3'], ['192.0.2.2'])!.requests.length, 0);
   assert.not(bench.isInOrder(parts), 'it holds other elements now');
+  bench.keeper.followed();
+  assert.ok(bench.isInOrder(parts), 'the source gives these elements now');
+  const half = change(['192.0.2.4'], [])!;
+  bench.generation++;
+  half.commit(bench.generation - 1);
+  half.conclude(bench.session.settle(bench.nft, bench.generation - 1));
+  assert.not(bench.isInOrder(parts));
   assert.is(bench.ensure(parts).requests.length, 2);
+  bench.keeper.followed();
+  assert.ok(bench.isInOrder(parts));
 });
 
 test.run();

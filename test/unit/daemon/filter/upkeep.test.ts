@@ -34,6 +34,7 @@ class Toy implements FilterPart {
   validMs = Number.POSITIVE_INFINITY;
   links: FilterView['links'];
   placementSource: unknown;
+  followedView: FilterView | undefined;
 
   wants({ peers, links, placements }: FilterView) {
     this.asked++;
@@ -41,6 +42,10 @@ class Toy implements FilterPart {
     this.placementSource = placements?.placementSource;
     const { name, family, validMs } = this;
     return { name, family, structure: String(peers.size), sets: [], chains: () => [], validMs } as const;
+  }
+
+  followed(of: FilterView): void {
+    this.followedView = of;
   }
 
   changes(_view: FilterView, added: readonly unknown[], removed: readonly unknown[]): readonly ElementChange[] {
@@ -54,6 +59,7 @@ class Bench {
   readonly wishes: FilterWish[] = [];
   readonly changes: (readonly ElementChange[])[] = [];
   readonly noted: string[] = [];
+  followed = 0;
   readonly features = new FilterFeatures();
   readonly warnings: string[] = [];
   readonly lines: string[] = [];
@@ -78,6 +84,7 @@ class Bench {
         this.changes.push(changes);
         return true;
       },
+      followed: () => void this.followed++,
       counters: (part) => (part === 'peer-lock' ? { packets: this.dropped, bytes: 60 * this.dropped } : undefined),
       remove() {},
       senders: () => this.senders,
@@ -273,6 +280,18 @@ test('changes of peers go to the parts, and what those make of them to the filte
     [['toy', 2, 1]],
   );
   assert.equal(bench.upkeep.peerLock(), { enabled: true, droppedPackets: 3, droppedBytes: 180 });
+});
+
+test('a wish holds for the next view if the changes up to it were followed', () => {
+  const bench = new Bench();
+  bench.upkeep.followed(view());
+  assert.is(bench.followed, 0, 'nothing is known yet');
+  bench.upkeep.ensure(view());
+  const after = view(3);
+  bench.upkeep.followed(after);
+  assert.equal([bench.followed, bench.toy.followedView], [1, after]);
+  bench.upkeep.ensure(after);
+  assert.equal([bench.toy.asked, new Set(bench.wishes).size], [1, 1]);
 });
 
 test('which parts the command line asks for', () => {
