@@ -24,7 +24,7 @@ export interface Task {
   /** Each of these requests a run. */
   readonly wakeOn?: readonly Bell[];
   /**
-   * @param signal aborted when the deadline has passed, and when weftd stops
+   * @param signal aborted when the deadline has passed, and when weftd stops. A run that declares no parameter costs no signal
    * @returns when to run next, in milliseconds from now; infinite: only on request; undefined: after `everyMs`
    * @throws Error: the task is retried after a pause
    */
@@ -38,6 +38,9 @@ export const taskDeadlineMs = 180_000;
 
 /** The first and the last pause after a failure. */
 export const retryPauses = { firstMs: 500, lastMs: 15_000 } as const;
+
+/** For runs that take no signal, which are most: there is one with each change of a peer. */
+const noSignal = new AbortController().signal;
 
 /** The longest time that a timer supports. */
 const timerMs = 2 ** 31 - 1;
@@ -110,13 +113,13 @@ export class Schedule {
   }
 
   async #runOnce(): Promise<number | undefined> {
-    const controller = new AbortController();
+    const controller = this.task.run.length > 0 ? new AbortController() : undefined;
     this.#controller = controller;
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
-      const running = this.task.run(controller.signal);
+      const running = this.task.run(controller?.signal ?? noSignal);
       // Finished work needs no deadline.
-      if (running instanceof Promise) {
+      if (controller && running instanceof Promise) {
         timer = setTimeout(() => controller.abort(), Math.min(this.task.deadlineMs, timerMs));
         timer.unref();
       }
