@@ -244,7 +244,7 @@ const kubernetesJob = (name) => {
     run: () => {
       const kube = findKube();
       return kube
-        ? testJob('kubernetes', [name], { environment: { WEFT_TEST_KUBE: kube } }).run()
+        ? testJob('kubernetes', [name], { environment: { ...flannelEnvironment(), WEFT_TEST_KUBE: kube } }).run()
         : // The reason is told once, by the job that builds it.
           Promise.resolve({ passed: 0, failed: 0, skipped: 1 });
     },

@@ -30,7 +30,9 @@ export class Underlay {
     this.families = families;
     this.namespace = scratch.addNamespace('switch');
     const addresses = families.map((family) => this.addressOf(family, switchNumber));
-    this.batch('link add br0 type bridge', 'link set br0 up', ...this.#addressLines(addresses, 'br0'));
+    // Its own MAC: otherwise it is the lowest of its ports, and changes when a port comes, to the loss of its neighbours.
+    const own = 'link add br0 address 02:77:00:00:00:01 type bridge';
+    this.batch(own, 'link set br0 up', ...this.#addressLines(addresses, 'br0'));
   }
 
   addressOf(family: Family, number: number): string {
