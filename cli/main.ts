@@ -21,6 +21,7 @@ import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
 import { logsVerb } from './logs/verb.ts';
+import { migrateVerb } from './migrate/verb.ts';
 import { jsonOption, outputOptions } from './output.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { type Style, styleFor } from './text.ts';
@@ -94,6 +95,7 @@ const verbs: readonly Verb[] = [
   importV2Verb,
   doctorVerb,
   ...installVerbs,
+  migrateVerb,
   ...attachVerbs,
   gcVerb,
   logsVerb,

@@ -43,7 +43,7 @@ import type { DaemonOptions } from './options.ts';
 import { DataPath } from './overlay/data-path.ts';
 import { Healing } from './overlay/healing.ts';
 import { Kernel } from './overlay/kernel.ts';
-import { removeEverything } from './overlay/removal.ts';
+import { removeEverything, removeForFlanneld } from './overlay/removal.ts';
 import { Bell } from './pace/bell.ts';
 import { foldRepeats } from './report/folding-logger.ts';
 import { limitLines, storeLines } from './report/line-budget.ts';
@@ -91,6 +91,8 @@ export interface NodeParts {
   readonly hostAddresses: () => Address[];
   /** Returns what could not be removed. */
   readonly removeEverything: () => Error[];
+  /** Without devices, routes and subnet.env. */
+  readonly removeForFlanneld: () => Error[];
   readonly close: () => void;
 }
 
@@ -305,6 +307,7 @@ export async function composeNode(
     attachments,
     hostAddresses: () => [...ownAddresses(kernel.readInterfaces()), ...Object.values(options.choice.publicAddresses)],
     removeEverything: () => removeEverything({ kernel, filter, files, remembered, logger }),
+    removeForFlanneld: () => removeForFlanneld({ filter, files }),
     close() {
       store.close();
       kernel.close();

@@ -14,7 +14,15 @@ import type { Logger } from './report/log.ts';
 /** The parts that leaving needs. */
 type LeavingParts = Pick<
   NodeParts,
-  'node' | 'files' | 'hostAddresses' | 'removeEverything' | 'store' | 'logger' | 'attachments' | 'close'
+  | 'node'
+  | 'files'
+  | 'hostAddresses'
+  | 'removeEverything'
+  | 'removeForFlanneld'
+  | 'store'
+  | 'logger'
+  | 'attachments'
+  | 'close'
 >;
 
 /** How long a running weftd may take to end. */
@@ -90,10 +98,10 @@ export async function leave(
   const parts = await open();
   try {
     // Before the running weftd is stopped: if the store does not answer, it keeps running.
-    if (!options.leaveLocally) await parts.store.list();
+    if (!options.leaveLocally && !options.leaveToFlanneld) await parts.store.list();
     const lock = await takeFolders(sys, options, logger);
     try {
-      return await leaveWith(parts, options.leaveLocally);
+      return options.leaveToFlanneld ? leaveToFlanneld(parts) : await leaveWith(parts, options.leaveLocally);
     } finally {
       lock.release();
     }
@@ -107,6 +115,14 @@ export async function leave(
   } finally {
     parts.close();
   }
+}
+
+/** The lease and the data path are flanneld's. Its rules stand before weftd's go, so that no packet leaves unmasqueraded. */
+function leaveToFlanneld({ logger, removeForFlanneld }: LeavingParts): number {
+  const errors = removeForFlanneld();
+  for (const error of errors) logger.error(error.message);
+  if (errors.length === 0) logger.info("removed weftd's rules and files; the subnet and the tunnel are flanneld's");
+  return errors.length === 0 ? 0 : 1;
 }
 
 /** @throws StoreError: nothing was removed from the host */

@@ -2,13 +2,13 @@
 
 import { type EtcdEndpoints, etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
 import { type KubernetesOptions, kubernetesOptions, parseKubernetesOptions } from '../cluster/kubernetes/options.ts';
+import { ignoredOptions, refuseFlanneldOptions } from '../command/flanneld-options.ts';
 import { parseGoPattern } from '../command/go-pattern.ts';
 import { formatOptions, type OptionSpec, type ParsedOptions, parseOptions, UsageError } from '../command/options.ts';
 import { type Address, type Family, isUnspecified, parseAddress } from '../net/address.ts';
 import { defaultPaths } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import type { FilterOptions } from './filter/upkeep.ts';
-import { ignoredOptions, refuseFlanneldOptions } from './flanneld-options.ts';
 import type { InterfaceChoice } from './host/external-interface.ts';
 import { type LogFormat, type LogLevel, logFormats, logLevels } from './report/log.ts';
 
@@ -34,6 +34,8 @@ export interface DaemonOptions {
   readonly leave: boolean;
   /** Leave without asking the store. */
   readonly leaveLocally: boolean;
+  /** Leave the lease, the tunnel and the routes to a flanneld that runs on this host again. */
+  readonly leaveToFlanneld: boolean;
   /** undefined: text on a terminal, JSON otherwise. */
   readonly logFormat: LogFormat | undefined;
   readonly logLevel: LogLevel;
@@ -181,6 +183,12 @@ const specs: readonly OptionSpec[] = [
     commandLineOnly: true,
   },
   {
+    name: 'to-flanneld',
+    kind: 'flag',
+    help: "with --leave: remove weftd's rules and files only; the subnet and the tunnel are flanneld's now",
+    commandLineOnly: true,
+  },
+  {
     name: 'log-format',
     kind: 'text',
     placeholder: logFormats.join('|'),
@@ -308,6 +316,7 @@ export function parseDaemonOptions(
     healthz: healthzOption(options),
     leave: options.flag('leave'),
     leaveLocally: options.flag('local'),
+    leaveToFlanneld: options.flag('to-flanneld'),
     logFormat: wordOption(options, 'log-format', logFormats),
     logLevel: wordOption(options, 'log-level', logLevels) ?? 'info',
     ignored: ignoredOptions.filter(({ name }) => options.has(name)).map(({ name }) => `--${name}`),

@@ -146,7 +146,15 @@ async function noteHost(installer: Installer): Promise<void> {
   });
 }
 
-export async function installHost(context: VerbContext): Promise<number> {
+/** What "weftctl migrate" does between the steps, and says at the end. */
+export interface InstallSteps {
+  /** All files are there, and weftd is about to start. */
+  readonly beforeStart?: () => void;
+  /** The command that undoes the installation. */
+  readonly undoneBy?: string;
+}
+
+export async function installHost(context: VerbContext, steps: InstallSteps = {}): Promise<number> {
   const { host, options } = context;
   const root = new Root(options.text('root'));
   const installer = new Installer(host, root, options.flag('dry-run'));
@@ -187,6 +195,7 @@ export async function installHost(context: VerbContext): Promise<number> {
 
   const source = new SocketSource(socketPath(options.text('run-dir') ?? '/run/weft'));
   const before = isChanged ? await startOf(source) : undefined;
+  steps.beforeStart?.();
   startService(installer, isChanged);
   const waits = root.path === '' && !installer.dryRun;
   if (waits) {
@@ -204,7 +213,7 @@ export async function installHost(context: VerbContext): Promise<number> {
   installer.tell(
     installer.dryRun
       ? 'nothing was changed'
-      : 'done; "weftctl status" shows this node, "weftctl uninstall" undoes all of this',
+      : `done; "weftctl status" shows this node, "${steps.undoneBy ?? 'weftctl uninstall'}" undoes all of this`,
   );
   return 0;
 }

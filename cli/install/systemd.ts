@@ -57,6 +57,17 @@ export function systemctlAsk(...args: string[]): boolean {
   }
 }
 
+/** What systemctl answers; undefined if it fails. */
+export function systemctlText(...args: string[]): string | undefined {
+  try {
+    const { status, stdout } = spawned('systemctl', args);
+    return status === 0 ? stdout : undefined;
+  } catch (error) {
+    if (error instanceof CliError) return undefined;
+    throw error;
+  }
+}
+
 /** The service's last lines in the journal; empty if there is none to ask. */
 export function lastLogLines(): string[] {
   try {

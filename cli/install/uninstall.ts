@@ -19,7 +19,7 @@ import { dockerOptsPath } from './docker.ts';
 import { drain, type LiveContainer } from './drain.ts';
 import { fileError, kindOf, putFile, readBytes, removeUnfinished, syncFolder } from './files.ts';
 import { removeEmptyTables } from './nft-remains.ts';
-import { type Installation, readRecord, recordPath, savedFolder, sha256 } from './record.ts';
+import { type Installation, type RecordedFile, readRecord, recordPath, savedFolder, sha256 } from './record.ts';
 import { removeBridges, removeContainerEnds } from './remaining-links.ts';
 import { Root } from './rooted.ts';
 import { currentSettings, programFolder } from './service.ts';
@@ -50,7 +50,7 @@ function describeAll(containers: readonly LiveContainer[]): string[] {
   return containers.length > shown.length ? [...shown, `and ${containers.length - shown.length} more`] : shown;
 }
 
-class Uninstaller {
+export class Uninstaller {
   readonly host: CliHost;
   readonly root: Root;
   readonly dryRun: boolean;
@@ -102,14 +102,18 @@ class Uninstaller {
 }
 
 /** Ends the service for good. */
-function stopService(uninstaller: Uninstaller): void {
+export function stopService(uninstaller: Uninstaller): void {
   if (!isBooted(uninstaller.root) || !systemctlAsk('cat', unitName)) return;
   if (!systemctlAsk('is-enabled', unitName) && !systemctlAsk('is-active', unitName)) return;
   uninstaller.attempt(`disabled and stopped ${unitName}`, () => void systemctl('disable', '--now', unitName));
 }
 
-/** Gives the lease back, by weftd itself: it reads the service's settings. @throws CliError: nothing was removed */
-function giveLeaseBack(uninstaller: Uninstaller, local: boolean): void {
+/**
+ * Gives the lease back, by weftd itself: it reads the service's settings.
+ * @param how `--local`, or `--to-flanneld`: the lease and the tunnel are flanneld's
+ * @throws CliError: nothing was removed
+ */
+export function giveLeaseBack(uninstaller: Uninstaller, how?: '--local' | '--to-flanneld'): void {
   const { root, host, dryRun } = uninstaller;
   const program = join(programFolder, 'weftd');
   if (root.path !== '') return;
@@ -121,7 +125,7 @@ function giveLeaseBack(uninstaller: Uninstaller, local: boolean): void {
     uninstaller.tell('would: give the lease back and remove what weftd made');
     return;
   }
-  const { status, stderr, error } = spawnSync(program, ['--leave', ...(local ? ['--local'] : [])], {
+  const { status, stderr, error } = spawnSync(program, ['--leave', ...(how === undefined ? [] : [how])], {
     encoding: 'utf8',
     timeout: leaveTimeoutMs,
     killSignal: 'SIGKILL',
@@ -130,11 +134,16 @@ function giveLeaseBack(uninstaller: Uninstaller, local: boolean): void {
   });
   if (status === 0) {
     const isGivenBack = (stderr ?? '').includes('lease given back');
-    const ofLease = local
-      ? 'the lease ends by itself'
-      : isGivenBack
-        ? 'gave the lease back'
-        : 'etcd has no lease of this host';
+    if (how === '--to-flanneld') {
+      uninstaller.tell("removed weftd's rules and files; the subnet and the tunnel are flanneld's");
+      return;
+    }
+    const ofLease =
+      how === '--local'
+        ? 'the lease ends by itself'
+        : isGivenBack
+          ? 'gave the lease back'
+          : 'etcd has no lease of this host';
     uninstaller.tell(`removed what weftd made; ${ofLease}`);
     return;
   }
@@ -144,8 +153,10 @@ function giveLeaseBack(uninstaller: Uninstaller, local: boolean): void {
   ]);
 }
 
+const isNetwork = ({ path }: RecordedFile): boolean => /\.conf(list)?$/.test(path) && !path.startsWith('/etc/systemd/');
+
 /** The runtime's former network, then none of Weft's. */
-function restoreNetworks(uninstaller: Uninstaller): void {
+export function restoreNetworks(uninstaller: Uninstaller): void {
   for (const { from, to } of uninstaller.record.moved) {
     const [target, aside] = [uninstaller.root.at(from), uninstaller.root.at(to)];
     if (kindOf(aside) === 'missing') continue;
@@ -162,6 +173,7 @@ function restoreNetworks(uninstaller: Uninstaller): void {
       }
     });
   }
+  for (const { path, sha256: hash } of uninstaller.record.files.filter(isNetwork)) removeFile(uninstaller, path, hash);
 }
 
 /** Removes a file that was put there, or gives the file before it its place. */
@@ -198,11 +210,14 @@ function removeEmptyFolder(path: string): boolean {
   }
 }
 
+const isNetworkName = (network: string | undefined): network is string =>
+  network !== undefined && /^[\w.-]+$/.test(network) && !network.startsWith('.');
+
 /** The plugins' store: reservations of nobody, and the folders that held them. */
 function removeStore(uninstaller: Uninstaller): void {
   const { network } = uninstaller.record;
   const folder = uninstaller.root.folder(storeFolder);
-  if (network === undefined || !/^[\w.-]+$/.test(network) || network.startsWith('.')) return;
+  if (!isNetworkName(network)) return;
   const own = join(folder, network);
   if (kindOf(own) !== 'folder') return;
   // An address is a container's, also if its interface is gone: its runtime has yet to delete it.
@@ -217,10 +232,15 @@ function removeStore(uninstaller: Uninstaller): void {
   }
   uninstaller.attempt(`removed ${storeFolder}/${network}`, () => {
     removeTree(own);
-    // weft-ipam's index of it.
-    removeTree(join(folder, '.weft', network));
-    removeEmptyFolder(join(folder, '.weft'));
+    removeIndex(uninstaller, network);
   });
+}
+
+/** weft-ipam's index of a network's addresses, which no other program reads. */
+function removeIndex({ root }: Uninstaller, network: string): void {
+  const folder = join(root.folder(storeFolder), '.weft');
+  removeTree(join(folder, network));
+  removeEmptyFolder(folder);
 }
 
 /** Files that an installation has not finished, and one that Docker's drop-in makes. */
@@ -263,7 +283,15 @@ async function refuseLiveContainers(context: VerbContext, uninstaller: Uninstall
   );
 }
 
-export async function run(context: VerbContext): Promise<number> {
+/** Without these steps containers must be gone, and the lease is given back. */
+export interface DepartureSteps {
+  /** Gives the host to somebody else, with its containers. */
+  readonly handOver?: (uninstaller: Uninstaller) => Promise<void>;
+}
+
+export const run = (context: VerbContext): Promise<number> => uninstallHost(context);
+
+export async function uninstallHost(context: VerbContext, { handOver }: DepartureSteps = {}): Promise<number> {
   const { host, options } = context;
   const root = new Root(options.text('root'));
   const record = readRecord(root);
@@ -276,13 +304,14 @@ export async function run(context: VerbContext): Promise<number> {
     );
   }
   const uninstaller = new Uninstaller(host, root, options.flag('dry-run'), record);
-  await refuseLiveContainers(context, uninstaller);
   const settings = currentSettings({ root });
-  stopService(uninstaller);
-  giveLeaseBack(uninstaller, options.flag('local'));
+  if (handOver) await handOver(uninstaller);
+  else {
+    await refuseLiveContainers(context, uninstaller);
+    stopService(uninstaller);
+    giveLeaseBack(uninstaller, options.flag('local') ? '--local' : undefined);
+  }
   restoreNetworks(uninstaller);
-  const networks = record.files.filter(({ path }) => /\.conf(list)?$/.test(path) && !path.startsWith('/etc/systemd/'));
-  for (const { path, sha256: hash } of networks) removeFile(uninstaller, path, hash);
   if (root.path === '') {
     const sys = await host.loadSys();
     uninstaller.attempt('looked for bridges and rules of the plugins', () => {
@@ -296,14 +325,16 @@ export async function run(context: VerbContext): Promise<number> {
       for (const line of left) uninstaller.leave(line);
     });
   }
-  for (const { path, sha256: hash } of record.files.filter((file) => !networks.includes(file))) {
+  for (const { path, sha256: hash } of record.files.filter((file) => !isNetwork(file))) {
     removeFile(uninstaller, path, hash);
   }
   if (isBooted(root) && !uninstaller.dryRun)
     uninstaller.attempt('reloaded systemd', () => void systemctl('daemon-reload'));
   if (uninstaller.dryRun) return 0;
   removeUnrecorded(uninstaller);
-  removeStore(uninstaller);
+  // The containers that stay have their addresses in it.
+  if (!handOver) removeStore(uninstaller);
+  else if (isNetworkName(record.network)) removeIndex(uninstaller, record.network);
   const runDir = settings.get(variableOf('run-dir'));
   if (runDir !== undefined) uninstaller.leave(`${runDir}: it is no folder of the default`);
   if (uninstaller.failures.length > 0) {

@@ -231,12 +231,13 @@ export class NodeFiles {
 
   /** Removes all files except the lock. */
   removeAll(): void {
-    for (const path of [
-      nodeFilePath(this.paths.runDir),
-      this.paths.subnetFile,
-      statePath(this.paths),
-      memoryPath(this.paths),
-    ]) {
+    this.#remove(this.paths.subnetFile);
+    this.removeOwn();
+  }
+
+  /** All but subnet.env, which flanneld has, too. */
+  removeOwn(): void {
+    for (const path of [nodeFilePath(this.paths.runDir), statePath(this.paths), memoryPath(this.paths)]) {
       this.#remove(path);
     }
   }

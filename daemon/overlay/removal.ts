@@ -11,9 +11,25 @@ import { formatOperation, plan } from './plan.ts';
 export interface RemovalOptions {
   readonly kernel: Pick<Kernel, 'readHost' | 'readActual' | 'apply'>;
   readonly filter: Pick<FilterPort, 'remove'>;
-  readonly files: Pick<NodeFiles, 'removeAll'>;
+  readonly files: Pick<NodeFiles, 'removeAll' | 'removeOwn'>;
   readonly remembered: Pick<RememberedState, 'current' | 'reload'>;
   readonly logger: Logger;
+}
+
+/**
+ * Removes weftd's rules and files, and leaves devices, routes and subnet.env to the flanneld that has taken them over.
+ * @returns what could not be removed
+ */
+export function removeForFlanneld({ filter, files }: Pick<RemovalOptions, 'filter' | 'files'>): Error[] {
+  const errors: Error[] = [];
+  for (const step of [() => filter.remove(), () => files.removeOwn()]) {
+    try {
+      step();
+    } catch (error) {
+      errors.push(error as Error);
+    }
+  }
+  return errors;
 }
 
 /**

@@ -322,7 +322,7 @@ const buildFlannel = {
 };
 
 /** These also run in the gate, with imitations of flannel's programs. */
-const flannelFiles = ['flannel-chain', 'mixed', 'swap'].map((name) => `cluster/${name}.test.ts`);
+const flannelFiles = ['flannel-chain', 'migrate', 'mixed', 'swap'].map((name) => `cluster/${name}.test.ts`);
 
 /** The file again, with the programs by their paths. */
 const withFlannel = (name) => {

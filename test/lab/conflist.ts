@@ -38,6 +38,8 @@ export interface RunnerOptions {
   readonly path?: string;
   /** A program and its arguments that run each plugin: `nsenter …`. */
   readonly through?: readonly string[];
+  /** Where a plugin is, for `through`; found in the path by default. */
+  readonly executableOf?: (type: string) => string;
 }
 
 export const readConflist = (path: string): Conflist => JSON.parse(readFileSync(path, 'utf8')) as Conflist;
@@ -64,6 +66,7 @@ export class Network {
   #call(command: string, index: number, attachment: Attachment, prevResult: CniDocument | undefined): CniDocument {
     const { cniVersion, name, plugins } = this.conflist;
     const { namespace, folders = [], path = [pluginFolder, ...folders].join(':'), through } = this.#options;
+    const { executableOf = (type: string) => findProgram(type, path) } = this.#options;
     const { capabilities = {}, ...plugin } = plugins[index]!;
     const asked = Object.entries(attachment.runtimeConfig ?? {}).filter(([key]) => capabilities[key]);
     const outcome = callPlugin('weft', {
@@ -73,7 +76,7 @@ export class Network {
       ifname: attachment.ifname ?? 'eth0',
       ...(attachment.args !== undefined && { args: attachment.args }),
       path,
-      executable: findProgram(plugin.type, path),
+      executable: executableOf(plugin.type),
       // iptables has to be found by portmap.
       environment: { PATH: process.env['PATH'] ?? '' },
       namespace,

@@ -209,7 +209,7 @@ class FlannelImitation implements Flannel {
       `FLANNEL_MTU=${mtu}`,
       `FLANNEL_IPMASQ=${this.#options.ipMasq === true}`,
     ];
-    const fresh = join(this.#host.folder, 'subnet.env.new');
+    const fresh = `${this.#host.subnetFile}.new`;
     writeFileSync(fresh, `${lines.join('\n')}\n`, { mode: 0o644 });
     renameSync(fresh, this.#host.subnetFile);
   }

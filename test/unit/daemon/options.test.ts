@@ -90,6 +90,7 @@ test('leaving is never asked for by the environment', () => {
   assert.is(parse('--leave').leave, true);
   assert.is(parse('--leave').leaveLocally, false);
   assert.is(parse('--leave', '--local').leaveLocally, true);
+  assert.is(parse('--leave', '--to-flanneld').leaveToFlanneld, true);
   assert.is(errorOf('--local'), 'Option --local needs --leave');
 });
 

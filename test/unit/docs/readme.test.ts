@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { attachVerbs } from '../../../cli/attach/verbs.ts';
 import { gcVerb } from '../../../cli/gc/verb.ts';
 import { installVerbs } from '../../../cli/install/verbs.ts';
+import { migrateVerb } from '../../../cli/migrate/verb.ts';
 import { ConfigSection } from '../../../cluster/config-section.ts';
 import { backends } from '../../../daemon/backends/map.ts';
 import { helpText } from '../../../daemon/options.ts';
@@ -46,7 +47,7 @@ test('every option of weftd that README.md names exists', () => {
     'wait',
     'keep',
     'clean',
-    ...[...installVerbs, ...attachVerbs, gcVerb].flatMap(({ options }) => options.map(({ name }) => name)),
+    ...[...installVerbs, ...attachVerbs, gcVerb, migrateVerb].flatMap(({ options }) => options.map(({ name }) => name)),
   ];
   const named = [...read('README.md').matchAll(/(?<=[ `])--([a-z][a-z0-9-]+)/g)].map((match) => match[1]!);
   assert.ok(named.length > 5);

@@ -120,6 +120,15 @@ test('removal takes all of them, and is fine with none', () => {
   assert.equal(made.readState(), emptyState);
 });
 
+test('removal for flanneld leaves subnet.env', () => {
+  const made = files('c2');
+  write(made);
+  made.writeState(state);
+  made.removeOwn();
+  assert.ok(existsSync(made.paths.subnetFile));
+  assert.equal(made.readState(), emptyState);
+});
+
 const isSyscallError = (error: unknown): boolean => error instanceof SyscallError;
 
 /** Something in a file's place that cannot be read as one. */

@@ -1,6 +1,6 @@
-/** flanneld's options that weftd does not have, for people who bring their unit file. */
+/** flanneld's options that weftd does not have, for people who bring their unit file. Pure. */
 
-import { type OptionSpec, UsageError } from '../command/options.ts';
+import { type OptionSpec, UsageError } from './options.ts';
 
 const ignored = (name: string, kind: OptionSpec['kind'] = 'text'): OptionSpec => ({ name, kind, help: '' });
 
@@ -39,12 +39,17 @@ const refused: Readonly<Record<string, string>> = {
   'charon-viciuri': ipsec,
 };
 
+/** What each of flanneld's options in the command line is that weftd refuses. */
+export function refusedFlanneldOptions(args: readonly string[]): string[] {
+  const end = args.indexOf('--');
+  return (end < 0 ? args : args.slice(0, end)).flatMap((arg) => {
+    const name = /^--?([a-z][a-z-]*)(?:=|$)/.exec(arg)?.[1];
+    return name !== undefined && Object.hasOwn(refused, name) ? [`Option --${name} ${refused[name]}`] : [];
+  });
+}
+
 /** Tells what an option of flanneld is, instead of that it is unknown. @throws UsageError */
 export function refuseFlanneldOptions(args: readonly string[]): void {
-  for (const arg of args) {
-    if (arg === '--') return;
-    const name = /^--?([a-z][a-z-]*)(?:=|$)/.exec(arg)?.[1];
-    const what = name !== undefined && Object.hasOwn(refused, name) ? refused[name] : undefined;
-    if (what !== undefined) throw new UsageError(`Option --${name} ${what}`);
-  }
+  const [first] = refusedFlanneldOptions(args);
+  if (first !== undefined) throw new UsageError(first);
 }
