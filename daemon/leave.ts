@@ -48,7 +48,7 @@ function refuseService(sys: Sys, pid: number): void {
   if (unit === undefined) return;
   throw new Error(
     `weftd (process ${pid}) runs as the service "${unit}", which systemd would start again, and it would take another ` +
-      `subnet; nothing was removed: run "systemctl disable --now ${unit}" first, and then this command again`,
+      `subnet; nothing was removed: run "systemctl disable --now ${unit}" first, and then this command again, or "weftctl uninstall"`,
   );
 }
 

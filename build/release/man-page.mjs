@@ -5,6 +5,7 @@ const escapeRoff = (text) =>
   text
     .replaceAll('\\', '\\e')
     .replaceAll('-', '\\-')
+    .replaceAll('…', '...')
     .replace(/^([.'])/gm, '\\&$1');
 
 const formatOption = ({ name, value, help }) =>

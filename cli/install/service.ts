@@ -1,6 +1,6 @@
 /** weftd as a service: its unit, its settings, its start, and why it waits. */
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { printable } from '../../command/printable.ts';
 import { defaultPaths } from '../../net/paths.ts';
@@ -58,9 +58,12 @@ export function currentSettings(installer: Pick<Installer, 'root'>): Map<string,
 /** @returns whether the file is another now */
 export function putSettings(installer: Installer, wanted: ReadonlyMap<string, string>): boolean {
   const path = defaultPaths.serviceSettings;
-  const text = withSettings(readSmallFile(installer.root.at(path), limitBytes), wanted);
-  // A password is for root alone.
-  return installer.putText(path, text, text.includes('PASSWORD=') ? 0o600 : 0o644);
+  const target = installer.root.at(path);
+  const text = withSettings(readSmallFile(target, limitBytes), wanted);
+  // A password is for root alone, and a file that is hidden already stays so.
+  const before = statSync(target, { throwIfNoEntry: false });
+  const isSecret = text.includes('PASSWORD=') || (before !== undefined && (before.mode & 0o077) === 0);
+  return installer.putText(path, text, isSecret ? 0o600 : 0o644);
 }
 
 /** Enables the service and starts it, or starts it again if something of it has changed. */

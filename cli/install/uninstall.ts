@@ -25,7 +25,7 @@ import { Root } from './rooted.ts';
 import { currentSettings, programFolder } from './service.ts';
 import { variableOf } from './settings.ts';
 import { restoreSysctls } from './sysctls.ts';
-import { dropInPath, isBooted, systemctl, systemctlAsk, unitName } from './systemd.ts';
+import { dropInPath, isBooted, systemctl, systemctlAsk, unitName, unitPath } from './systemd.ts';
 
 const largestFile = 1024 * 1024 * 1024;
 const leaveTimeoutMs = 120_000;
@@ -249,6 +249,9 @@ function removeUnrecorded({ root, record }: Uninstaller): void {
   if (record.files.some(({ path }) => path === dropInPath('docker.service', 'weft.conf'))) {
     rmSync(root.at(dockerOptsPath), { force: true });
   }
+  // In an image, and without systemd, nobody else removes the link that enables the service.
+  const link = root.at(`/etc/systemd/system/multi-user.target.wants/${unitName}`);
+  if (kindOf(link) === 'link' && kindOf(root.at(unitPath)) === 'missing') rmSync(link);
 }
 
 /** Weft's own folders: what is in them is Weft's alone. */

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { executeAsync, type Finished } from '../lab/commands.ts';
+import { executeAsync, type Finished, run } from '../lab/commands.ts';
 import { Etcd } from '../lab/etcd.ts';
 import { HostRoot } from '../lab/host-root.ts';
 import { ipBatch } from '../lab/namespaces.ts';
@@ -276,6 +276,41 @@ test('an installation that was killed is finished by the next, and can be undone
     await executeAsync(['timeout', '-s', 'KILL', String(delayMs / 1000), program!, ...words]);
   }
   succeeded(host.weftctl('install', ...endpoints(), '--force'));
+  succeeded(host.weftctl('uninstall'));
+  await assertSame(host, listed);
+});
+
+test('rules of the older iptables give weftd the right that it needs for them', async () => {
+  const host = await newHost();
+  run(['iptables-legacy', '-A', 'FORWARD', '-s', '192.0.2.0/24', '-j', 'ACCEPT'], { namespace: host.namespace });
+  const listed = before(host);
+  const dropIn = 'etc/systemd/system/weftd.service.d/legacy-iptables.conf';
+  assert.match(
+    succeeded(host.weftctl('install', ...endpoints())),
+    /\nthis host has rules of the older iptables: weftd gets /,
+  );
+  assert.match(host.read(dropIn), /^CapabilityBoundingSet=CAP_NET_RAW$/m);
+  const left = host.weftctl('uninstall').stdout;
+  assert.match(left, /\nleft net\/ipv4\/ip_forward, which was 0: rules of the older iptables may need it\n/);
+  run(['sysctl', '-qw', 'net.ipv4.ip_forward=0'], { namespace: host.namespace });
+  await assertSame(host, listed);
+});
+
+test('without systemd, installing waits for the weftd that a person starts', async () => {
+  const host = await newHost();
+  host.execute('rm', '-r', '/run/systemd');
+  const listed = before(host);
+  const installing = executeAsync(host.weftctlWords('install', ...endpoints()));
+  await waitFor('the settings', () => existsSync(join(host.path, 'etc/systemd/system/weftd.service')));
+  host.execute(
+    'sh',
+    '-c',
+    '. /etc/default/weftd; export WEFTD_ETCD_ENDPOINTS; setsid weftd > /dev/null 2>&1 < /dev/null &',
+  );
+  assert.match(
+    succeeded(await installing),
+    /\nthis host has no systemd: start [\s\S]*\nput \/etc\/cni\/net\.d\/10-weft\.conflist\n/,
+  );
   succeeded(host.weftctl('uninstall'));
   await assertSame(host, listed);
 });

@@ -68,6 +68,26 @@ test('the executables have all their names, and run', () => {
   assert.match(stderr, new RegExp(`^CNI flannel plugin v${version}\n`));
 });
 
+test('weftctl installs the release into an image, and uninstalls it', () => {
+  const image = made().scratch.makeFolder('image');
+  const weftctl = join(made().folder, 'bin/weftctl');
+  const said = run([weftctl, 'install', '--root', image, '--etcd-endpoints', 'http://192.0.2.1:2379'], {
+    environment: {},
+  });
+  assert.match(said, /\nput weft, weft-ipam, flannel and loopback into \/opt\/cni\/bin /);
+  for (const path of [
+    ...['usr/local/bin/weftd', 'usr/local/bin/weftctl', 'opt/cni/bin/weft', 'etc/systemd/system/weftd.service'],
+    ...['etc/default/weftd', 'etc/cni/net.d/10-weft.conflist', 'usr/local/share/man/man8/weftd.8'],
+    ...['bash-completion/completions/weftctl', 'zsh/site-functions/_weftd', 'fish/vendor_completions.d/weftd.fish'].map(
+      (each) => `usr/local/share/${each}`,
+    ),
+  ]) {
+    assert.ok(existsSync(join(image, path)), path);
+  }
+  run([weftctl, 'uninstall', '--root', image], { environment: {} });
+  assert.equal(readdirSync(image), []);
+});
+
 test('the files that a host needs are there, and each that a unit or a document names', () => {
   for (const path of ['systemd/weftd.service', 'systemd/docker.service.d/weft.conf', 'LICENSE', 'docs/plugins.md']) {
     assert.ok(existsSync(join(made().folder, path)), path);
@@ -104,7 +124,7 @@ test("bash completes verbs, options and values; the other shells' files can be r
   };
   assert.equal(completed('weftctl', 'st'), ['status']);
   assert.equal(completed('weftctl', 'config', ''), ['get', 'set']);
-  assert.equal(completed('weftctl', 'config', 'set', '--dr'), ['--dry-run']);
+  assert.equal(completed('weftctl', 'config', 'set', '--dry'), ['--dry-run']);
   assert.equal(completed('weftd', '--log-level', 'w'), ['warn']);
   assert.equal(completed('weftd', '--etcd-pre'), ['--etcd-prefix']);
   assert.equal(completed('weftd', '--run-dir', '/usr/bi'), ['/usr/bin']);

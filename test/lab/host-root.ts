@@ -177,7 +177,7 @@ export class HostRoot {
       this.path,
       '/usr/bin/sh',
       '-c',
-      'PATH=/usr/bin exec "$@"',
+      'PATH=/usr/bin:/usr/local/bin exec "$@"',
       'sh',
     ];
   }
