@@ -5,7 +5,17 @@
 
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -218,14 +228,24 @@ function stopService(service) {
 /** The oldest Rust that builds `runtime/`; its dependencies need it. */
 const oldestRust = [1, 87];
 
-/** What a build for another kind of machine needs: Rust's name of it, its C compiler, and Debian's packages. */
+/** What a build for a kind of machine needs: Rust's names of it, its C compiler, and Debian's packages. */
 const crossTargets = {
-  x64: { rust: 'x86_64-unknown-linux-gnu', gcc: 'x86_64-linux-gnu-gcc', debian: 'amd64' },
-  arm64: { rust: 'aarch64-unknown-linux-gnu', gcc: 'aarch64-linux-gnu-gcc', debian: 'arm64' },
+  x64: {
+    rust: 'x86_64-unknown-linux-gnu',
+    musl: 'x86_64-unknown-linux-musl',
+    gcc: 'x86_64-linux-gnu-gcc',
+    debian: 'amd64',
+  },
+  arm64: {
+    rust: 'aarch64-unknown-linux-gnu',
+    musl: 'aarch64-unknown-linux-musl',
+    gcc: 'aarch64-linux-gnu-gcc',
+    debian: 'arm64',
+  },
 };
 
-/** A cargo whose Rust is new enough and can build for `target`. */
-export function findCargo(target = process.arch) {
+/** The cargos whose Rust is new enough. */
+function findCargos() {
   const cargoHome = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const toolchains = join(process.env.RUSTUP_HOME ?? join(homedir(), '.rustup'), 'toolchains');
   const installed = existsSync(toolchains) ? readdirSync(toolchains).sort().reverse() : [];
@@ -235,7 +255,13 @@ export function findCargo(target = process.arch) {
     ...installed.map((name) => join(toolchains, name, 'bin', 'cargo')),
     '/usr/bin/cargo',
   ];
-  return candidates.find((path) => path && isExecutable(path) && isNewEnough(path) && buildsFor(path, target));
+  return candidates.filter((path) => path && isExecutable(path) && isNewEnough(path));
+}
+
+/** A cargo whose Rust is new enough and can build for `target`, by musl if possible. */
+export function findCargo(target = process.arch) {
+  const cargos = findCargos().filter((cargo) => buildsFor(cargo, target));
+  return cargos.find((cargo) => findMusl(cargo, target)) ?? cargos[0];
 }
 
 /** Whether the Rust of this cargo is new enough. The two have the same version. */
@@ -246,12 +272,17 @@ function isNewEnough(cargo) {
   return major > oldestRust[0] || (major === oldestRust[0] && minor >= oldestRust[1]);
 }
 
-/** Whether the Rust of this cargo has the standard library for `target`. */
+/** Whether the Rust of this cargo has the standard library for `target`, by Rust's name. */
+function hasLibrary(cargo, target) {
+  const folder = ask(join(dirname(cargo), 'rustc'), ['--print', 'target-libdir', '--target', target])?.trim();
+  return folder !== undefined && existsSync(folder);
+}
+
+/** Whether the Rust of this cargo, and a C compiler, build for `target`. */
 function buildsFor(cargo, target) {
   if (target === process.arch) return true;
-  const rustc = join(dirname(cargo), 'rustc');
-  const folder = ask(rustc, ['--print', 'target-libdir', '--target', crossTargets[target].rust])?.trim();
-  return folder !== undefined && existsSync(folder) && findCommand(crossTargets[target].gcc) !== undefined;
+  const { rust, gcc } = crossTargets[target];
+  return findCommand(gcc) !== undefined && (hasLibrary(cargo, rust) || findMusl(cargo, target) !== undefined);
 }
 
 /** Debian's Rust for web browsers, which is kept recent. For another kind of machine, its library and C compiler, too. */
@@ -290,11 +321,75 @@ function installCargo(target) {
   return cargo;
 }
 
+/** Where distributions keep musl's headers. */
+const muslHeaders = (name) => {
+  const [kind] = name.split('-');
+  const folders = [`/usr/include/${kind}-linux-musl`, `/usr/${kind}-linux-musl/include`];
+  return [...folders, ...(kind === ownKind ? ['/usr/lib/musl/include', '/usr/local/musl/include'] : [])];
+};
+const [ownKind] = (crossTargets[process.arch]?.musl ?? '').split('-');
+
+const findHeaders = (musl) => muslHeaders(musl).find((folder) => existsSync(join(folder, 'stdlib.h')));
+
+/**
+ * Rust's musl for `target`, and the folder of musl's headers; undefined if one of them is missing. A static executable by
+ * musl starts in two thirds of the time that it takes by glibc. `WEFT_RUNTIME_LIBC=glibc` does without it.
+ */
+export function findMusl(cargo, target = process.arch) {
+  const { musl } = crossTargets[target];
+  if (process.env.WEFT_RUNTIME_LIBC === 'glibc') return undefined;
+  const headers = findHeaders(musl);
+  return headers !== undefined && hasLibrary(cargo, musl) ? { rust: musl, headers } : undefined;
+}
+
+/** The rustup that manages this cargo, and its arguments that name the toolchain. */
+function rustupOf(cargo) {
+  const [, home, toolchain] = /^(.*)\/toolchains\/([^/]+)\/bin\/cargo$/.exec(cargo) ?? [];
+  const rustup = home === undefined ? join(dirname(cargo), 'rustup') : findCommand('rustup');
+  return rustup && isExecutable(rustup)
+    ? { rustup, named: home === undefined ? [] : ['--toolchain', toolchain] }
+    : undefined;
+}
+
+/** Installs what musl needs, if that is possible; otherwise prints what is used instead. It is tried once a day. */
+function installMusl(target) {
+  const { musl, debian } = crossTargets[target];
+  const refused = join(cacheFolder, `no-${musl}`);
+  const day = 24 * 60 * 60 * 1000;
+  if (existsSync(refused) && Date.now() - statSync(refused).mtimeMs < day) return;
+  say(`musl for ${target}: the plugins start faster by it than by glibc`);
+  try {
+    const cargos = findCargos();
+    if (!cargos.some((cargo) => hasLibrary(cargo, musl))) {
+      const [manager] = cargos.flatMap((cargo) => rustupOf(cargo) ?? []);
+      if (!manager) throw new SetupError("Rust's musl comes with rustup alone, and there is none");
+      run(manager.rustup, ['target', 'add', musl, ...manager.named], { timeout: 120_000 });
+    }
+    if (!findHeaders(musl)) {
+      if (target !== process.arch) {
+        run('dpkg', ['--add-architecture', debian]);
+        run('apt-get', ['update', '-qq']);
+      }
+      aptInstall([target === process.arch ? 'musl-dev' : `musl-dev:${debian}`]);
+    }
+    if (findCargos().some((cargo) => findMusl(cargo, target))) return;
+    throw new SetupError("musl's headers are not where they are looked for");
+  } catch (error) {
+    mkdirSync(cacheFolder, { recursive: true });
+    writeFileSync(refused, '');
+    const reason = error.message.split('\n')[0];
+    say(`Cannot install musl for ${target} (${reason}): the plugins are linked with glibc, and start slower`);
+  }
+}
+
 /** Everything that builds `runtime/`: a cargo, a C compiler. Undefined if it cannot be installed (the reason is printed). */
 export function ensureRust(target = process.arch) {
   const cargo = findCargo(target) ?? installCargo(target);
-  if (cargo) ensureDebian('build');
-  return cargo;
+  if (!cargo) return undefined;
+  ensureDebian('build');
+  if (process.env.WEFT_RUNTIME_LIBC === 'glibc' || findMusl(cargo, target)) return cargo;
+  installMusl(target);
+  return findCargo(target);
 }
 
 /** Installs `cargo fmt` for Debian's cargo, which lacks it. If that fails, the gate skips its check. */

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
-import { cargoEnvironment } from './cargo.mjs';
+import { cargoEnvironment, rustTarget } from './cargo.mjs';
 import { schemaPlugin } from './schema.mjs';
 import {
   at,
@@ -15,7 +15,6 @@ import {
   hashOfFiles,
   root,
   run,
-  targets,
   unlessDone,
   writeFolder,
 } from './tools.mjs';
@@ -104,17 +103,19 @@ const compilerPath = () => at('dist', 'runtime', process.arch, 'weft-compile');
 
 /** Builds the Rust part with `cargo` if it has changed. */
 export async function buildRuntime(cargo, target) {
-  const { rust } = targets[target];
+  const rust = rustTarget(cargo, target);
+  const env = cargoEnvironment(cargo, target);
   const version = run(cargo, ['--version', '--verbose']);
   const output = runtimePath(target);
-  return unlessDone(output, hashOf(version, JSON.stringify(targets[target]), hashOfFiles(...runtimeInputs())), () => {
+  const key = hashOf(version, rust, env.CARGO_ENCODED_RUSTFLAGS, env.CFLAGS, hashOfFiles(...runtimeInputs()));
+  return unlessDone(output, key, () => {
     const args = ['build', '--release', '--locked', '--quiet', '--target', rust];
-    run(cargo, args, { cwd: at('runtime'), env: cargoEnvironment(cargo, target) });
+    run(cargo, args, { cwd: at('runtime'), env });
     for (const name of readdirSync(at('runtime', 'target', rust, 'release'))) {
       if (name !== 'weft-runtime' && name !== 'weft-compile') continue;
       copy(at('runtime', 'target', rust, 'release', name), join(dirname(output), name));
     }
-    return `${version.split('\n', 1)[0]}, ${megabytes(output)}`;
+    return `${version.split('\n', 1)[0]}, ${rust.endsWith('musl') ? 'musl' : 'glibc'}, ${megabytes(output)}`;
   });
 }
 

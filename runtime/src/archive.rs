@@ -1,13 +1,16 @@
 //! The program's modules, appended to the executable: `executable | bytecode… | index | footer`.
 //!
 //! The footer is at the end of the file and has a fixed size; the index lists the place of each module. Only the
-//! requested modules are read. Integers are little-endian. Checksums find damage (a truncated copy, a bad disk) before
+//! requested modules are read from the disk. Integers are little-endian. Checksums find damage (a truncated copy, a bad disk) before
 //! the engine runs the bytecode, which it trusts. They do not protect against someone who can write the file.
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ptr::null_mut;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 
 /// The engine that made the bytecode. Another engine refuses it. A test compares this with Cargo.lock.
 pub const ENGINE: &str = "rquickjs 0.14.0";
@@ -19,9 +22,6 @@ const MAGIC: &[u8; 8] = b"WEFTARC1";
 
 /// engine u64, index offset u64, index length u32, modules u32, index checksum u64, file length u64, magic
 const FOOTER_BYTES: usize = 48;
-
-/// One read of this size covers the footer, the index and the entry module of a typical archive.
-const TAIL_BYTES: u64 = 32 * 1024;
 
 /// Why the executable's own program cannot be read.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// The bytes to append to an executable of `executable_bytes` bytes. The entry module comes last, next to the index, so
-/// that starting it takes one read.
+/// that starting it reads one place.
 #[must_use]
 pub fn encode(executable_bytes: u64, modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Vec::new();
@@ -119,33 +119,24 @@ struct Entry {
 
 /// An executable's archive, open for reading.
 pub struct Archive {
-    file: File,
-    /// The end of the file. It lives as long as the process, because the engine keeps pointers into the bytecode.
-    tail: &'static [u8],
-    tail_offset: u64,
+    /// The whole file. It is mapped as long as the process lives, because the engine keeps pointers into the bytecode.
+    bytes: &'static [u8],
     index: Vec<Entry>,
 }
 
 impl Archive {
     /// The archive of the executable that is running.
     pub fn open_own() -> Result<Self, ArchiveError> {
-        Self::open(File::open("/proc/self/exe").map_err(ArchiveError::Unreadable)?)
+        // One call: by musl, `File::open` makes two.
+        let opened = openat(CWD, "/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        Self::open(opened.map_err(|error| ArchiveError::Unreadable(error.into()))?.into())
     }
 
     /// The archive at the end of `file`.
     pub fn open(file: File) -> Result<Self, ArchiveError> {
-        let file_bytes = file.metadata().map_err(ArchiveError::Unreadable)?.len();
-        let tail_offset = file_bytes.saturating_sub(TAIL_BYTES);
-        let tail = read(
-            &file,
-            tail_offset,
-            usize::try_from(file_bytes - tail_offset).unwrap_or(0),
-        )?;
-        let footer = tail
-            .len()
-            .checked_sub(FOOTER_BYTES)
-            .map(|at| &tail[at..])
-            .ok_or(ArchiveError::Missing)?;
+        let bytes = map(&file)?;
+        let file_bytes = bytes.len() as u64;
+        let footer = bytes.last_chunk::<FOOTER_BYTES>().ok_or(ArchiveError::Missing)?;
         let mut fields = Reader(footer);
         let engine = fields.u64()?;
         let index_offset = fields.u64()?;
@@ -166,9 +157,7 @@ impl Archive {
             )));
         }
         let mut archive = Self {
-            file,
-            tail,
-            tail_offset,
+            bytes,
             index: Vec::new(),
         };
         let index = archive.bytes(index_offset, index_length)?;
@@ -199,23 +188,26 @@ impl Archive {
     }
 
     fn bytes(&self, offset: u64, length: usize) -> Result<&'static [u8], ArchiveError> {
-        let in_tail = offset
-            .checked_sub(self.tail_offset)
-            .and_then(|at| usize::try_from(at).ok());
-        match in_tail.and_then(|at| self.tail.get(at..at.checked_add(length)?)) {
-            Some(bytes) => Ok(bytes),
-            None => read(&self.file, offset, length),
-        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.checked_add(length);
+        end.and_then(|end| self.bytes.get(start..end))
+            .ok_or_else(|| ArchiveError::Damaged("too short".into()))
     }
 }
 
-/// Reads `length` bytes at `offset` into memory that is never freed.
-fn read(file: &File, offset: u64, length: usize) -> Result<&'static [u8], ArchiveError> {
-    let mut bytes = vec![0; length];
-    match file.read_exact_at(&mut bytes, offset) {
-        Ok(()) => Ok(Vec::leak(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ArchiveError::Damaged("too short".into())),
-        Err(error) => Err(ArchiveError::Unreadable(error)),
+/// Maps the file: only the pages that are looked at are read.
+fn map(file: &File) -> Result<&'static [u8], ArchiveError> {
+    let length = file.metadata().map_err(ArchiveError::Unreadable)?.len();
+    let length = usize::try_from(length).unwrap_or(0);
+    if length == 0 {
+        return Err(ArchiveError::Missing);
+    }
+    // SAFETY: a new mapping, which is never unmapped nor written to. Nobody else writes to the file either: it is the
+    // executable that is running, whose code the kernel has mapped in the same way.
+    unsafe {
+        let mapped = mmap(null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, 0);
+        let start = mapped.map_err(|error| ArchiveError::Unreadable(error.into()))?;
+        Ok(std::slice::from_raw_parts(start.cast(), length))
     }
 }
 

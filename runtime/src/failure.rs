@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// Whether the program has written to stdout: a second document there would make both unreadable.
@@ -64,11 +65,32 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// A file that would grow beyond the process's limit (RLIMIT_FSIZE) gives EFBIG. The signal would end the process without
-/// a document.
-pub fn ignore_file_size_signal() {
-    // SAFETY: an ignored signal runs no code.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+/// A file that would grow beyond the process's limit (RLIMIT_FSIZE) gives EFBIG, and a pipe without a reader EPIPE. The
+/// signals would end the process without a document.
+pub fn ignore_signals() {
+    for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+        // SAFETY: an ignored signal runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Opens /dev/null for stdin, stdout and stderr if the caller has closed them. Otherwise the next file to be opened would
+/// get such a number, and the answer would be written into it.
+pub fn open_standard_descriptors() {
+    let is_closed = |fd: i32| {
+        // SAFETY: fcntl(2) with F_GETFD says EBADF if the descriptor is not open.
+        (unsafe { libc::fcntl(fd, libc::F_GETFD) }) < 0
+    };
+    for fd in 0..=2 {
+        if is_closed(fd) {
+            // The lowest number that is free: this one, because those before it are open by now.
+            let flags = OFlags::RDWR;
+            match rustix::fs::open("/dev/null", flags, Mode::empty()) {
+                Ok(opened) => std::mem::forget(opened),
+                Err(_) => exit(1),
+            }
+        }
+    }
 }
 
 /// A panic ends as an error document too, instead of as a core dump.

@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::archive::{Archive, ENTRY};
 use crate::failure::{self, Failure};
+use crate::heap::EngineHeap;
 use crate::sys;
 
 /// A program that needs more memory has a fault, and must not use up the caller's memory limit.
@@ -46,19 +47,20 @@ enum Outcome {
 }
 
 /// Runs this executable's program and ends the process.
-pub fn run() -> ! {
+pub fn run(arguments: Vec<String>) -> ! {
     failure::catch_panics();
-    failure::ignore_file_size_signal();
+    failure::ignore_signals();
+    failure::open_standard_descriptors();
     let archive = Archive::open_own().unwrap_or_else(|error| Failure::new(error.to_string()).end());
-    match run_archive(archive) {
+    match run_archive(archive, arguments) {
         Ok(()) => failure::exit(0),
         Err(failure) => failure.end(),
     }
 }
 
-fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
+fn run_archive(archive: Archive, arguments: Vec<String>) -> std::result::Result<(), Failure> {
     let setup_failure = |error: Error| Failure::new(format!("The engine cannot start: {error}"));
-    let runtime = Runtime::new().map_err(setup_failure)?;
+    let runtime = Runtime::new_with_alloc(EngineHeap::default()).map_err(setup_failure)?;
     runtime.set_memory_limit(MEMORY_LIMIT_BYTES);
     runtime.set_gc_threshold(COLLECT_FROM_BYTES);
     runtime.set_max_stack_size(stack_limit_bytes());
@@ -67,7 +69,7 @@ fn run_archive(archive: Archive) -> std::result::Result<(), Failure> {
     let context = Context::custom::<Intrinsics>(&runtime).map_err(setup_failure)?;
 
     let outcome = context.with(|ctx| {
-        sys::install(&ctx).map_err(setup_failure)?;
+        sys::install(&ctx, arguments).map_err(setup_failure)?;
         Ok(run_entry(&ctx))
     })?;
     let thrown = match outcome {

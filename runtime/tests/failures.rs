@@ -317,6 +317,44 @@ fn panics() {
     assert_eq!(message_of(document.as_bytes()), "The runtime has failed: for 2 reasons");
 }
 
+/// Otherwise the first file that the program opens would be its stdout, and get its answer.
+#[test]
+fn closed_standard_descriptors_are_opened() {
+    let main = "Sys.exit(Sys.open('/dev/null', 0, 0))";
+    let program = Program::new("closed", &[("main-cni.js", main)]);
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "<&- 2>&-"] {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("\"$0\" {closed}"))
+            .arg(program.executable());
+        let status = output_of(&mut shell).status.code();
+        assert!(status.is_some_and(|fd| (3..10).contains(&fd)), "{closed}: {status:?}");
+    }
+}
+
+/// The child is fed by a second thread, which shares the program's heap.
+#[test]
+fn a_large_input_goes_through_a_child() {
+    let main = "const x = 'x'.repeat(3e6); let sum = 0;
+        for (let i = 0; i < 5; i++) sum += Sys.spawn('/bin/cat', ['cat'], [], Sys.encodeUtf8(x)).stdout.byteLength;
+        Sys.exit(sum === 15e6 ? 7 : 1)";
+    let output = Program::new("spawn", &[("main-cni.js", main)]).run();
+    assert_eq!(output.status.code(), Some(7), "{}", message_of(&output.stdout));
+}
+
+/// Much garbage between little that is kept: freed memory is used again, and the limit counts what is in use.
+#[test]
+fn garbage_is_used_again() {
+    let main = "let kept = ''; for (let i = 0; i < 300; i++) {
+            const a = Array.from({ length: 2000 }, (_, at) => ({ at, text: `${at}` }));
+            kept = JSON.stringify(a.slice(0, 10)) + new ArrayBuffer(1e6).byteLength;
+        }
+        Sys.exit(kept.length > 100 ? 7 : 1)";
+    let output = Program::new("garbage", &[("main-cni.js", main)]).run();
+    assert_eq!(output.status.code(), Some(7), "{}", message_of(&output.stdout));
+}
+
 #[test]
 fn full_pipes() {
     let output = run_child("large");

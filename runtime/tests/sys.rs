@@ -45,7 +45,7 @@ fn script(name: &str, source: &str) {
     let runtime = Runtime::new().expect("an engine");
     let context = Context::full(&runtime).expect("a context");
     context.with(|ctx: Ctx<'_>| {
-        sys::install(&ctx).expect("Sys");
+        sys::install(&ctx, vec!["program".into()]).expect("Sys");
         let whole = format!(
             "(() => {{ {HELPERS} const dir = '{}'; {source} }})()",
             scratch.0.display()
@@ -259,6 +259,37 @@ fn throws_for_mistakes_of_the_program() {
         equal(thrown(() => Sys.open('/')), 'TypeError');
         equal(thrown(() => Sys.read(0, new Uint8Array(4), 0, 4)), 'TypeError');
         equal(thrown(() => Sys.spawn('/bin/true', 'true', [], buffer)), 'TypeError');
+        ",
+    );
+}
+
+#[test]
+fn another_process_sends_a_message() {
+    script(
+        "clone",
+        r"
+        const [NETLINK, RAW, WNOHANG] = [16, 3, 1];
+        const fd = Sys.socket(NETLINK, RAW, 0);
+        // RTM_GETLINK of interface 1, the loopback.
+        const request = new ArrayBuffer(32);
+        const view = new DataView(request);
+        view.setUint32(0, 32, true);
+        view.setUint16(4, 18, true);
+        view.setUint16(6, 1, true);
+        view.setUint32(8, 77, true);
+        view.setInt32(20, 1, true);
+        equal(Sys.clone_sendto(fd, new ArrayBuffer(513), 0, 513), -90);
+        equal(Sys.clone_sendto(-1, request, 0, 32), E.EBADF);
+        equal(thrown(() => Sys.clone_sendto(fd, request, 0, 33)), 'RangeError');
+        const child = Sys.clone_sendto(fd, request, 0, 32);
+        equal([child > 0, child !== Sys.getpid()], [true, true]);
+        const answer = new ArrayBuffer(8192);
+        equal(Sys.recv(fd, answer, 0, 8192, 0) > 32, true);
+        equal([new DataView(answer).getUint16(4, true), new DataView(answer).getUint32(8, true)], [16, 77]);
+        equal(Sys.waitpid(child, 0), child);
+        equal([Sys.waitpid(child, WNOHANG), Sys.waitpid(0, WNOHANG)], [-10, -10]);
+        equal(Sys.clone_sendto(fd, request, 0, 32), -16);
+        equal(Sys.getppid() > 0, true);
         ",
     );
 }

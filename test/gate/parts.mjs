@@ -3,8 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cargoEnvironment } from '../../build/cargo.mjs';
-import { targets } from '../../build/tools.mjs';
+import { cargoEnvironment, rustTarget } from '../../build/cargo.mjs';
 import { ensureDebian, ensureRust, ensureRustfmt, hasDebian, SetupError } from '../../setup.mjs';
 import { flannelEnvironment } from '../flannel/programs.mjs';
 import { ensureMachine, runInGuest } from '../guest/machine.mjs';
@@ -175,7 +174,7 @@ async function runtime() {
   if (!cargo) return failure('There is no cargo to build runtime/ with');
   ensureRustfmt(cargo);
   const options = { cwd: join(root, 'runtime'), env: cargoEnvironment(cargo) };
-  const target = ['--locked', '--target', targets[process.arch].rust];
+  const target = ['--locked', '--target', rustTarget(cargo)];
   const count = { passed: 0, failed: 0, skipped: 0, output: '', notes: [] };
   for (const [name, args] of [
     ['fmt', ['--check']],

@@ -3,6 +3,7 @@
 //! A call that fails returns the negative errno. EINTR is retried. Descriptors are opened close-on-exec. A function
 //! throws only for a fault of the program: an argument of the wrong type, a range outside its buffer.
 
+mod clone;
 mod files;
 mod process;
 mod sockets;
@@ -11,12 +12,14 @@ mod values;
 use rquickjs::function::IntoJsFunc;
 use rquickjs::{Ctx, Function, Object, Result};
 
-/// Defines the global `Sys`.
-pub fn install(ctx: &Ctx<'_>) -> Result<()> {
+/// Defines the global `Sys`, with the process's arguments.
+pub fn install(ctx: &Ctx<'_>, arguments: Vec<String>) -> Result<()> {
     let sys = Object::new(ctx.clone())?;
     files::add(&sys)?;
     sockets::add(&sys)?;
+    sys.set("argv", arguments)?;
     process::add(&sys)?;
+    clone::add(&sys)?;
     values::add(&sys)?;
     ctx.globals().set("Sys", sys)
 }

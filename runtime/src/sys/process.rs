@@ -15,10 +15,6 @@ use super::values::{Outcome, Range, Text, borrow, buffer_of, done, errno_of, ret
 use crate::failure;
 
 pub fn add(sys: &Object<'_>) -> Result<()> {
-    let argv: Vec<String> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
-    sys.set("argv", argv)?;
     super::add(sys, "setns", setns)?;
     super::add(sys, "spawn", spawn)?;
     super::add(sys, "environ", environ)?;
@@ -58,6 +54,7 @@ fn clock(clock: i32) -> Outcome<f64> {
     let clock = match clock {
         libc::CLOCK_REALTIME => ClockId::Realtime,
         libc::CLOCK_MONOTONIC => ClockId::Monotonic,
+        libc::CLOCK_PROCESS_CPUTIME_ID => ClockId::ProcessCPUTime,
         _ => return Outcome(Err(Errno::INVAL)),
     };
     let time = clock_gettime(clock);
