@@ -11,6 +11,7 @@ import type { Sys } from '../linux/sys.ts';
 import { hostVethAlias, hostVethName, isHostVethAlias, parseHostVethAlias } from '../reservations/host-end.ts';
 import { type AttachmentPart, forEachPart } from './attachment-part.ts';
 import { callPlugin } from './delegate.ts';
+import { removeLinkEarly } from './early-removal.ts';
 import { weftKeys } from './keys.ts';
 import { removeLink } from './links.ts';
 import { openContainerNetlink, openNamespaces } from './namespaces.ts';
@@ -51,18 +52,18 @@ const isOthers = ({ alias = '' }: Link, request: CniRequest): boolean =>
   isHostVethAlias(alias) && alias !== hostVethAlias(request);
 
 /** Deletes the host's end by its name. @returns whether it was there */
-function removeOwnLink(host: NetlinkConnection, request: CniRequest): boolean {
+function removeOwnLink(sys: Sys, host: NetlinkConnection, request: CniRequest): boolean {
   const link = host.get(getLink({ name: hostVethName(request) }));
   // Names are hashes, and anybody can rename an interface: the alias decides.
   if (link?.kind !== 'veth' || isOthers(link, request)) return false;
-  return removeLink(host, { index: link.index });
+  return removeLinkEarly(sys, host, link.index);
 }
 
 /** @returns as `removeForeignLink` */
 function removeLinks(sys: Sys, request: CniRequest): string | undefined {
   const host = openNetlink(sys);
   try {
-    const removed = removeOwnLink(host, request);
+    const removed = removeOwnLink(sys, host, request);
     if (removed || request.netns === '') return undefined;
     const namespaces = openNamespaces(sys, request);
     try {

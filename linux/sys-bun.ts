@@ -274,7 +274,11 @@ export const sys: Sys = {
 
   spawn,
   environ: () => Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`),
+  // Bun has threads, and the child would have their memory.
+  clone_sendto: () => -errno.ENOSYS,
+  waitpid: () => -errno.ECHILD,
   getpid: () => process.pid,
+  getppid: () => process.ppid,
   geteuid: () => process.geteuid?.() ?? 0,
   clock_gettime,
   getrandom: (buffer, offset, length) => call(libc.getrandom, addressOf(bytesOf(buffer, offset, length)), length, 0),

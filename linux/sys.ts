@@ -101,13 +101,26 @@ export interface Sys {
     stdin: ArrayBuffer,
     timeoutMs?: number,
   ): SpawnResult | number;
+  /**
+   * clone(2) with CLONE_VM: a child that sends buffer[offset, offset + length), at most 512 bytes, to the peer of `fd`
+   * (sendto(2)) and ends. It has a session of its own (setsid(2)), the folder `/`, and no other descriptor
+   * (close_range(2)). Returns its id. EBUSY for a second child, ENOSYS under Bun.
+   */
+  clone_sendto(fd: number, buffer: ArrayBuffer, offset: number, length: number): number;
+  /** waitpid(2) of one child: its id when it has ended; with WNOHANG (1), 0 while it runs. Under Bun there is none. */
+  waitpid(pid: number, options: number): number;
   /** environ(7): this process's environment as `K=V` strings. */
   environ(): string[];
   /** getpid(2). */
   getpid(): number;
+  /** getppid(2). */
+  getppid(): number;
   /** geteuid(2). */
   geteuid(): number;
-  /** clock_gettime(2): milliseconds, with a fraction, of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1); in weftd of any clock. */
+  /**
+   * clock_gettime(2): milliseconds, with a fraction, of CLOCK_REALTIME (0), CLOCK_MONOTONIC (1) or
+   * CLOCK_PROCESS_CPUTIME_ID (2); in weftd of any clock.
+   */
   clock_gettime(clock: number): number;
   /** getrandom(2) into buffer[offset, offset + length). */
   getrandom(buffer: ArrayBuffer, offset: number, length: number): number;
@@ -147,4 +160,9 @@ export const stat = {
   S_IFIFO: 0o010000,
 } as const;
 /** include/uapi/linux/time.h */
-export const clock = { CLOCK_REALTIME: 0, CLOCK_MONOTONIC: 1, CLOCK_THREAD_CPUTIME_ID: 3 } as const;
+export const clock = {
+  CLOCK_REALTIME: 0,
+  CLOCK_MONOTONIC: 1,
+  CLOCK_PROCESS_CPUTIME_ID: 2,
+  CLOCK_THREAD_CPUTIME_ID: 3,
+} as const;

@@ -37,6 +37,7 @@ const failures: Readonly<Record<string, string>> = {
   setns: 'EPERM',
   sendto: 'ENOBUFS',
   recvfrom: 'ENOBUFS',
+  clone: 'EAGAIN',
 };
 
 /** How often ADD, or DEL, makes each of these calls. */
