@@ -4,7 +4,9 @@
  * `weft-<version>-linux-<target>.tar.xz` holds the executables under all their names, the unit, the examples, completions,
  * manual pages and the software bill of materials; `SHA256SUMS` stands beside the archives. The same sources and tools give
  * the same bytes: all entries have the time of the last commit (or SOURCE_DATE_EPOCH). `--plain` leaves the archives
- * uncompressed.
+ * and the image's layer uncompressed.
+ *
+ * `weft-<version>-linux-<target>-image.tar` is the container image (build/release/image.mjs).
  *
  * Without `--target` it makes all that this machine can, and tells why one is missing. Exit status 1 if one is.
  */
@@ -18,6 +20,7 @@ import { cniNames, megabytes } from './build/cni.mjs';
 import { formatBillOfMaterials } from './build/release/bill-of-materials.mjs';
 import { formatBash, formatFish, formatZsh } from './build/release/completions.mjs';
 import { readHelp } from './build/release/help-text.mjs';
+import { commonImageFiles, makeImage, readRuntime } from './build/release/image.mjs';
 import { formatDaemonPage, formatToolPage } from './build/release/man-page.mjs';
 import { makeTar } from './build/release/tar.mjs';
 import { at, BuildError, binFolder, run, step, targets } from './build/tools.mjs';
@@ -94,6 +97,34 @@ function filesOf(target, name, seconds) {
   }));
 }
 
+/** @returns {import('./build/release/tar.mjs').TarFile[]} */
+function imageFilesOf(target, name, seconds) {
+  const bin = binFolder(target);
+  const runtime = readRuntime(target, join(bin, 'weftd'));
+  const files = [
+    ...program('weft/bin', 'weftd', weftdNames, join(bin, 'weftd')),
+    ...program('weft/cni', 'weft', cniNames, join(bin, 'weft')),
+    ...runtime.files,
+    ...commonImageFiles(),
+  ];
+  const contents = files.filter(({ link, path }) => link === undefined && !path.endsWith('/'));
+  const bill = { name: `${name}-image`, version, license, seconds, bunPackage: targets[target].bun, files: contents };
+  const debian = [runtime.package];
+  return [...files, text('usr/share/doc/weft/sbom.spdx.json', formatBillOfMaterials({ ...bill, debian }))];
+}
+
+async function releaseImage(target, out, isPlain) {
+  const name = `weft-${version}-linux-${target}`;
+  const seconds = releaseSeconds();
+  const archive = join(out, `${name}-image.tar`);
+  await step(`${name}-image`, () => {
+    const files = imageFilesOf(target, name, seconds);
+    writeFileSync(archive, makeImage({ target, version, license, seconds, files, isPlain }));
+    return megabytes(archive);
+  });
+  return archive;
+}
+
 async function release(target, out, isPlain) {
   // Without Rust the build would take Bun for the plugins, which is ten times as large and slow.
   if (!ensureRust(target)) throw new BuildError('there is no Rust that builds for it, see above');
@@ -123,12 +154,19 @@ async function main() {
   const made = [];
   for (const target of wanted) {
     if (!(target in targets)) throw new BuildError(`Cannot build for "${target}": targets are ${Object.keys(targets)}`);
-    try {
-      made.push(await release(target, out, values.plain === true));
-    } catch (error) {
-      if (!(error instanceof BuildError) && !(error instanceof SetupError)) throw error;
-      console.error(`weft-${version}-linux-${target} was not made: ${error.message}`);
-      process.exitCode = 1;
+    for (const [make, name] of /** @type {const} */ ([
+      [release, `weft-${version}-linux-${target}`],
+      [releaseImage, `weft-${version}-linux-${target}-image`],
+    ])) {
+      try {
+        made.push(await make(target, out, values.plain === true));
+      } catch (error) {
+        if (!(error instanceof BuildError) && !(error instanceof SetupError)) throw error;
+        console.error(`${name} was not made: ${error.message}`);
+        process.exitCode = 1;
+        // The image is made of the archive's executables.
+        if (make === release) break;
+      }
     }
   }
   const sums = made.map((path) => {

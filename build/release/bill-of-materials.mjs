@@ -7,8 +7,8 @@ import { at } from '../tools.mjs';
 const idOf = (...parts) => `SPDXRef-${parts.join('-').replace(/[^A-Za-z0-9.-]/g, '-')}`;
 const unknown = 'NOASSERTION';
 
-/** @param {{ ecosystem: string; name: string; version: string; license?: string; checksum?: object }} part */
-const packageOf = ({ ecosystem, name, version, license = unknown, checksum }) => ({
+/** @param {{ ecosystem: string; name: string; version: string; license?: string; checksum?: object; qualifiers?: string }} part */
+const packageOf = ({ ecosystem, name, version, license = unknown, checksum, qualifiers = '' }) => ({
   SPDXID: idOf(ecosystem, name, version),
   name,
   versionInfo: version,
@@ -22,7 +22,7 @@ const packageOf = ({ ecosystem, name, version, license = unknown, checksum }) =>
     {
       referenceCategory: 'PACKAGE-MANAGER',
       referenceType: 'purl',
-      referenceLocator: `pkg:${ecosystem}/${name.replace('@', '%40')}@${version}`,
+      referenceLocator: `pkg:${ecosystem}/${name.replace('@', '%40')}@${version}${qualifiers}`,
     },
   ],
 });
@@ -60,12 +60,23 @@ function crates() {
 }
 
 /**
- * @param {{ name: string; version: string; license: string; seconds: number; bunPackage: string; files: { path: string; content: Buffer }[] }} release
+ * @param {{
+ *   name: string;
+ *   version: string;
+ *   license: string;
+ *   seconds: number;
+ *   bunPackage: string;
+ *   files: { path: string; content: Buffer }[];
+ *   debian?: { name: string; version: string; architecture: string; license: string }[];
+ * }} release debian: packages with files in it
  * @returns {string}
  */
-export function formatBillOfMaterials({ name, version, license, seconds, bunPackage, files }) {
+export function formatBillOfMaterials({ name, version, license, seconds, bunPackage, files, debian = [] }) {
   const whole = { ...packageOf({ ecosystem: 'generic', name: 'weft', version, license }), SPDXID: 'SPDXRef-weft' };
-  const parts = [...npmPackages(bunPackage), ...crates()].sort((a, b) => (a.SPDXID < b.SPDXID ? -1 : 1));
+  const packages = debian.map(({ architecture, ...each }) =>
+    packageOf({ ecosystem: 'deb/debian', ...each, qualifiers: `?arch=${architecture}` }),
+  );
+  const parts = [...npmPackages(bunPackage), ...crates(), ...packages].sort((a, b) => (a.SPDXID < b.SPDXID ? -1 : 1));
   const listed = files.map(({ path, content }) => ({
     SPDXID: idOf('file', path),
     fileName: `./${path}`,

@@ -39,13 +39,14 @@ function header({ path, mode, content, link }, seconds) {
   return bytes;
 }
 
-/** Every folder above these paths, once. */
+/** Every folder above these paths, once, unless it is one of them. */
 function foldersOf(files) {
   const folders = new Set();
   for (const { path } of files) {
     const parts = path.split('/').slice(0, -1);
     for (let i = 1; i <= parts.length; i++) folders.add(`${parts.slice(0, i).join('/')}/`);
   }
+  for (const { path } of files) folders.delete(path);
   return [...folders].map((path) => ({ path, mode: 0o755, content: Buffer.alloc(0) }));
 }
 

@@ -17,6 +17,7 @@ const { version, dependencies } = JSON.parse(readFileSync(join(root, 'package.js
   dependencies: Record<string, string>;
 };
 const name = `weft-${version}-linux-${target}`;
+const image = `${name}-image.tar`;
 
 /** Makes the archive. Compressing it takes a minute, and depends on the archive alone. */
 function release(scratch: Scratch, label: string, prefix: readonly string[], environment: Record<string, string>) {
@@ -48,7 +49,9 @@ test('a second run gives the same bytes, in another time zone and with another u
   const { scratch, out } = made();
   const other = release(scratch, 'two', ['sh', '-c', 'umask 077; exec "$0" "$@"'], { TZ: 'Asia/Tokyo', LC_ALL: 'C' });
   assert.is(sha256(join(other, `${name}.tar`)), sha256(join(out, `${name}.tar`)));
-  assert.is(readFileSync(join(out, 'SHA256SUMS'), 'utf8'), `${sha256(join(out, `${name}.tar`))}  ${name}.tar\n`);
+  assert.is(sha256(join(other, image)), sha256(join(out, image)));
+  const sums = [`${name}.tar`, image].map((each) => `${sha256(join(out, each))}  ${each}\n`);
+  assert.is(readFileSync(join(out, 'SHA256SUMS'), 'utf8'), sums.join(''));
 });
 
 test('the executables have all their names, and run', () => {
@@ -166,6 +169,103 @@ test('the bill of materials names the executables and all that they contain', ()
     const sum = listed?.checksums.find(({ algorithm }) => algorithm === 'SHA256')?.checksumValue;
     assert.is(sum, sha256(join(made().folder, path)), path);
   }
+});
+
+interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly annotations?: Record<string, string>;
+}
+
+/** The unpacked image layout, with every blob checked against its name. */
+function openImage() {
+  const { scratch, out } = made();
+  const folder = scratch.makeFolder('image');
+  run(['tar', '-xf', join(out, image), '-C', folder]);
+  const blob = ({ digest, size }: Descriptor): string => {
+    const path = join(folder, 'blobs', digest.replace(':', '/'));
+    assert.is(`sha256:${sha256(path)}`, digest);
+    assert.is(statSync(path).size, size);
+    return path;
+  };
+  const parse = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T;
+  const index = parse<{ manifests: Descriptor[] }>(join(folder, 'index.json'));
+  const [first] = index.manifests;
+  const manifest = parse<{ config: Descriptor; layers: Descriptor[] }>(blob(first!));
+  return {
+    reference: first!.annotations?.['io.containerd.image.name'],
+    config: parse<{ architecture: string; rootfs: { diff_ids: string[] } }>(blob(manifest.config)),
+    layer: manifest.layers[0]!,
+    layerPath: blob(manifest.layers[0]!),
+    docker: parse<{ Config: string; RepoTags: string[]; Layers: string[] }[]>(join(folder, 'manifest.json')),
+    folder,
+  };
+}
+
+test('the image is a layout of OCI, and of Docker, and the manifest for Kubernetes names it', () => {
+  const { reference, config, layer, layerPath, docker, folder } = openImage();
+  assert.is(reference, `localhost/weft:${version}`);
+  assert.is(config.architecture, { x64: 'amd64', arm64: 'arm64' }[target as string]);
+  assert.equal(config.rootfs.diff_ids, [`sha256:${sha256(layerPath)}`]);
+  assert.match(layer.mediaType, /layer\.v1\.tar$/);
+  assert.equal(docker[0]!.RepoTags, [reference]);
+  for (const path of [docker[0]!.Config, ...docker[0]!.Layers]) assert.ok(existsSync(join(folder, path)), path);
+  const manifest = readFileSync(join(root, 'examples/kubernetes/weft.yaml'), 'utf8');
+  const named = [...manifest.matchAll(/image: (\S+)/g)].map(([, each]) => each);
+  assert.equal(new Set(named), new Set([reference]));
+});
+
+test('the image has our programs and what they link to, and no other program; they run in it', () => {
+  const { scratch } = made();
+  const { layerPath } = openImage();
+  const rootfs = scratch.makeFolder('rootfs');
+  run(['tar', '-xpf', layerPath, '-C', rootfs]);
+  const all = run(['find', '.', '-type', 'f', '-printf', '%P\\n'], { cwd: rootfs }).trim().split('\n').sort();
+  const ours = all.filter((path) => path.startsWith('weft/'));
+  assert.equal(ours, [
+    ...['mk-docker-opts.sh', 'weftctl', 'weftd'].map((each) => `weft/bin/${each}`),
+    ...['flannel', 'loopback', 'weft', 'weft-ipam'].map((each) => `weft/cni/${each}`),
+  ]);
+  const libraries = all.filter((path) => path.startsWith('lib'));
+  for (const path of libraries)
+    assert.match(
+      path,
+      /^lib(64)?\/([a-z0-9_]+-linux-gnu\/)?(lib(c|m|dl|pthread)\.so\.6|lib(m|dl|pthread|rt)\.so\.\d|ld-linux-.*)$/,
+    );
+  const documents = ['etc/nsswitch.conf', 'libc6/copyright', 'weft/LICENSE', 'weft/sbom.spdx.json'];
+  const others = all.filter((path) => !ours.includes(path) && !libraries.includes(path));
+  assert.equal(
+    others,
+    documents.map((each) => (each.startsWith('etc/') ? each : `usr/share/doc/${each}`)),
+  );
+  assert.is(statSync(join(rootfs, 'tmp')).mode & 0o7777, 0o1777);
+  // A container has both.
+  const script = 'cd "$0"; mkdir -p proc dev; mount --rbind /proc proc; mount --rbind /dev dev; exec chroot . "$@"';
+  const inImage = ['unshare', '--mount', '--propagation', 'private', 'sh', '-e', '-c', script, rootfs];
+  for (const each of ['weftd', 'weftctl']) {
+    assert.is(run([...inImage, `/weft/bin/${each}`, '--version']), `${each} ${version}\n`);
+  }
+  const { stderr } = execute([...inImage, '/weft/cni/flannel'], { environment: { PATH: process.env['PATH']! } });
+  assert.match(stderr, new RegExp(`^CNI flannel plugin v${version}\n`));
+  const bill = readFileSync(join(rootfs, 'usr/share/doc/weft/sbom.spdx.json'), 'utf8');
+  assert.match(bill, /pkg:deb\/debian\/libc6@[^"]+\?arch=/);
+  assert.match(bill, /"licenseDeclared": "LGPL-2.1-or-later"/);
+
+  // The Dockerfile's only command makes the same files.
+  const dockerfile = readFileSync(join(root, 'examples/kubernetes/Dockerfile'), 'utf8');
+  const [, command] = /^RUN ((?:.*\\\n)*.*)$/m.exec(dockerfile)!;
+  const copied = scratch.makeFolder('docker');
+  for (const [, from, to] of dockerfile.matchAll(/^COPY (?!--)(\S+) \/image\/(\S+)$/gm)) {
+    run(['install', '-D', join(made().folder, from!), join(copied, to!)]);
+  }
+  run(['sh', '-c', command!.replaceAll('\\\n', '').replaceAll('/image', copied)]);
+  const same = run(['find', '.', '-type', 'f', '-printf', '%P\\n'], { cwd: copied }).trim().split('\n').sort();
+  assert.equal(
+    same,
+    all.filter((path) => !path.endsWith('sbom.spdx.json')),
+  );
+  for (const path of libraries) assert.is(sha256(join(copied, path)), sha256(join(rootfs, path)), path);
 });
 
 test('a kind of machine that there is not is refused with the kinds that there are', () => {
