@@ -1,6 +1,6 @@
 /**
- * Builds weftd's parts from the bottom up. Each gets the parts below it when it is made, and none is changed from
- * outside afterwards. Streams of events are opened last, because they call into all of it.
+ * Builds the parts that running and leaving have in common, from the bottom up. Each gets the parts below it when it is
+ * made, and none is changed from outside afterwards. Nothing runs yet: service.ts sets it going.
  */
 
 import { lookup } from 'node:dns/promises';
@@ -12,12 +12,8 @@ import { StoreError } from '../cluster/store-errors.ts';
 import { findNodeName, openStore } from '../cluster/stores/open-store.ts';
 import { clock as clocks, type Sys } from '../linux/sys.ts';
 import type { Address, Family } from '../net/address.ts';
-import { socketPath } from '../net/paths.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Attachments } from '../reservations/attachments.ts';
-import { openAnswers } from './answers/open.ts';
-import { readAnonymousBytes } from './answers/process-figures.ts';
-import { ServiceManager } from './answers/service-manager.ts';
 import { backends } from './backends/map.ts';
 import { FilterFeatures } from './filter/features.ts';
 import { FilterEvents } from './filter/filter-events.ts';
@@ -27,15 +23,13 @@ import { FilterUpkeep, partsFor } from './filter/upkeep.ts';
 import { Ways } from './filter/ways.ts';
 import { openAttachments } from './host/attachments.ts';
 import { DeviceLocks } from './host/device-lock.ts';
-import { KernelEvents, networkEvents, packetFilterEvents } from './host/events.ts';
+import { KernelEvents, packetFilterEvents } from './host/events.ts';
 import { ExternalChoice } from './host/external-choice.ts';
 import { NodeFiles } from './host/files.ts';
 import { openFormerSubnets } from './host/former-subnets.ts';
 import { connectedNetworks, ownAddresses } from './host/host-state.ts';
 import { Lifelines } from './host/lifelines.ts';
-import { findLiveFlanneld } from './host/live-flanneld.ts';
 import { RememberedState } from './host/remembered-state.ts';
-import { Loop } from './loop.ts';
 import { IdentityKeeper } from './membership/identity.ts';
 import { Membership } from './membership/membership.ts';
 import { openMemory } from './membership/memory-file.ts';
@@ -44,16 +38,11 @@ import { DataPath } from './overlay/data-path.ts';
 import { Healing } from './overlay/healing.ts';
 import { Kernel } from './overlay/kernel.ts';
 import { removeEverything, removeForFlanneld } from './overlay/removal.ts';
-import { Bell } from './pace/bell.ts';
 import { foldRepeats } from './report/folding-logger.ts';
 import { limitLines, storeLines } from './report/line-budget.ts';
 import type { OpenedLogger } from './report/log.ts';
 import { Metrics } from './report/metrics.ts';
-import type { ProblemKind } from './report/problem-catalogue.ts';
 import { Problems } from './report/problems.ts';
-import { Progress } from './report/progress.ts';
-import { StandAside } from './stand-aside.ts';
-import { makeTasks } from './tasks/all.ts';
 import { readTestSettings } from './test-settings.ts';
 
 /** The part of the process that the parts use, handed in by the entry point. */
@@ -96,17 +85,8 @@ export interface NodeParts {
   readonly close: () => void;
 }
 
-/** The running weftd. */
-export interface Service {
-  /** Compares everything again, and reports to the service manager when that is done. */
-  reload(): void;
-  /** The data path and the lease stay. */
-  stop(): Promise<void>;
-}
-
-/** The pause before a broken event stream is reopened. */
+/** The pause before a broken stream of the packet filter's events is reopened. */
 const filterRetryMs = 1000;
-const networkRetryMs = 100;
 
 function randomBytes(sys: Sys, count: number): ArrayBuffer {
   const buffer = new ArrayBuffer(count);
@@ -114,7 +94,7 @@ function randomBytes(sys: Sys, count: number): ArrayBuffer {
   return buffer;
 }
 
-const randomNumber = (sys: Sys): number => new Uint32Array(randomBytes(sys, 4))[0]! / 2 ** 32;
+export const randomNumber = (sys: Sys): number => new Uint32Array(randomBytes(sys, 4))[0]! / 2 ** 32;
 
 function byFamily(subnets: readonly Prefix[]): PerFamily<Prefix> {
   const result: { [family in Family]?: Prefix } = {};
@@ -122,10 +102,7 @@ function byFamily(subnets: readonly Prefix[]): PerFamily<Prefix> {
   return result;
 }
 
-/** How long the start waits for the addresses of endpoints that are given by name. */
-const namesTimeoutMs = 1000;
-
-const clockOf = (sys: Sys): Clock => ({
+export const clockOf = (sys: Sys): Clock => ({
   nowMs: () => sys.clock_gettime(clocks.CLOCK_REALTIME),
   setTimer(callback, delayMs) {
     const timer = setTimeout(callback, delayMs);
@@ -313,131 +290,6 @@ export async function composeNode(
       kernel.close();
       packetFilter.close();
       locks.close();
-    },
-  };
-}
-
-/** @throws Error: an address or a path cannot be listened on */
-export async function startService(host: ProcessHost, parts: NodeParts): Promise<Service> {
-  const { sys } = host;
-  const { logger, config, store, options, problems, dataPath, filterEvents, filterStream, membership, packetFilter } =
-    parts;
-  const now = (): number => sys.clock_gettime(clocks.CLOCK_REALTIME);
-  const monotonic = (): number => sys.clock_gettime(clocks.CLOCK_MONOTONIC);
-  const random = (): number => randomNumber(sys);
-  const settings = readTestSettings(host.environment);
-  const progress = new Progress(now());
-  const tasks = makeTasks({
-    ...parts,
-    version: host.version,
-    progress,
-    isSetUp: () => parts.files.readNetwork(() => {}) !== undefined,
-    releaseMemory: host.releaseMemory,
-    collectGarbage: host.collectGarbage,
-    memoryBytes: () => readAnonymousBytes(sys),
-    now: monotonic,
-    threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
-    random,
-    lockRenewal: packetFilter.renewal,
-    resyncMs: settings.resyncMs,
-    deadlineMs: settings.stuckMs,
-  });
-  const changed = new Bell();
-  const loop = new Loop({ tasks: tasks.all, problems, now: monotonic, random, changed });
-  const answers = await openAnswers({
-    ...parts,
-    sys,
-    version: host.version,
-    ipMasq: options.ipMasq,
-    socketPath: socketPath(options.runDir),
-    healthz: options.healthz,
-    progress,
-    activities: () => loop.activities,
-    now,
-    monotonic,
-  });
-  const manager = new ServiceManager({
-    sys,
-    environment: host.environment,
-    monotonic,
-    status: () => answers.condition.summary(),
-    isAlive: () => answers.condition.health() === undefined,
-    onError: (error) => logger.warn(error.message),
-  });
-  changed.listen(() => manager.statusMayHaveChanged());
-  const reportEvents = (kind: ProblemKind, error: Error | undefined): void =>
-    problems.report(kind, error && `Cannot receive the kernel's events: ${error.message}; comparing everything again`);
-  const networkStream = new KernelEvents(sys, networkEvents, networkRetryMs);
-  const watches: { close(): void }[] = [];
-  const begin = async (): Promise<void> => {
-    filterStream.start({
-      ownPort: () => packetFilter.port,
-      isRelevant: (message) =>
-        filterEvents.isRelevant(message, (family, table) => packetFilter.concerns(family, table)),
-      onEvent: () => tasks.mendFilter.heard(),
-      onProblem: (error) => reportEvents('packet filter events', error),
-    });
-    networkStream.start({
-      interest: () => dataPath.interest,
-      onEvent: (subject) => {
-        if (subject === 'host') dataPath.disturb();
-        tasks.mendNetwork.heard();
-      },
-      onProblem: (error) => {
-        dataPath.noteHearing(error === undefined);
-        reportEvents('network events', error);
-      },
-    });
-    // Otherwise the first comparison could let a peer's subnet cover them.
-    if (parts.lifelines.hasNames) {
-      const timeout = new Promise<void>((resolve) => setTimeout(resolve, namesTimeoutMs));
-      await Promise.race([parts.lifelines.refresh(), timeout]);
-    }
-    if (progress.isStopping) return;
-    loop.start();
-    watches.push(
-      store.watch(
-        () => tasks.syncCluster.heard(),
-        (error) => tasks.syncCluster.watchFailed(error),
-      ),
-      config.watch(() => tasks.syncCluster.heard()),
-    );
-  };
-  const aside = new StandAside({
-    find: () => findLiveFlanneld(sys),
-    report: (reason) => problems.report('flanneld', reason),
-    begin,
-    setTimer: clockOf(sys).setTimer,
-  });
-  await aside.start();
-  manager.start();
-  const tellReady = (): void => void progress.whenReady().then(() => manager.ready());
-  tellReady();
-  return {
-    reload() {
-      manager.reloading();
-      if (aside.hasBegun) {
-        tasks.syncCluster.heard();
-        tasks.network.ring();
-      }
-      // Report READY now. The status shows the outcome.
-      tellReady();
-    },
-    async stop() {
-      manager.stopping();
-      progress.stop();
-      aside.close();
-      loop.stop();
-      for (const watch of watches) watch.close();
-      // Before that it knows nothing of the cluster, and is nobody in it.
-      if (aside.hasBegun) {
-        membership.remember(true);
-        await tasks.publishNode.withdraw();
-      }
-      filterStream.close();
-      networkStream.close();
-      answers.close();
-      parts.close();
     },
   };
 }

@@ -6,13 +6,14 @@ import { SyscallError } from '../linux/errors.ts';
 import { clock as clocks } from '../linux/sys.ts';
 import { readSysctl } from '../linux/sysctl.ts';
 import { defaultPaths } from '../net/paths.ts';
-import { composeNode, type ProcessHost, startService } from './compose.ts';
+import { composeNode, type ProcessHost } from './compose.ts';
 import { FolderBusyError, lockFolders } from './host/folder-lock.ts';
 import { readServiceSettings } from './host/service-settings.ts';
 import { leave } from './leave.ts';
 import { type DaemonOptions, helpText, parseDaemonOptions } from './options.ts';
 import { Bell } from './pace/bell.ts';
 import { type OpenedLogger, openLogger } from './report/log.ts';
+import { startService } from './service.ts';
 
 type Signal = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 
