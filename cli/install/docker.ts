@@ -5,7 +5,7 @@ import { programFolder } from './service.ts';
 
 export const dockerOptsPath = '/run/docker_opts.env';
 
-const variables = '$DOCKER_OPTS $DOCKER_OPT_BIP $DOCKER_OPT_IPMASQ $DOCKER_OPT_MTU';
+const variables = ['$DOCKER_OPT_BIP', '$DOCKER_OPT_IPMASQ', '$DOCKER_OPT_MTU'];
 
 /**
  * The drop-in for the unit of this host's package.
@@ -20,6 +20,8 @@ export function formatDockerDropIn(unit: string): string {
   if (command === undefined || !/^[-@:+!]*\//.test(command)) {
     throw new CliError('Cannot change docker.service: it has no ExecStart that names a program');
   }
+  // Given twice, an option of Docker's is an error.
+  const added = variables.filter((variable) => !command.includes(variable));
   return `# Made by "weftctl install": docker0 gets this node's subnet.
 [Unit]
 Wants=weftd.service
@@ -31,6 +33,6 @@ ExecStartPre=${programFolder}/weftctl docker-opts -i -d ${dockerOptsPath}
 ExecStartPre=/bin/grep -q ^DOCKER_OPT_BIP= ${dockerOptsPath}
 EnvironmentFile=-${dockerOptsPath}
 ExecStart=
-ExecStart=${command} ${variables}
+ExecStart=${[command, ...added].join(' ')}
 `;
 }

@@ -64,7 +64,7 @@ const isNomad = (root: Root): boolean =>
 /** A value in a configuration of containerd or Podman (TOML), such as `bin_dir = "/usr/lib/cni"`. */
 function tomlText(text: string, key: string): string | undefined {
   const line = text.split('\n').find((each) => each.trimStart().startsWith(key) && /^\s*\w+\s*=/.test(each));
-  return /"(\/[^"]*)"/.exec(line ?? '')?.[1];
+  return /["'](\/[^"']*)["']/.exec(line ?? '')?.[1];
 }
 
 /** What a stopped or unknown runtime has in its configuration. */

@@ -6,7 +6,8 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UsageError } from '../../command/options.ts';
-import { socketPath } from '../../net/paths.ts';
+import { defaultPaths, socketPath } from '../../net/paths.ts';
+import { withoutTrailingSlashes } from '../../net/text.ts';
 import { CliError } from '../host.ts';
 import { SocketSource } from '../source.ts';
 import type { VerbContext } from '../verb.ts';
@@ -193,7 +194,8 @@ export async function installHost(context: VerbContext, steps: InstallSteps = {}
   isChanged = putSettings(installer, settings) || isChanged;
   isChanged = putService(installer, unit) || isChanged;
 
-  const source = new SocketSource(socketPath(options.text('run-dir') ?? '/run/weft'));
+  const runDir = options.text('run-dir') ?? new Map([...current, ...settings]).get(variableOf('run-dir'));
+  const source = new SocketSource(socketPath(withoutTrailingSlashes(runDir ?? defaultPaths.runDir)));
   const before = isChanged ? await startOf(source) : undefined;
   steps.beforeStart?.();
   startService(installer, isChanged);

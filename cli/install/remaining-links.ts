@@ -6,7 +6,7 @@ import type { Sys } from '../../linux/sys.ts';
 import { isHostVethAlias } from '../../reservations/host-end.ts';
 
 /** The plugin's default, which an installed configuration has. */
-const bridgeName = 'cni0';
+const ownBridge = 'cni0';
 
 function withLinks<T>(sys: Sys, work: (links: readonly Link[], remove: (link: Link) => void) => T): T {
   const connection = openNetlink(sys);
@@ -32,7 +32,7 @@ export const removeContainerEnds = (sys: Sys): number =>
  */
 export const removeBridges = (sys: Sys, before: readonly string[]): string[] =>
   withLinks(sys, (links, remove) => {
-    const bridge = links.find(({ kind, name }) => kind === 'bridge' && name === bridgeName && !before.includes(name));
+    const bridge = links.find(({ kind, name }) => kind === 'bridge' && name === ownBridge && !before.includes(name));
     if (!bridge || links.some(({ master }) => master === bridge.index)) return [];
     remove(bridge);
     return [bridge.name];
@@ -41,3 +41,10 @@ export const removeBridges = (sys: Sys, before: readonly string[]): string[] =>
 /** Bridges of others: their containers and machines need a host that forwards. */
 export const otherBridges = (sys: Sys): string[] =>
   withLinks(sys, (links) => links.filter(({ kind }) => kind === 'bridge').map(({ name }) => name));
+
+/** The interfaces on a bridge; none if there is no such bridge. */
+export const portsOf = (sys: Sys, bridgeName: string): string[] =>
+  withLinks(sys, (links) => {
+    const bridge = links.find(({ kind, name }) => kind === 'bridge' && name === bridgeName);
+    return links.filter(({ master }) => bridge !== undefined && master === bridge.index).map(({ name }) => name);
+  });

@@ -93,13 +93,10 @@ export function startService(installer: Installer, isChanged: boolean): void {
   }
   const isActive = systemctlAsk('is-active', unitName);
   // The unit is ready only once the host has a subnet. The reason why it waits is told below, so that systemctl must not.
-  if (!isActive) systemctl('start', '--no-block', unitName);
-  else if (isChanged) systemctl('restart', '--no-block', unitName);
-  installer.tell(
-    isActive && !isChanged
-      ? `${unitName} runs already`
-      : `${isActive ? 'restarted' : 'enabled and started'} ${unitName}`,
-  );
+  // A unit that waits is not active, and starting it again would leave it with its old settings.
+  systemctl(isChanged ? 'restart' : 'start', '--no-block', unitName);
+  if (isActive && !isChanged) installer.tell(`${unitName} runs already`);
+  else installer.tell(isActive ? `restarted ${unitName}` : `enabled and started ${unitName}`);
 }
 
 /** When the weftd that runs was started; undefined if none answers. */

@@ -20,7 +20,7 @@ import { drain, type LiveContainer } from './drain.ts';
 import { fileError, kindOf, putFile, readBytes, removeUnfinished, syncFolder } from './files.ts';
 import { removeEmptyTables } from './nft-remains.ts';
 import { type Installation, type RecordedFile, readRecord, recordPath, savedFolder, sha256 } from './record.ts';
-import { removeBridges, removeContainerEnds } from './remaining-links.ts';
+import { portsOf, removeBridges, removeContainerEnds } from './remaining-links.ts';
 import { Root } from './rooted.ts';
 import { currentSettings, programFolder } from './service.ts';
 import { variableOf } from './settings.ts';
@@ -34,13 +34,27 @@ const storeFolder = defaultPaths.cniDataDir;
 
 const shownContainers = 10;
 
-/** Containers with an interface, and those whose reservation is all that is left. */
+/** Whether docker0 was given the node's subnet. */
+const servesDocker = ({ files }: Installation): boolean =>
+  files.some(({ path }) => path === dropInPath('docker.service', 'weft.conf'));
+
+/** Containers with an interface. One whose reservation is all that is left does not live. */
 function liveContainers(sys: Sys): LiveContainer[] {
   const found = openAttachmentReader(sys, storeFolder).list();
   return found
     .filter(({ host }) => host !== 'missing')
     .map(({ containerId, ifname, network }) => ({ containerId, ifname, network }));
 }
+
+/** Docker's containers on docker0, by their interfaces: their addresses are of the subnet that is given back. */
+const dockerContainers = (sys: Sys, record: Installation): LiveContainer[] =>
+  servesDocker(record)
+    ? portsOf(sys, 'docker0').map((name) => ({
+        containerId: `Docker's behind ${name}`,
+        ifname: 'eth0',
+        network: 'docker0',
+      }))
+    : [];
 
 const describe = ({ containerId, ifname, network }: LiveContainer): string =>
   `${containerId} (${ifname} in the network "${network}")`;
@@ -104,7 +118,6 @@ export class Uninstaller {
 /** Ends the service for good. */
 export function stopService(uninstaller: Uninstaller): void {
   if (!isBooted(uninstaller.root) || !systemctlAsk('cat', unitName)) return;
-  if (!systemctlAsk('is-enabled', unitName) && !systemctlAsk('is-active', unitName)) return;
   uninstaller.attempt(`disabled and stopped ${unitName}`, () => void systemctl('disable', '--now', unitName));
 }
 
@@ -246,7 +259,7 @@ function removeIndex({ root }: Uninstaller, network: string): void {
 /** Files that an installation has not finished, and one that Docker's drop-in makes. */
 function removeUnrecorded({ root, record }: Uninstaller): void {
   for (const folder of new Set(record.files.map(({ path }) => dirname(path)))) removeUnfinished(root.folder(folder));
-  if (record.files.some(({ path }) => path === dropInPath('docker.service', 'weft.conf'))) {
+  if (servesDocker(record)) {
     rmSync(root.at(dockerOptsPath), { force: true });
   }
   // In an image, and without systemd, nobody else removes the link that enables the service.
@@ -270,10 +283,11 @@ async function refuseLiveContainers(context: VerbContext, uninstaller: Uninstall
   const { options, host } = context;
   if (uninstaller.root.path !== '') return;
   const sys = await host.loadSys();
-  let live = liveContainers(sys);
+  const list = (): LiveContainer[] => [...liveContainers(sys), ...dockerContainers(sys, uninstaller.record)];
+  let live = list();
   if (live.length > 0 && options.flag('drain-first') && !uninstaller.dryRun) {
     await drain(host, live, (line) => uninstaller.tell(line));
-    live = liveContainers(sys);
+    live = list();
   }
   if (live.length === 0) return;
   if (options.flag('force')) {
@@ -338,6 +352,9 @@ export async function uninstallHost(context: VerbContext, { handOver }: Departur
   // The containers that stay have their addresses in it.
   if (!handOver) removeStore(uninstaller);
   else if (isNetworkName(record.network)) removeIndex(uninstaller, record.network);
+  if (servesDocker(record) && isBooted(root) && systemctlAsk('is-active', 'docker.service')) {
+    uninstaller.leave('docker0\'s address, until Docker starts again: "systemctl restart docker"');
+  }
   const runDir = settings.get(variableOf('run-dir'));
   if (runDir !== undefined) uninstaller.leave(`${runDir}: it is no folder of the default`);
   if (uninstaller.failures.length > 0) {

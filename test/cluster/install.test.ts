@@ -147,13 +147,20 @@ test("with Docker's layout: docker.service gets the subnet, no plugin is put, an
   const dropIn = host.read('etc/systemd/system/docker.service.d/weft.conf');
   assert.match(
     dropIn,
-    /\nExecStart=\nExecStart=\/usr\/sbin\/dockerd -H fd:\/\/ +--containerd=\/run\/c\.sock \$DOCKER_OPTS \$DOCKER_OPTS \$DOCKER_OPT_BIP /,
+    /\nExecStart=\nExecStart=\/usr\/sbin\/dockerd -H fd:\/\/ +--containerd=\/run\/c\.sock \$DOCKER_OPTS \$DOCKER_OPT_BIP /,
   );
   assert.not(existsSync(join(host.path, 'etc/cni')));
   assert.not(existsSync(join(host.path, 'opt/cni')));
   // As the drop-in does it.
   succeeded(host.execute('/usr/local/bin/weftctl', 'docker-opts', '-i', '-d', '/run/docker_opts.env'));
   assert.match(host.read('run/docker_opts.env'), /^DOCKER_OPT_BIP="--bip=10\.61\.\d+\.1\/24"$/m);
+  ipBatch(host.namespace, [
+    'link add docker0 type bridge',
+    'link add veth1 type veth peer name eth1',
+    'link set veth1 master docker0',
+  ]);
+  assert.match(host.weftctl('uninstall').stderr, /\n {2}Docker's behind veth1 \(eth0 in the network "docker0"\)\n/);
+  ipBatch(host.namespace, ['link del veth1', 'link del docker0']);
   succeeded(host.weftctl('uninstall'));
   await assertSame(host, listed);
 });

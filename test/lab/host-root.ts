@@ -45,7 +45,7 @@ start() {
   INVOCATION_ID=1 setsid /usr/local/bin/weftd >> /run/stand-in.log 2>&1 < /dev/null &
   echo $! > $pidfile
 }
-stop() { alive || return; kill "$pid"; while alive; do sleep 0.05; done; rm -f $pidfile; }
+stop() { alive || return 0; kill "$pid"; while alive; do sleep 0.05; done; rm -f $pidfile; }
 echo "$*" >> /run/stand-in.calls
 case $verb in
   daemon-reload) ;;

@@ -72,6 +72,8 @@ test('Nomad: its folder of networks, and what its configuration says', () => {
 test("containerd's configuration names its folders", () => {
   const toml = '[plugins."io.containerd.grpc.v1.cri".cni]\n  bin_dir = "/srv/bin"\n  conf_dir = "/srv/net.d"\n';
   assert.is(foldersOf({ 'etc/containerd/config.toml': toml }), '/srv/bin /srv/net.d');
+  const second = "  bin_dirs = ['/srv/two']\n  conf_dir = '/srv/net.two'\n";
+  assert.is(foldersOf({ 'etc/containerd/config.toml': second }), '/srv/two /srv/net.two');
 });
 
 test('a host with Docker alone is a Docker host', () => {
@@ -82,7 +84,7 @@ test('a host with Docker alone is a Docker host', () => {
 
 test("Docker's unit keeps its command", () => {
   const dropIn = formatDockerDropIn('[Service]\nExecStart=\nExecStart=/usr/bin/dockerd \\\n  -H fd://\n');
-  assert.match(dropIn, /\nExecStart=\nExecStart=\/usr\/bin\/dockerd +-H fd:\/\/ \$DOCKER_OPTS \$DOCKER_OPT_BIP /);
+  assert.match(dropIn, /\nExecStart=\nExecStart=\/usr\/bin\/dockerd +-H fd:\/\/ \$DOCKER_OPT_BIP \$DOCKER_OPT_IPMASQ /);
   assert.throws(() => formatDockerDropIn('[Service]\nExecStart=dockerd\n'), /no ExecStart that names a program/);
 });
 
