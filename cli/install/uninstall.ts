@@ -14,6 +14,7 @@ import type { Sys } from '../../linux/sys.ts';
 import { defaultPaths } from '../../net/paths.ts';
 import { openAttachmentReader } from '../../reservations/attachments.ts';
 import { CliError, type CliHost } from '../host.ts';
+import { readMigration } from '../migrate/migration.ts';
 import type { VerbContext } from '../verb.ts';
 import { dockerOptsPath } from './docker.ts';
 import { drain, type LiveContainer } from './drain.ts';
@@ -300,6 +301,16 @@ async function refuseLiveContainers(context: VerbContext, uninstaller: Uninstall
   );
 }
 
+/** flanneld would stay switched off, and this host without a network. @throws CliError */
+function refuseTakenOver({ root }: Uninstaller, isForced: boolean): void {
+  const migration = root.path === '' && !isForced ? readMigration() : undefined;
+  if (!migration) return;
+  throw new CliError(`Weft has taken this host over from ${migration.unit}; nothing was changed`, [
+    '"weftctl migrate --back" gives it back, with its containers',
+    'for a host that shall have neither: --force',
+  ]);
+}
+
 /** Without these steps containers must be gone, and the lease is given back. */
 export interface DepartureSteps {
   /** Gives the host to somebody else, with its containers. */
@@ -324,6 +335,7 @@ export async function uninstallHost(context: VerbContext, { handOver }: Departur
   const settings = currentSettings({ root });
   if (handOver) await handOver(uninstaller);
   else {
+    refuseTakenOver(uninstaller, options.flag('force'));
     await refuseLiveContainers(context, uninstaller);
     stopService(uninstaller);
     giveLeaseBack(uninstaller, options.flag('local') ? '--local' : undefined);

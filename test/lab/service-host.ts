@@ -13,16 +13,9 @@ import { Host } from './host.ts';
 import { root as project, referenceFolder } from './project.ts';
 import { waitFor } from './wait.ts';
 
-const ownFolders = [
-  '/run',
-  '/var/lib',
-  '/opt',
-  '/usr/local',
-  '/etc/cni',
-  '/etc/default',
-  '/etc/systemd/system',
-  '/usr/lib/systemd/system',
-];
+const ownFolders = ['/run', '/var/lib', '/opt', '/usr/local', '/etc/cni', '/etc/default', '/etc/systemd/system'];
+/** Those of the machine's container runtimes: nothing is in them here. */
+const hiddenFolders = ['/usr/lib/systemd/system', '/usr/lib/cni', '/etc/containerd', '/etc/containers'];
 
 /** What the real one does, for services of the types that flanneld and weftd have. */
 const systemctl = `#!/bin/bash
@@ -68,12 +61,22 @@ export class ServiceHost extends Host {
       // The names of network namespaces come and go as outside.
       `mount --rbind /run/netns ${names}`,
       ...ownFolders.flatMap((folder) => [`mkdir -p ${folder}`, `mount -t tmpfs tmpfs ${folder}`]),
+      ...hiddenFolders.map((folder) => `{ [ ! -d ${folder} ] || mount -t tmpfs tmpfs ${folder}; }`),
       'mkdir -p /run/netns /run/lock /run/systemd/system /usr/local/bin',
       `mount --rbind ${names} /run/netns`,
     ];
-    const script = `${mounts.join(' && ')} && touch ${join(this.folder, 'booted')} && while :; do sleep 1; done`;
+    const script = `hostname ${this.name} && ${mounts.join(' && ')} && touch ${join(this.folder, 'booted')} && while :; do sleep 1; done`;
     // The first process of a PID namespace has to collect the children of others: a shell does.
-    const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'slave'];
+    const namespaces = [
+      '--mount',
+      '--uts',
+      '--pid',
+      '--fork',
+      '--kill-child',
+      '--mount-proc',
+      '--propagation',
+      'slave',
+    ];
     const logFile = join(this.folder, 'init.log');
     this.#init = this.scratch.start(['unshare', ...namespaces, 'sh', '-c', script], {
       namespace: this.namespace,
@@ -91,8 +94,9 @@ export class ServiceHost extends Host {
     mkdirSync(this.outside('/opt/release/bin'));
     this.inside('mount', '--bind', join(project, 'dist/bin'), '/opt/release/bin');
     mkdirSync(this.outside('/opt/cni/bin'), { recursive: true });
+    // The copies are made outside: the machine's own folder is hidden in here.
     for (const name of ['bridge', 'host-local', 'portmap', 'loopback']) {
-      this.inside('cp', join(referenceFolder, name), `/opt/cni/bin/${name}`);
+      run(['cp', join(referenceFolder, name), this.outside(`/opt/cni/bin/${name}`)]);
     }
   }
 
@@ -115,7 +119,7 @@ export class ServiceHost extends Host {
 
   /** The words before a program that run it as one of this host. */
   get words(): string[] {
-    const namespaces = ['mnt', 'pid'].map(
+    const namespaces = ['mnt', 'uts', 'pid'].map(
       (kind) => `--${kind === 'mnt' ? 'mount' : kind}=/proc/${this.#pid}/ns/${kind}`,
     );
     return [findProgram('nsenter'), ...namespaces, `--net=/run/netns/${this.namespace}`, '--'];

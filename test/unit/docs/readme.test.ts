@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { attachVerbs } from '../../../cli/attach/verbs.ts';
+import { doctorVerb } from '../../../cli/doctor/description.ts';
 import { gcVerb } from '../../../cli/gc/verb.ts';
 import { installVerbs } from '../../../cli/install/verbs.ts';
 import { migrateVerb } from '../../../cli/migrate/verb.ts';
@@ -47,7 +48,9 @@ test('every option of weftd that README.md names exists', () => {
     'wait',
     'keep',
     'clean',
-    ...[...installVerbs, ...attachVerbs, gcVerb, migrateVerb].flatMap(({ options }) => options.map(({ name }) => name)),
+    ...[...installVerbs, ...attachVerbs, doctorVerb, gcVerb, migrateVerb].flatMap(({ options }) =>
+      options.map(({ name }) => name),
+    ),
   ];
   const named = [...read('README.md').matchAll(/(?<=[ `])--([a-z][a-z0-9-]+)/g)].map((match) => match[1]!);
   assert.ok(named.length > 5);
