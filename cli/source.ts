@@ -3,7 +3,15 @@
 import { request } from 'node:http';
 import type { Clock } from '../cluster/clock.ts';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
-import type { ApiError, ClusterNodes, ConfigDocument, ConfigUpdate, NodeStatus, RecentLog } from '../cluster/status.ts';
+import type {
+  ApiError,
+  ClusterNodes,
+  ConfigDocument,
+  ConfigUpdate,
+  NodeStatus,
+  PathSurvey,
+  RecentLog,
+} from '../cluster/status.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
 import { backends } from '../daemon/backends/map.ts';
 import { CliError, type CliHost } from './host.ts';
@@ -20,6 +28,8 @@ export interface Source {
   config(): Promise<ConfigDocument | undefined>;
   /** @throws CliError if it is refused */
   updateConfig(update: ConfigUpdate): Promise<ConfigDocument>;
+  /** Asks the peers now, by weftd. */
+  survey(): Promise<PathSurvey>;
   close(): void;
 }
 
@@ -98,6 +108,10 @@ export class SocketSource implements Source {
     return bodyOf(await ask(this.name, 'GET', '/status'));
   }
 
+  async survey(): Promise<PathSurvey> {
+    return bodyOf(await ask(this.name, 'PUT', '/paths'));
+  }
+
   async nodes(): Promise<ClusterNodes> {
     return bodyOf(await ask(this.name, 'GET', '/nodes'));
   }
@@ -170,6 +184,10 @@ export class EtcdSource implements Source {
 
   logs(after: number): Promise<RecentLog> {
     return this.#socket.logs(after);
+  }
+
+  survey(): Promise<PathSurvey> {
+    return this.#socket.survey();
   }
 
   nodes(): Promise<ClusterNodes> {

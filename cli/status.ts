@@ -103,6 +103,24 @@ function trackingFacts({ tracking }: NodeStatus): [string, string][] {
   return [['Conntrack', `sees the tunnel's packets: rules of ${places} go by the state of connections`]];
 }
 
+/** Peers that do not answer. */
+const shownSilent = 3;
+
+function pathsFacts({ paths }: NodeStatus, nowMs: number, style: Style): [string, string][] {
+  if (!paths) return [];
+  if (paths.unavailable !== undefined) return [['Paths', style.yellow(`not known: ${paths.unavailable}`)]];
+  if (paths.asked === 0) return [];
+  const { asked, silent, list } = paths;
+  if (silent === 0) return [['Paths', `${asked === 1 ? 'the peer answers' : `all ${asked} peers answer`}`]];
+  const names = list
+    .slice(0, shownSilent)
+    .map(({ node, address, since }) => `${node ?? address} for ${formatSpan(nowMs - Date.parse(since))}`);
+  if (silent > names.length) names.push(`${silent - names.length} more`);
+  return [
+    ['Paths', `${style.red(`${silent} of ${count(asked, 'peer')} silent`)}: ${names.join(', ')}; weftctl doctor`],
+  ];
+}
+
 function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
   const orNone = (texts: readonly string[]): string => texts.join(' ') || 'none';
   const up = formatSpan(nowMs - Date.parse(status.startedAt));
@@ -116,6 +134,7 @@ function formatNode(status: NodeStatus, nowMs: number, style: Style): string {
     ['Containers', `MTU ${status.mtuBytes ?? 'not known yet'}${status.ipMasq ? ', masqueraded to the outside' : ''}`],
     ['Peer lock', peerLockText(status, style)],
     ...trackingFacts(status),
+    ...pathsFacts(status, nowMs, style),
     ['Addresses', addressesText(status)],
     ['Healed', healedText(status, nowMs, style)],
     [status.etcd.kind ?? 'etcd', etcdText(status, nowMs, style)],

@@ -10,6 +10,8 @@
  *   PUT  /config            body: ConfigUpdate → 200 ConfigDocument; 400 invalid; 409 strands leases, or changed meanwhile
  *   GET  /logs?after=N      → RecentLog
  *
+ *   PUT  /paths             → PathSurvey: asks the peers now; one at a time
+ *
  *   GET  /healthz, /readyz  → text: 200 "ok", or 503 and why not
  *   GET  /metrics           → Prometheus' text format
  *
@@ -119,6 +121,58 @@ export interface PeerStatus {
   readonly problem?: string;
 }
 
+/** A peer that does not answer echo requests through the network. */
+export interface SilentPeer {
+  /** Absent for a flannel node. */
+  readonly node?: string;
+  readonly subnet: string;
+  /** The address that was asked. */
+  readonly address: string;
+  /** When it missed the first request. */
+  readonly since: string;
+}
+
+/** Whether packets reach the peers: each is asked by an echo request about once a minute. */
+export interface PathsStatus {
+  /** Peers asked in the last whole round; 0 before the first. */
+  readonly asked: number;
+  /** Of these, peers that missed at least two requests in a row. */
+  readonly silent: number;
+  /** Some twenty of them. */
+  readonly list: readonly SilentPeer[];
+  /** Why this host cannot ask. */
+  readonly unavailable?: string;
+}
+
+/** What a peer answered. */
+export interface SurveyedPeer {
+  readonly node?: string;
+  readonly subnet: string;
+  /** The address that was asked. */
+  readonly address: string;
+  readonly publicAddress?: string;
+  /** By the tunnel, or to the peer's public address where it has no address in a tunnel. */
+  readonly through: 'tunnel' | 'network';
+  readonly answers: boolean;
+  /** Whether it answered a packet as large as containers send. */
+  readonly answersLarge: boolean;
+  /** The largest packet that was answered, if not those; bytes with the IP header. */
+  readonly largestBytes?: number;
+  /** Whether its public address answers; absent where that was not asked. */
+  readonly hostAnswers?: boolean;
+  /** Its answers come in by another interface than the tunnel. */
+  readonly returnsElsewhere?: boolean;
+}
+
+export interface PathSurvey {
+  readonly peers: readonly SurveyedPeer[];
+  /** The size of the large packets: the MTU of containers. */
+  readonly mtuBytes: number;
+  /** Peers that were not asked, because there are many. */
+  readonly left: number;
+  readonly unavailable?: string;
+}
+
 /** A current problem, by its code in daemon/report/problem-catalogue.ts. */
 export interface FindingStatus {
   readonly code: string;
@@ -183,6 +237,8 @@ export interface NodeStatus {
   readonly changes: ChangesStatus;
   readonly addresses: readonly AddressStatus[];
   readonly peers: readonly PeerStatus[];
+  /** Absent from older versions, and where weftd does not ask. */
+  readonly paths?: PathsStatus;
 }
 
 export interface NodeSummary {

@@ -24,6 +24,8 @@ export interface DaemonOptions {
   readonly subnetFile: string;
   readonly ipMasq: boolean;
   readonly filter: FilterOptions;
+  /** Whether to ask the peers by echo requests. */
+  readonly probePeers: boolean;
   readonly renewMarginMs: number;
   /** The plugins' folder of reserved addresses. */
   readonly cniDataDir: string;
@@ -117,6 +119,13 @@ const specs: readonly OptionSpec[] = [
     kind: 'text',
     placeholder: onOff.join('|'),
     help: 'drop tunnel packets that do not come from the public address of a peer, while weftd runs and 30 s after',
+    byDefault: 'on',
+  },
+  {
+    name: 'probe-peers',
+    kind: 'text',
+    placeholder: onOff.join('|'),
+    help: 'ask each peer about once a minute by an echo request, and show in the status which do not answer',
     byDefault: 'on',
   },
   {
@@ -310,6 +319,7 @@ export function parseDaemonOptions(
       forward: options.optionalFlag('iptables-forward-rules') ?? true,
       randomPorts: !options.flag('ip-masq-fully-random-disable'),
     },
+    probePeers: wordOption(options, 'probe-peers', onOff) !== 'off',
     renewMarginMs: (options.integer('subnet-lease-renew-margin') ?? defaults.renewMarginMinutes) * 60_000,
     cniDataDir: folderOption(options, 'cni-data-dir', defaults.cniDataDir),
     procSysDir: folderOption(options, 'proc-sys-dir', defaults.procSysDir),

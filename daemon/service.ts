@@ -13,6 +13,7 @@ import { KernelEvents, networkEvents } from './host/events.ts';
 import { findLiveFlanneld } from './host/live-flanneld.ts';
 import { Loop } from './loop.ts';
 import { Bell } from './pace/bell.ts';
+import { openProbes } from './probes/open.ts';
 import type { ProblemKind } from './report/problem-catalogue.ts';
 import { Progress } from './report/progress.ts';
 import { StandAside } from './stand-aside.ts';
@@ -43,6 +44,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
   const random = (): number => randomNumber(sys);
   const settings = readTestSettings(host.environment);
   const progress = new Progress(now());
+  const probes = openProbes({ ...parts, sys, now: monotonic, time: now, roundMs: settings.probeMs });
   const tasks = makeTasks({
     ...parts,
     version: host.version,
@@ -55,6 +57,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     threadTime: () => sys.clock_gettime(clocks.CLOCK_THREAD_CPUTIME_ID),
     random,
     lockRenewal: packetFilter.renewal,
+    pathHealth: options.probePeers ? probes.health : undefined,
     resyncMs: settings.resyncMs,
     deadlineMs: settings.stuckMs,
   });
@@ -68,6 +71,8 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
     socketPath: socketPath(options.runDir),
     healthz: options.healthz,
     progress,
+    paths: options.probePeers ? probes.health : undefined,
+    survey: probes.survey,
     activities: () => loop.activities,
     now,
     monotonic,
@@ -153,6 +158,7 @@ export async function startService(host: ProcessHost, parts: NodeParts): Promise
       filterStream.close();
       networkStream.close();
       answers.close();
+      probes.health.close();
       parts.close();
     },
   };

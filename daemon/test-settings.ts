@@ -10,6 +10,7 @@ export interface TestSettings {
   readonly silenceMs: number | undefined;
   readonly stuckMs: number | undefined;
   readonly lockLifeMs: number | undefined;
+  readonly probeMs: number | undefined;
 }
 
 export function readTestSettings(environment: Readonly<Record<string, string | undefined>>): TestSettings {
@@ -26,5 +27,6 @@ export function readTestSettings(environment: Readonly<Record<string, string | u
     silenceMs: integer('WEFTD_TEST_KUBE_SILENCE_MS'),
     stuckMs: integer('WEFTD_TEST_STUCK_MS'),
     lockLifeMs: integer('WEFTD_TEST_LOCK_LIFE_MS'),
+    probeMs: integer('WEFTD_TEST_PROBE_MS'),
   };
 }

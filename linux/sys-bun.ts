@@ -51,6 +51,7 @@ const { symbols: libc } = dlopen('libc.so.6', {
   setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'i32'], returns: 'i32' },
   sendto: { args: ['i32', 'ptr', 'u64', 'i32', 'ptr', 'i32'], returns: 'i32' },
   recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i32' },
+  recvfrom: { args: ['i32', 'ptr', 'u64', 'i32', 'ptr', 'ptr'], returns: 'i32' },
   setns: { args: ['i32', 'i32'], returns: 'i32' },
   clock_gettime: { args: ['i32', 'ptr'], returns: 'i32' },
   getrandom: { args: ['ptr', 'u64', 'i32'], returns: 'i32' },
@@ -131,6 +132,8 @@ const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const encoder = new TextEncoder();
 
 const timespec = new BigInt64Array(2);
+/** socklen_t, both ways */
+const socketLength = new Uint32Array(1);
 
 function clock_gettime(clock: number): number {
   const result = call(libc.clock_gettime, clock, ptr(timespec));
@@ -269,6 +272,11 @@ export const sys: Sys = {
     ),
   recv: (fd, buffer, offset, length, flags) =>
     call(libc.recv, fd, addressOf(bytesOf(buffer, offset, length)), length, flags),
+  recvfrom: (fd, buffer, offset, length, flags, address) => {
+    socketLength[0] = address.byteLength;
+    const bytes = addressOf(bytesOf(buffer, offset, length));
+    return call(libc.recvfrom, fd, bytes, length, flags, addressOf(new Uint8Array(address)), ptr(socketLength));
+  },
 
   setns: (fd, nstype) => call(libc.setns, fd, nstype),
 

@@ -85,6 +85,15 @@ export interface Sys {
   ): number;
   /** recv(2). With MSG_TRUNC the returned length may exceed the buffer. */
   recv(fd: number, buffer: ArrayBuffer, offset: number, length: number, flags: number): number;
+  /** recvfrom(2): as `recv`; the sender's raw struct sockaddr_* is written to `address`, cut off if it is longer. */
+  recvfrom(
+    fd: number,
+    buffer: ArrayBuffer,
+    offset: number,
+    length: number,
+    flags: number,
+    address: ArrayBuffer,
+  ): number;
 
   /** setns(2) for the calling thread; nstype is CLONE_NEWNET. */
   setns(fd: number, nstype: number): number;

@@ -17,8 +17,12 @@ const daemonFloors = [
   ['daemon/filter', [...ground, 'daemon/report']],
   ['daemon/membership', [...ground, 'daemon/report']],
   ['daemon/overlay', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
+  ['daemon/probes', [...ground, 'daemon/report', 'daemon/membership']],
   ['daemon/answers', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership']],
-  ['daemon/tasks', [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership', 'daemon/overlay']],
+  [
+    'daemon/tasks',
+    [...ground, 'daemon/report', 'daemon/filter', 'daemon/membership', 'daemon/overlay', 'daemon/probes'],
+  ],
   [
     'daemon',
     [
@@ -30,6 +34,7 @@ const daemonFloors = [
       'daemon/filter',
       'daemon/membership',
       'daemon/overlay',
+      'daemon/probes',
       'daemon/tasks',
       'daemon/answers',
     ],

@@ -4,7 +4,7 @@
  */
 
 import { execFile } from 'node:child_process';
-import type { NodeStatus } from '../../cluster/status.ts';
+import type { NodeStatus, PathSurvey } from '../../cluster/status.ts';
 import { isTunnelName } from '../../daemon/backends/map.ts';
 import { containerLinks, type HostState } from '../../daemon/host/host-state.ts';
 import { readServiceSettings } from '../../daemon/host/service-settings.ts';
@@ -88,6 +88,15 @@ export class HostView {
       throw error;
     }),
   );
+
+  /** What the peers answer now; undefined where weftd cannot ask, or is too old for it. */
+  readonly survey: () => Promise<PathSurvey | undefined> = once(async () => {
+    if (!(await this.isRunning())) return undefined;
+    return this.source.survey().catch((error: unknown) => {
+      if (error instanceof CliError) return undefined;
+      throw error;
+    });
+  });
 
   /** Whether weftd answers. While it does, it repairs most of the data path by itself. */
   async isRunning(): Promise<boolean> {

@@ -21,6 +21,8 @@ export interface FiguresOptions {
   readonly progress: Pick<Progress, 'isInSync'>;
   readonly store: Pick<ClusterStore, 'liveness' | 'health'>;
   readonly attachments: Pick<Attachments, 'addresses' | 'count'>;
+  /** Undefined where weftd does not ask the peers. */
+  readonly paths: { readonly silentCount: number | undefined } | undefined;
   readonly readProcess: () => ProcessFigures | undefined;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
@@ -54,6 +56,7 @@ export class FiguresSource {
       containers: attachments.count(),
       mtuBytes: dataPath.state?.mtuBytes,
       peers: condition.countPeers(),
+      peersSilent: this.#options.paths?.silentCount,
       nodesAlive,
       leaseTtlSeconds: expiresAtMs === undefined ? undefined : Math.max(0, (expiresAtMs - now()) / 1000),
       storeConnected: connected,

@@ -2,7 +2,7 @@
 
 import { compareLeases } from '../../cluster/lease.ts';
 import { families } from '../../cluster/network-config.ts';
-import type { NodeStatus } from '../../cluster/status.ts';
+import type { NodeStatus, PathsStatus } from '../../cluster/status.ts';
 import type { ClusterStore } from '../../cluster/store.ts';
 import { formatAddress } from '../../net/address.ts';
 import { formatPrefix } from '../../net/prefix.ts';
@@ -39,6 +39,8 @@ export interface NodeStatusOptions {
   readonly metrics: Pick<Metrics, 'summary' | 'leaseAgeSeconds'>;
   readonly progress: Pick<Progress, 'startedAtMs' | 'isInSync' | 'lastChangeMs'>;
   readonly attachments: Pick<Attachments, 'addresses'>;
+  /** Undefined where weftd does not ask the peers. */
+  readonly paths: { readonly status: PathsStatus } | undefined;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Milliseconds on a clock that does not go back. */
@@ -110,6 +112,7 @@ export class NodeStatusSource {
       changes: this.#changes(),
       addresses: view ? countAddresses(attachments.addresses(), subnets) : [],
       peers: this.#peers(),
+      ...(this.#options.paths ? { paths: this.#options.paths.status } : {}),
     };
   }
 

@@ -1,5 +1,6 @@
 /** All parts that answer questions about weftd, built from the parts that they read. */
 
+import type { PathSurvey } from '../../cluster/status.ts';
 import type { ClusterStore, ConfigSource } from '../../cluster/store.ts';
 import type { Sys } from '../../linux/sys.ts';
 import type { Address } from '../../net/address.ts';
@@ -11,7 +12,7 @@ import type { Progress } from '../report/progress.ts';
 import { ClusterNodesSource } from './cluster-nodes.ts';
 import { Condition, type ConditionOptions } from './condition.ts';
 import { socketDoor, tcpDoor } from './doors.ts';
-import { FiguresSource } from './figures.ts';
+import { type FiguresOptions, FiguresSource } from './figures.ts';
 import { type NodeStatusOptions, NodeStatusSource } from './node-status.ts';
 import { type ProbeSources, shareRunning } from './probes.ts';
 import { readProcess } from './process-figures.ts';
@@ -35,6 +36,9 @@ export interface AnswersOptions extends Pick<ConditionOptions, 'membership' | 'a
   readonly dataPath: NodeStatusOptions['dataPath'];
   readonly filter: NodeStatusOptions['filter'];
   readonly attachments: Attachments;
+  /** Absent where weftd does not ask the peers by itself. */
+  readonly paths: NodeStatusOptions['paths'] & FiguresOptions['paths'];
+  readonly survey: { run(): Promise<PathSurvey> };
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Milliseconds on a clock that does not go back. */
@@ -68,6 +72,7 @@ export async function openAnswers(options: AnswersOptions): Promise<Answers> {
     logs: (number) => logger.recent.after(number),
     stores: { config, leases: store },
     probes,
+    survey: () => options.survey.run(),
     now: monotonic,
   });
   const tcp = healthz && (await listenTcp(healthz.address, healthz.port, routes, tcpDoor()));

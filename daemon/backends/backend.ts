@@ -118,6 +118,9 @@ export interface Backend<Config extends BackendConfig = BackendConfig, LeaseData
   /** Bytes that it adds to a packet, over an outer network of the family. */
   overheadBytes(config: Config, family: Family): number;
 
+  /** The address of a node's own tunnel device, by its subnet; absent if devices have none of the subnet. */
+  tunnelAddress?(subnet: Prefix): Address;
+
   /** Present if peers' entries make claims. */
   readonly claims?: Claims;
   /** A peer's entries, or the reason why there are none. */

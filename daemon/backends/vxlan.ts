@@ -11,6 +11,7 @@ import { iflaVxlan, type VxlanData } from '../../linux/netlink/vxlan.ts';
 import { type Family, sameAddress } from '../../net/address.ts';
 import { formatMac, isUnicastMac, localMac, type Mac, macKey, parseMac, sameMac } from '../../net/mac.ts';
 import { maximumMtuBytes, minimumMtuBytes, vxlanOverheadBytes } from '../../net/mtu.ts';
+import { networkOf } from '../../net/prefix.ts';
 import { type Backend, type BackendConfig, directRoute } from './backend.ts';
 import { addressDifference, type DeviceRules, fdbOddity } from './entries.ts';
 
@@ -170,6 +171,8 @@ export const vxlan: Backend<VxlanConfig, VxlanLeaseData> = {
     return { name, kind: 'vxlan', local, mac: leaseData[family]!.vtepMac, mtuBytes, data, rules };
   },
   overheadBytes: (_, family) => vxlanOverheadBytes(family),
+
+  tunnelAddress: (subnet) => networkOf(subnet).address,
 
   // Two leases of one host share its tunnel device; two hosts cannot.
   claims: { kind: 'fdb', format: ({ fdb }) => `MAC "${formatMac(fdb![0]!.mac)}"` },

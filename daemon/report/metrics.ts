@@ -24,6 +24,8 @@ export interface Figures {
     readonly programmed: number;
     readonly withProblem: number;
   };
+  /** Peers that do not answer through the network. */
+  readonly peersSilent: number | undefined;
   /** Nodes that reported lately, this one included. */
   readonly nodesAlive: number | undefined;
   /** Seconds; undefined for a reservation, or before there is a lease. */
@@ -304,6 +306,7 @@ export class Metrics implements StoreObserver {
     gauges.peers.set(figures.peers.total);
     gauges.peersProgrammed.set(figures.peers.programmed);
     gauges.peersWithProblem.set(figures.peers.withProblem);
+    gauges.peersSilent.set(figures.peersSilent);
     gauges.nodesAlive.set(figures.nodesAlive);
     gauges.leaseAge.set(this.leaseAgeSeconds);
     gauges.leaseTtl.set(figures.leaseTtlSeconds);
@@ -340,6 +343,7 @@ const gaugesOf = (registry: Registry) => {
     peers: gauge('weftd_peers', 'Other nodes with a subnet.'),
     peersProgrammed: gauge('weftd_peers_programmed', 'Peers with complete entries in the kernel.'),
     peersWithProblem: gauge('weftd_peers_with_problem', 'Peers with a problem.'),
+    peersSilent: gauge('weftd_peers_silent', 'Peers that missed two echo requests in a row, about a minute apart.'),
     nodesAlive: gauge('weftd_nodes_alive', 'Nodes whose weftd reported in the last 30 s; flanneld never reports.'),
     leaseAge: gauge('weftd_lease_age_seconds', 'Time since the subnet lease was claimed or renewed.'),
     leaseTtl: gauge('weftd_lease_ttl_seconds', 'Time until the subnet lease expires if it is not renewed.'),

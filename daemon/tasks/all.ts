@@ -9,6 +9,7 @@ import type { Membership } from '../membership/membership.ts';
 import type { DataPath } from '../overlay/data-path.ts';
 import { Bell } from '../pace/bell.ts';
 import { type Task, taskDeadlineMs } from '../pace/task.ts';
+import type { PathHealth } from '../probes/path-health.ts';
 import type { Logger } from '../report/log.ts';
 import type { Metrics } from '../report/metrics.ts';
 import type { Problems } from '../report/problems.ts';
@@ -33,6 +34,8 @@ export interface TaskParts {
   readonly dataPath: Pick<DataPath, 'follow' | 'reconcile' | 'disturb' | 'healedTotal' | 'interfaceProblem'>;
   readonly lifelines: Pick<Lifelines, 'hasNames' | 'refresh'>;
   readonly filter: Pick<FilterUpkeep, 'ensure' | 'tellDropped'>;
+  /** Absent where weftd does not ask the peers. */
+  readonly pathHealth?: PathHealth | undefined;
   readonly lockRenewal: Pick<LockRenewal, 'run' | 'everyMs' | 'firstMs'>;
   readonly logger: Logger;
   readonly problems: Problems;
@@ -101,6 +104,7 @@ export function makeTasks(parts: TaskParts): Tasks {
       verification,
       renewLockTask(lockRenewal, mendFilter),
       tellDroppedTask(parts.filter),
+      ...(parts.pathHealth ? [parts.pathHealth] : []),
       lookUpNamesTask(parts.lifelines, parts.dataPath, bells.network),
       releaseMemoryTask(releaseMemory),
       collectGarbageTask({

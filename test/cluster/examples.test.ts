@@ -52,7 +52,7 @@ test('weftctl accepts network-config.json, and weftd runs with only the unit fil
   await one.reaches([two]);
   await two.reaches([one]);
   const granted = /CapBnd:\s*(\w+)/.exec(readFileSync(`/proc/${one.weftd!.pid}/status`, 'utf8'))?.[1];
-  assert.is(BigInt(`0x${granted}`), 1n << 12n, 'CAP_NET_ADMIN and no other');
+  assert.is(BigInt(`0x${granted}`), (1n << 12n) | (1n << 13n), 'CAP_NET_ADMIN, CAP_NET_RAW and no other');
 });
 
 test('systemd accepts weftd.service, and the program that it starts exists', () => {

@@ -3,6 +3,7 @@
 import type { HostCheck } from '../host-check.ts';
 import { addressChecks } from './addresses.ts';
 import { interfaceChecks } from './interfaces.ts';
+import { peerChecks } from './peers.ts';
 import { pluginChecks } from './plugins.ts';
 import { ruleChecks } from './rules.ts';
 import { serviceChecks } from './service.ts';
@@ -12,6 +13,7 @@ export const checks: readonly HostCheck[] = [
   ...serviceChecks,
   ...pluginChecks,
   ...interfaceChecks,
+  ...peerChecks,
   ...ruleChecks,
   ...addressChecks,
   ...settingChecks,

@@ -17,6 +17,7 @@ pub fn add(sys: &Object<'_>) -> Result<()> {
     super::add(sys, "setsockopt", setsockopt)?;
     super::add(sys, "sendto", sendto)?;
     super::add(sys, "recv", recv)?;
+    super::add(sys, "recvfrom", recvfrom)?;
     super::add(sys, "poll", poll)
 }
 
@@ -96,6 +97,37 @@ fn recv<'js>(
             .0
             .map(|(_, length)| length),
     ))
+}
+
+/// recvfrom(2)
+#[allow(clippy::too_many_arguments)]
+fn recvfrom<'js>(
+    ctx: Ctx<'js>,
+    fd: i32,
+    buffer: ArrayBuffer<'js>,
+    offset: f64,
+    length: f64,
+    flags: i32,
+    address: ArrayBuffer<'js>,
+) -> Result<Outcome<usize>> {
+    let mut range = Range::new(&ctx, buffer, offset, length)?;
+    let mut address = Range::whole(address);
+    let (bytes, address) = (range.bytes_mut(), address.bytes_mut());
+    Ok(retry(|| {
+        let mut size = socklen(address);
+        // SAFETY: pointers and lengths are those of `bytes` and `address`; the kernel writes no more than these.
+        let got = unsafe {
+            libc::recvfrom(
+                fd,
+                bytes.as_mut_ptr().cast(),
+                bytes.len(),
+                flags,
+                address.as_mut_ptr().cast(),
+                &raw mut size,
+            )
+        };
+        usize::try_from(got).map_err(|_| last_errno())
+    }))
 }
 
 /// poll(2), of one descriptor, for readability

@@ -132,6 +132,15 @@ export function exercise(sys: Sys, folder: string): Record<string, unknown> {
     sys.recv(socket, buffer, 0, 16, MSG_DONTWAIT),
     sys.recv(-1, buffer, 0, 16, 0),
   ];
+  const sender = new ArrayBuffer(12);
+  told['recvfrom'] = [
+    sys.sendto(socket, request, 4, 32, 0, null),
+    sys.recvfrom(socket, buffer, 0, 16, MSG_TRUNC, sender) > 16,
+    new DataView(sender).getUint16(0, true),
+    sys.recvfrom(socket, buffer, 0, 16, MSG_DONTWAIT, sender),
+    sys.recvfrom(-1, buffer, 0, 16, 0, sender),
+    thrown(() => sys.recvfrom(socket, buffer, 9, 8, 0, sender)),
+  ];
   sys.close(socket);
 
   const namespace = sys.open('/proc/thread-self/ns/net', open.O_RDONLY, 0);

@@ -48,6 +48,7 @@ function routesOf(changes: Partial<RouteSources> = {}): Route[] {
     logs: (number) => ({ startedAt: `after ${number}`, entries: [] }),
     stores,
     probes: { health: () => undefined, readiness: () => 'starting', metrics: async () => 'x 1\n' },
+    survey: async () => ({ peers: [], mtuBytes: 1450, left: 0 }),
     now: () => performance.now(),
     ...changes,
   });

@@ -133,6 +133,7 @@ class Site {
     this.figures = new FiguresSource({
       ...parts,
       condition: this.condition,
+      paths: undefined,
       readProcess: () => undefined,
     });
   }
