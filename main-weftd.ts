@@ -5,6 +5,7 @@
 
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
+import { messageOf } from './command/fault.ts';
 import packageJson from './package.json' with { type: 'json' };
 
 const { version } = packageJson;
@@ -100,8 +101,8 @@ async function runWeftd(): Promise<number> {
 
 /** An error that no other code handled: one line, and the stack if WEFTD_DEBUG is set. */
 function fail(error: unknown): void {
-  const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
-  stderr(`${name}: this should not have happened: ${message}\n`);
+  const stack = error instanceof Error ? error.stack : undefined;
+  stderr(`${name}: this should not have happened: ${messageOf(error)} (WEFTD_DEBUG=1 shows where)\n`);
   if (environment['WEFTD_DEBUG'] && stack !== undefined) stderr(`${stack}\n`);
   process.exit(1);
 }

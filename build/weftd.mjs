@@ -1,11 +1,12 @@
 /** The executables for Bun: TypeScript → one bundle → an executable that contains Bun, the bundle and its bytecode. */
 
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';
 import { bunBinary } from '../setup.mjs';
 import { bundleCni, cniNames, megabytes, modulesFolder } from './cni.mjs';
 import { etcd3Plugin } from './etcd3.mjs';
+import { ownWordsKey, putOwnWords } from './own-words.mjs';
 import { schemaPlugin } from './schema.mjs';
 import { at, BuildError, binFolder, hardLink, hashOf, root, run, unlessDone, writeFolder } from './tools.mjs';
 
@@ -89,14 +90,18 @@ export async function compile(source, output, links, target) {
     '--no-compile-autoload-bunfig',
     // Most runs are short: compiling to machine code sooner does not pay.
     '--compile-jit-policy=100',
-    `--compile-executable-path=${carrier}`,
   ];
-  const words = await unlessDone(output, hashOf(target, version, flags.join(' '), readFileSync(source)), () => {
+  const key = hashOf(target, version, flags.join(' '), ownWordsKey, readFileSync(source));
+  const words = await unlessDone(output, key, () => {
     const made = join(dirname(source), 'bin', basename(output));
     mkdirSync(dirname(made), { recursive: true });
+    const ownCarrier = `${made}.carrier`;
+    writeFileSync(ownCarrier, putOwnWords(readFileSync(carrier)), { mode: 0o755 });
     mkdirSync(dirname(output), { recursive: true });
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('BUN_')));
-    run(bun, ['build', ...flags, basename(source), '--outfile', made], { cwd: dirname(source), env });
+    const carried = `--compile-executable-path=${ownCarrier}`;
+    run(bun, ['build', ...flags, carried, basename(source), '--outfile', made], { cwd: dirname(source), env });
+    rmSync(ownCarrier);
     renameSync(made, output);
     return `Bun ${version}, ${megabytes(output)}`;
   });

@@ -1,5 +1,6 @@
 /** The sources of weftctl's answers: weftd's socket, or the cluster's store itself. */
 
+import { closeSync, openSync } from 'node:fs';
 import { request } from 'node:http';
 import type { Clock } from '../cluster/clock.ts';
 import type { EtcdEndpoints } from '../cluster/etcd/options.ts';
@@ -13,6 +14,7 @@ import type {
   RecentLog,
 } from '../cluster/status.ts';
 import { openStore } from '../cluster/stores/open-store.ts';
+import { socketReason } from '../command/socket-reason.ts';
 import { backends } from '../daemon/backends/map.ts';
 import { CliError, type CliHost } from './host.ts';
 
@@ -40,16 +42,30 @@ interface Reply {
 
 const replyTimeoutMs = 15_000;
 
+/** Bun does not tell this cause: its error is that of a socket where nobody listens. */
+function isOutOfDescriptors(): boolean {
+  try {
+    closeSync(openSync('/', 'r'));
+    return false;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'EMFILE' || code === 'ENFILE';
+  }
+}
+
 /** The error for a failed connection to the socket. */
 function socketError(path: string, error: unknown): CliError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const failed = `Cannot ask weftd on "${path}"`;
   if (code === 'EACCES' || code === 'EPERM')
     return new CliError(`${failed}: permission denied; run it as root`, [], error);
+  if (isOutOfDescriptors()) {
+    return new CliError(`${failed}: this process may open no more files; raise its limit (ulimit -n)`, [], error);
+  }
   if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'FailedToOpenSocket') {
     return new CliError(`${failed}: it is not running; start it, or ask etcd about the cluster with --etcd-endpoints`);
   }
-  return new CliError(`${failed}: ${error instanceof Error ? error.message : String(error)}`, [], error);
+  return new CliError(`${failed}: ${socketReason(error)}`, [], error);
 }
 
 function ask(path: string, method: string, url: string, body?: unknown): Promise<Reply> {
@@ -84,14 +100,18 @@ function ask(path: string, method: string, url: string, body?: unknown): Promise
         });
       },
     );
-    asking.on('timeout', () => asking.destroy(new Error(`no answer within ${replyTimeoutMs / 1000} s`)));
+    asking.on('timeout', () => asking.destroy(new CliError(`no answer within ${replyTimeoutMs / 1000} s`)));
     asking.on('error', (error) => reject(socketError(path, error)));
     asking.end(payload);
   });
 }
 
-function bodyOf<T>(reply: Reply): T {
-  if (reply.status < 400) return reply.body as T;
+/** @param key what the answer has at least */
+function bodyOf<T>(reply: Reply, key: string): T {
+  const isObject = typeof reply.body === 'object' && reply.body !== null;
+  if (reply.status < 400 && isObject && key in (reply.body as object)) return reply.body as T;
+  if (reply.status < 400 || !isObject)
+    throw new CliError("weftd's answer is not understood: is it of another version?");
   const { error, details } = reply.body as ApiError;
   throw new CliError(error, details ?? []);
 }
@@ -105,28 +125,28 @@ export class SocketSource implements Source {
   }
 
   async status(): Promise<NodeStatus> {
-    return bodyOf(await ask(this.name, 'GET', '/status'));
+    return bodyOf(await ask(this.name, 'GET', '/status'), 'peers');
   }
 
   async survey(): Promise<PathSurvey> {
-    return bodyOf(await ask(this.name, 'PUT', '/paths'));
+    return bodyOf(await ask(this.name, 'PUT', '/paths'), 'peers');
   }
 
   async nodes(): Promise<ClusterNodes> {
-    return bodyOf(await ask(this.name, 'GET', '/nodes'));
+    return bodyOf(await ask(this.name, 'GET', '/nodes'), 'nodes');
   }
 
   async logs(after: number): Promise<RecentLog> {
-    return bodyOf(await ask(this.name, 'GET', `/logs?after=${after}`));
+    return bodyOf(await ask(this.name, 'GET', `/logs?after=${after}`), 'entries');
   }
 
   async config(): Promise<ConfigDocument | undefined> {
     const reply = await ask(this.name, 'GET', '/config');
-    return reply.status === 404 ? undefined : bodyOf(reply);
+    return reply.status === 404 ? undefined : bodyOf(reply, 'text');
   }
 
   async updateConfig(update: ConfigUpdate): Promise<ConfigDocument> {
-    return bodyOf(await ask(this.name, 'PUT', '/config', update));
+    return bodyOf(await ask(this.name, 'PUT', '/config', update), 'text');
   }
 
   close(): void {}

@@ -1,5 +1,6 @@
 /** weftd: its command line, its rights, its log, its locks and its signals. */
 
+import { messageOf } from '../command/fault.ts';
 import { UsageError } from '../command/options.ts';
 import { CAP_NET_ADMIN, hasCapability } from '../linux/capability.ts';
 import { SyscallError } from '../linux/errors.ts';
@@ -118,11 +119,12 @@ export async function run(host: DaemonHost): Promise<number> {
   try {
     return await runWith(host, options, logger);
   } catch (error) {
-    const { message, stack } = error as Error;
+    const { stack } = error as Error;
     // A plain Error is one line for the user, such as that of an address that is in use.
     const expected =
       error instanceof FolderBusyError || error instanceof SyscallError || (error as Error).constructor === Error;
-    logger.error(message, expected ? {} : { stack });
+    const isDebugged = Boolean(host.environment['WEFTD_DEBUG']);
+    logger.error(messageOf(error), expected || !isDebugged ? {} : { stack });
     return 1;
   }
 }

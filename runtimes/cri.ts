@@ -5,9 +5,9 @@
 
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
+import { socketReason } from '../command/socket-reason.ts';
 import { type Container, type Runtime, RuntimeError } from './container.ts';
 import { decodeFields, encodeFields, type Fields, messagesOf, numberOf, textOf } from './protobuf.ts';
-import { reasonOf } from './unix-http.ts';
 
 const timeoutMs = 10_000;
 const limitBytes = 64 * 1024 * 1024;
@@ -38,7 +38,7 @@ function ask(title: string, socketPath: string, method: string, message: Uint8Ar
     const fail = (why: string): void =>
       finish(() => reject(new RuntimeError(`Cannot ask ${title} on "${socketPath}": ${why}`)));
     const deadline = setTimeout(() => fail(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
-    session.on('error', (error) => fail(reasonOf(error)));
+    session.on('error', (error) => fail(socketReason(error)));
     session.on('close', () => fail('it closes the connection'));
     const stream = session.request({
       ':method': 'POST',
@@ -55,7 +55,7 @@ function ask(title: string, socketPath: string, method: string, message: Uint8Ar
     // An error without data has its status in the first headers.
     stream.on('response', note);
     stream.on('trailers', note);
-    stream.on('error', (error) => fail(reasonOf(error)));
+    stream.on('error', (error) => fail(socketReason(error)));
     stream.on('data', (part: Buffer) => {
       length += part.length;
       if (length > limitBytes) fail('its answer is too long');

@@ -1,6 +1,7 @@
 /** One question over HTTP on a unix socket, with a deadline and a limit. */
 
 import { request } from 'node:http';
+import { socketReason } from '../command/socket-reason.ts';
 import { RuntimeError } from './container.ts';
 
 export interface HttpReply {
@@ -10,14 +11,6 @@ export interface HttpReply {
 
 const timeoutMs = 10_000;
 const limitBytes = 32 * 1024 * 1024;
-
-/** The error of Node or Bun in our words. */
-export function reasonOf(error: unknown): string {
-  const { code, message } = error as { code?: unknown; message?: unknown };
-  if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'FailedToOpenSocket') return 'nobody listens there';
-  if (code === 'EACCES' || code === 'EPERM') return 'permission denied; run it as root';
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : String(message ?? error);
-}
 
 /** @throws RuntimeError */
 export function getJson(title: string, socketPath: string, path: string): Promise<HttpReply> {
@@ -32,7 +25,7 @@ export function getJson(title: string, socketPath: string, path: string): Promis
         fail('its answer is too long');
         asking.destroy();
       });
-      response.on('error', (error) => fail(reasonOf(error)));
+      response.on('error', (error) => fail(socketReason(error)));
       response.on('end', () => {
         try {
           resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
@@ -47,7 +40,7 @@ export function getJson(title: string, socketPath: string, path: string): Promis
       asking.destroy();
     }, timeoutMs);
     asking.on('close', () => clearTimeout(deadline));
-    asking.on('error', (error) => fail(reasonOf(error)));
+    asking.on('error', (error) => fail(socketReason(error)));
     asking.end();
   });
 }

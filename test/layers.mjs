@@ -60,7 +60,7 @@ const rooms = {
   ),
   // Other programs on this host: networks' plugins, and the container runtimes.
   networks: ['net', 'linux', 'cni/spec'],
-  runtimes: ['linux'],
+  runtimes: ['linux', 'command'],
   cli: [
     'net',
     'linux',

@@ -10,7 +10,7 @@ const nameOption: OptionSpec = {
   kind: 'text',
   placeholder: 'NAME',
   help: "the interface's name in the container",
-  byDefault: 'for attach, the first free one of eth1, eth2, …',
+  byDefault: 'for attach, the first free one from eth1 on',
   commandLineOnly: true,
 };
 

@@ -8,6 +8,7 @@
 import { RefusedError } from '../../cluster/administration.ts';
 import type { ApiError } from '../../cluster/status.ts';
 import { StoreError } from '../../cluster/store-errors.ts';
+import { messageOf } from '../../command/fault.ts';
 import { type Answer, type DoorName, jsonAnswer, type Request, RequestError, type Route, textAnswer } from './route.ts';
 
 export interface DoorLimits {
@@ -45,7 +46,7 @@ export const tcpDoor = (limits: Partial<DoorLimits> = {}): Door => ({
   answersHead: true,
   takesBodies: false,
   allowsHalfOpen: false,
-  explain: (error) => textAnswer(error instanceof RequestError ? error.status : 500, error.message),
+  explain: (error) => textAnswer(error instanceof RequestError ? error.status : 500, messageOf(error)),
   noRoute: (_, routes) => textAnswer(404, `There are ${listOf(routes.map(({ path }) => path))}`),
 });
 
@@ -74,7 +75,7 @@ export const socketDoor = (onError: (error: Error) => void): Door => ({
     }
     if (error instanceof StoreError) return say(503, { error: error.message });
     onError(error);
-    return say(500, { error: error.message });
+    return say(500, { error: messageOf(error) });
   },
   noRoute: ({ method, target }) => jsonAnswer(404, { error: `There is no "${method} ${target}" here` }),
 });

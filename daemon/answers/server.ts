@@ -3,7 +3,7 @@
  * each accepts, routes.ts what each answers.
  */
 
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, openSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Address, formatAddress } from '../../net/address.ts';
 import type { Door } from './doors.ts';
@@ -207,6 +207,25 @@ export function listenTcp(address: Address, port: number, routes: readonly Route
   });
 }
 
+/** struct sockaddr_un, include/uapi/linux/un.h */
+const unixPathBytes = 107;
+
+/** Bun tells no cause. */
+function unixListenError(path: string, cause: Error): Error {
+  const isLong = Buffer.byteLength(path) > unixPathBytes;
+  const why = isLong ? `a socket's path has at most ${unixPathBytes} bytes` : freeDescriptorProblem();
+  return new Error(`Cannot listen on "${path}": ${why ?? 'the kernel refuses it'} (--run-dir)`, { cause });
+}
+
+function freeDescriptorProblem(): string | undefined {
+  try {
+    closeSync(openSync('/', 'r'));
+    return undefined;
+  } catch (error) {
+    return `${(error as NodeJS.ErrnoException).code}: this process may open no more files; raise its limit (ulimit -n)`;
+  }
+}
+
 /**
  * Serves a unix socket for root only. `close` removes it. A socket of an earlier process is removed, too: the lock on the
  * run folder shows that nobody uses it.
@@ -215,9 +234,7 @@ export function listenUnix(path: string, routes: readonly Route[], door: Door): 
   rmSync(path, { force: true });
   const { server, closeAll } = openDoor(door, routes);
   return new Promise((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(new Error(`Cannot listen on "${path}": ${error.message}`, { cause: error })),
-    );
+    server.once('error', (error) => reject(unixListenError(path, error)));
     // The socket must never be open to others: it gets its mode at creation.
     const umask = process.umask(0o177);
     server.listen(path, () => {

@@ -5,6 +5,7 @@
  * collector, a mirror of allocations, probes of the data path) plug in here.
  */
 
+import { worded } from '../../command/fault.ts';
 import type { Bell } from './bell.ts';
 import { Backoff, Wakeup } from './wakeup.ts';
 
@@ -101,7 +102,7 @@ export class Schedule {
       this.#backoff.reset();
       this.#wakeup.wake(delayMs ?? this.#periodMs() - (now() - startedMs));
     } catch (error) {
-      failure = error as Error;
+      failure = worded(error);
       this.#wakeup.wake(this.#backoff.next());
     }
     if (!this.#closed) onEnd(failure);

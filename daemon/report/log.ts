@@ -1,5 +1,6 @@
 /** Logs: one line per event. Text for people on a terminal, JSON otherwise. */
 
+import { messageOf } from '../../command/fault.ts';
 import { formatLogLine } from '../../command/log-line.ts';
 import { printable } from '../../command/printable.ts';
 import { joinLines } from '../../net/text.ts';
@@ -78,7 +79,7 @@ export function openLogger(options: LoggerOptions): OpenedLogger {
       }
       const entries = Object.entries(withLeftOut(fields))
         .filter(([, value]) => value !== undefined)
-        .map(([key, value]) => [key, value instanceof Error ? value.message : value!] as const);
+        .map(([key, value]) => [key, value instanceof Error ? messageOf(value) : value!] as const);
       const time = new Date(options.now()).toISOString();
       options.write(formatLine(options.format, time, level, message, entries));
       recent.add({ time, level, message: joinLines(message, ' '), fields: Object.fromEntries(entries) });

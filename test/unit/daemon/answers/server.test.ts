@@ -289,7 +289,7 @@ test("an error that is weftd's own mistake is told to weftd as well", async () =
     async (ask) => {
       const { status, body } = await ask(get('/broken'));
       assert.is(status, 500);
-      assert.equal(JSON.parse(body), { error: 'undefined is not a function' });
+      assert.equal(JSON.parse(body), { error: 'a fault of Weft itself (TypeError); please report it' });
     },
     ({ message }) => errors.push(message),
   );
