@@ -54,6 +54,8 @@ function countCalls(
   );
   const counts = new Map<string, number>();
   for (const line of readFileSync(file, 'utf8').split('\n')) {
+    // The kernel itself repeats a call for as long as somebody else holds its lock of the network.
+    if (line.includes('ERESTART')) continue;
     const name = line.slice(0, line.indexOf('('));
     if (names.includes(name)) counts.set(name, (counts.get(name) ?? 0) + 1);
   }

@@ -28,7 +28,7 @@ function byTest(calls: readonly RecordedCall[]): Map<string, string[]> {
 /** Tests whose calls race each other, by their names: which container gets which address is up to the scheduler. */
 const racing = /\bconcurrent\b/;
 /** Tests that one host alone runs. */
-const single = /asks no network|system call|^difference /;
+const single = /asks no network|system call|^difference |waits for the kernel|takes orphans/;
 /** Rows at versions whose results have the shape of another that is compared. */
 const ofOtherVersion = new RegExp(` at (${versions.filter((version) => !shapes.includes(version)).join('|')})$`);
 
