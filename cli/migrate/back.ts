@@ -71,8 +71,8 @@ const identityOf = (path: string): string => {
 async function startFlanneld({ unit, enabled, subnetFile }: Migration): Promise<void> {
   const before = identityOf(subnetFile);
   if (enabled) systemctl('enable', unit);
-  // Some units are ready only then. The reason of a wait is in the journal.
-  systemctl('start', '--no-block', unit);
+  // It runs already if an earlier attempt was interrupted. The reason of a wait is in the journal.
+  systemctl(systemctlAsk('is-active', unit) ? 'restart' : 'start', '--no-block', unit);
   for (let waitedMs = 0; waitedMs < readyMs; waitedMs += pollMs) {
     const now = identityOf(subnetFile);
     if (now !== '' && now !== before && systemctlAsk('is-active', unit)) return;

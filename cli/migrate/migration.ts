@@ -11,6 +11,8 @@ export interface Migration {
   /** Whether it starts with the host. */
   readonly enabled: boolean;
   readonly subnetFile: string;
+  /** Whether the take-over has ended. */
+  readonly done: boolean;
   /** The folder of flannel's network configuration, and its name; undefined if there was none. */
   readonly conflist?: { readonly folder: string; readonly file: string };
 }
@@ -29,10 +31,10 @@ export function parseMigration(text: string): Migration | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { format, unit, enabled, subnetFile, conflist } = value as Record<string, unknown>;
+  const { format, unit, enabled, subnetFile, done, conflist } = value as Record<string, unknown>;
   if (format !== 1 || typeof unit !== 'string' || !/^[\w.@:\\-]+\.service$/.test(unit)) return undefined;
-  if (typeof enabled !== 'boolean' || !isPath(subnetFile)) return undefined;
-  const migration = { format, unit, enabled, subnetFile } as const;
+  if (typeof enabled !== 'boolean' || typeof done !== 'boolean' || !isPath(subnetFile)) return undefined;
+  const migration = { format, unit, enabled, subnetFile, done } as const;
   if (conflist === undefined) return migration;
   const { folder, file } = (conflist ?? {}) as Record<string, unknown>;
   if (!isPath(folder) || typeof file !== 'string' || !/^[^/\p{Cc}]{1,255}$/u.test(file)) return undefined;

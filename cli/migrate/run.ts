@@ -13,8 +13,8 @@ import { SocketSource } from '../source.ts';
 import { count } from '../text.ts';
 import type { VerbContext } from '../verb.ts';
 import { type Examination, examine } from './examine.ts';
-import { findFlanneld, type RunningFlanneld } from './find-flanneld.ts';
-import { readMigration } from './migration.ts';
+import { findFlanneld } from './find-flanneld.ts';
+import { type Migration, readMigration } from './migration.ts';
 
 const isMainProcess = (unit: string, pid: number): boolean =>
   systemctlText('show', '-p', 'MainPID', '--value', unit)?.trim() === String(pid);
@@ -29,11 +29,9 @@ function tell({ host }: VerbContext, { facts, hindrances }: Examination): void {
   );
 }
 
-/** @throws CliError */
-async function findRunning(context: VerbContext, socket: SocketSource): Promise<RunningFlanneld> {
-  const flanneld = findFlanneld(await context.host.loadSys(), isMainProcess);
-  if (flanneld) return flanneld;
-  if (readMigration()) {
+/** Without a flanneld there is nothing to take over. @throws CliError */
+async function refuseWithout(socket: SocketSource, migration: Migration | undefined): Promise<never> {
+  if (migration) {
     throw new CliError('Weft has this host already: flanneld was stopped by an earlier "weftctl migrate"', [
       '"weftctl status" shows this node; "weftctl migrate --back" gives the host back to flanneld',
     ]);
@@ -57,11 +55,17 @@ export async function run(context: VerbContext): Promise<number> {
   }
   const runDir = withoutTrailingSlashes(options.text('run-dir') ?? defaultPaths.runDir);
   const socket = new SocketSource(socketPath(runDir));
-  const flanneld = await findRunning(context, socket);
+  const sys = await host.loadSys();
+  const flanneld = findFlanneld(sys, isMainProcess);
+  if (!flanneld) {
+    const migration = readMigration();
+    if (!migration || migration.done || options.flag('check')) return refuseWithout(socket, migration);
+    const { resume } = await import('./take-over.ts');
+    return resume(context, migration);
+  }
   const root = new Root(undefined);
   const folders = (await askRuntime(undefined)) ?? knownFolders(root);
   const networksFolder = options.text('conf-dir') ?? folders.networks;
-  const sys = await host.loadSys();
   const examination = await examine({ host, sys, flanneld, isBooted: isBooted(root), socket, networksFolder });
   tell(context, examination);
   if (options.flag('check')) {

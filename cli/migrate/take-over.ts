@@ -24,6 +24,9 @@ const limitBytes = 1024 * 1024;
 /** flannel's defaults, said aloud: "weftctl install" asks for what it is not told. */
 const flannelEndpoints = 'http://127.0.0.1:4001,http://127.0.0.1:2379';
 
+/** Options of "migrate" that are those of "install". */
+const passedOn: readonly string[] = ['conf-dir', 'from', 'bin-dir', 'timeout', 'run-dir'];
+
 interface FlannelList {
   readonly plugins?: readonly { readonly type?: unknown; readonly delegate?: { readonly ipMasq?: unknown } }[];
   readonly delegate?: { readonly ipMasq?: unknown };
@@ -57,14 +60,44 @@ function installOptions(
     ['ip-masq', [String(wantsMasquerade(settings, text))]],
     ['conf-dir', [networksFolder]],
   ];
-  for (const name of ['from', 'bin-dir', 'timeout', 'run-dir']) {
+  for (const name of passedOn) {
     const value = context.options.text(name);
     if (value !== undefined) given.push([name, [value]]);
   }
   return new ParsedOptions(new Map(given), []);
 }
 
-export async function takeOver(
+/** The steps of the installation, and those after it. @throws CliError: flanneld has the host again */
+async function install(
+  context: VerbContext,
+  migration: Migration,
+  { options, beforeStart }: { readonly options: ParsedOptions; readonly beforeStart: () => void },
+): Promise<number> {
+  const { host } = context;
+  let isBegun = false;
+  const steps = {
+    beforeStart(): void {
+      isBegun = true;
+      beforeStart();
+    },
+    undoneBy: 'weftctl migrate --back',
+  };
+  try {
+    await installHost({ ...context, options }, steps);
+  } catch (error) {
+    if (!isBegun || !(error instanceof CliError)) throw error;
+    // The reason first: giving the host back takes a while, and has lines of its own.
+    host.stderr(`weftctl: ${printable(error.message)}\n`);
+    await returnHost(context, migration);
+    throw new CliError(`${migration.unit} has this host again, as it was`, error.details, error);
+  }
+  for (const gone of removeFlannelRules(await host.loadSys())) host.stdout(`removed ${gone}\n`);
+  writeMigration({ ...migration, done: true }, host);
+  host.stdout('flannel is gone from this host; "weftctl migrate --back" brings it back\n');
+  return 0;
+}
+
+export function takeOver(
   context: VerbContext,
   flanneld: RunningFlanneld,
   examination: Examination,
@@ -78,28 +111,28 @@ export async function takeOver(
     unit,
     enabled: systemctlAsk('is-enabled', unit),
     subnetFile: settings.get('subnet-file') ?? defaultPaths.subnetFile,
+    done: false,
     ...(conflist ? { conflist: { folder: networksFolder, file: conflist.file } } : {}),
   };
-  let isStopped = false;
-  const stopFlanneld = (): void => {
-    writeMigration(migration, host);
-    isStopped = true;
-    systemctl('disable', '--now', unit);
-    host.stdout(`disabled and stopped ${unit}\n`);
-  };
-  try {
-    await installHost(
-      { ...context, options: installOptions(examination, networksFolder, context) },
-      { beforeStart: stopFlanneld, undoneBy: 'weftctl migrate --back' },
-    );
-  } catch (error) {
-    if (!isStopped || !(error instanceof CliError)) throw error;
-    // The reason first: giving the host back takes a while, and has lines of its own.
-    host.stderr(`weftctl: ${printable(error.message)}\n`);
-    await returnHost(context, migration);
-    throw new CliError(`${unit} has this host again, as it was`, error.details, error);
+  return install(context, migration, {
+    options: installOptions(examination, networksFolder, context),
+    beforeStart() {
+      writeMigration(migration, host);
+      systemctl('disable', '--now', unit);
+      host.stdout(`disabled and stopped ${unit}\n`);
+    },
+  });
+}
+
+/** Goes on with a take-over that was interrupted after flanneld's end. weftd's settings are written by then. */
+export function resume(context: VerbContext, migration: Migration): Promise<number> {
+  const { host, options } = context;
+  host.stdout(`going on with the take-over from ${migration.unit} that was interrupted\n`);
+  const given = new Map<string, string[]>();
+  if (migration.conflist) given.set('conf-dir', [migration.conflist.folder]);
+  for (const name of passedOn) {
+    const value = options.text(name);
+    if (value !== undefined) given.set(name, [value]);
   }
-  for (const gone of removeFlannelRules(await host.loadSys())) host.stdout(`removed ${gone}\n`);
-  host.stdout('flannel is gone from this host; "weftctl migrate --back" brings it back\n');
-  return 0;
+  return install(context, migration, { options: new ParsedOptions(given, []), beforeStart: () => undefined });
 }

@@ -4,7 +4,7 @@
  * inside another program, such as that of k3s, is not seen.
  */
 
-import { SyscallError } from '../../linux/errors.ts';
+import { errno, SyscallError } from '../../linux/errors.ts';
 import { readText } from '../../linux/files.ts';
 import type { Sys } from '../../linux/sys.ts';
 
@@ -23,23 +23,31 @@ function readOf(sys: Sys, pid: string, name: string): string | undefined {
 }
 
 /** Only root can run a flanneld. Any user may give a process this name, and must not hold weftd up by it. */
-const runsAsRoot = (sys: Sys, pid: string): boolean => /^Uid:\s*\d+\s+0\s/m.test(readOf(sys, pid, 'status') ?? '');
+const runsAsRoot = (status: string): boolean => /^Uid:\s*\d+\s+0\s/m.test(status);
+
+/** The process is in no PID namespace below ours, as those in containers are. */
+const isUncontained = (status: string): boolean => /^NSpid:\s*\d+$/m.test(status);
 
 /**
- * The process id of a flanneld in this network namespace; undefined if none is visible. A process whose namespace cannot
- * be read does not count: it may be another host's, in a test or in a container.
+ * Whether the process is in our network namespace. The kernel tells that only those who have all its capabilities; weftd's
+ * unit gives weftd one. Then a process in no container counts as this host's.
  */
+function sharesNetwork(sys: Sys, pid: string, own: string, status: string): boolean {
+  const namespace = sys.readlink(`/proc/${pid}/ns/net`);
+  if (typeof namespace === 'string') return namespace === own;
+  return (namespace === -errno.EACCES || namespace === -errno.EPERM) && isUncontained(status);
+}
+
+/** The process id of a flanneld in this network namespace; undefined if none is visible. */
 export function findLiveFlanneld(sys: Sys): number | undefined {
   const processes = sys.getdents('/proc');
   if (typeof processes === 'number') return undefined;
   const own = sys.readlink(ownNamespace);
   if (typeof own !== 'string') return undefined;
-  const found = processes.find(
-    (pid) =>
-      /^\d+$/.test(pid) &&
-      readOf(sys, pid, 'comm')?.trim() === programName &&
-      sys.readlink(`/proc/${pid}/ns/net`) === own &&
-      runsAsRoot(sys, pid),
-  );
+  const found = processes.find((pid) => {
+    if (!/^\d+$/.test(pid) || readOf(sys, pid, 'comm')?.trim() !== programName) return false;
+    const status = readOf(sys, pid, 'status') ?? '';
+    return runsAsRoot(status) && sharesNetwork(sys, pid, own, status);
+  });
   return found === undefined ? undefined : Number(found);
 }

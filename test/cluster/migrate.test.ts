@@ -13,7 +13,7 @@ import { type Flannel, type Flavour, flanneldPath, flavours } from '../lab/flann
 import { flannelPlugins } from '../lab/flannel-plugin.ts';
 import type { Host, Pod } from '../lab/host.ts';
 import { readLinks } from '../lab/kernel-state.ts';
-import { reaches } from '../lab/packets.ts';
+import { reaches, startPing } from '../lab/packets.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { ServiceHost } from '../lab/service-host.ts';
 import { type Outside, Traffic } from '../lab/traffic.ts';
@@ -340,6 +340,35 @@ function defineRefusals(flavour: Flavour): void {
     assert.equal([one.flanneldRuns, one.flanneldIsEnabled], [true, true]);
     await isAsBefore(one, listed);
     one.write('/etc/systemd/system/flanneld.service', unit);
+    const before = one.starts;
+    one.inside('systemctl', 'restart', 'flanneld.service');
+    await waitFor('flanneld to start', () => one.starts > before);
+    one.follow();
+  });
+
+  test('a take-over and a return that are killed in between go on when they are called again', async () => {
+    const { cluster, one, two } = site();
+    const [here, there] = [one.pods[0]!, two.pods[0]!] as [Pod, Pod];
+    await waitFor(`${there.address} to be reached`, () => reaches(here.namespace, there.address));
+    const listed = one.listing();
+    const pings = startPing(cluster.scratch, here.namespace, there.address, 10);
+    const killed = async (point: string, ...words: string[]): Promise<void> => {
+      one.write('/run/services/kill', point);
+      assert.is((await one.migrate(...words)).status, null, point);
+    };
+    await killed('disable flanneld.service');
+    assert.match((await one.migrate('--check')).stderr, /flanneld was stopped by an earlier "weftctl migrate"/);
+    const taken = await one.migrate();
+    assert.is(taken.status, 0, taken.stderr);
+    assert.match(taken.stdout, /^going on with the take-over from flanneld\.service that was interrupted$/m);
+    await killed('disable weftd.service', '--back');
+    await killed('start flanneld.service', '--back');
+    const back = await one.migrate('--back');
+    assert.is(back.status, 0, back.stderr);
+    one.follow();
+    const { sent, received } = await pings.stop();
+    assert.is(sent - received, 0, 'pings lost');
+    await isAsBefore(one, listed);
   });
 
   test('a flanneld that is no service, or that has options of former flannels, and none at all', async () => {

@@ -63,4 +63,14 @@ test('weftd waits for the end of flanneld, says so, changes nothing, and then ta
   assert.equal(two.status().problems, []);
 });
 
+test('weftd with the rights of its unit sees flanneld, and waits', async () => {
+  const { hosts } = cluster();
+  const three = cluster().addHost();
+  const flanneld = await startFlanneld(three);
+  three.startWeftdWith({ through: ['setpriv', '--bounding-set=-all,+net_admin', '--inh-caps=-all', '--'] });
+  await three.waitForStatus('the reason', ({ problems }) => problems[0]?.startsWith('flanneld runs on this host'));
+  await flanneld.stop('SIGKILL');
+  await three.reaches([hosts[0] as Host]);
+});
+
 test.run();

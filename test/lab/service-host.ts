@@ -34,7 +34,7 @@ start() {
   echo $! > "$pidfile"
 }
 stop() { alive || return 0; kill "$(<"$pidfile")"; while alive; do sleep 0.05; done; rm -f "$pidfile"; }
-case \${words[0]} in
+answer() { case \${words[0]} in
   daemon-reload) ;;
   cat) need ;;
   show) alive && cat "$pidfile" || echo 0 ;;
@@ -46,7 +46,14 @@ case \${words[0]} in
   restart) stop; start ;;
   stop) stop ;;
   *) echo "Unknown command verb \${words[0]}." >&2; exit 1 ;;
-esac
+esac; }
+answer; status=$?
+# Whoever asks this dies by it: a test of interruptions.
+if [ -f /run/services/kill ] && [ "$(</run/services/kill)" = "\${words[0]} $unit" ]; then
+  rm /run/services/kill
+  kill -9 $PPID
+fi
+exit $status
 `;
 
 export class ServiceHost extends Host {
