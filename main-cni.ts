@@ -84,5 +84,7 @@ if (command === '') {
   sys.exit(isWritten ? 0 : 1);
 } else {
   const { run } = await loadProgram(command);
-  sys.exit(await run(sys));
+  const status = await run(sys);
+  // Only now is it looked up: a trace puts itself in its place.
+  sys.exit(status);
 }

@@ -25,6 +25,7 @@ import { migrateVerb } from './migrate/verb.ts';
 import { jsonOption, outputOptions } from './output.ts';
 import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { type Style, styleFor } from './text.ts';
+import { traceVerb } from './trace/verb.ts';
 import type { Verb } from './verb.ts';
 
 const verbs: readonly Verb[] = [
@@ -99,6 +100,7 @@ const verbs: readonly Verb[] = [
   ...attachVerbs,
   gcVerb,
   logsVerb,
+  traceVerb,
   {
     name: 'docker-opts',
     usage: '[-f FILE] [-d FILE] [-i] [-c] [-m] [-k KEY]',

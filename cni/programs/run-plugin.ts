@@ -3,6 +3,10 @@
 import { readAll, sayOnStderr, writeAll } from '../../linux/files.ts';
 import type { Sys } from '../../linux/sys.ts';
 import { dispatch, type LoadVerb } from '../spec/dispatch.ts';
+import type { CniRequest } from '../spec/request.ts';
+
+const isTraced = ({ configuration, all }: CniRequest): boolean =>
+  configuration['trace'] === true || all.includes('WEFT_TRACE=1');
 
 /** @returns the exit status */
 export const runPlugin = (sys: Sys, loadVerb: LoadVerb): Promise<number> =>
@@ -14,5 +18,8 @@ export const runPlugin = (sys: Sys, loadVerb: LoadVerb): Promise<number> =>
       writeStdout: (text) => writeAll(sys, 1, new Uint8Array(sys.encodeUtf8(text)), 'write stdout'),
       writeStderr: (text) => sayOnStderr(sys, text.trimEnd()),
     },
-    loadVerb,
+    async (request) => {
+      if (isTraced(request)) (await import('../trace.ts')).startTrace(sys, request);
+      return loadVerb(request);
+    },
   );
