@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { etcdOptions, parseEtcdOptions } from '../cluster/etcd/options.ts';
+import { accessOptions, readKubernetesOptions } from '../cluster/kubernetes/options.ts';
 import { StoreError } from '../cluster/store-errors.ts';
 import {
   formatOptions,
@@ -20,6 +21,7 @@ import { gcVerb } from './gc/verb.ts';
 import { CliError, type CliHost } from './host.ts';
 import { importV2Verb } from './import-v2/verb.ts';
 import { installVerbs } from './install/verbs.ts';
+import { KubernetesSource } from './kubernetes-source.ts';
 import { logsVerb } from './logs/verb.ts';
 import { migrateVerb } from './migrate/verb.ts';
 import { jsonOption, outputOptions } from './output.ts';
@@ -27,6 +29,12 @@ import { EtcdSource, SocketSource, type Source } from './source.ts';
 import { type Style, styleFor } from './text.ts';
 import { traceVerb } from './trace/verb.ts';
 import type { Verb } from './verb.ts';
+
+/** weftctl asks Kubernetes only where it is told to. */
+const forWeftctl = (spec: OptionSpec): OptionSpec =>
+  spec.name === 'kubeconfig-file'
+    ? { ...spec, help: 'ask Kubernetes, by this kubeconfig, instead of weftd', byDefault: 'none: ask weftd' }
+    : spec;
 
 const verbs: readonly Verb[] = [
   {
@@ -65,8 +73,9 @@ const verbs: readonly Verb[] = [
     usage: '',
     summary: 'show all nodes of the cluster',
     description:
-      'Lists every subnet lease with its node. A flannel node publishes neither its name nor whether it is alive.',
-    options: outputOptions,
+      'Lists every subnet lease with its node. A flannel node publishes neither its name nor whether it is alive.\n' +
+      "With --kubeconfig-file it asks Kubernetes' API server, from any machine: a node is up if its kubelet says Ready.",
+    options: [...outputOptions, ...accessOptions.map(forWeftctl)],
     most: 0,
     load: () => import('./nodes.ts'),
   },
@@ -198,12 +207,17 @@ function checkOptions(verb: Verb, given: ParsedOptions): void {
 }
 
 /**
- * Asks etcd if the command line names it, or if the environment names it and no weftd runs; otherwise asks weftd.
+ * Asks Kubernetes if the command line names it, etcd if the command line names it, or if the environment names it and no weftd runs; otherwise asks weftd.
  * @param given the options of the command line alone
  */
 function openSource(host: CliHost, given: ParsedOptions, options: ParsedOptions): Source {
   const path = socketPath(withoutTrailingSlashes(options.text('run-dir') ?? defaultPaths.runDir));
   const socket = new SocketSource(path);
+  const asksKubernetes = given.has('kubeconfig-file') || given.has('kube-api-url');
+  if (asksKubernetes && given.has('etcd-endpoints')) {
+    throw new UsageError('Options --etcd-endpoints and --kubeconfig-file exclude each other');
+  }
+  if (asksKubernetes) return new KubernetesSource(readKubernetesOptions(options), host, socket);
   const asksEtcd = given.has('etcd-endpoints') || (options.has('etcd-endpoints') && !existsSync(path));
   return asksEtcd ? new EtcdSource(parseEtcdOptions(options), host, socket) : socket;
 }

@@ -44,7 +44,7 @@ export async function run({ host, options, source, style }: VerbContext): Promis
   const ill = nodes.filter((node) => node.alive && !isWell(node));
   if (ill.length > 0) host.stdout(`\n${ill.map((node) => `${node.node ?? '-'}: ${node.health}\n`).join('')}`);
   if (malformed.length > 0) {
-    host.stderr(`\n${count(malformed.length, 'entry')} in etcd cannot be read:\n`);
+    host.stderr(`\n${count(malformed.length, 'entry')} in ${source.storeName ?? 'etcd'} cannot be read:\n`);
     for (const line of malformed) host.stderr(`  ${line}\n`);
   }
   return 0;

@@ -21,6 +21,8 @@ import { CliError, type CliHost } from './host.ts';
 export interface Source {
   /** For messages: the socket's path, or the endpoints. */
   readonly name: string;
+  /** The store that it asks, in words; absent: etcd. */
+  readonly storeName?: string;
   /** Only weftd knows this node's status: every source asks the socket. */
   status(): Promise<NodeStatus>;
   nodes(): Promise<ClusterNodes>;

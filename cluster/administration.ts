@@ -81,6 +81,7 @@ export function describeNodes(
     if (record) unseen.delete(record.node);
     return {
       ...(lease.node === undefined ? {} : { node: lease.node }),
+      ...(lease.health === undefined ? {} : { health: lease.health }),
       ...(records ? livenessOf(lease, record) : {}),
       ...(lease.version === undefined ? {} : { version: lease.version }),
       subnets: valuesOf(lease.subnets).map(formatPrefix),

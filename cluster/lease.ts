@@ -42,6 +42,8 @@ export interface Lease extends LeaseValue {
   readonly reservation: boolean;
   /** flannel's, or made by hand: it has no Weft object. */
   readonly ofFlannel: boolean;
+  /** What is wrong with the node's network, as the owner says in one word; absent if nothing is, or if it says nothing. */
+  readonly health?: string;
   /** A number, as text: the greater, the later the lease was made. etcd: the create revision. */
   readonly seniority: string;
   /** The store's own notes on the lease. Only the store reads them. */

@@ -284,6 +284,12 @@ export interface ClusterStore {
   /** For stores in which a node has an object that people look at: shows the event there. */
   event?(event: NodeEvent): Promise<void>;
 
+  /**
+   * For stores without liveness: says in one word what is wrong with this node's network, undefined if nothing is. It is written
+   * when it changes, and once a minute at most: call it again and again.
+   */
+  tellHealth?(health: string | undefined): Promise<void>;
+
   /** For stores that may lose promised leases: the node remembers them. */
   readonly memory?: LeaseMemoryFormat;
 

@@ -67,6 +67,7 @@ const rooms = {
     'command',
     'cluster',
     'cluster/etcd',
+    'cluster/kubernetes',
     'cluster/stores',
     'cni/spec',
     'reservations',

@@ -39,7 +39,11 @@ const longestVersion = 253;
 export const isManaged = ({ annotations }: Pick<NodeMeta, 'annotations'>): boolean => annotations[managed] === 'true';
 
 /** What a node says of itself, as its annotations. flannel leaves out a family's that is not in use, in two ways. */
-export function formatAnnotations(value: LeaseValue, backends: BackendFormats): Record<string, string | null> {
+export function formatAnnotations(
+  value: LeaseValue,
+  backends: BackendFormats,
+  health?: string,
+): Record<string, string | null> {
   const format = backends.get(value.backendType);
   const written: Record<string, string | null> = { [managed]: 'true', [backendType]: value.backendType };
   for (const family of families) {
@@ -51,8 +55,29 @@ export function formatAnnotations(value: LeaseValue, backends: BackendFormats): 
     written[dataName] = address || isZero ? dataText : null;
     written[addressName] = address ? formatAddress(address) : isZero ? '0.0.0.0' : null;
   }
-  written[ours] = JSON.stringify({ version: value.version ?? '' });
+  written[ours] = formatOwn(value.version ?? '', health);
   return written;
+}
+
+const formatOwn = (version: string, health: string | undefined): string =>
+  JSON.stringify({ version, ...(health === undefined ? {} : { health }) });
+
+/** The annotation in which a node says how its network is. @param health undefined: nothing is wrong */
+export const healthAnnotation = (version: string, health: string | undefined): AnnotationChanges => ({
+  [ours]: formatOwn(version, health),
+});
+
+/** A code of a problem. */
+const isHealth = (value: unknown): value is string => typeof value === 'string' && /^[a-z][a-z0-9-]{0,63}$/.test(value);
+
+/** What a node says of itself besides its version; undefined if nothing is wrong, or if that cannot be read. */
+export function healthOf({ annotations }: Pick<NodeMeta, 'annotations'>): string | undefined {
+  try {
+    const value: unknown = JSON.parse(annotations[ours] ?? '');
+    return isObject(value) && isHealth(value['health']) ? value['health'] : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Those that a node that leaves the cluster takes away. What people have set stays. */

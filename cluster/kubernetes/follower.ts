@@ -15,6 +15,7 @@ import type { StoreObserver } from '../store-observer.ts';
 import { accept, type Form, type KubeClient } from './client.ts';
 import { BusyError, isAhead, isGone, type Operation, otherHistory, watchError } from './errors.ts';
 import { isOlder, type NodeMeta } from './node-object.ts';
+import { listInPages } from './node-pages.ts';
 
 export interface FollowerOptions<T extends NodeMeta> {
   readonly client: Pick<KubeClient, 'ask' | 'follow'>;
@@ -46,7 +47,6 @@ export interface FollowerOptions<T extends NodeMeta> {
   readonly maxBackoffMs: number;
 }
 
-const pageSize = 500;
 /** The API server ends a watch after this time; each at a time of its own. */
 const watchSeconds = { least: 300, most: 600 };
 /** In a cluster of up to a hundred nodes; in a larger one a millisecond for each. */
@@ -248,22 +248,11 @@ export class NodeFollower<T extends NodeMeta> {
     const form = listForm();
     const operation = this.#operation('list');
     const nodes: T[] = [];
-    let rest = '';
-    for (;;) {
-      const path = `/api/v1/nodes?limit=${pageSize}${this.#selector}${rest}`;
-      const page = await client.ask({ operation, path, accept: accept.list[form] });
-      const { items, metadata } = isObject(page) ? page : {};
-      const { resourceVersion, continue: more } = isObject(metadata) ? metadata : {};
-      if (!Array.isArray(items) || typeof resourceVersion !== 'string') throw new Error('The answer is no list');
-      for (const item of items) {
-        const node = reduce(item);
-        if (node) nodes.push(node);
-      }
-      if (typeof more !== 'string' || more === '') {
-        return (await onList(nodes)) ? resourceVersion : undefined;
-      }
-      rest = `&continue=${encodeURIComponent(more)}`;
-    }
+    const version = await listInPages(client, { operation, form, selector: this.#selector }, (object) => {
+      const node = reduce(object);
+      if (node) nodes.push(node);
+    });
+    return (await onList(nodes)) ? version : undefined;
   }
 
   /** Returns when the server has ended the watch. @throws StoreError */

@@ -83,12 +83,17 @@ export function parsePodCidrs(list: readonly unknown[]): PodCidrs | undefined {
 export function reduceWhole(object: unknown, keys: AnnotationKeys): WholeNode | undefined {
   const meta = reduceMeta(object, keys);
   if (!meta) return undefined;
+  return { ...meta, podCidrs: podCidrsOf(object), networkUnavailable: conditionOf(object, 'NetworkUnavailable') };
+}
+
+/** The status of a Node's condition, one of True, False and Unknown; undefined if there is none. */
+export function conditionOf(object: unknown, type: string): string | undefined {
   const status = isObject(object) ? object['status'] : undefined;
   const conditions = isObject(status) ? status['conditions'] : undefined;
-  const condition = (Array.isArray(conditions) ? conditions : []).find(
-    (each) => isObject(each) && each['type'] === 'NetworkUnavailable',
-  ) as Record<string, unknown> | undefined;
-  return { ...meta, podCidrs: podCidrsOf(object), networkUnavailable: condition && text(condition['status']) };
+  const found: unknown = (Array.isArray(conditions) ? conditions : []).find(
+    (each) => isObject(each) && each['type'] === type,
+  );
+  return isObject(found) ? text(found['status']) : undefined;
 }
 
 /** Whether the annotations say the same. */

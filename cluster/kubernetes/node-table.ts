@@ -8,7 +8,7 @@ import { excerpt } from '../excerpt.ts';
 import { type Lease, LeaseFormatError } from '../lease.ts';
 import { type LeaseChange, LeaseSet } from '../lease-set.ts';
 import type { MalformedEntry } from '../store.ts';
-import { isManaged, parseAnnotations } from './annotations.ts';
+import { healthOf, isManaged, parseAnnotations } from './annotations.ts';
 import { isOlder, type NodeMeta, type PodCidrs, sameAnnotations } from './node-object.ts';
 
 /** The store's own notes on a lease. */
@@ -144,8 +144,10 @@ export class NodeTable {
     const ownerId = ownerIdOf(meta);
     try {
       const value = parseAnnotations(meta, this.#backends);
+      const health = value.version === undefined ? undefined : healthOf(meta);
       const lease: Lease = {
         ...value,
+        ...(health === undefined ? {} : { health }),
         ownerId,
         subnets,
         reservation: false,

@@ -7,7 +7,13 @@ import type { BackendFormats } from '../backend-format.ts';
 import type { Clock, Random } from '../clock.ts';
 import { isObject, type LeaseValue } from '../lease.ts';
 import type { NodeEvent } from '../store.ts';
-import { formatAnnotations, isManaged, leavingAnnotations, missingAnnotations } from './annotations.ts';
+import {
+  formatAnnotations,
+  healthAnnotation,
+  isManaged,
+  leavingAnnotations,
+  missingAnnotations,
+} from './annotations.ts';
 import { accept, type Form, type KubeClient } from './client.ts';
 import { isConflict, isMissing, type Operation } from './errors.ts';
 import { type AnnotationKeys, type NodeMeta, reduceMeta, reduceWhole, type WholeNode } from './node-object.ts';
@@ -42,6 +48,8 @@ const strategicPatch = 'application/strategic-merge-patch+json';
 
 export class NodeWriter {
   readonly #options: NodeWriterOptions;
+  /** What is wrong, as far as the annotations say it; undefined: nothing. */
+  health: string | undefined;
 
   constructor(options: NodeWriterOptions) {
     this.#options = options;
@@ -74,10 +82,27 @@ export class NodeWriter {
 
   /** Says the value in the annotations. Without a difference nothing is written. @throws StoreError */
   async write(node: NodeMeta, value: LeaseValue): Promise<NodeMeta | 'gone' | 'replaced'> {
-    const wanted = formatAnnotations(value, this.#options.backends);
+    const wanted = formatAnnotations(value, this.#options.backends, this.health);
     const missing = missingAnnotations(wanted, node);
     if (Object.keys(missing).length === 0) return node;
     return await this.#annotate(node, missing, 'write the annotations of');
+  }
+
+  /** Says how our network is. @throws StoreError */
+  async writeHealth(
+    node: NodeMeta,
+    version: string,
+    health: string | undefined,
+  ): Promise<NodeMeta | 'gone' | 'replaced'> {
+    const before = this.health;
+    // A write of the value that comes between must not take it away again.
+    this.health = health;
+    try {
+      return await this.#annotate(node, healthAnnotation(version, health), 'write the health of');
+    } catch (error) {
+      this.health = before;
+      throw error;
+    }
   }
 
   /** @returns whether there was anything to take away @throws StoreError */

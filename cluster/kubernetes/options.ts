@@ -90,8 +90,16 @@ function parseUrl(text: string): string {
 }
 
 /** Undefined without --kube-subnet-mgr. @throws UsageError */
-export function parseKubernetesOptions(options: ParsedOptions): KubernetesOptions | undefined {
-  if (!options.flag('kube-subnet-mgr')) return undefined;
+export const parseKubernetesOptions = (options: ParsedOptions): KubernetesOptions | undefined =>
+  options.flag('kube-subnet-mgr') ? readKubernetesOptions(options) : undefined;
+
+/** The options that reach the API server and find a cluster's annotations; all that a tool for people needs. */
+export const accessOptions: readonly OptionSpec[] = kubernetesOptions.filter(({ name }) =>
+  ['kube-api-url', 'kubeconfig-file', 'kube-annotation-prefix'].includes(name),
+);
+
+/** @throws UsageError */
+export function readKubernetesOptions(options: ParsedOptions): KubernetesOptions {
   const [apiUrl, kubeconfigFile] = [options.text('kube-api-url'), options.text('kubeconfig-file')];
   return {
     ...(apiUrl ? { apiUrl: parseUrl(apiUrl) } : {}),

@@ -27,7 +27,7 @@ import type {
 } from '../store.ts';
 import type { StoreError } from '../store-errors.ts';
 import type { StoreObserver } from '../store-observer.ts';
-import { annotationKeys, parseNodeAddresses } from './annotations.ts';
+import { annotationKeys, healthOf, parseNodeAddresses } from './annotations.ts';
 import { KubeClient } from './client.ts';
 import { ConfigFile } from './config-file.ts';
 import { Credentials } from './credentials.ts';
@@ -78,6 +78,9 @@ const defaultPrefix = 'flannel.alpha.coreos.com/';
 /** So many Nodes without known podCIDRs are asked for one by one; more are listed in full. */
 const askedOneByOne = 32;
 
+/** Every write of a Node goes to every node that watches. */
+const healthEveryMs = 60_000;
+
 interface Listener {
   readonly onWake: () => void;
   readonly onProblem: ((error: StoreError) => void) | undefined;
@@ -103,6 +106,8 @@ class KubernetesStore implements ClusterStore {
   #own: WholeNode | undefined;
   /** The next list is of whole Nodes, because few podCIDRs are known. */
   #listsWhole = true;
+  /** When our health was written last. */
+  #healthToldMs = Number.NEGATIVE_INFINITY;
   /** The data path stands. */
   #isUp = false;
 
@@ -258,6 +263,18 @@ class KubernetesStore implements ClusterStore {
     if (this.#own) await this.#writer.showEvent(this.#own, event);
   }
 
+  async tellHealth(health: string | undefined): Promise<void> {
+    const nowMs = this.#options.clock.nowMs();
+    const node = this.#own;
+    const lease = node && this.#table.leases.all.find(({ ownerId }) => ownerId === ownerIdOf(node));
+    // The clock may have been set back.
+    const isSoon = Math.abs(nowMs - this.#healthToldMs) < healthEveryMs;
+    if (!node || lease?.version === undefined || health === this.#writer.health || isSoon) return;
+    this.#healthToldMs = nowMs;
+    const result = await this.#writer.writeHealth(node, lease.version, health);
+    if (typeof result !== 'string') this.#table.apply(result);
+  }
+
   health(): StoreHealth {
     return this.#client.health();
   }
@@ -357,6 +374,8 @@ class KubernetesStore implements ClusterStore {
   #takeOwn(node: WholeNode | undefined): void {
     const before = this.#own;
     if (node && before?.uid === node.uid && isOlder(node.resourceVersion, before.resourceVersion)) return;
+    // An earlier weftd may have said something: it stays until the first word of this one.
+    if (node && !this.#own && this.#writer.health === undefined) this.#writer.health = healthOf(node);
     this.#own = node;
     const learnt = node?.podCidrs ? this.#table.learn(node, node.podCidrs) : false;
     const changed = node ? this.#table.apply(asMeta(node)) : before !== undefined && this.#table.remove(before);

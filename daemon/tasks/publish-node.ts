@@ -13,9 +13,9 @@ import type { Problems } from '../report/problems.ts';
 import type { Progress } from '../report/progress.ts';
 
 export interface PublishNodeOptions {
-  readonly store: Pick<ClusterStore, 'kind' | 'liveness'>;
+  readonly store: Pick<ClusterStore, 'kind' | 'liveness' | 'tellHealth'>;
   readonly membership: Pick<Membership, 'view'>;
-  readonly problems: Pick<Problems, 'ofThisNode' | 'report'>;
+  readonly problems: Pick<Problems, 'all' | 'ofThisNode' | 'report'>;
   readonly progress: Pick<Progress, 'isInSync' | 'startedAtMs'>;
   readonly node: string;
   readonly version: string;
@@ -32,6 +32,9 @@ const nameProblem = (node: string, address: string, own: PerFamily<Address>): st
   address === formatAddresses(own)
     ? `Another host has the name "${node}" and the public address ${address}, too, so that both use one subnet, and their containers the same addresses; give one of them another name with --node, and an address of its own with --public-ip or --iface`
     : `Another host, at ${address}, has the name "${node}", too; give one of them another name with --node`;
+
+/** Problems with the store itself: it cannot be told of them. */
+const untold: ReadonlySet<string> = new Set(['kubernetes', 'liveness']);
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -82,10 +85,12 @@ export class PublishNode implements Task {
 
   async #publish(): Promise<void> {
     const { membership, problems, progress, node, version, attachments, bells } = this.#options;
-    const { liveness, kind } = this.#options.store;
+    const { store } = this.#options;
+    const { liveness, kind } = store;
     const { view } = membership;
     // While the store is unreachable nothing can be published; the listing notices when it is back.
-    if (!view || !progress.isInSync || !liveness) return;
+    if (!view || !progress.isInSync) return;
+    if (!liveness) return await this.#tellHealth();
     const containers = attachments.count();
     try {
       const { conflict, isForged } = await liveness.publish({
@@ -116,5 +121,19 @@ export class PublishNode implements Task {
         problems.report('liveness', `${(error as Error).message}; live nodes may be shown as down`, 'debug');
       }
     }
+  }
+
+  /** In one word: peers and people need no more, and every change is a write. */
+  async #tellHealth(): Promise<void> {
+    const { store, problems } = this.#options;
+    const own = problems.all.find(({ isOwn, head: { code } }) => isOwn && !untold.has(code));
+    try {
+      await store.tellHealth?.(own?.head.code);
+    } catch (error) {
+      // The listing reports a store that does not answer.
+      if (error instanceof StoreRefusedError) problems.report('liveness', error.message, 'debug');
+      return;
+    }
+    problems.report('liveness', undefined);
   }
 }

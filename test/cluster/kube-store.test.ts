@@ -43,6 +43,8 @@ class FakeApi {
   version = 100;
   /** `list whole`, `list metadata`, `get node7`, … of the requests about others' Nodes. */
   readonly asked: string[] = [];
+  /** The annotations of each patch. */
+  readonly patches: Record<string, string | null>[] = [];
   readonly #watches = new Set<ServerResponse>();
   readonly #server = createServer((request, response) => this.#answer(request, response));
 
@@ -70,13 +72,32 @@ class FakeApi {
     }
   }
 
-  #answer({ url = '', headers }: IncomingMessage, response: ServerResponse): void {
+  /** A merge patch of a Node's annotations. */
+  async #patch(name: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let body = '';
+    for await (const part of request.setEncoding('utf8')) body += String(part);
+    const { annotations } = (JSON.parse(body) as { metadata: { annotations: Record<string, string | null> } }).metadata;
+    this.patches.push(annotations);
+    this.nodes = this.nodes.map((each) => {
+      if (each.metadata.name !== name) return each;
+      const merged = Object.entries({ ...each.metadata.annotations, ...annotations });
+      const left = merged.filter((entry): entry is [string, string] => entry[1] !== null);
+      const resourceVersion = String(++this.version);
+      return { ...each, metadata: { ...each.metadata, resourceVersion, annotations: Object.fromEntries(left) } };
+    });
+    response.end(JSON.stringify(this.nodes.find(({ metadata }) => metadata.name === name)));
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const { url = '', headers, method } = request;
     const { pathname, searchParams } = new URL(url, 'http://x');
     const isOwn = searchParams.has('fieldSelector');
     const form = headers.accept?.includes('PartialObjectMetadata') ? 'metadata' : 'whole';
     const shown = (each: FakeNode): object => (form === 'whole' ? each : { metadata: each.metadata });
     const name = /^\/api\/v1\/nodes\/(.+)$/.exec(pathname)?.[1];
-    if (name !== undefined) {
+    if (name !== undefined && method === 'PATCH') {
+      void this.#patch(name.split('/')[0]!, request, response);
+    } else if (name !== undefined) {
       this.asked.push(`get ${name}`);
       const found = this.nodes.find(({ metadata }) => metadata.name === name);
       response.writeHead(found ? 200 : 404).end(JSON.stringify(found ?? { kind: 'Status', message: 'not found' }));
@@ -86,7 +107,7 @@ class FakeApi {
       this.#watches.add(response);
       response.on('close', () => this.#watches.delete(response));
     } else {
-      const all = isOwn ? [] : this.nodes;
+      const all = isOwn ? this.nodes.filter(({ metadata }) => metadata.name === 'me') : this.nodes;
       const from = Number(searchParams.get('continue') ?? 0);
       const to = from + Number(searchParams.get('limit'));
       if (!isOwn) this.asked.push(`list ${form}`);
@@ -96,13 +117,13 @@ class FakeApi {
   }
 }
 
-async function open(url: string): Promise<ClusterStore> {
+async function open(url: string, clock = systemClock): Promise<ClusterStore> {
   const { leases } = await openKubernetesStore({
     kubernetes: { apiUrl: url, annotationPrefix: 'p/', netConfigPath: '/none', setNetworkUnavailable: true },
     environment: {},
     node: 'me',
     backends,
-    clock: systemClock,
+    clock,
     random: Math.random,
     maxBackoffMs: 100,
   });
@@ -223,6 +244,42 @@ test('a forgotten history means a new list; an older one means that leases may b
     api.forget(45);
     await waitFor('the restored list', async () => (await store.list()).leases.size === 1);
     assert.is((await store.list({ mark: later })).continuity, 'lost');
+  });
+});
+
+test('the health is written when it changes, and once a minute at most; a restart goes on from there', async () => {
+  await withStore(1, async (api, _, url) => {
+    const own = node(9, 60);
+    api.nodes.push({
+      ...own,
+      metadata: {
+        ...own.metadata,
+        name: 'me',
+        annotations: { ...own.metadata.annotations, 'p/weft': '{"version":"1.0.0"}' },
+      },
+    });
+    let laterMs = 0;
+    const clock = { ...systemClock, nowMs: () => systemClock.nowMs() + laterMs };
+    const told = async (store: ClusterStore, health: string | undefined): Promise<readonly (string | null)[]> => {
+      await store.tellHealth!(health);
+      return api.patches.splice(0).map((each) => each['p/weft']!);
+    };
+    const store = await open(url, clock);
+    await store.list();
+    assert.equal(await told(store, undefined), [], 'nothing is wrong, as the annotation says');
+    assert.equal(await told(store, 'routes'), ['{"version":"1.0.0","health":"routes"}']);
+    assert.equal(await told(store, 'routes'), []);
+    assert.equal(await told(store, undefined), [], 'within the minute');
+    laterMs += 61_000;
+    assert.equal(await told(store, undefined), ['{"version":"1.0.0"}']);
+    laterMs += 61_000;
+    assert.equal(await told(store, 'disk'), ['{"version":"1.0.0","health":"disk"}']);
+    store.close();
+    const next = await open(url, clock);
+    await next.list();
+    assert.equal(await told(next, 'disk'), [], 'the earlier weftd has said that');
+    assert.equal(await told(next, undefined), ['{"version":"1.0.0"}']);
+    next.close();
   });
 });
 

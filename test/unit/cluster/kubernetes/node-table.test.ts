@@ -56,6 +56,21 @@ test('a Node whose podCIDRs cannot be asked for is reported until they are known
   assert.not.ok(refuse('u1'), 'they are known');
 });
 
+test('a lease has the word in which its node says what is wrong, and no text that is none', () => {
+  const table = new NodeTable(backends);
+  table.learn({ name: 'a', uid: 'u1' }, cidrs('10.244.1.0/24'));
+  let version = 1;
+  const healthIn = (weft: string): string | undefined => {
+    table.apply(node('a', 'u1', version++, { 'p/weft': weft }));
+    return table.leases.all[0]?.health;
+  };
+  assert.is(healthIn('{"version":"1.0.0"}'), undefined);
+  assert.is(healthIn('{"version":"1.0.0","health":"external-interface"}'), 'external-interface');
+  for (const bad of ['7', '"two words"', '"\\u001b[31m"', `"${'x'.repeat(65)}"`, '""', 'null', '{"a":1}']) {
+    assert.is(healthIn(`{"version":"1.0.0","health":${bad}}`), undefined, bad);
+  }
+});
+
 test('a Node is a lease once it is managed and its podCIDRs are known', () => {
   const table = new NodeTable(backends);
   assert.not.ok(table.apply(node('a', 'u1', 1)));
