@@ -5,6 +5,7 @@ import { benchHeal } from './heal.ts';
 import { BenchHost } from './host.ts';
 import { benchPeers } from './peers.ts';
 import { benchReservations } from './reservations.ts';
+import { benchSingleChanges } from './single-changes.ts';
 import { benchStart } from './start.ts';
 
 const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
@@ -12,9 +13,14 @@ const benches: Record<string, (host: BenchHost) => string | Promise<string>> = {
   add: (host) => benchAdd(host, 60),
   burst: (host) => benchBurst(host, 60),
   heal: () => benchHeal(Number(process.env['WEFT_BENCH_HEAL'] ?? 20)),
-  peers: (host) => benchPeers(host, (process.env['WEFT_BENCH_PEERS'] ?? '100,1000,5000').split(',').map(Number)),
+  peers: (host) => benchPeers(host, peerCounts()),
+  changes: (host) => benchSingleChanges(host, peerCounts()),
   reservations: (host) => benchReservations(host, [0, 5_000, 30_000], 20),
 };
+
+function peerCounts(): number[] {
+  return (process.env['WEFT_BENCH_PEERS'] ?? '100,1000,5000').split(',').map(Number);
+}
 
 const names = process.argv.slice(2);
 const unknown = names.find((name) => !benches[name]);

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { EtcdConnection } from '../cluster/etcd/connection.ts';
 import { systemClock } from '../test/lab/clock.ts';
 import { etcdPrefix } from '../test/lab/cluster.ts';
-import { type Etcd, startEtcd } from '../test/lab/etcd.ts';
+import { Etcd, startEtcd } from '../test/lab/etcd.ts';
+import { Scratch } from '../test/lab/scratch.ts';
 
 export interface Peer {
   readonly subnet: string;
@@ -24,21 +25,24 @@ export const peerOf = (i: number, edition = 0): Peer => ({
   mac: `02:${hex(edition)}:00:${hex(i >> 16)}:${hex(i >> 8)}:${hex(i)}`,
 });
 
-const keyOf = ({ subnet }: Peer): string => `${etcdPrefix}/subnets/${subnet}-24`;
 const leaseOf = ({ host, mac }: Peer): string =>
   JSON.stringify({ PublicIP: host, PublicIPv6: null, BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } });
+
+const newFolder = (): string => mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weft-bench-etcd-'));
 
 export class PeerStore {
   readonly endpoint: string;
   readonly #server: Etcd;
   readonly #connection: EtcdConnection;
+  readonly #prefix: string;
   readonly #leases = new Map<string, string>();
 
-  private constructor(server: Etcd) {
+  private constructor(server: Etcd, prefix = etcdPrefix) {
     this.#server = server;
+    this.#prefix = prefix;
     this.endpoint = server.endpoint;
     this.#connection = new EtcdConnection({
-      etcd: { endpoints: [server.endpoint], prefix: etcdPrefix },
+      etcd: { endpoints: [server.endpoint], prefix },
       clock: systemClock,
       random: () => 0,
       timeoutMs: 30_000,
@@ -47,8 +51,25 @@ export class PeerStore {
 
   /** In memory where that can be had: a disk's sync is not measured here. */
   static async start(): Promise<PeerStore> {
-    const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'weft-bench-etcd-'));
-    return new PeerStore(await startEtcd({ folder, heartbeatMs: 100 }));
+    return new PeerStore(await startEtcd({ folder: newFolder(), heartbeatMs: 100 }));
+  }
+
+  /** At an address of this namespace, for other namespaces. */
+  static async startAt(address: string): Promise<PeerStore> {
+    const folder = newFolder();
+    const scratch = new Scratch('etcd', { folder });
+    const server = new Etcd({ scratch, folder, heartbeatMs: 100, endpoint: `http://${address}:2379` });
+    await server.start();
+    return new PeerStore(server);
+  }
+
+  /** Another cluster in the same etcd. */
+  at(prefix: string): PeerStore {
+    return new PeerStore(this.#server, prefix);
+  }
+
+  #keyOf({ subnet }: Peer): string {
+    return `${this.#prefix}/subnets/${subnet}-24`;
   }
 
   /** Writes keys, a hundred a transaction, each with an etcd lease of its own where `leased`. */
@@ -70,12 +91,12 @@ export class PeerStore {
   }
 
   async putConfig(config: object): Promise<void> {
-    await this.#put([[`${etcdPrefix}/config`, JSON.stringify(config)]], false);
+    await this.#put([[`${this.#prefix}/config`, JSON.stringify(config)]], false);
   }
 
   async putPeers(peers: readonly Peer[]): Promise<void> {
     await this.#put(
-      peers.map((peer) => [keyOf(peer), leaseOf(peer)]),
+      peers.map((peer) => [this.#keyOf(peer), leaseOf(peer)]),
       true,
     );
   }
@@ -87,18 +108,23 @@ export class PeerStore {
   }
 
   async removePeer(peer: Peer): Promise<void> {
-    await this.#remove(keyOf(peer));
+    await this.#remove(this.#keyOf(peer));
   }
 
   async removeAllPeers(): Promise<void> {
-    const prefix = `${etcdPrefix}/subnets/`;
+    const prefix = `${this.#prefix}/subnets/`;
     const end = Buffer.from(prefix);
     end[end.length - 1]! += 1;
     await this.#remove(prefix, end);
   }
 
-  async stop(): Promise<void> {
+  /** Leaves etcd to the others. */
+  close(): void {
     this.#connection.close();
+  }
+
+  async stop(): Promise<void> {
+    this.close();
     await this.#server.remove();
   }
 }

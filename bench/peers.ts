@@ -17,6 +17,7 @@ import { sys } from '../linux/sys-bun.ts';
 import { parseAddress } from '../net/address.ts';
 import { parseMac } from '../net/mac.ts';
 import { parsePrefix } from '../net/prefix.ts';
+import { etcdPrefix } from '../test/lab/cluster.ts';
 import type { Service } from '../test/lab/commands.ts';
 import { flanneldPath } from '../test/lab/flannel.ts';
 import { KernelWitness } from '../test/lab/kernel-witness.ts';
@@ -28,34 +29,34 @@ import { type BenchHost, beforeFolder } from './host.ts';
 import { PeerStore, peerOf } from './many-peers.ts';
 import { quantile } from './sample.ts';
 
-const networkConfig = { Network: '10.0.0.0/8', SubnetLen: 24, Backend: { Type: 'vxlan' } };
+export const networkConfig = { Network: '10.0.0.0/8', SubnetLen: 24, Backend: { Type: 'vxlan' } };
 
-const nowMs = (): number => sys.clock_gettime(clock.CLOCK_MONOTONIC);
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+export const nowMs = (): number => sys.clock_gettime(clock.CLOCK_MONOTONIC);
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-interface Contender {
+export interface Contender {
   readonly name: string;
-  readonly argv: (endpoint: string, files: NodeFiles) => string[];
+  readonly argv: (endpoint: string, files: NodeFiles, prefix?: string) => string[];
 }
 
 const weftdAt = (name: string, path: string): Contender => ({
   name,
-  argv: (endpoint, files) => [
-    ...[path, ...weftdArguments(files, 'bench', endpoint)],
+  argv: (endpoint, files, prefix = etcdPrefix) => [
+    ...[path, ...weftdArguments(files, 'bench', endpoint), '--etcd-prefix', prefix],
     ...['--iface', 'eth0', '--log-format', 'text', '--ip-masq=false'],
   ],
 });
 
 const flannel: Contender = {
   name: 'flanneld',
-  argv: (endpoint, { subnetFile }) => [
-    ...[flanneldPath!, `-etcd-endpoints=${endpoint}`, '-iface=eth0'],
+  argv: (endpoint, { subnetFile }, prefix = etcdPrefix) => [
+    ...[flanneldPath!, `-etcd-endpoints=${endpoint}`, `-etcd-prefix=${prefix}`, '-iface=eth0'],
     ...[`-subnet-file=${subnetFile}`, '-ip-masq=false'],
   ],
 };
 
 /** weftd and the one that it is compared with, if there is one. Copied for the reason that host.ts gives. */
-function contendersOf({ folder }: BenchHost): readonly Contender[] {
+export function contendersOf({ folder }: BenchHost): readonly Contender[] {
   const install = (name: string, from: string): Contender => {
     const copy = join(folder, `${name}.copy`);
     copyFileSync(from, copy);
@@ -68,7 +69,7 @@ function contendersOf({ folder }: BenchHost): readonly Contender[] {
 }
 
 /** A contender that runs. */
-class Running {
+export class Running {
   readonly startMs: number;
   readonly service: Service;
 

@@ -10,10 +10,12 @@ import { writeSync } from 'node:fs';
 import { check } from '../../linux/errors.ts';
 import { socket } from '../../linux/netlink/connection.ts';
 import { openEvents, rtnlgrp } from '../../linux/netlink/events.ts';
+import { decodeNeighbour, rtmNeighbour } from '../../linux/netlink/neighbour.ts';
 import { decodeRoute, rtmRoute } from '../../linux/netlink/route.ts';
 import { eachMessage } from '../../linux/netlink/wire.ts';
 import { clock } from '../../linux/sys.ts';
 import { sys } from '../../linux/sys-bun.ts';
+import { formatMac } from '../../net/mac.ts';
 import { formatPrefix } from '../../net/prefix.ts';
 
 /** include/linux/socket.h, include/linux/net.h */
@@ -40,8 +42,11 @@ function tellEvents(): never {
     eachMessage(view, 0, got, ({ type, body }) => {
       const change = (type & 3) === 0 ? 'new' : 'deleted';
       const isRoute = type === rtmRoute.RTM_NEWROUTE || type === rtmRoute.RTM_DELROUTE;
+      const isNeighbour = type === rtmNeighbour.RTM_NEWNEIGH || type === rtmNeighbour.RTM_DELNEIGH;
       const route = isRoute ? decodeRoute(body) : undefined;
-      lines.push(`${change} ${kinds[type & ~3] ?? type}${route ? ` ${formatPrefix(route.destination)}` : ''}`);
+      const mac = isNeighbour ? decodeNeighbour(body, false)?.mac : undefined;
+      const subject = route ? formatPrefix(route.destination) : mac ? formatMac(mac) : undefined;
+      lines.push(`${change} ${kinds[type & ~3] ?? type}${subject === undefined ? '' : ` ${subject}`}`);
     });
     say(lines, ms);
   }
