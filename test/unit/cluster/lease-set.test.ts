@@ -60,6 +60,38 @@ test('two sets that continue one set are compared as lists', () => {
   assert.equal(other.differenceTo(before), { removed: [], added: [four] });
 });
 
+test('property: sets that share a list give what a copy for each would, in whatever order they are asked', () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const stream = randomStream(seed);
+    const random = (below: number): number => Math.floor(stream() * below);
+    const first = [2, 3, 4, 5].map((n) => peer(n));
+    const made: { readonly set: LeaseSet; readonly list: readonly Lease[] }[] = [
+      { set: LeaseSet.of(first), list: [...first] },
+    ];
+    for (let round = 0; round < (seed === 1 ? 700 : 30); round++) {
+      const { set, list } = random(10) === 0 ? made[random(made.length)]! : made.at(-1)!;
+      const next = [...list];
+      const changes = Array.from({ length: 1 + random(3) }, (): LeaseChange => {
+        const was = random(3) === 0 ? undefined : next[random(next.length)];
+        const is = was && random(2) === 0 ? undefined : peer(random(200));
+        if (was && is) next[next.indexOf(was)] = is;
+        else if (was) next.splice(next.indexOf(was), 1);
+        else next.push(is!);
+        return [was, is];
+      });
+      assert.is(set.with([...changes, [peer(1), undefined]]), undefined, 'the last one is of no set');
+      made.push({ set: set.with(changes)!, list: next });
+      const { set: asked, list: known } = made[random(made.length)]!;
+      if (random(4) === 0) assert.ok(known.every((lease) => asked.has(lease)) && asked.size === known.length);
+      if (random(8) === 0) assert.equal(names(asked), names(known), `seed ${seed}`);
+      if (random(16) === 0) assert.equal(names(asked.all), names(known), `seed ${seed}`);
+    }
+    for (const { set, list } of random(2) === 0 ? made : made.toReversed()) {
+      assert.ok(set.all.length === list.length && set.all.every((lease, i) => lease === list[i]), `seed ${seed}`);
+    }
+  }
+});
+
 test('very old changes are dropped, and the lists compared', () => {
   const first = LeaseSet.of([peer(2)]);
   let set = first;

@@ -1,7 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Lease } from '../../../../cluster/lease.ts';
-import { differenceOf, type LeaseChange, patchList, sumOf } from '../../../../cluster/lease-set.ts';
+import { differenceOf, type LeaseChange, sumOf } from '../../../../cluster/lease-set.ts';
 import { formatFdbEntry, formatRoute } from '../../../../daemon/backends/entries.ts';
 import { containerMtu, deriveDesired, type Overlay } from '../../../../daemon/overlay/desired.ts';
 import { narrowToPeers } from '../../../../daemon/overlay/narrow.ts';
@@ -26,6 +26,22 @@ import {
 import { formatState, SimulatedKernel } from './simulated-kernel.ts';
 
 const test = suite('daemon/overlay/desired');
+
+/** The list with the changes applied in order; undefined if the changes belong to another list. */
+function patchList(list: readonly Lease[], changes: readonly LeaseChange[]): Lease[] | undefined {
+  const next = list.slice();
+  for (const [was, is] of changes) {
+    if (!was) {
+      if (is) next.push(is);
+      continue;
+    }
+    const at = next.indexOf(was);
+    if (at < 0) return undefined;
+    if (is) next[at] = is;
+    else next.splice(at, 1);
+  }
+  return next;
+}
 
 const problemsOf = (changes: Parameters<typeof overlay>[0]): (string | undefined)[] =>
   deriveDesired(overlay(changes)).peers.map(({ problem }) => problem);
