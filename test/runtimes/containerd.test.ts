@@ -55,6 +55,28 @@ test('"ctr task rm" and "ctr container rm" call no plugin: "weftctl gc" frees th
   assert.equal(machine.leftovers(), []);
 });
 
+test('"weftctl attach" finds a pod by its name and by its id, and the interface ends with the pod', async () => {
+  const [here] = lab().runtimes as [Containerd, Containerd];
+  const { machine } = here;
+  const pod = await here.runPod({ name: 'wide' });
+  const interfaces = (): string[] => {
+    const argv = ['nsenter', `--net=${machine.outside(pod.netns)}`, 'ip', '-json', '-4', 'address'];
+    return (JSON.parse(machine.execute(argv).stdout) as { ifname: string }[]).map(({ ifname }) => ifname);
+  };
+  const said = machine.weftctl('attach', 'cri:wide', 'weft');
+  assert.match(said.stdout, /^cri:wide has eth1 with 10\.244\.[0-9.]+ in the network "weft"\.\n$/, said.stderr);
+  assert.equal(interfaces(), ['lo', 'eth0', 'eth1']);
+  const again = machine.weftctl('attach', pod.id.slice(0, 12), 'weft', '--name', 'lan0');
+  assert.is(again.status, 0, again.stderr);
+  assert.match(machine.weftctl('attachments', '--check').stdout, /\/wide +cri +eth1 .* up\n.*\/wide +cri +lan0 .* up/);
+  assert.is(machine.weftctl('detach', pod.id, 'weft', '--name', 'eth1').status, 0);
+  assert.equal(interfaces(), ['lo', 'eth0', 'lan0']);
+  await here.cri.removePod(pod.id);
+  const { stdout } = machine.weftctlGc();
+  assert.match(stdout, /lan0 +weft +freed +its process has ended/);
+  assert.equal(machine.leftovers(), []);
+});
+
 test('weftctl doctor finds nothing wrong on these hosts', async () => {
   for (const { machine, cri } of lab().runtimes) {
     const id = await cri.runPod({ name: 'healthy', cgroupParent: machine.cgroupParent });
