@@ -9,7 +9,7 @@ import { socketReason } from '../command/socket-reason.ts';
 import { type Container, type Runtime, RuntimeError } from './container.ts';
 import { decodeFields, encodeFields, type Fields, messagesOf, numberOf, textOf } from './protobuf.ts';
 
-const timeoutMs = 10_000;
+const usualTimeoutMs = 10_000;
 const limitBytes = 64 * 1024 * 1024;
 /** A flag and the length before each message (gRPC over HTTP/2). */
 const frameBytes = 5;
@@ -24,7 +24,13 @@ function frame(message: Uint8Array): Buffer {
 }
 
 /** @throws RuntimeError */
-function ask(title: string, socketPath: string, method: string, message: Uint8Array): Promise<Answer> {
+function ask(
+  title: string,
+  socketPath: string,
+  method: string,
+  message: Uint8Array,
+  timeoutMs = usualTimeoutMs,
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const session = connectHttp2('http://localhost', { createConnection: () => connect(socketPath) });
     let isDone = false;
@@ -83,14 +89,19 @@ function ask(title: string, socketPath: string, method: string, message: Uint8Ar
   });
 }
 
-/** One call that must succeed. @throws RuntimeError */
+/**
+ * One call that must succeed.
+ * @param timeoutMs for calls that end containers
+ * @throws RuntimeError
+ */
 export async function callCri(
   title: string,
   socketPath: string,
   method: string,
   fields: Parameters<typeof encodeFields>[0],
+  timeoutMs?: number,
 ): Promise<Fields> {
-  const answer = await ask(title, socketPath, method, encodeFields(fields));
+  const answer = await ask(title, socketPath, method, encodeFields(fields), timeoutMs);
   if ('fields' in answer) return answer.fields;
   const why = answer.message || `gRPC status ${answer.grpcStatus}`;
   throw new RuntimeError(`Cannot ask ${title} on "${socketPath}": ${why}`);

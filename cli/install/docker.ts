@@ -1,7 +1,6 @@
 /** Docker's own network: a drop-in that makes docker.service use this node's subnet. */
 
 import { CliError } from '../host.ts';
-import { programFolder } from './service.ts';
 
 export const dockerOptsPath = '/run/docker_opts.env';
 
@@ -10,9 +9,10 @@ const variables = ['$DOCKER_OPT_BIP', '$DOCKER_OPT_IPMASQ', '$DOCKER_OPT_MTU'];
 /**
  * The drop-in for the unit of this host's package.
  * @param unit the text of docker.service
+ * @param programFolder where weftctl is
  * @throws CliError for a unit that does not start one command
  */
-export function formatDockerDropIn(unit: string): string {
+export function formatDockerDropIn(unit: string, programFolder: string): string {
   // A line may go on behind a backslash.
   const lines = unit.replaceAll('\\\n', ' ').split('\n');
   const commands = lines.filter((line) => line.startsWith('ExecStart=')).map((line) => line.slice(10).trim());

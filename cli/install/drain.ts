@@ -19,19 +19,27 @@ const pollMs = 200;
 
 const isId = (text: string): boolean => /^[0-9a-zA-Z][\w.-]{0,127}$/.test(text);
 
-/** Whether a CRI runtime has stopped the pod. */
-async function stopPod(id: string): Promise<boolean> {
+/** The socket of the CRI runtime whose pod it is. */
+async function findPod(id: string): Promise<string | undefined> {
   for (const socket of criSocketsHere()) {
     try {
       // Stopping succeeds for pods that the runtime does not know.
-      for (const method of ['PodSandboxStatus', 'StopPodSandbox', 'RemovePodSandbox'])
-        await askCri(socket, method, { 1: id });
-      return true;
+      await askCri(socket, 'PodSandboxStatus', { 1: id });
+      return socket;
     } catch (error) {
       if (!(error instanceof CliError)) throw error;
     }
   }
-  return false;
+  return undefined;
+}
+
+/** Whether a CRI runtime has stopped the pod. @throws CliError: it cannot */
+async function stopPod(id: string): Promise<boolean> {
+  const socket = await findPod(id);
+  if (socket === undefined) return false;
+  await askCri(socket, 'StopPodSandbox', { 1: id }, stopTimeoutMs);
+  await askCri(socket, 'RemovePodSandbox', { 1: id }, stopTimeoutMs);
+  return true;
 }
 
 /** Whether Podman has stopped the container. */
@@ -53,10 +61,15 @@ export async function drain(
   const ids = [...new Set(containers.map(({ containerId }) => containerId))].filter(isId);
   let stopped = 0;
   for (const id of ids) {
-    if ((await stopPod(id)) || stopPodman(id)) {
-      stopped++;
-      tell(`stopped ${id}`);
-    } else tell(`no runtime of this host knows ${id}`);
+    try {
+      if ((await stopPod(id)) || stopPodman(id)) {
+        stopped++;
+        tell(`stopped ${id}`);
+      } else tell(`no runtime of this host knows ${id}`);
+    } catch (error) {
+      if (!(error instanceof CliError)) throw error;
+      tell(`${id} does not stop: ${error.message}`);
+    }
   }
   if (stopped === 0) return;
   const sys = await host.loadSys();

@@ -23,13 +23,14 @@ import { Root } from './rooted.ts';
 import { askRuntime, waitForNetwork } from './runtime.ts';
 import {
   currentSettings,
-  programFolder,
   putExtras,
   putService,
   putSettings,
   readUnit,
+  recordedProgramFolder,
   startOf,
   startService,
+  usualProgramFolder,
   waitForWeftd,
 } from './service.ts';
 import { variableOf } from './settings.ts';
@@ -126,8 +127,8 @@ function installPlugins(installer: Installer, folders: Folders, from: string | u
 }
 
 /** Docker's own network. @throws CliError */
-function installDocker(installer: Installer, unit: string): void {
-  const changed = installer.putText(dropInPath('docker.service', 'weft.conf'), formatDockerDropIn(unit));
+function installDocker(installer: Installer, unit: string, programFolder: string): void {
+  const changed = installer.putText(dropInPath('docker.service', 'weft.conf'), formatDockerDropIn(unit, programFolder));
   if (!installer.dryRun && isBooted(installer.root)) systemctl('daemon-reload');
   installer.tell(
     changed
@@ -187,25 +188,28 @@ export async function installHost(context: VerbContext, steps: InstallSteps = {}
   if (!installer.dryRun) installer.record({ version: host.version });
   await noteHost(installer);
 
+  const programFolder = withoutTrailingSlashes(
+    options.text('program-dir') ?? recordedProgramFolder(installer.recorder.current) ?? usualProgramFolder,
+  );
   const program = join(dirname(host.program), 'weftd');
   let isChanged = installer.putProgram(join(programFolder, 'weftd'), program, ['weftctl', 'mk-docker-opts.sh']);
   putExtras(installer, dirname(dirname(host.program)));
   if (folders) installPlugins(installer, folders, from, options.flag('force'));
   isChanged = putSettings(installer, settings) || isChanged;
-  isChanged = putService(installer, unit) || isChanged;
+  isChanged = putService(installer, unit, programFolder) || isChanged;
 
   const runDir = options.text('run-dir') ?? new Map([...current, ...settings]).get(variableOf('run-dir'));
   const source = new SocketSource(socketPath(withoutTrailingSlashes(runDir ?? defaultPaths.runDir)));
   const before = isChanged ? await startOf(source) : undefined;
   steps.beforeStart?.();
-  startService(installer, isChanged);
+  startService(installer, isChanged, programFolder);
   const waits = root.path === '' && !installer.dryRun;
   if (waits) {
     const isReplaced = isBooted(root) ? before : undefined;
     await waitForWeftd(installer, source, (options.integer('timeout') ?? 120) * 1000, isReplaced);
   }
   if (docker !== undefined) {
-    installDocker(installer, docker);
+    installDocker(installer, docker, programFolder);
     installer.tell(`${dockerOptsPath} is written at Docker's start`);
   }
   if (folders) {

@@ -63,10 +63,15 @@ interface RuntimeStatus {
 }
 
 /** A call whose failure is one line for the person. @throws CliError */
-export async function askCri(socket: string, method: string, fields: Parameters<typeof callCri>[3]): Promise<Fields> {
+export async function askCri(
+  socket: string,
+  method: string,
+  fields: Parameters<typeof callCri>[3],
+  timeoutMs?: number,
+): Promise<Fields> {
   const title = criSockets.find(([path]) => path === socket)?.[1] ?? 'the container runtime';
   try {
-    return await callCri(title, socket, method, fields);
+    return await callCri(title, socket, method, fields, timeoutMs);
   } catch (error) {
     if (error instanceof RuntimeError || error instanceof ProtobufError) throw new CliError(error.message, [], error);
     throw error;

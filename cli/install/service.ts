@@ -10,11 +10,18 @@ import { waitUntilReady } from '../wait.ts';
 import { readSmallFile } from './files.ts';
 import { hasLegacyTables } from './host-facts.ts';
 import type { Installer } from './installer.ts';
+import type { Installation } from './record.ts';
 import { readSettings, withSettings } from './settings.ts';
 import { dropInPath, isBooted, lastLogLines, systemctl, systemctlAsk, unitName, unitPath } from './systemd.ts';
 
 const limitBytes = 1024 * 1024;
-export const programFolder = '/usr/local/bin';
+export const usualProgramFolder = '/usr/local/bin';
+
+/** Where an installation has put weftd; undefined before the first. */
+export const recordedProgramFolder = ({ files }: Pick<Installation, 'files'>): string | undefined => {
+  const program = files.find(({ path }) => path.endsWith('/weftd') && !path.startsWith('/etc/'));
+  return program && dirname(program.path);
+};
 
 /** weftd runs the command of the older iptables, which opens a raw socket and a lock file. */
 const legacyDropIn = `# Made by "weftctl install": this host has rules of the older iptables, and weftd adds its own there by that command.
@@ -42,8 +49,9 @@ export function readUnit(installer: Installer, from: string | undefined): string
 }
 
 /** @returns whether a file of the service is another now */
-export function putService(installer: Installer, unit: string): boolean {
-  let changed = installer.putText(unitPath, unit);
+export function putService(installer: Installer, unit: string, folder: string): boolean {
+  const text = unit.replace(/^ExecStart=.*\/weftd$/m, () => `ExecStart=${folder}/weftd`);
+  let changed = installer.putText(unitPath, text);
   if (installer.root.path === '' && hasLegacyTables()) {
     installer.tell('this host has rules of the older iptables: weftd gets CAP_NET_RAW for them');
     changed = installer.putText(dropInPath(unitName, 'legacy-iptables.conf'), legacyDropIn) || changed;
@@ -67,7 +75,7 @@ export function putSettings(installer: Installer, wanted: ReadonlyMap<string, st
 }
 
 /** Enables the service and starts it, or starts it again if something of it has changed. */
-export function startService(installer: Installer, isChanged: boolean): void {
+export function startService(installer: Installer, isChanged: boolean, folder: string): void {
   const { dryRun, root } = installer;
   if (root.path !== '') {
     installer.tell(
@@ -76,9 +84,7 @@ export function startService(installer: Installer, isChanged: boolean): void {
     return;
   }
   if (!isBooted(root)) {
-    installer.tell(
-      'this host has no systemd: start /usr/local/bin/weftd with the settings of /etc/default/weftd yourself',
-    );
+    installer.tell(`this host has no systemd: start ${folder}/weftd with the settings of /etc/default/weftd yourself`);
     return;
   }
   if (dryRun) {
@@ -157,6 +163,14 @@ export function putExtras(installer: Installer, base: string): void {
     ]),
   ];
   for (const [source, path] of extras) {
-    if (existsSync(join(base, source))) installer.copy(path, join(base, source));
+    if (!existsSync(join(base, source))) continue;
+    try {
+      installer.copy(path, join(base, source));
+    } catch (error) {
+      // Some distributions have a /usr that nobody writes. Nothing needs these files.
+      if (!(error instanceof CliError) || (error.cause as NodeJS.ErrnoException | undefined)?.code !== 'EROFS')
+        throw error;
+      return;
+    }
   }
 }

@@ -23,7 +23,7 @@ import { removeEmptyTables } from './nft-remains.ts';
 import { type Installation, type RecordedFile, readRecord, recordPath, savedFolder, sha256 } from './record.ts';
 import { portsOf, removeBridges, removeContainerEnds } from './remaining-links.ts';
 import { Root } from './rooted.ts';
-import { currentSettings, programFolder } from './service.ts';
+import { currentSettings, recordedProgramFolder, usualProgramFolder } from './service.ts';
 import { variableOf } from './settings.ts';
 import { restoreSysctls } from './sysctls.ts';
 import { dropInPath, isBooted, systemctl, systemctlAsk, unitName, unitPath } from './systemd.ts';
@@ -129,7 +129,7 @@ export function stopService(uninstaller: Uninstaller): void {
  */
 export function giveLeaseBack(uninstaller: Uninstaller, how?: '--local' | '--to-flanneld'): void {
   const { root, host, dryRun } = uninstaller;
-  const program = join(programFolder, 'weftd');
+  const program = join(recordedProgramFolder(uninstaller.record) ?? usualProgramFolder, 'weftd');
   if (root.path !== '') return;
   if (!existsSync(program)) {
     uninstaller.leave(`the subnet's lease and weftd's interfaces and rules: ${program} is gone`);

@@ -37,6 +37,7 @@ package's file alone and says so. With --conflist, that network configuration fo
         'as the runtime says; with --plugins: /etc/cni/net.d',
       ),
       text('conflist', 'FILE', 'with --plugins: put this network configuration there', 'none'),
+      text('program-dir', 'DIR', 'the folder of weftd and weftctl', '/usr/local/bin'),
       text('from', 'DIR', 'take the files from this folder', "weftctl's own release"),
       text('cri-socket', 'PATH', 'ask the container runtime on this socket', 'containerd, CRI-O, k3s'),
       option('docker', "give Docker's own bridge this node's subnet instead of installing plugins (on a Docker host)"),

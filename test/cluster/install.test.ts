@@ -3,7 +3,7 @@
  * neither, and with flannel's network. Before and after, files, interfaces, rules, settings and etcd's keys are the same.
  */
 
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -300,6 +300,24 @@ test('rules of the older iptables give weftd the right that it needs for them', 
   const left = host.weftctl('uninstall').stdout;
   assert.match(left, /\nleft net\/ipv4\/ip_forward, which was 0: rules of the older iptables may need it\n/);
   run(['sysctl', '-qw', 'net.ipv4.ip_forward=0'], { namespace: host.namespace });
+  await assertSame(host, listed);
+});
+
+test('on a host with a read-only /usr, the programs go to another folder, and the unit starts them there', async () => {
+  const host = await newHost();
+  succeeded(host.weftctl('install', ...endpoints(), '--program-dir', '/opt/bin/', '--dry-run'));
+  const listed = before(host);
+  mkdirSync(join(host.path, 'usr/local'));
+  host.mount('-t', 'tmpfs', '-o', 'ro', 'tmpfs', '/usr/local');
+  assert.match(
+    host.weftctl('install', ...endpoints()).stderr,
+    /"\/usr\/local\/bin": it is on a read-only file system; name another folder\n$/,
+  );
+  succeeded(host.weftctl('install', ...endpoints(), '--program-dir', '/opt/bin/'));
+  assert.match(host.read('etc/systemd/system/weftd.service'), /^ExecStart=\/opt\/bin\/weftd$/m);
+  succeeded(host.weftctl('uninstall'));
+  host.unmount('/usr/local');
+  rmdirSync(join(host.path, 'usr/local'));
   await assertSame(host, listed);
 });
 

@@ -42,7 +42,8 @@ start() {
   alive && return
   [ -f /etc/systemd/system/weftd.service ] || { echo "Failed to start weftd.service: Unit weftd.service not found." >&2; exit 5; }
   set -a; [ -f /etc/default/weftd ] && . /etc/default/weftd; set +a
-  INVOCATION_ID=1 setsid /usr/local/bin/weftd >> /run/stand-in.log 2>&1 < /dev/null &
+  while read -r line; do case $line in ExecStart=*) program=\${line#ExecStart=} ;; esac; done < /etc/systemd/system/weftd.service
+  INVOCATION_ID=1 setsid $program >> /run/stand-in.log 2>&1 < /dev/null &
   echo $! > $pidfile
 }
 stop() { alive || return 0; kill "$pid"; while alive; do sleep 0.05; done; rm -f $pidfile; }
@@ -147,6 +148,16 @@ export class HostRoot {
       environment: { PATH: process.env['PATH']! },
       timeoutMs: 120_000,
     });
+  }
+
+  /** Mounts in there what nobody else sees. @param words of mount(8), the last one a path of this host */
+  mount(...words: string[]): void {
+    const target = `${this.path}${words.at(-1)}`;
+    run(['nsenter', '-t', String(this.#pid), '--mount', 'mount', ...words.slice(0, -1), target]);
+  }
+
+  unmount(path: string): void {
+    run(['nsenter', '-t', String(this.#pid), '--mount', 'umount', `${this.path}${path}`]);
   }
 
   /** Calls a plugin in there, as a runtime does. */

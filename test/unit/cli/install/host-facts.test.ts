@@ -83,9 +83,9 @@ test('a host with Docker alone is a Docker host', () => {
 });
 
 test("Docker's unit keeps its command", () => {
-  const dropIn = formatDockerDropIn('[Service]\nExecStart=\nExecStart=/usr/bin/dockerd \\\n  -H fd://\n');
+  const dropIn = formatDockerDropIn('[Service]\nExecStart=\nExecStart=/usr/bin/dockerd \\\n  -H fd://\n', '/opt/bin');
   assert.match(dropIn, /\nExecStart=\nExecStart=\/usr\/bin\/dockerd +-H fd:\/\/ \$DOCKER_OPT_BIP \$DOCKER_OPT_IPMASQ /);
-  assert.throws(() => formatDockerDropIn('[Service]\nExecStart=dockerd\n'), /no ExecStart that names a program/);
+  assert.throws(() => formatDockerDropIn('[Service]\nExecStart=dockerd\n', '/x'), /no ExecStart that names a program/);
 });
 
 test('the runtime tells its folders in several forms', () => {
