@@ -77,9 +77,17 @@ export function restoreSysctls(
   if (changed.length === 0) return { restored: [], left: [] };
   const others = othersOnHost(sys);
   if (others.length > 0) {
-    const names = changed.filter(([name]) => globalSettings.includes(name) || !isOfGlobal(name, changed));
+    // Whoever forwards here did without advertisements before, because the host forwarded already.
+    const isNobodys = ([name]: readonly [string, string]): boolean =>
+      name.endsWith('/accept_ra') && sysctls['net/ipv6/conf/all/forwarding'] === '1';
+    const names = changed.filter(
+      (each) => !isNobodys(each) && (globalSettings.includes(each[0]) || !isOfGlobal(each[0], changed)),
+    );
     return {
-      restored: [],
+      restored: changed.filter(isNobodys).map(([name, before]) => {
+        ensureSysctl(sys, name.split('/'), before);
+        return `set ${name} back to ${before}`;
+      }),
       left: names.map(([name, before]) => `${name}, which was ${before}: ${others.slice(0, 3).join(', ')} may need it`),
     };
   }

@@ -7,6 +7,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Family } from '../../net/address.ts';
 import { Cluster } from '../lab/cluster.ts';
 import { execute, run } from '../lab/commands.ts';
 import { type Flannel, type Flavour, flanneldPath, flavours } from '../lab/flannel.ts';
@@ -49,8 +50,7 @@ class MigrationHost extends ServiceHost {
   /** How often the imitation has started. */
   starts = 0;
 
-  /** @param further arguments of flanneld's */
-  async prepare(flavour: Flavour, ...further: string[]): Promise<void> {
+  async prepare(flavour: Flavour): Promise<void> {
     await this.boot();
     const isReal = flavour.name.startsWith('flanneld');
     this.write('/etc/cni/net.d/10-flannel.conflist', JSON.stringify(conflist));
@@ -61,7 +61,7 @@ class MigrationHost extends ServiceHost {
       this.write('/usr/local/bin/flanneld', imitation, 0o755);
       this.#imitate(flavour);
     }
-    const words = ['/usr/local/bin/flanneld', '-etcd-endpoints', this.etcd.endpoint, '-ip-masq', ...further];
+    const words = ['/usr/local/bin/flanneld', '-etcd-endpoints', this.etcd.endpoint, '-ip-masq'];
     this.write('/etc/systemd/system/flanneld.service', `[Service]\nExecStart=${words.join(' ')}\n`);
     this.inside('systemctl', 'enable', '--now', 'flanneld.service');
     // The imitation's rules are there before its file, and its peers after it.
@@ -128,8 +128,11 @@ class MigrationHost extends ServiceHost {
         ...this.etcd.ctl('get', '--prefix', '/').split('\n'),
       ]
         .map((line) => line.trimEnd())
-        // Link-local addresses come late, and the other host's record tells how many containers it has.
-        .filter((line) => line !== '' && !/fe80:|"node":"host2"|last_reserved_ip/.test(line))
+        // The kernel makes IPv6's local routes late, as link-local addresses, and the other host's record tells how many containers it has.
+        .filter(
+          (line) =>
+            line !== '' && !/fe80:|"node":"host2"|last_reserved_ip|^(local|anycast) \S*:.* table local /.test(line),
+        )
     );
   }
 
@@ -164,21 +167,28 @@ interface Site {
   readonly outside: Outside;
 }
 
-async function openSite(flavour: Flavour, ...further: string[]): Promise<Site> {
-  const cluster = new Cluster('migrate');
+interface Variant {
+  readonly backend?: string;
+  readonly families?: readonly Family[];
+}
+
+async function openSite(flavour: Flavour, { backend = 'vxlan', families = [4] }: Variant = {}): Promise<Site> {
+  const cluster = new Cluster('migrate', { families });
+  const ipv6 = families.includes(6) ? { EnableIPv6: true, IPv6Network: 'fd00:10:244::/48' } : {};
   try {
     await cluster.startEtcd();
-    cluster.put('config', JSON.stringify({ ...config, ...flavour.config }));
+    cluster.put('config', JSON.stringify({ ...config, ...ipv6, Backend: { Type: backend }, ...flavour.config }));
     const one = cluster.addHost(MigrationHost);
     const two = cluster.addHost();
-    await one.prepare(flavour, ...further);
+    await one.prepare(flavour);
     two.startWeftd('--ip-masq');
     await two.reaches([one]);
     one.follow();
     for (const host of [one, two]) host.attachPods(1);
     const namespace = cluster.scratch.addNamespace('outside');
-    cluster.underlay.connect('outside', namespace, ['192.168.77.200']);
-    return { cluster, one, two, outside: { namespace, addresses: ['192.168.77.200'] } };
+    const addresses = families.map((family) => ({ 4: '192.168.77.200', 6: 'fd77::c8' })[family]);
+    cluster.underlay.connect('outside', namespace, addresses);
+    return { cluster, one, two, outside: { namespace, addresses } };
   } catch (error) {
     cluster.remove();
     throw error;
@@ -193,30 +203,33 @@ async function closeSite({ cluster, one }: Site): Promise<void> {
 const firstConflist = (host: MigrationHost): string =>
   host.list('/etc/cni/net.d').find((name) => name.endsWith('.conflist'))!;
 
-function defineMigration(flavour: Flavour, backend = 'vxlan'): void {
-  const name = backend === 'vxlan' ? flavour.name : `${flavour.name}, ${backend}`;
+function defineMigration(flavour: Flavour, variant: Variant = {}): void {
+  const { backend = 'vxlan', families = [4] } = variant;
+  const name = [flavour.name, variant.backend ?? [], families.length > 1 ? 'dual stack' : []].flat().join(', ');
   const test = suite(`migrate: ${name}`);
-  const config = { ...flavour.config, Backend: { Type: backend } };
-  const site = fixture(test, () => openSite({ ...flavour, config }), closeSite);
+  const site = fixture(test, () => openSite(flavour, variant), closeSite);
 
   test(`from ${name} and back under traffic: nothing is lost, and the host is as it was`, async () => {
     const { cluster, one, two, outside } = site();
     const [here, there] = [one.pods[0]!, two.pods[0]!] as [Pod, Pod];
-    for (const [from, to] of [
-      [here, there.address],
-      [there, here.address],
-      [here, outside.addresses[0]!],
+    for (const [from, addresses] of [
+      [here, there.addresses],
+      [there, here.addresses],
+      [here, outside.addresses],
     ] as const) {
-      await waitFor(`${to} to be reached`, () => reaches(from.namespace, to));
+      for (const to of addresses) await waitFor(`${to} to be reached`, () => reaches(from.namespace, to));
     }
     const listed = one.listing();
 
     const check = await one.migrate('--check');
     assert.is(check.status, 0, check.stderr);
     assert.match(check.stdout, /^flanneld is process \d+, the service flanneld\.service$/m);
-    assert.match(check.stdout, /^etcd at http:.*, prefix \/coreos\.com\/network: [a-z-]+, 10\.244\.0\.0\/16$/m);
+    assert.match(
+      check.stdout,
+      /^etcd at http:.*, prefix \/coreos\.com\/network: [a-z-]+, 10\.244\.0\.0\/16( fd00:10:244::\/48)?$/m,
+    );
     assert.ok(check.stdout.includes(`network: ${backend}, `), check.stdout);
-    assert.match(check.stdout, /^subnet 10\.244\.\d+\.0\/24, leased to 192\.168\.77\.\d+$/m);
+    assert.match(check.stdout, /^subnet 10\.244\.\d+\.0\/24.*, leased to 192\.168\.77\.\d+/m);
     assert.match(check.stdout, /^network "cbr0" of \/etc\/cni\/net\.d\/10-flannel\.conflist\n1 container$/m);
     assert.match(check.stdout, /^nothing hinders/m);
     await isAsBefore(one, listed);
@@ -253,8 +266,11 @@ function defineMigration(flavour: Flavour, backend = 'vxlan'): void {
     assert.is(pings.sent - pings.received, 0, 'pings lost');
     assert.equal(streams.faults, []);
     assert.ok(streams.bytes > 100_000);
-    assert.equal(Object.keys(datagrams.sources), [one.address]);
-    assert.is(datagrams.sources[one.address], datagrams.sent);
+    assert.equal(Object.keys(datagrams.sources).sort(), [...one.addresses].sort());
+    assert.is(
+      Object.values(datagrams.sources).reduce((sum, each) => sum + each, 0),
+      datagrams.sent,
+    );
     await isAsBefore(one, listed);
     here.detach();
     assert.equal(
@@ -405,8 +421,9 @@ for (const flavour of all) defineMigration(flavour);
 // The real one alone: what a take-over does is the same for each backend.
 const real = all.find(({ name }) => name === 'flanneld');
 if (real) {
-  defineMigration(real, 'host-gw');
-  if (hasIpip()) defineMigration(real, 'ipip');
+  defineMigration(real, { families: [4, 6] });
+  defineMigration(real, { backend: 'host-gw' });
+  if (hasIpip()) defineMigration(real, { backend: 'ipip' });
   else console.log('\n  migrate: the backend "ipip" is left out: this kernel has no such device');
 }
 defineRefusals(all[0]!);
