@@ -317,7 +317,14 @@ export interface DepartureSteps {
   readonly handOver?: (uninstaller: Uninstaller) => Promise<void>;
 }
 
-export const run = (context: VerbContext): Promise<number> => uninstallHost(context);
+export async function run(context: VerbContext): Promise<number> {
+  if (!context.options.flag('plugins')) return await uninstallHost(context);
+  const { removePlugins } = await import('./remove-plugins.ts');
+  const status = await removePlugins(context);
+  // A pod that ended would be started again.
+  if (status === 0 && context.options.flag('stay')) await new Promise(() => setInterval(() => {}, 1 << 30));
+  return status;
+}
 
 export async function uninstallHost(context: VerbContext, { handOver }: DepartureSteps = {}): Promise<number> {
   const { host, options } = context;

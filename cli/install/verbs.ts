@@ -69,6 +69,12 @@ back, brings the runtime's former network back, and removes interfaces, rules an
 changed them, nobody has changed them since, and nothing else on the host needs them. A file that somebody has changed
 stays and is named. It undoes what /var/lib/weft/install.json records.`,
     options: [
+      option('plugins', 'only what "install --plugins" has put there'),
+      text('bin-dir', 'DIR', "with --plugins: the runtime's folder of plugins", '/opt/cni/bin'),
+      text('conf-dir', 'DIR', "with --plugins: the runtime's folder of networks", '/etc/cni/net.d'),
+      text('conflist', 'FILE', 'with --plugins: remove the network configuration of this name', 'none'),
+      text('data-dir', 'DIR', "with --plugins: the folder of the plugins' address store", '/var/lib/cni/networks'),
+      option('stay', 'with --plugins: wait to be stopped afterwards, for a pod that cleans a node'),
       option('drain-first', "stop the containers of Weft's network by their runtime first"),
       option('force', 'go on while containers live: they lose their network'),
       option('local', "do not ask etcd: the subnet's lease there ends by itself"),

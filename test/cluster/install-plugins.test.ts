@@ -16,7 +16,9 @@ import {
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { BareHost } from '../lab/bare-host.ts';
 import { execute, type Finished } from '../lab/commands.ts';
+import { Network } from '../lab/conflist.ts';
 import { root } from '../lab/project.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { fixture } from '../support/fixture.ts';
@@ -230,6 +232,61 @@ test('--conflist without --plugins is refused', () => {
   });
   assert.is(status, 2);
   assert.is(stderr, 'weftctl: Option --conflist belongs to --plugins\n');
+});
+
+test('uninstall --plugins takes back our files alone, the configuration first, and the plugins once no container needs them', async () => {
+  const folder = newFolder();
+  const [bin, net] = [join(folder, 'bin'), join(folder, 'net.d')];
+  succeeded(install(folder, '--conflist', join(root, 'examples/10-weft.conflist')));
+  rmSync(join(bin, 'loopback'));
+  writeFileSync(join(bin, 'loopback'), 'somebody else');
+  writeFileSync(join(net, '20-other.conflist'), '{"name":"other","plugins":[{"type":"bridge"}]}');
+  const host = new BareHost(scratch(), 'node');
+  const uninstall = (...more: string[]): Finished =>
+    host.execute([
+      ...[weftctl, 'uninstall', '--plugins', '--bin-dir', bin, '--conf-dir', net, '--data-dir', host.dataDir],
+      ...more,
+    ]);
+  const ipam = { type: 'weft-ipam', dataDir: host.dataDir, ranges: [[{ subnet: '10.9.0.0/24' }]] };
+  const network = new Network(
+    { cniVersion: '1.0.0', name: 'weft', plugins: [{ type: 'weft', ipam }] },
+    { namespace: host.namespace, cacheFolder: join(folder, 'cache') },
+  );
+  const [pod] = host.addPodSpaces(1);
+  const attachment = { containerId: pod!.id, netns: pod!.path };
+  network.add(attachment);
+
+  assert.match(
+    succeeded(uninstall('--dry-run', '--force', '--conflist', '10-weft.conflist')),
+    /^would remove .*10-weft/,
+  );
+  assert.is(readdirSync(net).length, 2);
+  assert.match(
+    succeeded(uninstall('--force', '--dry-run', '--conflist', '20-other.conflist')),
+    /^left .*20-other\.conflist: it does not name the plugin "weft"\n/,
+  );
+  const { status, stdout, stderr } = uninstall('--conflist', '10-weft.conflist');
+  assert.is(status, 1);
+  assert.match(stdout, /^removed .*10-weft\.conflist\n$/);
+  assert.match(stderr, /^weftctl: Cannot remove the plugins in ".*bin": 1 container of this host could not be deleted/);
+  assert.equal(readdirSync(net), ['20-other.conflist']);
+  assert.equal(readdirSync(bin).sort(), names);
+  network.delete(attachment);
+  assert.is(succeeded(uninstall('--conflist', '10-weft.conflist')).trim().split('\n').length, 3);
+  assert.equal(readdirSync(bin), ['loopback'], "another package's file stays");
+
+  const service = scratch().start(
+    [weftctl, 'uninstall', '--plugins', '--bin-dir', bin, '--data-dir', host.dataDir, '--stay'],
+    {
+      namespace: host.namespace,
+      logFile: join(folder, 'stay.log'),
+    },
+  );
+  assert.is(
+    await Promise.race([service.exited, new Promise((resolve) => setTimeout(() => resolve('stays'), 500))]),
+    'stays',
+  );
+  await service.stop();
 });
 
 test.run();

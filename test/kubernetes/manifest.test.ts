@@ -10,7 +10,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Finished } from '../lab/commands.ts';
 import { annotationPrefix, KubeCluster, type KubeHost } from '../lab/kube-cluster.ts';
-import { addWeftPod, manifestPath, readObjects } from '../lab/kube-objects.ts';
+import { addWeftPod, annotateStatus, manifestFolder, manifestPath, readObjects } from '../lab/kube-objects.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 
@@ -65,14 +65,12 @@ test('the API server takes each object of weft.yaml, by a dry run and in earnest
   // The whole text, comments and all.
   kube.kubectl(strictly, manifest);
   assert.not.match(kube.kubectl(strictly, manifest), /created|configured/, 'a second time there is nothing to do');
+  const removal = readFileSync(join(manifestFolder, 'remove.yaml'), 'utf8');
+  assert.match(kube.kubectl([...strictly, '--dry-run=server'], removal), /daemonset\.apps\/weft-remove created/);
 });
 
-/** What this user is told when it changes the Node's status. */
-function annotateAs(kubeconfig: string, node: string, address: string, ...more: string[]): Finished {
-  const patch = JSON.stringify({ metadata: { annotations: { [`${annotationPrefix}public-ip`]: address } } });
-  const words = ['patch', 'node', node, '--subresource=status', '--type=merge', '-p', patch, ...more];
-  return cluster().kube.kubectlAs(kubeconfig, words);
-}
+const annotateAs = (kubeconfig: string, node: string, address: string, ...more: string[]): Finished =>
+  annotateStatus(cluster().kube, kubeconfig, node, address, ...more);
 
 const isWell = (): Promise<unknown> =>
   theHost().waitForStatus(

@@ -2,7 +2,9 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Finished } from './commands.ts';
 import type { Kube } from './kube.ts';
+import { annotationPrefix } from './kube-cluster.ts';
 import { root } from './project.ts';
 
 /** A YAML document, or the parts of it that tests look at. */
@@ -43,4 +45,17 @@ export function addWeftPod(kube: Kube, namespace: string, node: string, name = `
   const path = join(kube.folder, `${namespace}-${name}.kubeconfig`);
   writeFileSync(path, kube.kubeconfigText(token));
   return path;
+}
+
+/** Writes the public address into the Node's annotations as the user of this kubeconfig, by the right that weftd has. */
+export function annotateStatus(
+  kube: Kube,
+  kubeconfig: string,
+  node: string,
+  address: string,
+  ...more: string[]
+): Finished {
+  const patch = JSON.stringify({ metadata: { annotations: { [`${annotationPrefix}public-ip`]: address } } });
+  const words = ['patch', 'node', node, '--subresource=status', '--type=merge', '-p', patch, ...more];
+  return kube.kubectlAs(kubeconfig, words);
 }
