@@ -61,6 +61,10 @@ const debianSets = {
     podman: ['podman', 'a runtime that calls the plugins'],
     'docker.io': ['dockerd', 'a runtime with its own bridge'],
   },
+  systemd: {
+    'systemd-container': ['systemd-nspawn', 'boots a host with systemd'],
+    debootstrap: ['debootstrap', "makes that host's files"],
+  },
 };
 
 /** Services that Debian's packages start unasked. */
@@ -169,7 +173,7 @@ function missingPackages(sets) {
 /** Whether all packages of a set are installed. */
 export const hasDebian = (set) => missingPackages([set]).length === 0;
 
-/** Installs the missing packages of these sets: `build`, `demo`, `test` (which includes `demo`), `guest`, `runtimes`. */
+/** Installs the missing packages of these sets: `build`, `demo`, `test` (which includes `demo`), `guest`, `runtimes`, `systemd`. */
 export function ensureDebian(...sets) {
   const wanted = sets.flatMap((set) => (set === 'test' ? ['demo', 'test'] : [set]));
   const missing = missingPackages([...new Set(wanted)]);

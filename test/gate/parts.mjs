@@ -9,6 +9,7 @@ import { flannelEnvironment } from '../flannel/programs.mjs';
 import { ensureMachine, runInGuest } from '../guest/machine.mjs';
 import { root } from '../import-graph.mjs';
 import { findKube } from '../kubernetes/kube.mjs';
+import { ensureDebianRoot } from '../runtimes/debian-root.mjs';
 import { checks, failure, patternOf, uvuCommand, uvuCount } from './count.mjs';
 import { inStartOrder, isMarked, partOf, testFiles } from './files.mjs';
 import { run } from './processes.mjs';
@@ -265,29 +266,39 @@ const kubernetesLeftOut = {
   }),
 };
 
-let runtimesMissing;
-/** Installs the container runtimes. Where that is impossible, the part is skipped with the reason. */
-const installRuntimes = {
+/** Why the part's files cannot run, by the name of the file, or for all of them. */
+const runtimesMissing = new Map();
+const systemdFile = 'runtimes/systemd.test.ts';
+
+/** Installs the container runtimes, and the host that boots. What is impossible is skipped with the reason. */
+const installRuntimes = (names) => ({
   part: 'runtimes',
   name: runtimesJob,
   async run() {
-    try {
-      ensureDebian('runtimes');
-      return { passed: 0, failed: 0 };
-    } catch (error) {
-      if (!(error instanceof SetupError)) throw error;
-      runtimesMissing = error.message;
-      return { passed: 0, failed: 0, skipped: 1, notes: [`skipped: ${error.message}`] };
+    const needed = [['all', () => ensureDebian('runtimes')]];
+    if (names.includes(systemdFile)) {
+      needed.push([systemdFile, ensureDebianRoot]);
     }
+    for (const [name, ensure] of needed) {
+      try {
+        ensure();
+      } catch (error) {
+        if (!(error instanceof SetupError)) throw error;
+        runtimesMissing.set(name, error.message);
+      }
+    }
+    const notes = [...runtimesMissing.values()].map((reason) => `skipped: ${reason.trim().split('\n').at(-1)}`);
+    return { passed: 0, failed: 0, skipped: notes.length, notes };
   },
-};
+});
 
 const runtimesJobFor = (name) => {
   const job = testJob('runtimes', [name], { after: [runtimesJob] });
   return {
     ...job,
     // The reason is told once, by the job that installs them.
-    run: async () => (runtimesMissing ? { passed: 0, failed: 0 } : await job.run()),
+    run: async () =>
+      runtimesMissing.has('all') || runtimesMissing.has(name) ? { passed: 0, failed: 0 } : await job.run(),
   };
 };
 
@@ -377,7 +388,7 @@ export const parts = {
   kubernetes: (files = filesOf('kubernetes')) =>
     files.length === 0 ? [kubernetesLeftOut] : [buildKube, ...files.map(kubernetesJob)],
   runtimes: (files = filesOf('runtimes')) =>
-    files.length === 0 ? [runtimesLeftOut] : [installRuntimes, ...files.map(runtimesJobFor)],
+    files.length === 0 ? [runtimesLeftOut] : [installRuntimes(files), ...files.map(runtimesJobFor)],
   flannel: () => [buildFlannel, ...flannelFiles.map(withFlannel)],
   guest: () => [{ part: 'guest', name: 'guest', run: guest }],
   soak: (files = filesOf('soak')) => fileJobs('soak', files).map(soakJob),

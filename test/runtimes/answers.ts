@@ -18,7 +18,7 @@ const urlOf = (address: string, port: number): string =>
 
 /** The command that asks in a container of the image. The static busybox's `wget -T` crashes. */
 export const asking = (address: string, port = answerPort): string[] => [
-  ...['timeout', '2', 'wget', '-qO-'],
+  ...['timeout', '20', 'wget', '-qO-'],
   urlOf(address, port),
 ];
 
@@ -35,7 +35,7 @@ export function askOnce(execute: Execute, address: string, port = answerPort): A
     findProgram('busybox'),
     'sh',
     '-c',
-    `timeout 2 wget -qO- '${urlOf(address, port)}'`,
+    `timeout 5 wget -qO- '${urlOf(address, port)}'`,
   ]);
   if (status !== 0) throw new Error(`No answer from ${address}: ${stderr || stdout}`);
   return parseAnswer(stdout);

@@ -225,7 +225,7 @@ export class Machine extends Host {
   /** Ends all that runs on it, and removes its control groups. */
   async halt(): Promise<void> {
     await this.#init?.stop('SIGKILL');
-    await waitFor('the control groups of a host to go', () => this.cgroups.every(removeGroups));
+    await waitFor('the control groups of a host to go', () => this.cgroups.every(removeGroups), { deadlineMs: 60_000 });
     living.delete(this);
   }
 }

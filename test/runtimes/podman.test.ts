@@ -7,7 +7,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { fixture } from '../support/fixture.ts';
 import { ask, asking, parseAnswer } from './answers.ts';
-import { answerPort, makeImage } from './image.ts';
+import { answerPort, imageName, makeImage } from './image.ts';
 import { type Machine, Machines } from './machine.ts';
 import { Podman } from './podman.ts';
 
@@ -64,7 +64,8 @@ test('a container with a fixed address and MAC is reached from the other host, b
   assert.equal(answer, { source: two.addresses('asker')['eth0'], name: 'fixed' });
   two.run('rm', '-f', '-t', '0', 'asker');
   // The address is taken as long as the container has it.
-  const again = one.execute('run', '--rm', '--ip', address, 'localhost/weft-test:local');
+  const parent = `--cgroup-parent=${one.machine.cgroupParent}`;
+  const again = one.execute('run', '--rm', parent, '--ip', address, imageName);
   assert.is.not(again.status, 0);
   assert.match(again.stderr, new RegExp(`The requested IP address ${address} is taken`));
   one.run('rm', '-f', '-t', '0', 'fixed');
@@ -107,10 +108,9 @@ test('connect and disconnect give a running container a network and take it away
 
 test('the containers of a pod share one address, which goes and comes with the pod', async () => {
   const [one] = lab().podmen;
-  const image = 'localhost/weft-test:local';
   const parent = `--cgroup-parent=${one.machine.cgroupParent}`;
-  one.run('pod', 'create', '--name', 'pod', '--infra-image', image, '--infra-command', '/bin/sleep 100000', parent);
-  one.run('run', '-d', parent, '--pod', 'pod', '--name', 'member', image);
+  one.run('pod', 'create', '--name', 'pod', '--infra-image', imageName, '--infra-command', '/bin/sleep 100000', parent);
+  one.run('run', '-d', parent, '--pod', 'pod', '--name', 'member', imageName);
   const { eth0 } = one.addresses('member');
   assert.ok(eth0);
   await ask(from(one.machine), eth0);
