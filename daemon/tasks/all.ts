@@ -85,6 +85,7 @@ export function makeTasks(parts: TaskParts): Tasks {
     publish: new Bell(),
     announce: new Bell(),
     verify: new Bell(),
+    memory: new Bell(),
   };
   const stopwatch = new ChangeStopwatch(parts);
   const verification = new VerifyFollowed({ bells, now: parts.now });
@@ -106,7 +107,12 @@ export function makeTasks(parts: TaskParts): Tasks {
       tellDroppedTask(parts.filter),
       ...(parts.pathHealth ? [parts.pathHealth] : []),
       lookUpNamesTask(parts.lifelines, parts.dataPath, bells.network),
-      releaseMemoryTask(releaseMemory),
+      releaseMemoryTask({
+        release: releaseMemory,
+        manyChanges: bells.memory,
+        restedMs: () => verification.restedMs,
+        now: parts.now,
+      }),
       collectGarbageTask({
         collect: collectGarbage,
         memoryBytes,

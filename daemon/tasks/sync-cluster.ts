@@ -119,7 +119,7 @@ export class SyncCluster implements Task {
       const result = dataPath.follow(view);
       if (!result) return false;
       stopwatch.programmed(result.changes);
-      if (result.changes > 0) verification.followed();
+      if (result.changes > 0) verification.followed(result.changes);
       // Possibly nothing was changed because everything failed.
       bells.network.ring(Math.min(resyncMs, result.retryDelayMs));
       bells.filter.ring(Math.min(resyncMs, result.rulesAgainMs));
