@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// npm run bench [-- start add burst reservations peers]: Weft beside the reference plugins, in one run, reported as ratios;
+// npm run bench [-- --quick --json FILE start add masquerade dual burst reservations peers]: Weft beside the reference plugins, in one run, reported as ratios;
 // weftd beside flanneld where WEFT_TEST_FLANNELD names one.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';

@@ -3,7 +3,7 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatNodeFile } from '../net/node-file.ts';
-import { parsePrefix } from '../net/prefix.ts';
+import { formatPrefix, type Prefix, parsePrefix } from '../net/prefix.ts';
 import { BareHost } from '../test/lab/bare-host.ts';
 import { enterNamespace } from '../test/lab/namespaces.ts';
 import { Scratch } from '../test/lab/scratch.ts';
@@ -18,6 +18,13 @@ export interface Contender {
   readonly plugin: string;
   readonly configuration: string;
 }
+
+/** What the containers get. */
+export const variants = ['plain', 'masquerade', 'dual'] as const;
+export type Variant = (typeof variants)[number];
+
+const prefixes = (ipv4: string, ipv6: string, variant: Variant): Prefix[] =>
+  [ipv4, ...(variant === 'dual' ? [ipv6] : [])].map((text) => parsePrefix(text)!);
 
 /** The folder of Debian's containernetworking-plugins, or another by WEFT_BENCH_REFERENCE. */
 const referenceFolder = process.env['WEFT_BENCH_REFERENCE'] ?? '/usr/lib/cni';
@@ -45,47 +52,64 @@ export class BenchHost extends BareHost {
     return this.addPodSpaces(count).map(({ path }) => path);
   }
 
-  readonly contenders: readonly [Contender, Contender] = [
-    this.#weft('weft', weftFolder),
-    beforeFolder === undefined ? this.#reference() : this.#weft('before', beforeFolder),
-  ];
+  /** The name of the one that Weft is compared with. */
+  readonly beside = beforeFolder === undefined ? 'reference' : 'before';
+  readonly #weftPlugin = join(install(weftFolder, join(this.folder, 'weft-bin')), 'weft');
+  readonly #beforePlugin =
+    beforeFolder === undefined ? undefined : join(install(beforeFolder, join(this.folder, 'before-bin')), 'weft');
+
+  contenders(variant: Variant = 'plain'): readonly [Contender, Contender] {
+    return [
+      this.#weft('weft', this.#weftPlugin, variant),
+      this.#beforePlugin === undefined ? this.#reference(variant) : this.#weft('before', this.#beforePlugin, variant),
+    ];
+  }
 
   /** Each has a subnet of its own, because two bridges cannot have one. */
-  #weft(name: 'weft' | 'before', folder: string): Contender {
-    const runDir = join(this.folder, `${name}-run`);
-    mkdirSync(runDir);
-    const subnet = parsePrefix(name === 'weft' ? '10.96.0.0/16' : '10.97.0.0/16')!;
-    const node = { node: 'bench', networks: [parsePrefix('10.96.0.0/12')!], subnets: [subnet] };
+  #weft(name: 'weft' | 'before', plugin: string, variant: Variant): Contender {
+    const runDir = join(this.folder, `${name}-run-${variant}`);
+    mkdirSync(runDir, { recursive: true });
+    const number = (name === 'weft' ? 96 : 97) + 2 * variants.indexOf(variant);
+    const node = {
+      node: 'bench',
+      networks: prefixes('10.96.0.0/12', 'fd00:96::/48', variant),
+      subnets: prefixes(`10.${number}.0.0/16`, `fd00:96:0:${number}::/64`, variant),
+    };
+    const ipMasq = variant === 'masquerade';
     writeFileSync(join(runDir, 'node.json'), formatNodeFile({ ...node, mtuBytes: 1450, ipMasq: false }));
     return {
       name,
-      plugin: join(install(folder, join(this.folder, `${name}-bin`)), 'weft'),
+      plugin,
       configuration: JSON.stringify({
         cniVersion: '1.0.0',
-        name: `${name}-bench`,
+        name: `${name}-${variant}`,
         type: 'weft',
-        bridge: `${name}0`,
+        bridge: `${name}${variants.indexOf(variant)}`,
         runDir,
+        ipMasq,
         ipam: { type: 'weft-ipam', dataDir: join(this.folder, name) },
       }),
     };
   }
 
-  #reference(): Contender {
+  #reference(variant: Variant): Contender {
     return {
       name: 'reference',
       plugin: join(referenceFolder, 'bridge'),
       configuration: JSON.stringify({
         cniVersion: '1.0.0',
-        name: 'reference-bench',
+        name: `reference-${variant}`,
         type: 'bridge',
-        bridge: 'reference0',
+        bridge: `reference${variants.indexOf(variant)}`,
+        ipMasq: variant === 'masquerade',
         isDefaultGateway: true,
         hairpinMode: true,
         mtu: 1450,
         ipam: {
           type: 'host-local',
-          ranges: [[{ subnet: '10.112.0.0/16' }]],
+          ranges: prefixes(`10.${112 + variants.indexOf(variant)}.0.0/16`, 'fd00:112::/64', variant).map((subnet) => [
+            { subnet: formatPrefix(subnet) },
+          ]),
           dataDir: join(this.folder, 'reference'),
         },
       }),
@@ -97,6 +121,8 @@ export class BenchHost extends BareHost {
       command: [contender.plugin],
       stdin: contender.configuration,
       environment: {
+        // The reference's bridge calls iptables.
+        PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
         CNI_COMMAND: command,
         CNI_PATH: `${weftFolder}:${referenceFolder}`,
         ...(pod && { CNI_CONTAINERID: pod.slice(pod.lastIndexOf('/') + 1), CNI_NETNS: pod, CNI_IFNAME: 'eth0' }),

@@ -1,6 +1,7 @@
 /** Runs one process and says what it cost. */
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 export interface Cost {
   /** From before the process was started until its end was known. */
@@ -15,8 +16,21 @@ export interface Call {
   readonly stdin: string;
 }
 
+interface Usage {
+  readonly cpuTime: { readonly total: bigint | number };
+}
+
 declare const Bun: {
   nanoseconds(): number;
+  spawn(
+    command: string[],
+    options: { env: Record<string, string>; stdin: Uint8Array; stdout: 'pipe'; stderr: 'pipe' },
+  ): {
+    readonly stdout: ReadableStream;
+    readonly stderr: ReadableStream;
+    readonly exited: Promise<number>;
+    resourceUsage(): Usage | undefined;
+  };
   spawnSync(options: {
     cmd: readonly string[];
     env: Record<string, string>;
@@ -27,7 +41,7 @@ declare const Bun: {
     exitCode: number;
     stdout: Uint8Array;
     stderr: Uint8Array;
-    resourceUsage: { cpuTime: { total: bigint | number } };
+    resourceUsage: Usage;
   };
 };
 
@@ -49,20 +63,30 @@ export function measure(call: Call): Cost {
   return { wallMs, cpuMs: Number(result.resourceUsage.cpuTime.total) / 1000 };
 }
 
-/** Runs the call beside others; resolves to its wall time in milliseconds. */
-export function measureAsync(call: Call): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const start = Bun.nanoseconds();
-    const child = spawn(call.command[0]!, call.command.slice(1), { env: call.environment });
-    let output = '';
-    child.stdout.on('data', (chunk) => (output += chunk));
-    child.stderr.on('data', (chunk) => (output += chunk));
-    child.on('error', reject);
-    child.on('exit', (status) =>
-      status === 0 ? resolve((Bun.nanoseconds() - start) / 1e6) : reject(failed(call, status, output)),
-    );
-    child.stdin.end(call.stdin);
-  });
+/** Runs the call beside others, to its end. */
+export async function measureAsync(call: Call): Promise<Cost> {
+  const start = Bun.nanoseconds();
+  const stdin = new TextEncoder().encode(call.stdin);
+  const child = Bun.spawn([...call.command], { env: call.environment, stdin, stdout: 'pipe', stderr: 'pipe' });
+  const [output, errors, status] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  const wallMs = (Bun.nanoseconds() - start) / 1e6;
+  if (status !== 0) throw failed(call, status, output + errors);
+  return { wallMs, cpuMs: Number(child.resourceUsage()!.cpuTime.total) / 1000 };
+}
+
+/** How many system calls and processes the call takes. */
+export function countCalls(call: Call, file: string): { readonly calls: number; readonly processes: number } {
+  const command = ['strace', '-f', '-qq', '-o', file, ...call.command];
+  measure({ ...call, command, environment: { PATH: '/usr/bin:/bin', ...call.environment } });
+  const lines = readFileSync(file, 'utf8').split('\n');
+  const calls = lines.filter((line) => /^\d+ +[a-z]/.test(line));
+  // Threads have numbers of their own: a process is what another has forked, or the first.
+  const forks = lines.filter((line) => /^\d+ +(clone3?|v?fork)\b/.test(line) && !line.includes('CLONE_THREAD'));
+  return { calls: calls.length, processes: forks.filter((line) => !line.includes('resumed')).length + 1 };
 }
 
 function busyboxTime(
