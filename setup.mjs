@@ -48,6 +48,7 @@ const debianSets = {
     tcpdump: ['tcpdump', 'shows packets between the hosts'],
     jq: ['jq', 'reads results in the examples'],
     iptables: ['iptables', 'makes rules of other programs, which Weft must tolerate'],
+    ethtool: ['ethtool', 'switches offloads off, which weftctl doctor must find'],
   },
   guest: {
     'qemu-system-x86': ['qemu-system-x86_64', 'emulates a machine with another kernel'],

@@ -4,11 +4,14 @@ import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Cluster } from '../lab/cluster.ts';
-import { type DoctorFinding, Patient } from '../lab/doctor.ts';
+import { execute, type Finished } from '../lab/commands.ts';
+import { type DoctorFinding, type DoctorReport, Patient } from '../lab/doctor.ts';
+import { MountNamespace } from '../lab/mount-namespace.ts';
 import { exampleConfig } from '../lab/project.ts';
 import { waitFor } from '../lab/wait.ts';
 import { fixture } from '../support/fixture.ts';
 import type { Fault } from './doctor-faults.ts';
+import { type SetUp, startSetUp } from './doctor-healthy.ts';
 
 const find = (patient: Patient, { code, subject = '' }: Fault): DoctorFinding | undefined =>
   patient.examine().findings.find((each) => each.code === code && each.subject.includes(subject));
@@ -56,7 +59,7 @@ export function testFaults(name: string, faults: readonly Fault[]): ReturnType<t
       const { cluster, patient } = lab();
       if (fault.stopped) patient.stopService();
       try {
-        fault.inject(patient);
+        await fault.inject(patient);
         const found = await waitFor(fault.code, () => find(patient, fault));
         assert.ok(found.command, found.what);
         const { status, stderr } = patient.shell(found.command!);
@@ -69,6 +72,40 @@ export function testFaults(name: string, faults: readonly Fault[]): ReturnType<t
       if (!fault.stopped) return;
       await patient.host.reaches(cluster.hosts);
       await isWell(patient);
+    });
+  }
+  test('a file system without room is found, and the command gives it more', async () => {
+    const { patient } = lab();
+    const mounts = await MountNamespace.open(patient.host.scratch, 'slave');
+    mounts.mount('-t', 'tmpfs', '-o', 'size=1M', 'none', patient.host.dataDir);
+    const inThere = (argv: readonly string[]): Finished => execute([...mounts.enter(patient.host.namespace), ...argv]);
+    const full = (): DoctorFinding | undefined => {
+      const { stdout } = inThere(patient.doctorArguments('--json'));
+      return (JSON.parse(stdout) as DoctorReport).findings.find(({ code }) => code === 'disk-full');
+    };
+    const found = full();
+    assert.match(found?.what ?? '', /^The file system of ".*networks" has only \d+ kB left$/);
+    assert.is(inThere(['/bin/sh', '-c', found!.command!]).status, 0);
+    assert.is(full(), undefined);
+  });
+  return test;
+}
+
+/** Adds a test for each set-up to a suite: nothing is found, within the time that people wait. */
+export function testSetUps(name: string, setUps: readonly SetUp[]): ReturnType<typeof suite> {
+  const test = suite(name);
+  for (const [number, setUp] of setUps.entries()) {
+    test(`doctor finds nothing on a healthy host: ${setUp.name}`, async () => {
+      const { cluster, patient } = await startSetUp(setUp, number);
+      try {
+        setUp.prepare(patient);
+        await isWell(patient);
+        const { status, stdout } = patient.doctor();
+        assert.is(status, 0, stdout);
+      } finally {
+        patient.remove();
+        cluster.remove();
+      }
     });
   }
   return test;

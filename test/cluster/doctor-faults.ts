@@ -3,6 +3,7 @@
 import { chmodSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Patient } from '../lab/doctor.ts';
+import { waitFor } from '../lab/wait.ts';
 
 export interface Fault {
   /** What happened to the host: the test's name. */
@@ -16,7 +17,7 @@ export interface Fault {
   readonly needs?: readonly string[];
   /** The gate tries it. */
   readonly inGate?: boolean;
-  inject(patient: Patient): void;
+  inject(patient: Patient): void | Promise<void>;
   /** What the finding's command does not take back. */
   cleanUp?(patient: Patient): void;
 }
@@ -201,6 +202,40 @@ export const faults: readonly Fault[] = [
     cleanUp: ({ host }) => void host.run('nft', 'delete table inet host'),
   },
   {
+    name: 'nobody masquerades packets to the outside',
+    code: 'masquerade',
+    stopped: true,
+    inject(patient) {
+      patient.useService({ further: '--ip-masq' });
+      patient.startService();
+      const masquerades = (): string => patient.host.run('nft', 'list', 'table', 'inet', 'weft');
+      return waitFor('masquerading', () => /masquerade/.test(masquerades())).then(() => {
+        patient.stopService();
+        patient.host.run('nft', 'delete', 'table', 'inet', 'weft');
+      });
+    },
+    cleanUp(patient) {
+      patient.stopService();
+      patient.useService({});
+    },
+  },
+  {
+    name: 'weftd lacks the right to read the older iptables',
+    code: 'legacy-rights',
+    needs: ['iptables-legacy', 'setpriv'],
+    inject(patient) {
+      patient.host.run('iptables-legacy', '-t', 'filter', '-S');
+      patient.useService({ through: 'setpriv --bounding-set -net_raw --inh-caps -net_raw' });
+      patient.shell('systemctl restart weftd');
+    },
+  },
+  {
+    name: 'offloads of the tunnel device are off',
+    code: 'offloads',
+    needs: ['ethtool'],
+    inject: (patient) => void patient.host.run('ethtool', '-K', tunnelOf(patient), 'gso', 'off'),
+  },
+  {
     name: 'the return path is strict, and nobody masquerades',
     code: 'rp-filter',
     inject: ({ host }) => void host.run('sysctl', '-qw', 'net.ipv4.conf.eth0.rp_filter=1'),
@@ -246,7 +281,11 @@ export const faults: readonly Fault[] = [
     subject: 'ip filter FORWARD',
     stopped: true,
     needs: ['iptables-nft'],
-    inject: ({ host }) => void host.run('iptables-nft', '-P', 'FORWARD', 'DROP'),
+    inject({ host }) {
+      host.run('iptables-nft', '-P', 'FORWARD', 'DROP');
+      // weftd's own rules stay in such a table, and would pass the packets.
+      host.run('iptables-nft', '-F', 'FORWARD');
+    },
     cleanUp({ host }) {
       host.run('iptables-nft', '-P', 'FORWARD', 'ACCEPT');
       host.run('iptables-nft', '-F', 'FORWARD');
@@ -258,7 +297,10 @@ export const faults: readonly Fault[] = [
     subject: 'iptables-legacy',
     stopped: true,
     needs: ['iptables-legacy'],
-    inject: ({ host }) => void host.run('iptables-legacy', '-P', 'FORWARD', 'DROP'),
+    inject({ host }) {
+      host.run('iptables-legacy', '-P', 'FORWARD', 'DROP');
+      host.run('iptables-legacy', '-F', 'FORWARD');
+    },
     cleanUp({ host }) {
       host.run('iptables-legacy', '-P', 'FORWARD', 'ACCEPT');
       host.run('iptables-legacy', '-F', 'FORWARD');

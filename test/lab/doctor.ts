@@ -63,8 +63,12 @@ export class Patient {
     const script = `#!/bin/sh
 # start, stop and restart of this host's weftd
 file='${host.folder}/weftd.pid'
+# The drop-in of a finding gives back what "through" takes away.
+case "$1" in daemon-reload) rm -f '${this.#through}';; esac
 case "$1" in stop|restart) kill "$(cat "$file")"; while kill -0 "$(cat "$file")" 2>/dev/null; do sleep 0.05; done;; esac
-case "$1" in start|restart) ${start} >>'${host.logFile}' 2>&1 & echo $! >"$file";; esac
+case "$1" in start|restart)
+$(cat '${this.#through}' 2>/dev/null) ${start} $(cat '${this.#further}' 2>/dev/null) >>'${host.logFile}' 2>&1 &
+echo $! >"$file";; esac
 `;
     writeFileSync(join(this.#tools, 'systemctl'), script, { mode: 0o755 });
     const weftctl = `#!/bin/sh\nexec '${program('weftctl')}' --run-dir '${host.runDir}' "$@"\n`;
@@ -76,18 +80,37 @@ case "$1" in start|restart) ${start} >>'${host.logFile}' 2>&1 & echo $! >"$file"
     return { PATH: path, WEFTD_ETCD_ENDPOINTS: this.host.etcd.endpoint };
   }
 
-  /** Runs a finding's command, as a person would. */
+  get #through(): string {
+    return join(this.host.folder, 'through');
+  }
+  get #further(): string {
+    return join(this.host.folder, 'arguments');
+  }
+
+  /** The service starts through this program, and with these arguments, from its next start on. */
+  useService({ through = '', further = '' }: { readonly through?: string; readonly further?: string }): void {
+    writeFileSync(this.#through, through);
+    writeFileSync(this.#further, further);
+  }
+
+  /** Runs a finding's command, as a person would. This machine's own units stay as they are. */
   shell(command: string): Finished {
-    return this.host.execute(['/bin/sh', '-c', command], { environment: this.#environment });
+    const hidden = 'mkdir -p /etc/systemd/system && mount -t tmpfs none /etc/systemd/system && exec /bin/sh -c "$1"';
+    const argv = command.includes('/etc/systemd/')
+      ? ['unshare', '--mount', '/bin/sh', '-c', hidden, 'sh', command]
+      : ['/bin/sh', '-c', command];
+    return this.host.execute(argv, { environment: this.#environment });
+  }
+
+  /** weftctl's command line. */
+  doctorArguments(...words: string[]): string[] {
+    const folders = ['--conf-dir', this.confDir, '--bin-dir', this.binDir];
+    const files = ['--data-dir', this.host.dataDir, '--subnet-file', this.host.subnetFile];
+    return [program('weftctl'), '--run-dir', this.host.runDir, 'doctor', ...folders, ...files, ...words];
   }
 
   doctor(...words: string[]): Finished {
-    const folders = ['--conf-dir', this.confDir, '--bin-dir', this.binDir];
-    const files = ['--data-dir', this.host.dataDir, '--subnet-file', this.host.subnetFile];
-    return this.host.execute(
-      [program('weftctl'), '--run-dir', this.host.runDir, 'doctor', ...folders, ...files, ...words],
-      { environment: this.#environment },
-    );
+    return this.host.execute(this.doctorArguments(...words), { environment: this.#environment });
   }
 
   examine(...words: string[]): DoctorReport {
