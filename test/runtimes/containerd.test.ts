@@ -1,6 +1,7 @@
 /** Debian's containerd with Weft: containers of `ctr run --cni`, and pods by the CRI as a kubelet makes them. */
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { exampleConflist } from '../lab/project.ts';
@@ -47,10 +48,19 @@ test('"ctr task rm" and "ctr container rm" call no plugin: "weftctl gc" frees th
   here.ctr('task', 'rm', '-f', 'leak');
   here.ctr('container', 'rm', 'leak');
   assert.equal(machine.reservations(), reserved);
+  // Doctor believes it once no ADD or DEL can be on its way any more.
+  assert.is(machine.weftctl('doctor').status, 0);
+  const [leaked] = reserved.filter((name) => name !== `weft/${pod.addresses[0]}`);
+  utimesSync(join(machine.dataDir, leaked!), 1, 1);
+  assert.match(
+    machine.weftctl('doctor').stdout,
+    /reservation-without-container: .* for the container "default-leak", which has no interface\n.*\n +run: weftctl gc\n/,
+  );
   const { status, stdout, stderr } = machine.weftctlGc();
   assert.is(status, 0, stderr);
   assert.match(stdout, /default-leak +eth0 +weft +freed +no namespace has it; unknown to containerd/);
   assert.equal(machine.reservations(), [`weft/${pod.addresses[0]}`]);
+  assert.is(machine.weftctl('doctor').status, 0);
   await here.cri.removePod(pod.id);
   assert.equal(machine.leftovers(), []);
 });

@@ -1,6 +1,7 @@
 /** Reservations of addresses, and other files that runtimes and plugins keep of containers. */
 
 import { type Address, addressKey, formatAddress } from '../../../net/address.ts';
+import { defaultPaths } from '../../../net/paths.ts';
 import { prefixContains } from '../../../net/prefix.ts';
 import type { Attachment } from '../../../reservations/attachments.ts';
 import { command, type HostCheck, type HostFinding } from '../host-check.ts';
@@ -64,19 +65,28 @@ const twoStores: HostCheck = {
   },
 };
 
+const collect = ({ paths }: HostView): string =>
+  paths.dataDir === defaultPaths.cniDataDir
+    ? command('weftctl', 'gc')
+    : command('weftctl', 'gc', '--data-dir', paths.dataDir);
+
 const orphanReservation: HostCheck = {
   code: 'reservation-without-container',
   title: 'an address is reserved for a container that does not exist',
   severity: 'warning',
   costMs: 20,
   why: 'the subnet runs out of addresses, and then no container starts',
-  remedy: '`rm /var/lib/cni/networks/weft/10.244.7.2`',
+  remedy:
+    '`rm /var/lib/cni/networks/weft/10.244.7.2`, or `weftctl gc` where the runtime has kept a result of the container',
   safe: false,
   find(host) {
     const results = host.names(resultsOf(host));
+    // A runtime that kept a result may still call DEL. `weftctl gc` asks it first.
+    const mends = (containerId: string, path: string): string =>
+      results.some((name) => name.includes(containerId)) ? collect(host) : command('rm', '-f', '--', path);
     return host
       .attachments()
-      .filter(({ host: end, containerId }) => end === 'missing' && !results.some((name) => name.includes(containerId)))
+      .filter(({ host: end }) => end === 'missing')
       .flatMap(({ network, containerId, addresses }) =>
         addresses
           // The container of another plugin's network may have an interface that nobody can tell to be its own.
@@ -86,7 +96,7 @@ const orphanReservation: HostCheck = {
             subject: formatAddress(address),
             facts: { network, container: containerId },
             what: `The address ${formatAddress(address)} is reserved for the container "${containerId}", which has no interface`,
-            command: command('rm', '-f', '--', pathOf(host, network, address)),
+            command: mends(containerId, pathOf(host, network, address)),
           })),
       )
       .slice(0, most);
