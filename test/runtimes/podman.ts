@@ -21,6 +21,14 @@ runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 `;
 
+/** For Podman, and for programs that call it. */
+export const podmanEnvironment: Record<string, string> = {
+  PATH: process.env['PATH'] ?? '',
+  CONTAINERS_CONF: '/etc/cni/containers.conf',
+  CONTAINERS_STORAGE_CONF: '/etc/cni/storage.conf',
+  CONTAINERS_REGISTRIES_CONF: '/dev/null',
+};
+
 export class Podman {
   readonly machine: Machine;
 
@@ -31,13 +39,7 @@ export class Podman {
   }
 
   execute(...words: string[]): Finished {
-    const environment = {
-      PATH: process.env['PATH'] ?? '',
-      CONTAINERS_CONF: '/etc/cni/containers.conf',
-      CONTAINERS_STORAGE_CONF: '/etc/cni/storage.conf',
-      CONTAINERS_REGISTRIES_CONF: '/dev/null',
-    };
-    return this.machine.executeInside(['podman', ...words], { environment });
+    return this.machine.executeInside(['podman', ...words], { environment: podmanEnvironment });
   }
 
   /** @throws where it fails */
