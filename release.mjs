@@ -12,7 +12,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -57,6 +57,13 @@ function program(folder, name, links, source) {
   return [copied(path, source, 0o755), ...others];
 }
 
+/** All files of a folder, as they are. */
+const filesBelow = (path, folder) =>
+  readdirSync(folder, { recursive: true })
+    .sort()
+    .filter((name) => statSync(join(folder, name)).isFile())
+    .map((name) => copied(join(path, name), join(folder, name)));
+
 /** The files that are the same for every kind of machine. */
 function commonFiles(seconds) {
   const help = readHelp(binFolder(process.arch));
@@ -75,6 +82,7 @@ function commonFiles(seconds) {
     ...['10-weft.conflist', '10-weft-portmap.conflist', 'network-config.json'].map((name) =>
       copied(`examples/${name}`, at('examples', name)),
     ),
+    ...filesBelow('kubernetes', at('examples', 'kubernetes')),
     ...readdirSync(at('docs')).map((name) => copied(`docs/${name}`, at('docs', name))),
     ...['README.md', 'SECURITY.md', 'CHANGELOG.md', 'LICENSE'].map((name) => copied(name, at(name))),
   ];

@@ -95,6 +95,15 @@ test('the files that a host needs are there, and each that a unit or a document 
   for (const path of ['systemd/weftd.service', 'systemd/docker.service.d/weft.conf', 'LICENSE', 'docs/plugins.md']) {
     assert.ok(existsSync(join(made().folder, path)), path);
   }
+  for (const path of [
+    'weft.yaml',
+    'kustomization.yaml',
+    'Dockerfile',
+    'chart/Chart.yaml',
+    'chart/templates/weft.yaml',
+  ]) {
+    assert.ok(existsSync(join(made().folder, 'kubernetes', path)), path);
+  }
   for (const path of readdirSync(join(made().folder, 'examples'))) {
     assert.type(JSON.parse(file('examples', path)), 'object');
   }
