@@ -39,6 +39,7 @@ import { prefixesOf } from './cluster-prefixes.ts';
 import { dropChain, sendersOf } from './dropped.ts';
 import type { ElementChange, FilterPart, FilterView, PartContent, PartSet } from './part.ts';
 import { peerSets, portSet, protocolSet, tunnelItems, tunnelOf } from './tunnel-packets.ts';
+import { UsedAddresses } from './used-addresses.ts';
 
 export const peerLockPart = 'peer-lock';
 
@@ -143,23 +144,8 @@ function publicAddressesOf(leases: readonly Lease[], { backend, own }: Pick<Filt
 /** Without the rest of the view, which would stay in memory. */
 type PeersView = Pick<FilterView, 'peers' | 'backend' | 'own'>;
 
-/** Public addresses of removed leases that no peer still has. */
-function unusedAddresses(removed: readonly Address[], added: readonly Address[], { peers }: FilterView): Address[] {
-  const isUsed = (address: Address): boolean => {
-    const { family } = address;
-    for (const { publicAddresses } of peers) {
-      const other = publicAddresses[family];
-      if (other && sameAddress(other, address)) return true;
-    }
-    return false;
-  };
-  return removed.filter(
-    // Usually the same host's new lease has it: no search through all peers is needed.
-    (address) => !added.some((other) => sameAddress(other, address)) && !isUsed(address),
-  );
-}
-
 export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
+  const used = new UsedAddresses();
   /** The same object for the same peers: others' changes of the view do not cause a comparison of thousands. */
   let source: { of: PeersView; hasChanged: boolean } | undefined;
   const sourceOf = ({ peers, backend, own }: FilterView) => {
@@ -190,7 +176,11 @@ export function peerLocking({ lifeMs }: Pick<PeerLock, 'lifeMs'>): FilterPart {
     changes(view, added, removed): readonly ElementChange[] {
       if (!tunnelOf(view)) return [];
       const come = publicAddressesOf(added, view);
-      const gone = unusedAddresses(publicAddressesOf(removed, view), come, view);
+      // Usually the same host's new lease has it: then nothing has to be counted.
+      const isTakenOver = (address: Address): boolean => come.some((other) => sameAddress(other, address));
+      const gone = publicAddressesOf(removed, view).filter(
+        (address) => !isTakenOver(address) && !used.has(address, view.peers),
+      );
       return families.flatMap((family): ElementChange[] => {
         const [some, others] = [come, gone].map((all) => addressKeys(all.filter((each) => each.family === family)));
         return some!.length + others!.length === 0

@@ -88,7 +88,7 @@ export function followPeers(options: FollowOptions, baseline: Baseline, view: Cl
   );
   // A new peer's packets are admitted before there is a route for the answers; one that leaves is shut out after.
   const [come, gone] = [placementsOf(changed.added), placementsOf(changed.removed)];
-  const admitted = filter.change(view, added, [], { added: come, removed: [] });
+  const admitted = added.length === 0 || filter.change(view, added, [], { added: come, removed: [] });
   if (!admitted) filter.ensure(view, { keepPeers: true, trust: true });
   const narrowed = narrowToPeers(desired.state, changed);
   const { operations } = plan(narrowed.desired, narrowed.actual);
