@@ -16,6 +16,7 @@ import { printable } from '../command/printable.ts';
 import { defaultPaths, socketPath } from '../net/paths.ts';
 import { withoutTrailingSlashes } from '../net/text.ts';
 import { attachVerbs } from './attach/verbs.ts';
+import { dockerPluginVerb } from './docker-plugin/verb.ts';
 import { doctorVerb } from './doctor/description.ts';
 import { gcVerb } from './gc/verb.ts';
 import { CliError, type CliHost } from './host.ts';
@@ -109,6 +110,7 @@ const verbs: readonly Verb[] = [
   ...attachVerbs,
   gcVerb,
   logsVerb,
+  dockerPluginVerb,
   traceVerb,
   {
     name: 'docker-opts',

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { attachVerbs } from '../../../cli/attach/verbs.ts';
+import { dockerPluginVerb } from '../../../cli/docker-plugin/verb.ts';
 import { doctorVerb } from '../../../cli/doctor/description.ts';
 import { gcVerb } from '../../../cli/gc/verb.ts';
 import { installVerbs } from '../../../cli/install/verbs.ts';
@@ -35,7 +36,7 @@ test('every option of weftd that docs/configuration.md names exists', () => {
 
 test('every option of weftd that README.md names exists', () => {
   const own = [...helpText().matchAll(/^ {2}--([a-z0-9-]+)/gm)].map((match) => match[1]!);
-  // Options of weftctl and firewall-cmd, which the README names, too.
+  // Options of weftctl, Docker and firewall-cmd, which the README names, too.
   const others = [
     'json',
     'help',
@@ -48,6 +49,8 @@ test('every option of weftd that README.md names exists', () => {
     'wait',
     'keep',
     'clean',
+    'ipam-driver',
+    ...dockerPluginVerb.options.map(({ name }) => name),
     ...[...installVerbs, ...attachVerbs, doctorVerb, gcVerb, migrateVerb].flatMap(({ options }) =>
       options.map(({ name }) => name),
     ),
