@@ -58,7 +58,7 @@ export const setUps: readonly SetUp[] = [
         'nft',
         'add table inet host; add chain inet host input { type filter hook input priority 0; policy drop; }; ' +
           'add rule inet host input ct state established,related accept; add rule inet host input iifname lo accept; ' +
-          'add rule inet host input udp dport 8472 accept; add rule inet host input icmp type echo-request accept; ' +
+          'add rule inet host input ip saddr { 192.168.0.0/16, 10.0.0.0/8 } udp dport 8400-8500 accept; add rule inet host input icmp type echo-request accept; ' +
           'add rule inet host input tcp dport { 22, 2379 } accept',
       );
       if (Patient.has('iptables-nft')) patient.host.run('iptables-nft', '-P', 'FORWARD', 'DROP');

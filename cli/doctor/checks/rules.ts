@@ -30,14 +30,30 @@ function withRules<T>(host: HostView, nothing: T, body: (nft: NftConnection) => 
   }
 }
 
-/** Walks a base chain: whether it drops any of the packets. */
-function drops(nft: NftConnection, { table, chain }: ForwardChain, packets: readonly SamplePacket[]): boolean {
+/** The rule as one that accepts or leads on, whatever of its conditions is not understood: a port range, a set of ranges. */
+const trusting = (rule: WalkRule): WalkRule =>
+  rule.verdict.kind === 'accept' || 'chain' in rule.verdict
+    ? { ...rule, conditions: rule.conditions.filter(({ kind }) => kind !== 'special' && kind !== 'some state') }
+    : rule;
+
+/**
+ * Walks a base chain: whether it drops any of the packets.
+ * @param trusts rules that are not wholly understood count as meant for the packets
+ */
+function drops(
+  nft: NftConnection,
+  { table, chain }: ForwardChain,
+  packets: readonly SamplePacket[],
+  trusts = false,
+): boolean {
   const family = packetFamily[table.family];
   const own = packets.filter((packet) => family === undefined || packet.family === family);
   const chains = new Map<string, readonly WalkRule[]>();
   // Sets tell which ports and protocols a rule is about.
   const read = (rules: readonly NftRule[]): WalkRule[] =>
-    rules.map((rule) => readRule(rule, family, (set) => nft.listKeys(table, set)));
+    rules
+      .map((rule) => readRule(rule, family, (set) => nft.listKeys(table, set)))
+      .map((rule) => (trusts ? trusting(rule) : rule));
   const named = (name: string): readonly WalkRule[] => {
     const known = chains.get(name) ?? (nft.hasChain(table, name) ? read(nft.listRules(table, name)) : []);
     chains.set(name, known);
@@ -277,7 +293,7 @@ const tunnelPort: HostCheck = {
           });
           // weftd takes them out of connection tracking where no rule depends on that.
           const isDropped = (['new', 'untracked'] as const).every((state) =>
-            drops(nft, place, sources.map(packet(state))),
+            drops(nft, place, sources.map(packet(state)), true),
           );
           if (sources.length === 0 || !isDropped) return [];
           const { table, chain } = place;
