@@ -45,6 +45,7 @@ const kubeJob = 'kubernetes executable';
 const cnitoolJob = 'cnitool';
 const flannelJob = 'flannel executables';
 const runtimesJob = 'container runtimes';
+const kubeletsJob = "kubelets' container runtime";
 
 let built = true;
 /** Builds what the tests of the executables run. Only its failure counts, unless the part `build` was asked for. */
@@ -236,16 +237,20 @@ const buildKube = {
   run: () => checks([process.execPath, [join('test', 'kubernetes', 'kube.mjs')]]),
 };
 
+/** With real kubelets, which need a container runtime. */
+const needsRuntimes = (name) => name === 'kubernetes/kubelet.test.ts';
+
 /** Each file gets the executable by its path. */
 const kubernetesJob = (name) => {
-  const job = testJob('kubernetes', [name], { after: [kubeJob] });
+  const options = { after: [kubeJob, ...(needsRuntimes(name) ? [kubeletsJob] : [])] };
+  const job = testJob('kubernetes', [name], options);
   return {
     ...job,
     run: () => {
       const kube = findKube();
-      return kube
+      return kube && !(needsRuntimes(name) && runtimesMissing.has('all'))
         ? testJob('kubernetes', [name], { environment: { ...flannelEnvironment(), WEFT_TEST_KUBE: kube } }).run()
-        : // The reason is told once, by the job that builds it.
+        : // The reason is told once, by the job that builds or installs it.
           Promise.resolve({ passed: 0, failed: 0, skipped: 1 });
     },
   };
@@ -386,7 +391,13 @@ export const parts = {
   stress: (files = filesOf('stress')) => fileJobs('stress', files),
   cluster: (files = filesOf('cluster')) => fileJobs('cluster', files),
   kubernetes: (files = filesOf('kubernetes')) =>
-    files.length === 0 ? [kubernetesLeftOut] : [buildKube, ...files.map(kubernetesJob)],
+    files.length === 0
+      ? [kubernetesLeftOut]
+      : [
+          buildKube,
+          ...(files.some(needsRuntimes) ? [{ ...installRuntimes([]), part: 'kubernetes', name: kubeletsJob }] : []),
+          ...files.map(kubernetesJob),
+        ],
   runtimes: (files = filesOf('runtimes')) =>
     files.length === 0 ? [runtimesLeftOut] : [installRuntimes(files), ...files.map(runtimesJobFor)],
   flannel: () => [buildFlannel, ...flannelFiles.map(withFlannel)],

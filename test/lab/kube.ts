@@ -55,7 +55,15 @@ export interface KubeOptions {
   /** Where the API server listens. The two ports after `port` are etcd's, on the loopback. */
   readonly address: string;
   readonly port: number;
+  /** The names of nodes that real kubelets run on: each has a token, `NAME-token`. */
+  readonly nodes?: readonly string[];
 }
+
+/** What pods reach the API server at: the first address of its services. */
+const serviceAddress = '10.96.0.1';
+export const podNetwork = '10.244.0.0/16';
+
+type Component = 'etcd' | 'apiserver' | 'controllers' | 'scheduler';
 
 export class Kube {
   readonly url: string;
@@ -63,7 +71,7 @@ export class Kube {
   readonly caFile: string;
   readonly #options: KubeOptions;
   readonly #program: string;
-  readonly #services = new Map<'etcd' | 'apiserver', Service>();
+  readonly #services = new Map<Component, Service>();
 
   constructor(options: KubeOptions) {
     const { scratch, address, port } = options;
@@ -75,7 +83,7 @@ export class Kube {
     this.url = `https://${address.includes(':') ? `[${address}]` : address}:${port}`;
     const authority = new CertificateAuthority(this.folder, 'ca');
     this.caFile = authority.caFile;
-    authority.issue('apiserver', { names: `IP:${address},IP:127.0.0.1,DNS:localhost` });
+    authority.issue('apiserver', { names: `IP:${address},IP:127.0.0.1,IP:${serviceAddress},DNS:localhost` });
     run(['openssl', 'genrsa', '-out', this.#file('sa.key'), '2048']);
     this.writeTokens({});
     writeFileSync(this.#file('admin.kubeconfig'), this.kubeconfigText('admin-token'));
@@ -87,7 +95,14 @@ export class Kube {
 
   /** The users: an administrator, weft with the token given (`weft-token` by default), and nobody with no right. */
   writeTokens({ weft = 'weft-token' }: { readonly weft?: string }): void {
-    const lines = ['admin-token,admin,1,system:masters', `${weft},weft,2,weft`, 'nobody-token,nobody,3,nobody'];
+    const { nodes = [] } = this.#options;
+    const lines = [
+      'admin-token,admin,1,system:masters',
+      `${weft},weft,2,weft`,
+      'nobody-token,nobody,3,nobody',
+      'proxy-token,system:kube-proxy,4,',
+      ...nodes.map((name, i) => `${name}-token,system:node:${name},${10 + i},system:nodes`),
+    ];
     writeFileSync(this.#file('tokens.csv'), lines.join('\n'));
   }
 
@@ -110,7 +125,7 @@ export class Kube {
     return path;
   }
 
-  #start(name: 'etcd' | 'apiserver', argv: readonly string[]): void {
+  #start(name: Component, argv: readonly string[]): void {
     const { scratch, namespace } = this.#options;
     const service = scratch.start([this.#program, ...argv], { namespace, logFile: this.#file(`${name}.log`) });
     this.#services.set(name, service);
@@ -145,6 +160,25 @@ export class Kube {
       ],
       ...['--service-cluster-ip-range=10.96.0.0/16', '--enable-admission-plugins=NodeRestriction', '--profiling=false'],
     ]);
+  }
+
+  /** The controller manager, which gives nodes their podCIDRs, and the scheduler. */
+  startControllers(): void {
+    const common = (name: string, port: number): string[] => [
+      ...[`--kubeconfig=${this.#file('admin.kubeconfig')}`, '--leader-elect=false', '--bind-address=127.0.0.1'],
+      ...[`--secure-port=${port}`, `--cert-dir=${this.#file(`${name}-certificates`)}`],
+    ];
+    this.#start('controllers', [
+      ...['kube-controller-manager', ...common('controllers', this.#options.port + 3)],
+      ...['--allocate-node-cidrs', `--cluster-cidr=${podNetwork}`, `--root-ca-file=${this.caFile}`],
+      `--service-account-private-key-file=${this.#file('sa.key')}`,
+    ]);
+    this.#start('scheduler', ['kube-scheduler', ...common('scheduler', this.#options.port + 4)]);
+  }
+
+  /** The executable: its first argument is the component. */
+  get program(): string {
+    return this.#program;
   }
 
   get apiserver(): Service {

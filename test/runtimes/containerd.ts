@@ -28,13 +28,16 @@ export class Containerd {
     this.cri = new CriClient(machine.outside('/run/containerd/containerd.sock'));
   }
 
-  /** Starts it, and waits until it answers and has read the network's configuration. */
-  async start(): Promise<void> {
+  /**
+   * Starts it, and waits until it answers and has read the network's configuration.
+   * @param withoutNetwork there is none yet
+   */
+  async start(withoutNetwork = false): Promise<void> {
     this.machine.writeFile('/etc/containerd/config.toml', configuration);
     this.#service = this.machine.serve(['containerd'], this.logFile);
     const isReady = async (): Promise<boolean> => {
       if (!this.#service!.alive) throw new Error(`containerd has ended:\n${this.log.slice(-2000)}`);
-      const unready = await this.cri.unready();
+      const unready = (await this.cri.unready()).filter((each) => !(withoutNetwork && each.startsWith('NetworkReady')));
       if (unready.length > 0) throw new Error(unready.join('; '));
       return true;
     };
