@@ -131,7 +131,9 @@ export function readRecord(root: Root): Installation | undefined {
     new CliError(`Cannot use the record of the installation, "${path}": ${why}; nothing was changed`);
   if (kind !== 'file') throw refuse('it is no regular file');
   const { uid, mode } = lstatSync(path);
-  if (uid !== (process.geteuid?.() ?? 0)) throw refuse('another user owns it');
+  const own = process.geteuid?.() ?? 0;
+  if (uid === 0 && own !== 0) throw refuse('permission denied; run it as root');
+  if (uid !== own) throw refuse('another user owns it');
   if ((mode & 0o022) !== 0) throw refuse('others may write it');
   const record = parseRecord(readBytes(path, limitBytes)?.toString('utf8') ?? '');
   if (!record) throw refuse('it is damaged');

@@ -1,8 +1,12 @@
 /** The record of an installation: what is accepted when it is read. */
 
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { emptyRecord, type Installation, parseRecord } from '../../../../cli/install/record.ts';
+import { emptyRecord, type Installation, parseRecord, readRecord, recordPath } from '../../../../cli/install/record.ts';
+import { Root } from '../../../../cli/install/rooted.ts';
 
 const test = suite('cli/install/record');
 const hash = 'a'.repeat(64);
@@ -47,6 +51,28 @@ test('what an installation does not write is refused', () => {
     assert.is(read(change), undefined, JSON.stringify(change).slice(0, 100));
   }
   for (const text of ['', '[]', 'null', '{', '"x"']) assert.is(parseRecord(text), undefined);
+});
+
+test('a record of another owner is refused, and of root for everybody else', () => {
+  if (process.geteuid?.() !== 0) return;
+  const folder = mkdtempSync(join(tmpdir(), 'weft-record-'));
+  try {
+    chmodSync(folder, 0o755);
+    mkdirSync(join(folder, 'var/lib/weft'), { recursive: true });
+    const path = join(folder, recordPath);
+    writeFileSync(path, JSON.stringify(whole), { mode: 0o600 });
+    assert.equal(readRecord(new Root(folder)), whole);
+    process.seteuid?.(65_534);
+    try {
+      assert.throws(() => readRecord(new Root(folder)), /: permission denied; run it as root; nothing was changed$/);
+    } finally {
+      process.seteuid?.(0);
+    }
+    chownSync(path, 65_534, 65_534);
+    assert.throws(() => readRecord(new Root(folder)), /: another user owns it; nothing was changed$/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test.run();
