@@ -4,7 +4,7 @@
  * @long
  */
 
-import { copyFileSync, readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -13,12 +13,15 @@ import { referenceFolder, root } from '../lab/project.ts';
 import { Scratch } from '../lab/scratch.ts';
 import { waitFor } from '../lab/wait.ts';
 import { type Answer, parseAnswer } from '../runtimes/answers.ts';
+import type { SandboxStatus } from '../runtimes/cri.ts';
 import { answerPort, imageName, makeImage } from '../runtimes/image.ts';
 import type { Machine } from '../runtimes/machine.ts';
 import { fixture } from '../support/fixture.ts';
 import { KubeletCluster, type ProxyMode } from './kubelets.ts';
 
 const hostPort = 8099;
+/** WEFT_TEST_OUTAGE_SECONDS: for how long the API server is away. */
+const outageMs = Number(process.env['WEFT_TEST_OUTAGE_SECONDS'] ?? 1) * 1000;
 const patience = { deadlineMs: 180_000, intervalMs: 500 };
 
 interface PodObject {
@@ -76,6 +79,13 @@ const web = (replicas: number): object =>
       },
     ],
   });
+
+const staticPod = {
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name: 'static', namespace: 'default' },
+  spec: { terminationGracePeriodSeconds: 1, containers: [container()] },
+};
 
 const service = {
   apiVersion: 'v1',
@@ -237,11 +247,57 @@ function defineKubernetes(mode: ProxyMode, replicas: number): void {
     kubectl('delete', 'deployment', 'port', '--wait=false');
   });
 
+  test('without the API server, static pods start, communicate and stop, and all else stays', async () => {
+    const { machines, runtimes, kube } = cluster();
+    const [one, two] = machines as [Machine, Machine];
+    const routes = (): string[] => machines.map((machine) => machine.ip('route'));
+    const before = routes();
+    await kube.stopApiserver();
+    const startedMs = Date.now();
+    let rounds = 0;
+    // kubelet reads the folder itself, and has containerd make their sandboxes.
+    const file = '/var/lib/kubelet/manifests/static.json';
+    const running = async (i: number): Promise<SandboxStatus | undefined> => {
+      const { cri, machine } = runtimes[i]!;
+      const found = (await cri.pods()).find(({ name, ready }) => name === `static-${machine.name}` && ready);
+      return found && (await cri.pod(found.id));
+    };
+    do {
+      for (const machine of machines) machine.writeFile(file, JSON.stringify(staticPod));
+      const here = await waitFor('the static pod', () => running(0), patience);
+      const there = await waitFor('the other static pod', () => running(1), patience);
+      const address = `${there.addresses[0]}:${answerPort}`;
+      const answer = await waitFor('an answer', () => ask(one, [address], here.netns)[0]);
+      assert.equal(answer, { source: here.addresses[0], name: `static-${two.name}` });
+      for (const machine of machines) rmSync(machine.outside(file));
+      await waitFor(
+        'the static pods to end',
+        async () => (await running(0)) === undefined && (await running(1)) === undefined,
+        patience,
+      );
+      rounds++;
+    } while (Date.now() - startedMs < outageMs);
+    assert.equal(routes(), before);
+    console.log(
+      `\n  ${mode}: ${rounds} rounds in ${((Date.now() - startedMs) / 1000).toFixed(0)} s without the API server`,
+    );
+    await kube.restartApiserver();
+    await ready(replicas);
+    assert.equal(routes(), before);
+  });
+
   test('a node is drained and comes back', async () => {
     const [one] = cluster().machines as [Machine, Machine];
-    kubectl('drain', one.name, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=120s');
-    const list = await ready(replicas);
-    assert.equal(on(one, list), []);
+    // A scheduler that has just found the API server again may still place pods there.
+    await waitFor(
+      'the node to be drained',
+      () => {
+        kubectl('drain', one.name, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=120s');
+        return on(one, pods('default', 'app=web')).length === 0;
+      },
+      patience,
+    );
+    await ready(replicas);
     await waitFor('the addresses of the drained node to be free', () => one.reservations().length === 0, patience);
     kubectl('uncordon', one.name);
     kubectl('rollout', 'restart', 'deployment', 'web');

@@ -1,6 +1,6 @@
 /** A whole Kubernetes on some machines: the control plane in the switch, and on each machine containerd, kubelet, kube-proxy. */
 
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Kube, podNetwork } from '../lab/kube.ts';
 import { Scratch } from '../lab/scratch.ts';
@@ -39,6 +39,9 @@ const kubeletConfiguration = (machine: Machine): object => ({
   nodeStatusUpdateFrequency: '2s',
   nodeStatusReportFrequency: '30s',
   syncFrequency: '10s',
+  // Static pods.
+  staticPodPath: '/var/lib/kubelet/manifests',
+  fileCheckFrequency: '2s',
   registerNode: true,
   healthzPort: 0,
   maxPods: 110,
@@ -95,6 +98,7 @@ export class KubeletCluster {
   }
 
   #startKubelet(machine: Machine): void {
+    mkdirSync(machine.outside('/var/lib/kubelet/manifests'), { recursive: true });
     machine.writeFile('/var/lib/kubelet/config.json', JSON.stringify(kubeletConfiguration(machine)));
     machine.writeFile('/var/lib/kubelet/kubeconfig', this.kube.kubeconfigText(`${machine.name}-token`));
     const argv = [
