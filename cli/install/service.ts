@@ -17,9 +17,14 @@ import { dropInPath, isBooted, lastLogLines, systemctl, systemctlAsk, unitName, 
 const limitBytes = 1024 * 1024;
 export const usualProgramFolder = '/usr/local/bin';
 
+/** Completions have the programs' names, too. */
+const sharedFolder = '/usr/local/share/';
+
 /** Where an installation has put weftd; undefined before the first. */
 export const recordedProgramFolder = ({ files }: Pick<Installation, 'files'>): string | undefined => {
-  const program = files.find(({ path }) => path.endsWith('/weftd') && !path.startsWith('/etc/'));
+  const isProgram = (path: string): boolean =>
+    path.endsWith('/weftd') && !path.startsWith('/etc/') && !path.startsWith(sharedFolder);
+  const program = files.find(({ path }) => isProgram(path));
   return program && dirname(program.path);
 };
 

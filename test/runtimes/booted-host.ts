@@ -147,6 +147,11 @@ export class BootedHost {
     return Number(this.run('systemctl', 'show', '--property=MainPID', '--value', service).trim());
   }
 
+  /** The last lines of a service's log. */
+  journal(service: string): string {
+    return this.execute('journalctl', '--no-pager', '--output=cat', '--lines=40', '--unit', service).stdout;
+  }
+
   /** All that an installation may change: files, interfaces, routes, rules, the kernel's settings, units. */
   listing(): string[] {
     const { namespace } = this.#options;

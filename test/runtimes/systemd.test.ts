@@ -108,7 +108,8 @@ test('an upgrade by the next release loses no packet, and the service is the new
   console.log(`  ${sent} packets during an upgrade of ${(ms / 1000).toFixed(1)} s, ${sent - received} lost`);
   // Once more: nothing is to be done, and nothing is restarted.
   const upgraded = host.mainPid('weftd');
-  assert.is(weftctl('other', 'install').status, 0);
+  const again = weftctl('other', 'install');
+  assert.is(again.status, 0, `${again.stdout}${again.stderr}\n${host.journal('weftd')}`);
   assert.is(host.mainPid('weftd'), upgraded);
 });
 
@@ -116,7 +117,8 @@ test('a restart of the service, and its kill, lose no packet', async () => {
   const { host, cluster, pod, address } = lab();
   const stream = startPing(cluster.scratch, pod.namespace, address, 5);
   await waitFor('the stream', () => stream.begun);
-  host.run('systemctl', 'restart', 'weftd');
+  const restarting = host.execute('systemctl', 'restart', 'weftd');
+  assert.is(restarting.status, 0, host.journal('weftd'));
   const restarted = host.mainPid('weftd');
   host.run('systemctl', 'kill', '--signal=KILL', 'weftd');
   await waitFor('systemd to start it again', () => ![0, restarted].includes(host.mainPid('weftd')), {
