@@ -152,12 +152,17 @@ function stablePort(port: Record<string, unknown>): Record<string, unknown> | un
   return Object.keys(port).length > 0 ? { hairpin, isolated, learning, flood } : undefined;
 }
 
+/** IPv6's local routes follow from the addresses, and come later than these: when the kernel's work queue gets to it. */
+const isOfAddress = ({ table, protocol }: RouteState): boolean => table === 'local' && protocol === 'kernel';
+
 /** Links, their addresses and the routes: what an attachment touches. */
 export function describeNamespace(namespace: string): string[] {
   return [
     ...linkLines(namespace),
     ...([4, 6] as const).flatMap((family) =>
-      readRoutes(namespace, family, 'all').map((route) => `route${family} ${withoutUndefined(route)}`),
+      readRoutes(namespace, family, 'all')
+        .filter((route) => family === 4 || !isOfAddress(route))
+        .map((route) => `route${family} ${withoutUndefined(route)}`),
     ),
   ].sort();
 }
