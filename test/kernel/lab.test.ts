@@ -53,7 +53,8 @@ test('namespaces that another process has left are removed by their prefix, with
   const prefix = scratch.prefix;
   const namespace = scratch.addNamespace('one');
   const service = scratch.start(['sleep', '600'], { namespace, logFile: `${scratch.folder}/log` });
-  await waitFor('the program to be there', () => lives(service.pid));
+  // Until then it is a program that is about to enter the namespace.
+  await waitFor('the program to be there', () => readlinkSync(`/proc/${service.pid}/exe`).endsWith('/sleep'));
   assert.is(removeNamespaces(`${prefix}x`), false);
   assert.ok(isThere(namespace));
   assert.is(removeNamespaces(prefix), true);
