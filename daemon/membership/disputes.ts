@@ -3,7 +3,7 @@
  * it does not say who has written a lease. What a node does next says it: it claims or writes its lease again. Until then its
  * peers keep the way to it.
  *
- * A node that lives claims a deleted lease within a second. Only if somebody deletes it again and again does it pause between
+ * A node that lives claims a deleted lease within a second, on a busy machine within two. Only if somebody deletes it again and again does it pause between
  * its claims (see own-lease.ts), and the peers wait longer. Another node can claim the lease only after it was deleted, which
  * a node that lives undoes first. So a stranger in it is believed late: later than the longest pause of a node that writes its
  * lease back.
@@ -17,7 +17,7 @@ import { families } from '../../cluster/network-config.ts';
 import { prefixesOverlap } from '../../net/prefix.ts';
 import { longestWaitMs } from '../pace/spread.ts';
 
-const deletedMs = 1000;
+const deletedMs = 2000;
 /** A lease is claimed at once so often. After that its node pauses for up to a minute. */
 const claimsAtOnce = 10;
 const oftenDeletedMs = 90_000;

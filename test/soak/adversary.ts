@@ -4,7 +4,7 @@
  *
  * What it cannot do, and what is asserted: whatever it writes under other keys, deletes, makes unreadable, or claims for another
  * host, the honest hosts keep their subnets, and no packet between their containers is lost. A node claims a deleted lease
- * again within a second, and writes over a stranger in it; its peers keep the way meanwhile (daemon/membership/disputes.ts). A
+ * again within two seconds, and writes over a stranger in it; its peers keep the way meanwhile (daemon/membership/disputes.ts). A
  * lease that comes back is as old as before, so that nothing which was written meanwhile outdoes it
  * (cluster/etcd/lease-reader.ts). weftd's memory and log stay bounded.
  *

@@ -26,12 +26,12 @@ class Peers {
   }
 }
 
-test('a deleted lease stays for a second, and for longer if it was deleted ten times', () => {
+test('a deleted lease stays for two seconds, and for longer if it was deleted ten times', () => {
   const peers = new Peers();
   const both = peers.sees(peer(2), peer(3));
   for (let i = 0; i < 10; i++) {
     assert.is(peers.sees(peer(2)), both);
-    peers.nowMs += 999;
+    peers.nowMs += 1999;
     assert.is(peers.sees(peer(2)), both);
     assert.is(peers.disputes.dueMs, peers.nowMs + 1);
     assert.is(peers.sees(peer(2), peer(3)), both);
@@ -45,7 +45,7 @@ test('a deleted lease stays for a second, and for longer if it was deleted ten t
   peers.sees(peer(2), peer(3));
   peers.nowMs += 61 * minuteMs;
   peers.sees(peer(2));
-  peers.nowMs += 1000;
+  peers.nowMs += 2000;
   assert.is(peers.sees(peer(2)), 'h2 .2.0-24', 'an hour later all is forgotten');
 });
 
@@ -66,7 +66,7 @@ test('a stranger in a lease is believed after twenty minutes, however often he w
   assert.is(peers.sees(peer(2), peer(3, stranger)), 'h2 .2.0-24, stranger .3.0-24');
 });
 
-test('a stranger who claims a lease within a second after its deletion is believed as late', () => {
+test('a stranger who claims a lease within two seconds after its deletion is believed as late', () => {
   const peers = new Peers();
   const both = peers.sees(peer(2), peer(3));
   peers.sees(peer(2));
@@ -78,13 +78,13 @@ test('a stranger who claims a lease within a second after its deletion is believ
   assert.is(peers.sees(peer(2), peer(3, stranger)), 'h2 .2.0-24, stranger .3.0-24');
 });
 
-test('a lease with a stranger in it that is deleted stays for a second', () => {
+test('a lease with a stranger in it that is deleted stays for two seconds', () => {
   const peers = new Peers();
   const both = peers.sees(peer(2), peer(3));
   peers.sees(peer(2), peer(3, stranger));
   peers.nowMs += minuteMs;
   assert.is(peers.sees(peer(2)), both);
-  peers.nowMs += 1000;
+  peers.nowMs += 2000;
   assert.is(peers.sees(peer(2)), 'h2 .2.0-24');
 });
 
