@@ -38,8 +38,10 @@ export interface PathHealthOptions {
 const defaultRoundMs = 60_000;
 /** Replies later than this are missed. */
 const waitMs = 1000;
-/** Requests a second. With thousands of peers a round may take longer than a minute, for the processor's sake. */
-const paceOf = (peers: number): number => (peers <= 500 ? 50 : 10);
+/** Peers that are asked at once. */
+const volleySize = 50;
+/** Time between two volleys. With thousands of peers a round may take longer than a minute: each wake-up costs more. */
+const pauseOf = (peers: number): number => (peers <= 500 ? waitMs : 5 * waitMs);
 /** Missed rounds that make a peer silent. */
 const missesAtLeast = 2;
 /** Peers whose misses are kept; of others only the number. */
@@ -97,7 +99,7 @@ export class PathHealth implements Task {
     this.firstMs = Math.min(this.everyMs, 10_000);
   }
 
-  /** One second's work. */
+  /** One volley's work. */
   run(): number {
     const { now, network } = this.#options;
     this.#collect();
@@ -118,17 +120,17 @@ export class PathHealth implements Task {
     const round = this.#round;
     if (round.next < round.network.peers.length) {
       this.#askSome(round);
-      return waitMs;
+      return round.next < round.network.peers.length ? pauseOf(round.network.peers.length) : waitMs;
     }
     this.#end(round);
-    return Math.max(waitMs, round.startMs + this.everyMs - now());
+    return Math.max(pauseOf(round.network.peers.length), round.startMs + this.everyMs - now());
   }
 
-  /** Asks some peers, at most as many as the pace allows in a second. */
+  /** Asks some peers: a volley. */
   #askSome(round: Round): void {
     const { peers, backend } = round.network;
     const byFamily = new Map<Family, Waiting>();
-    for (let left = paceOf(peers.length); left > 0 && round.next < peers.length; round.next++) {
+    for (let left = volleySize; left > 0 && round.next < peers.length; round.next++) {
       const peer = peers[round.next]!;
       const family = familyOf(peer);
       const target = family && targetOf(peer, backend, family);
